@@ -1,0 +1,33 @@
+"""tff-compress: encoded uplinks and downlinks for TensorFlow Federated, the same bytes in a simulation and on a phone.
+
+`tff_compress.codec(text)` makes a codec; `tff_compress.uplink(codec)` and `tff_compress.downlink(codec, model_fn)` plug it
+into TFF's learning algorithms; `tff_compress.keras.federate` trains a Keras model with them. TensorFlow and TFF are
+imported when a name that needs them is used, not before.
+"""
+
+import importlib
+
+from tff_compress import codec
+from tff_compress import wire
+
+__version__ = '0.1.0'
+
+_LAZY = {
+    'uplink': 'tff_compress.aggregators',
+    'downlink': 'tff_compress.distributors',
+}
+_MODULES = ('aggregators', 'distributors', 'keras', 'runtime', 'simulation', 'tensorflow')
+
+__all__ = ['codec', 'wire', *_LAZY, *_MODULES]
+
+
+def __getattr__(name):
+  if name in _LAZY:
+    return getattr(importlib.import_module(_LAZY[name]), name)
+  if name in _MODULES:
+    return importlib.import_module(f'tff_compress.{name}')
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted([*globals(), *__all__])

@@ -1,0 +1,98 @@
+"""Bits and fixed-width symbols to bytes and back, shared by all coders.
+
+Bit order: least significant bit first. Symbol i of width w occupies bits i w … i w + w - 1 of the byte string, bit n of
+which is bit n mod 8 of byte n div 8. Unused bits of the last byte are zero, and a reader refuses anything else.
+"""
+
+import numpy as np
+
+
+def packed_size(size, width):
+  """Bytes that `size` symbols of `width` bits take."""
+  return (size * width + 7) // 8
+
+
+def _powers(count, width):
+  return np.asarray([[2.0**(width * i)] for i in range(count)], np.float32)
+
+
+def pack(xp, symbols, width):
+  """int32[n] in 0 … 2^width - 1, width 1 … 16 -> uint8[ceil(n width / 8)]."""
+  if width in (8, 16):
+    return xp.integers_to_bytes(symbols, width // 8)
+  if width not in (1, 2, 4):
+    planes = [xp.shift_right(symbols, j) - xp.shift_right(symbols, j + 1) * xp.constant(2, np.int32)
+              for j in range(width)]
+    symbols, width = xp.reshape(xp.stack_last(planes), [-1]), 1
+  per_byte = 8 // width
+  missing = (-xp.size(symbols)) % per_byte
+  symbols = xp.concat([symbols, xp.zeros([missing], np.int32)])
+  groups = xp.reshape(xp.cast(symbols, np.float32), [-1, per_byte])
+  return xp.cast(xp.reshape(xp.matmul(groups, xp.constant(_powers(per_byte, width), np.float32)), [-1]), np.uint8)
+
+
+def unpack(xp, payload, size, width):
+  """Inverse of `pack`: uint8[ceil(size width / 8)] -> int32[size].
+
+  Raises:
+    PayloadError: the payload has another length or its unused bits are not zero.
+  """
+  payload = xp.static_bytes(payload, (size * width + 7) // 8)
+  if width in (8, 16):
+    return xp.integers_from_bytes(payload, width // 8)
+  step = width if width in (1, 2, 4) else 1
+  rows = xp.cast(payload, np.int32)
+  fields = [xp.shift_right(rows, j) - xp.shift_right(rows, j + step) * xp.constant(1 << step, np.int32)
+            for j in range(0, 8, step)]
+  values = xp.reshape(xp.stack_last(fields), [-1])
+  used = size * width // step
+  xp.require(values[used:] == 0, 'unused bits at the end of a bit string are not zero.')
+  values = values[:used]
+  if step != width:
+    weights = xp.constant([1 << j for j in range(width)], np.int32)
+    bits = xp.reshape(values, [-1, width]) * weights
+    total = bits[:, 0]
+    for j in range(1, width):
+      total = total + bits[:, j]
+    values = total
+  return values
+
+
+def unary(xp, numbers):
+  """int32[n] >= 0 -> uint8 bytes: each number q as q zero bits and a one bit, one behind the other."""
+  ends = xp.cumsum(numbers + xp.constant(1, np.int32)) - xp.constant(1, np.int32)
+  length = xp.integer(xp.total(numbers)) + xp.size(numbers)
+  ones = ends * xp.constant(0, np.int32) + xp.constant(1, np.int32)
+  return pack(xp, xp.scatter(ends, ones, length), 1)
+
+
+def read_unary(xp, payload, count):
+  """Inverse of `unary` for a byte string that holds exactly `count` numbers.
+
+  Raises:
+    PayloadError: the payload holds another number of ones, or bytes behind the last one.
+  """
+  flags = unpack(xp, payload, xp.size(payload) * 8, 1)
+  ends = xp.where_nonzero(flags)
+  found = xp.size(ends)
+  xp.require(found == count, 'a unary bit string holds another count of numbers than expected.')
+  starts = xp.concat([xp.constant([-1], np.int32), ends])
+  numbers = starts[1:] - starts[:-1] - xp.constant(1, np.int32)
+  last = starts[-1:] // xp.constant(8, np.int32) + xp.constant(1, np.int32)
+  xp.require(last == xp.size(payload), 'there are bytes behind the end of a unary bit string.')
+  return numbers
+
+
+def low_bits(xp, numbers, count, limit):
+  """int32[n] -> int32[n count]: the `count` low bits of each number, least significant first.
+
+  `count` (0 … limit) may be known only when the graph runs; limit is an int.
+  """
+  planes = [xp.shift_right(numbers, j) - xp.shift_right(numbers, j + 1) * xp.constant(2, np.int32) for j in range(limit)]
+  return xp.reshape(xp.stack_last(planes)[:, :count], [-1])
+
+
+def from_low_bits(xp, flags, size, count, limit):
+  """Inverse of `low_bits`: int32[size count] -> int32[size]."""
+  weights = xp.constant([1 << j for j in range(limit)], np.int32)[:count]
+  return xp.sum_last(xp.reshape(flags, [size, count]) * weights)

@@ -1,0 +1,265 @@
+"""Codecs: rules that give each variable of a model a pipeline, and the messages they make."""
+
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+
+import numpy as np
+
+from tff_compress.codec import keys as keys_lib
+from tff_compress.codec.errors import CodecError
+from tff_compress.codec.errors import PayloadError
+from tff_compress.codec.errors import SpecError
+from tff_compress.codec.errors import UpdateError
+from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.pipeline import Pipeline
+from tff_compress.codec.spec import Spec
+
+LARGEST = 2.0**64
+"""Values of a larger magnitude are refused by the encoder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+  """A test of one variable: a pattern for its name (* and ? as in file names), or a comparison of its size.
+
+  Attributes:
+    pattern: the pattern, or '' for a comparison.
+    comparison: '<', '<=', '>' or '>='; '' for a pattern.
+    size: number of values to compare with.
+  """
+  pattern: str = ''
+  comparison: str = ''
+  size: int = 0
+
+  def matches(self, tensor):
+    if self.comparison:
+      return {'<': tensor.size < self.size, '<=': tensor.size <= self.size,
+              '>': tensor.size > self.size, '>=': tensor.size >= self.size}[self.comparison]
+    return fnmatch.fnmatchcase(tensor.name, self.pattern)
+
+  def __str__(self):
+    return f'size{self.comparison}{self.size}' if self.comparison else self.pattern
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """All conditions must hold for the pipeline to be used."""
+  conditions: tuple
+  pipeline: Pipeline
+
+  def matches(self, tensor):
+    return all(condition.matches(tensor) for condition in self.conditions)
+
+  @property
+  def when(self):
+    return ' & '.join(map(str, self.conditions))
+
+  def __str__(self):
+    return f'{self.when} => {self.pipeline}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """A part of a message: one variable, or the variables that one rule joins.
+
+  Attributes:
+    name: what its keys are derived with: the variable's name, or the rule's conditions.
+    tensors: positions of its variables in the spec.
+    size: number of values.
+    pipeline: its `Pipeline`; None for variables that are sent as they are.
+  """
+  name: str
+  tensors: tuple
+  size: int
+  pipeline: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+  """A codec. Make one from its text: `tff_compress.codec('hadamard | uniform:bits=2 | pack')`.
+
+  `str(codec)` is its text in canonical form, and `tff_compress.codec(str(codec)) == codec`.
+  """
+  rules: tuple
+
+  def __str__(self):
+    if len(self.rules) == 1 and self.rules[0].when == '*':
+      return str(self.rules[0].pipeline)
+    return '; '.join(map(str, self.rules))
+
+  @functools.lru_cache(maxsize=256)
+  def plan(self, spec):
+    """The layout of this codec's messages for a spec: a `Plan`."""
+    return Plan(self, spec)
+
+  def encode(self, update, *, seed, round, client):
+    """Encodes one client's update.
+
+    Args:
+      update: mapping of variable name to array.
+      seed: session seed, 0 … 2^64-1.
+      round: round number, 0 … 2^32-1.
+      client: the client's number, 0 … 2^32-2; 2^32-1 for a message from the server to all clients.
+
+    Returns:
+      bytes: the payload. `tff_compress.wire.pack` puts it in a frame that says whose it is.
+
+    Raises:
+      UpdateError: a value is NaN, infinite or above 2^64 in magnitude.
+      SpecError: the update is not a mapping of names to arrays, or an argument is out of range.
+      CodecError: no rule of the codec matches a variable.
+    """
+    keys = keys_lib.MessageKeys(seed, round, client)
+    spec = Spec.of(update)
+    arrays = [_checked(update[tensor.name], tensor) for tensor in spec.tensors]
+    with np.errstate(all='ignore'):
+      return self.plan(spec).encode(numpy_ops, arrays, keys).tobytes()
+
+  def decode(self, payload, spec, *, seed, round, client):
+    """Decodes what `encode` made with the same seed, round and client.
+
+    Args:
+      payload: bytes.
+      spec: a `Spec`, or what one can be made of: a Keras model or a mapping of name to array.
+
+    Returns:
+      dict of variable name to array, in the spec's shapes and dtypes.
+
+    Raises:
+      PayloadError: the payload is not one that this codec makes for this spec.
+    """
+    keys = keys_lib.MessageKeys(seed, round, client)
+    spec = Spec.of(spec)
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+      raise PayloadError(f'a payload is bytes, not {type(payload).__name__}.')
+    data = np.frombuffer(payload, np.uint8)
+    with np.errstate(all='ignore'):
+      arrays = self.plan(spec).decode(numpy_ops, data, keys)
+    return {tensor.name: array for tensor, array in zip(spec.tensors, arrays)}
+
+  def fingerprint(self, spec):
+    """Four bytes that differ, nearly surely, for another codec or another spec."""
+    table = '\n'.join(f'{t.name}\t{t.dtype}\t{",".join(map(str, t.shape))}' for t in spec.tensors)
+    return hashlib.sha256(f'{self}\n{table}'.encode('utf-8')).digest()[:4]
+
+
+class Plan:
+  """How a codec's messages for one spec are laid out. Works with any operation table.
+
+  A payload is: the byte length of every segment whose length depends on its values (4 bytes each, little endian, in
+  order), then the segments.
+
+  Attributes:
+    codec, spec: what it was made from.
+    segments: tuple of `Segment`, in the order of the wire.
+  """
+
+  def __init__(self, codec, spec):
+    self.codec, self.spec = codec, spec
+    joined = {}
+    segments = []
+    for position, tensor in enumerate(spec.tensors):
+      if not tensor.is_float:
+        segments.append(Segment(tensor.name, (position,), tensor.size, None))
+        continue
+      rule = next((rule for rule in codec.rules if rule.matches(tensor)), None)
+      if rule is None:
+        raise CodecError(f'no rule of the codec matches variable {tensor.name!r} with {tensor.size} values: '
+                         'end the codec with "* => float32" or another pipeline.')
+      if not rule.pipeline.joined:
+        segments.append(Segment(tensor.name, (position,), tensor.size, rule.pipeline))
+      elif rule in joined:
+        index = joined[rule]
+        old = segments[index]
+        segments[index] = dataclasses.replace(old, tensors=old.tensors + (position,), size=old.size + tensor.size)
+      else:
+        joined[rule] = len(segments)
+        segments.append(Segment(rule.when, (position,), tensor.size, rule.pipeline))
+    for segment in segments:
+      if segment.size >= 1 << 31:
+        raise SpecError(f'{segment.name!r} joins {segment.size} values; the limit is 2^31-1.')
+    self.segments = tuple(segments)
+    self._sizes = tuple(self._segment_bytes(segment) for segment in segments)
+
+  def _segment_bytes(self, segment):
+    if segment.pipeline is None:
+      return segment.size * self.spec.tensors[segment.tensors[0]].itemsize
+    return segment.pipeline.payload_size(segment.size)
+
+  @property
+  def payload_size(self):
+    """Bytes of a payload, or None where that depends on the values."""
+    return None if None in self._sizes else sum(self._sizes)
+
+  @property
+  def uses_client_keys(self):
+    return any(s.pipeline is not None and s.pipeline.uses_client_keys for s in self.segments)
+
+  def encode(self, xp, arrays, keys):
+    """Arrays in the order of the spec (any shape) -> uint8[n]."""
+    parts = []
+    for segment in self.segments:
+      if segment.pipeline is None:
+        parts.append(xp.raw_bytes(arrays[segment.tensors[0]]))
+        continue
+      flat = [xp.reshape(xp.cast(arrays[i], np.float32), [self.spec.tensors[i].size]) for i in segment.tensors]
+      parts.append(segment.pipeline.encode(xp, flat[0] if len(flat) == 1 else xp.concat(flat), keys, segment.name))
+    lengths = [xp.integers_to_bytes(xp.vector(xp.size(part)), 4)
+               for part, size in zip(parts, self._sizes) if size is None]
+    return xp.concat(lengths + parts) if parts else xp.zeros([0], np.uint8)
+
+  def decode(self, xp, payload, keys):
+    """uint8[n] -> arrays in the order of the spec. Raises PayloadError."""
+    return self.decode_prefixes(xp, self.decode_to_prefixes(xp, payload, keys), keys)
+
+  def decode_to_prefixes(self, xp, payload, keys):
+    """uint8[n] -> for each segment a vector that may be summed over clients before `decode_prefixes`."""
+    variable = sum(size is None for size in self._sizes)
+    head = 4 * variable
+    xp.require(xp.size(payload) >= head, 'a payload is cut short.')
+    lengths = xp.integers_from_bytes(payload[:head], 4)
+    start, index, parts = head, 0, []
+    for size in self._sizes:
+      if size is None:
+        size = lengths[index]
+        index += 1
+      xp.require((size >= 0) & (size <= xp.size(payload) - start), 'a payload is cut short.')
+      parts.append(payload[start:start + size])
+      start = start + size
+    xp.require(xp.size(payload) == start, 'there are bytes behind the end of a payload.')
+    values = []
+    for segment, part in zip(self.segments, parts):
+      if segment.pipeline is None:
+        tensor = self.spec.tensors[segment.tensors[0]]
+        part = xp.static_bytes(part, segment.size * tensor.itemsize)
+        values.append(xp.raw_values(part, tensor.dtype))
+      else:
+        values.append(segment.pipeline.decode_to_prefix(xp, part, segment.size, keys, segment.name))
+    return values
+
+  def decode_prefixes(self, xp, values, keys):
+    """Inverse of the linear prefixes, and back to the spec's shapes and dtypes."""
+    arrays = [None] * len(self.spec.tensors)
+    for segment, value in zip(self.segments, values):
+      if segment.pipeline is not None:
+        value = segment.pipeline.decode_prefix(xp, value, segment.size, keys, segment.name)
+      start = 0
+      for i in segment.tensors:
+        tensor = self.spec.tensors[i]
+        piece = value[start:start + tensor.size]
+        start += tensor.size
+        arrays[i] = xp.cast(xp.reshape(piece, list(tensor.shape)), xp.dtype(tensor.dtype))
+    return arrays
+
+
+def _checked(value, tensor):
+  value = np.asarray(value)
+  if tensor.is_float:
+    value = value.astype(np.float32)
+    largest = np.max(np.abs(value)) if value.size else 0.0
+    if not largest <= LARGEST:
+      raise UpdateError(f'variable {tensor.name!r} holds a NaN, an infinity or a magnitude above 2^64: '
+                        'clip or zero such updates before they are encoded.')
+  return value

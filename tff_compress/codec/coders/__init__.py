@@ -1,0 +1,1 @@
+"""Z→bytes coders. One file each; found by the registry."""

@@ -1,0 +1,57 @@
+"""Elias gamma coding of every symbol: short codes for small magnitudes."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from tff_compress.codec import elias_gamma
+from tff_compress.codec.stage import Bytes
+from tff_compress.codec.stage import check
+from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Elias(Stage):
+  """Symbol s as gamma(zigzag(s - c) + 1): 2 floor(log2 n) + 1 bits; c is the alphabet's middle, where 0 usually falls.
+
+  Layout: length of the unary part (4 bytes, little endian) | unary part | bit planes, lowest first.
+  """
+  name: ClassVar[str] = 'elias'
+  domain: ClassVar[type] = Integers
+  codomain: ClassVar[type] = Bytes
+  summary: ClassVar[str] = 'Elias gamma code, short for symbols near the middle of the alphabet'
+  source: ClassVar[str] = 'Elias 1975'
+  unbiased: ClassVar[bool] = True
+
+  def _plan(self, signal):
+    limit = (signal.high - signal.low + 2).bit_length()
+    check(limit < elias_gamma.MAX_LENGTH, 'elias: the alphabet is too large.')
+    return (signal.low + signal.high + 1) // 2, limit
+
+  def output(self, signal):
+    self._plan(signal)
+    return Bytes(None)
+
+  def nmse_bound(self, signal):
+    return 0.0
+
+  def encode(self, xp, symbols, draws, signal):
+    centre, limit = self._plan(signal)
+    offset = symbols - xp.constant(centre, np.int32)
+    numbers = xp.where(offset < 0, offset * -2, offset * 2 + 1)
+    unary, planes = elias_gamma.encode(xp, numbers, limit)
+    return xp.concat([xp.integers_to_bytes(xp.vector(xp.size(unary)), 4), unary, planes]), {}
+
+  def decode(self, xp, values, side, draws, signal):
+    centre, limit = self._plan(signal)
+    xp.require(xp.size(values) >= 4, 'an Elias-coded tensor is cut short.')
+    length = xp.integers_from_bytes(values[:4], 4)[0]
+    xp.require((length >= 0) & (length <= xp.size(values) - 4), 'an Elias-coded tensor is cut short.')
+    numbers = elias_gamma.decode(xp, values[4:4 + length], values[4 + length:], signal.size, limit)
+    half = xp.shift_right(numbers, 1)
+    odd = numbers - half * xp.constant(2, np.int32)
+    symbols = xp.where(odd > 0, half, -half) + xp.constant(centre, np.int32)
+    xp.require((symbols >= signal.low) & (symbols <= signal.high), 'an Elias-coded symbol is outside the alphabet.')
+    return symbols

@@ -1,0 +1,75 @@
+"""Sparse coding: Rice-coded gaps between the symbols that are not zero, their signs, and what magnitudes they have."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from tff_compress.codec import bits
+from tff_compress.codec import elias_gamma
+from tff_compress.codec import gaps
+from tff_compress.codec.stage import Bytes
+from tff_compress.codec.stage import check
+from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Rice(Stage):
+  """For alphabets around zero of which most symbols are zero.
+
+  Layout: m, the number of non-zero symbols (4 bytes, little endian) | m positions as Rice-coded gaps (gaps.py) | m
+  sign bits, 1 for negative, where the alphabet has negative symbols | magnitudes in Elias gamma, where it has any
+  above 1: length of the unary part (4 bytes) | unary part | bit planes.
+  """
+  name: ClassVar[str] = 'rice'
+  domain: ClassVar[type] = Integers
+  codomain: ClassVar[type] = Bytes
+  summary: ClassVar[str] = 'Rice-coded gaps between non-zero symbols, with signs and magnitudes'
+  source: ClassVar[str] = 'Golomb 1966; Rice 1979; Sattler et al. 2019, eq. 14'
+  unbiased: ClassVar[bool] = True
+
+  def _limit(self, signal):
+    """Bits of the largest magnitude."""
+    limit = max(abs(signal.low), abs(signal.high)).bit_length()
+    check(limit < elias_gamma.MAX_LENGTH, 'rice: the alphabet is too large.')
+    return limit
+
+  def output(self, signal):
+    self._limit(signal)
+    return Bytes(None)
+
+  def nmse_bound(self, signal):
+    return 0.0
+
+  def encode(self, xp, symbols, draws, signal):
+    positions = xp.where_nonzero(symbols)
+    kept = xp.gather(symbols, positions)
+    parts = [xp.integers_to_bytes(xp.vector(xp.size(positions)), 4), gaps.encode(xp, positions, signal.size)]
+    if signal.low < 0:
+      parts.append(bits.pack(xp, xp.cast(kept < 0, np.int32), 1))
+    if self._limit(signal) > 1:
+      unary, planes = elias_gamma.encode(xp, xp.abs(kept), self._limit(signal))
+      parts += [xp.integers_to_bytes(xp.vector(xp.size(unary)), 4), unary, planes]
+    return xp.concat(parts), {}
+
+  def decode(self, xp, values, side, draws, signal):
+    xp.require(xp.size(values) >= 4, 'a sparse tensor is cut short.')
+    count = xp.integers_from_bytes(values[:4], 4)[0]
+    xp.require((count >= 0) & (count <= signal.size), 'a sparse tensor says it has more values than there are.')
+    positions, values = gaps.decode(xp, values[4:], count, signal.size)
+    kept = positions * xp.constant(0, np.int32) + xp.constant(1, np.int32)
+    if signal.low < 0:
+      length = (count + 7) // 8
+      xp.require(length <= xp.size(values), 'a sparse tensor is cut short.')
+      kept = kept - bits.unpack(xp, values[:length], count, 1) * xp.constant(2, np.int32)
+      values = values[length:]
+    if self._limit(signal) > 1:
+      xp.require(xp.size(values) >= 4, 'a sparse tensor is cut short.')
+      length = xp.integers_from_bytes(values[:4], 4)[0]
+      xp.require((length >= 0) & (length <= xp.size(values) - 4), 'a sparse tensor is cut short.')
+      kept = kept * elias_gamma.decode(xp, values[4:4 + length], values[4 + length:], count, self._limit(signal))
+    else:
+      xp.require(xp.size(values) == 0, 'there are bytes behind the end of a sparse tensor.')
+    xp.require((kept >= signal.low) & (kept <= signal.high), 'a symbol of a sparse tensor is outside the alphabet.')
+    return xp.scatter(positions, kept, signal.size)

@@ -1,0 +1,47 @@
+"""Elias gamma code in bit planes: lengths in unary, then the bits below the leading one, plane by plane."""
+
+import numpy as np
+
+from tff_compress.codec import bits
+
+MAX_LENGTH = 24
+
+
+def lengths(xp, numbers):
+  """floor(log2 n) of int32 n in 1 … 2^24 - 1, by comparisons (a float logarithm may round either way)."""
+  length = numbers * xp.constant(0, np.int32)
+  for j in range(1, MAX_LENGTH):
+    length = length + xp.cast(numbers >= (1 << j), np.int32)
+  return length
+
+
+def encode(xp, numbers, limit):
+  """int32[n], each 1 … 2^limit - 1 -> (unary bytes, plane bytes); 2 floor(log2 n) + 1 bits for each number n."""
+  length = lengths(xp, numbers)
+  planes = []
+  for j in range(limit - 1):
+    bit = xp.shift_right(numbers, j) - xp.shift_right(numbers, j + 1) * xp.constant(2, np.int32)
+    planes.append(xp.compress(bit, length > j))
+  planes = xp.concat(planes) if planes else xp.zeros([0], np.int32)
+  return bits.unary(xp, length), bits.pack(xp, planes, 1)
+
+
+def decode(xp, unary, planes, count, limit):
+  """Inverse of `encode`.
+
+  Raises:
+    PayloadError: the bytes are not `count` numbers below 2^limit.
+  """
+  length = bits.read_unary(xp, unary, count)
+  xp.require(length < limit, 'an Elias-coded number is too large.')
+  counts = [xp.integer(xp.total(xp.cast(length > j, np.int32))) for j in range(limit - 1)]
+  total = sum(counts[1:], counts[0]) if counts else 0
+  flags = bits.unpack(xp, planes, total, 1)
+  numbers = length * xp.constant(0, np.int32)
+  start = 0
+  for j, found in enumerate(counts):
+    index = xp.where_nonzero(xp.cast(length > j, np.int32))
+    numbers = numbers + xp.scatter(index, flags[start:start + found], count) * xp.constant(1 << j, np.int32)
+    start = start + found
+  leading = xp.gather(xp.constant([1 << j for j in range(MAX_LENGTH)], np.int32), length)
+  return numbers + leading

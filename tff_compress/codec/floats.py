@@ -1,0 +1,68 @@
+"""Float arithmetic that gives the same bits on every runtime: powers of two by their bits, bfloat16, square root.
+
+Only element-wise IEEE operations and integer bit patterns are used (docs/random-numbers.md, "Exactness").
+"""
+
+import numpy as np
+
+SMALLEST = np.float32(2.0**-64)
+"""A block whose largest magnitude is below this is encoded as zero, so that no denormal can decide a bit."""
+
+
+def exponent(xp, x):
+  """int32 biased exponent (1 … 254) of positive normal float32 values."""
+  return xp.shift_right(xp.bits_of(x), 23)
+
+
+def power(xp, biased):
+  """float32 2^(biased - 127) from int32 biased exponents in 1 … 254."""
+  return xp.float_of(biased * xp.constant(1 << 23, np.int32))
+
+
+def rounded_down_bfloat16(xp, x):
+  """int32 holding the 16 bits of the largest bfloat16 that is <= x."""
+  bits = xp.bits_of(x)
+  return xp.shift_right(bits + xp.where(x < 0, xp.constant(0xFFFF, np.int32), xp.constant(0, np.int32)), 16)
+
+
+def rounded_up_bfloat16(xp, x):
+  """int32 holding the 16 bits of the smallest bfloat16 that is >= x."""
+  bits = xp.bits_of(x)
+  return xp.shift_right(bits + xp.where(x > 0, xp.constant(0xFFFF, np.int32), xp.constant(0, np.int32)), 16)
+
+
+def nearest_bfloat16(xp, x):
+  """int32 holding the 16 bits of the nearest bfloat16 of x >= 0 (ties away from zero)."""
+  return xp.shift_right(xp.bits_of(x) + xp.constant(0x8000, np.int32), 16)
+
+
+def from_bfloat16(xp, bits):
+  """float32 from int32 whose low 16 bits are a bfloat16."""
+  return xp.float_of(bits * xp.constant(1 << 16, np.int32))
+
+
+def square_root(xp, x):
+  """Square root of float32 x in 2^-60 … 2^60 (0 gives about 2^-30), to about one unit in the last place.
+
+  Newton's method from a start taken from the exponent: divisions and additions only, so every runtime agrees.
+  """
+  x = xp.maximum(x, np.float32(2.0**-60))
+  y = xp.float_of(xp.shift_right(xp.bits_of(x), 1) + xp.constant(0x1FC00000, np.int32))
+  for _ in range(4):
+    y = (y + x / y) * np.float32(0.5)
+  return y
+
+
+def is_finite(xp, x):
+  """Boolean: neither NaN nor infinite."""
+  return xp.abs(x) <= np.float32(np.finfo(np.float32).max)
+
+
+def blocks(xp, x, size, block, fill_last=False):
+  """[size] -> [ceil(size / block), block], the last row filled up with zeros or with the last value."""
+  rows = -(-size // block)
+  missing = rows * block - size
+  if missing:
+    filler = xp.repeat(x[-1:], missing) if fill_last else xp.zeros([missing], np.float32)
+    x = xp.concat([x, filler])
+  return xp.reshape(x, [rows, block])

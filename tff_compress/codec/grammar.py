@@ -1,0 +1,131 @@
+"""The text form of codecs.
+
+    codec     = pipeline | rule (";" rule)* | preset
+    rule      = condition ("&" condition)* "=>" pipeline
+    condition = pattern for the variable's name | "size" ("<" | "<=" | ">" | ">=") whole number
+    pipeline  = ["concat" "|"] stage ("|" stage)*
+    stage     = name [":" parameter ("," parameter)*]
+    parameter = value | field "=" value              a value without a field is the stage's first parameter
+
+The first rule whose conditions all hold gives a variable its pipeline. `concat` encodes all variables of the rule as one
+vector. Presets are names for whole codecs; they are replaced by what they stand for.
+"""
+
+import dataclasses
+import difflib
+import functools
+import re
+import typing
+
+from tff_compress.codec import stage as stage_lib
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.codec import Condition
+from tff_compress.codec.codec import Rule
+from tff_compress.codec.errors import CodecError
+from tff_compress.codec.pipeline import Pipeline
+
+MAX_TEXT = 10_000
+"""Longer texts are refused, in characters."""
+
+
+@functools.lru_cache(maxsize=1024)
+def parse(text):
+  """Reads a codec's text.
+
+  Returns:
+    Codec
+
+  Raises:
+    CodecError: says what was expected, in one sentence.
+  """
+  if not isinstance(text, str):
+    raise CodecError(f'a codec is written as a text, not as {type(text).__name__}.')
+  if len(text) > MAX_TEXT:
+    raise CodecError(f'a codec text has at most {MAX_TEXT} characters, not {len(text)}.')
+  if not text.strip():
+    raise CodecError('the codec text is empty; write for example "hadamard | uniform:bits=2 | pack".')
+  from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
+  name = _name(text.strip())
+  if name in presets.registry():
+    return parse(_configured(presets.registry()[name], text.strip(), 'preset').text)
+  if '=>' not in text:
+    if ';' in text:
+      raise CodecError('rules are separated by ";" and written "pattern => pipeline"; "=>" is missing.')
+    return Codec((Rule((Condition('*'),), _pipeline(text)),))
+  return Codec(tuple(_rule(part) for part in text.split(';') if part.strip()))
+
+
+def _rule(text):
+  when, arrow, pipeline = text.partition('=>')
+  if not arrow or '=>' in pipeline:
+    raise CodecError(f'each rule is "pattern => pipeline", separated by ";", not {_shown(text)}.')
+  return Rule(tuple(_condition(part) for part in when.split('&')), _pipeline(pipeline))
+
+
+def _condition(text):
+  text = text.strip()
+  comparison = re.fullmatch(r'size\s*(<=|>=|<|>)\s*([0-9]{1,12})', text)
+  if comparison:
+    return Condition('', comparison[1], int(comparison[2]))
+  if not text or re.search(r'[<>=|;&,\s]', text):
+    raise CodecError(f'a condition is a pattern such as */bias, or a size such as size<20000, not {_shown(text)}.')
+  return Condition(text)
+
+
+def _pipeline(text):
+  parts = [part.strip() for part in text.split('|')]
+  if any(not part for part in parts):
+    raise CodecError(f'a stage is missing in {_shown(text)}: stages are separated by single "|".')
+  joined = parts[0] == 'concat'
+  return Pipeline(tuple(_stage(part) for part in parts[joined:]), joined)
+
+
+def _name(text):
+  return text.partition(':')[0].strip()
+
+
+def _stage(text):
+  name = _name(text)
+  stages = stage_lib.registry()
+  if name == 'concat':
+    raise CodecError('concat may only stand first in a pipeline, and has no parameters.')
+  if name not in stages:
+    from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
+    if name in presets.registry():
+      raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a stage of another.')
+    close = difflib.get_close_matches(name, list(stages) + list(presets.registry()), 1)
+    raise CodecError(f'there is no stage {_shown(name)}; '
+                     + (f'did you mean {close[0]}?' if close else f'there are {", ".join(sorted(stages))}.'))
+  return _configured(stages[name], text, 'stage')
+
+
+def _configured(kind, text, noun):
+  """Makes a stage or preset from `name:parameters`."""
+  name, colon, rest = text.partition(':')
+  name = name.strip()
+  fields = {field.name: field for field in dataclasses.fields(kind)}
+  hints = typing.get_type_hints(kind)
+  values = {}
+  for position, part in enumerate(rest.split(',') if colon else []):
+    field, equals, value = (piece.strip() for piece in part.partition('='))
+    if not equals:
+      if position or not fields:
+        raise CodecError(f'{noun} {name}: {_shown(part)} is not a parameter; '
+                         + (f'write field=value with a field of {", ".join(fields)}.' if fields else 'it takes none.'))
+      field, value = next(iter(fields)), field
+    if field not in fields:
+      raise CodecError(f'{noun} {name} has no parameter {_shown(field)}; '
+                       + (f'it takes {", ".join(fields)}.' if fields else 'it takes none.'))
+    if field in values:
+      raise CodecError(f'{noun} {name}: parameter {field} is given twice.')
+    expected = fields[field].metadata.get('kind', hints[field])
+    values[field] = stage_lib.parse_value(value, expected, f'{name}: {field}')
+  missing = [n for n, f in fields.items() if n not in values and f.default is dataclasses.MISSING]
+  if missing:
+    raise CodecError(f'{noun} {name} needs a value for {missing[0]}, such as {name}:{kind.examples[0]}.')
+  return kind(**values)
+
+
+def _shown(text):
+  text = text.strip()
+  return repr(text if len(text) <= 60 else text[:57] + '…')

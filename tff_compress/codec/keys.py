@@ -1,0 +1,57 @@
+"""Where the keys of a message come from, and how a stage asks for its random numbers."""
+
+import dataclasses
+
+from tff_compress.codec import random
+from tff_compress.codec.errors import SpecError
+
+# The chunk of a key counts 2^24-word pieces of a stream from 0. A stage class that stands in a pipeline more than once
+# starts its later streams this many chunks further on, so that no key serves twice.
+_CHUNKS_PER_OCCURRENCE = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class MessageKeys:
+  """The keys of one client's message in one round, derived on the host.
+
+  Attributes:
+    seed: session seed, 0 … 2^64-1.
+    round: 0 … 2^32-1.
+    client: 0 … 2^32-2, or `random.SHARED_CLIENT` for a message from the server to all.
+  """
+  seed: int
+  round: int
+  client: int
+
+  def __post_init__(self):
+    for name, value, bits in (('seed', self.seed, 64), ('round', self.round, 32), ('client', self.client, 32)):
+      if isinstance(value, bool) or not hasattr(value, '__index__') or not 0 <= value.__index__() < 1 << bits:
+        raise SpecError(f'{name} must be a whole number from 0 to 2^{bits}-1, not {value!r}.')
+
+  def key(self, scope, name, purpose, chunk):
+    """int32[2] for scope 'round' or 'client'."""
+    client = self.client if scope == 'client' else random.SHARED_CLIENT
+    return random.derive_key(int(self.seed), int(self.round), int(client), name, purpose, chunk)
+
+
+class Draws:
+  """The random streams of one stage of one segment of a message.
+
+  Args:
+    xp: operation table.
+    keys: an object with `key(scope, name, purpose, chunk)`.
+    name: name of the tensor, or of the group of tensors.
+    occurrence: how many stages of the same class stand before this one in the pipeline.
+  """
+
+  def __init__(self, xp, keys, name, occurrence):
+    self._xp, self._keys, self._name, self._occurrence = xp, keys, name, occurrence
+
+  def of(self, scope, purpose):
+    """Stream for scope 'round' (shared by all clients) or 'client' (this client's own)."""
+    base = self._occurrence * _CHUNKS_PER_OCCURRENCE
+    return random.Stream(self._xp, lambda chunk: self._keys.key(scope, self._name, int(purpose), base + chunk))
+
+  def client(self, purpose):
+    """Stream of this client's own."""
+    return self.of('client', purpose)

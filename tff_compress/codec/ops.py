@@ -1,0 +1,283 @@
+"""The table of array operations that every stage is written over, and its NumPy implementation.
+
+A stage never names an array library: it receives a table `xp` and uses Python's arithmetic operators and the
+functions below. `tff_compress.tensorflow.ops` implements the same table for TensorFlow, so one definition of the
+maths gives the same payload bits in NumPy, in a TensorFlow graph and in a converted TFLite file.
+
+Conventions: real arrays are float32, integers are int32 and wrap modulo 2^32, bytes are uint8. Shapes are static
+unless a docstring says otherwise. Nothing here may make payload bits depend on the order of a float sum: see
+docs/random-numbers.md, "Exactness".
+"""
+
+import zlib
+
+import numpy as np
+
+from tff_compress.codec.errors import PayloadError
+
+
+class NumpyOps:
+  """The operation table in NumPy. Stateless; use the module's `numpy_ops`."""
+
+  # Large element-wise work is done in slices of this many elements so that it stays in the processor's cache.
+  slice_size = 1 << 14
+
+  # -- making and shaping -------------------------------------------------------------------------------------------
+
+  def constant(self, value, dtype):
+    return np.asarray(value, dtype)
+
+  def iota(self, size):
+    """int32[size]: 0, 1, 2, …"""
+    return np.arange(size, dtype=np.int32)
+
+  def zeros(self, shape, dtype):
+    return np.zeros(shape, dtype)
+
+  def reshape(self, x, shape):
+    return np.reshape(x, shape)
+
+  def transpose(self, x, axes):
+    return np.transpose(x, axes)
+
+  def concat(self, parts):
+    """Joins 1-D or N-D arrays along their first axis."""
+    return np.concatenate(parts, axis=0)
+
+  def stack_last(self, parts):
+    return np.stack(parts, axis=-1)
+
+  def repeat(self, x, times):
+    """[1] -> [times]."""
+    return np.broadcast_to(x, (times,))
+
+  def size(self, x):
+    """Number of elements of a 1-D array, which may be known only when the graph runs."""
+    return int(x.shape[0])
+
+  def vector(self, scalar):
+    """Integer scalar -> int32[1]."""
+    return np.asarray([scalar], np.int32)
+
+  def integer(self, scalar):
+    """A scalar as a 32-bit integer scalar, as `size` returns."""
+    return int(scalar)
+
+  def long(self, scalar):
+    """A scalar as a 64-bit integer scalar, as `total` returns."""
+    return int(scalar)
+
+  # -- element-wise -------------------------------------------------------------------------------------------------
+
+  def cast(self, x, dtype):
+    return np.asarray(x).astype(dtype)
+
+  def floor(self, x):
+    return np.floor(x)
+
+  def abs(self, x):
+    return np.abs(x)
+
+  def minimum(self, a, b):
+    return np.minimum(a, b)
+
+  def maximum(self, a, b):
+    return np.maximum(a, b)
+
+  def equal(self, a, b):
+    return np.equal(a, b)
+
+  def all(self, condition):
+    """Whether a boolean array holds everywhere, as a scalar."""
+    return np.all(condition)
+
+  def where(self, condition, a, b):
+    return np.where(condition, a, b)
+
+  def bits_of(self, x):
+    """float32 -> int32 with the same bits."""
+    return np.ascontiguousarray(x).view(np.int32)
+
+  def float_of(self, bits):
+    """int32 -> float32 with the same bits."""
+    return np.ascontiguousarray(bits).view(np.float32)
+
+  def shift_right(self, x, n):
+    """Logical shift of int32 by n (an int or an integer scalar)."""
+    return (np.asarray(x, np.int32).view(np.uint32) >> np.uint32(n)).view(np.int32)
+
+  def power_of_two(self, n):
+    """int32 scalar 2^n for an integer scalar n in 0 … 30."""
+    return np.int32(1 << int(n))
+
+  def xor(self, a, b):
+    return np.bitwise_xor(a, b)
+
+  def halves(self, words):
+    """int32[n] words -> float32[2 n], the low then the high 16 bits of each word, as numbers 0 … 65535."""
+    return words.view(np.dtype('<u2')).astype(np.float32)
+
+  def flip(self, x, words):
+    """Negates x[i] where the top bit of words[i] is set."""
+    return (x.view(np.int32) ^ (words & np.int32(-2**31))).view(np.float32)
+
+  def to_float16_bits(self, x):
+    """float32 -> int32 holding the 16 bits of the nearest float16 (ties to even)."""
+    return x.astype(np.float16).view(np.uint16).astype(np.int32)
+
+  def from_float16_bits(self, bits):
+    return bits.astype(np.uint16).view(np.float16).astype(np.float32)
+
+  def generate(self, function, size):
+    """Evaluates `function(int32 indices) -> int32` on 0 … size-1 in slices that stay in cache."""
+    out = np.empty(size, np.int32)
+    with np.errstate(over='ignore'):
+      for start in range(0, size, self.slice_size):
+        stop = min(start + self.slice_size, size)
+        out[start:stop] = function(np.arange(start, stop, dtype=np.uint32).view(np.int32))
+    return out
+
+  # -- reductions and matrices --------------------------------------------------------------------------------------
+
+  def reduce_max(self, x):
+    """Over the last axis, which is kept with size 1."""
+    return np.max(x, axis=-1, keepdims=True)
+
+  def reduce_min(self, x):
+    return np.min(x, axis=-1, keepdims=True)
+
+  def reduce_sum(self, x):
+    """Float sums decide payload bits only where every partial sum is an integer of at most 2^24."""
+    return np.sum(x, axis=-1, keepdims=True, dtype=x.dtype)
+
+  def total(self, x):
+    """Exact 64-bit sum of all elements of an int32 array, as a scalar."""
+    return int(np.sum(x, dtype=np.int64))
+
+  def sum_last(self, x):
+    """int32 sum over the last axis, which goes away."""
+    return np.sum(x, axis=-1, dtype=np.int32)
+
+  def argmin(self, totals):
+    """Position of the smallest of a list of `total`s, as an integer scalar; the first one of equals."""
+    return int(np.argmin(totals))
+
+  def argmax(self, x):
+    """Position of the largest element of a 1-D array, as an integer scalar; the first one of equals."""
+    return int(np.argmax(x))
+
+  def matmul(self, a, b):
+    return np.matmul(a, b)
+
+  # -- indices ------------------------------------------------------------------------------------------------------
+
+  def gather(self, x, index):
+    return np.take(x, index)
+
+  def scatter(self, index, values, size):
+    """[size] zeros with values[i] at index[i]; indices are distinct."""
+    out = np.zeros(size, values.dtype)
+    out[index] = values
+    return out
+
+  def where_nonzero(self, x):
+    """int32 positions of the non-zero elements of a 1-D array, ascending."""
+    return np.flatnonzero(x).astype(np.int32)
+
+  def compress(self, x, mask):
+    """The elements of x where the boolean mask holds."""
+    return x[mask]
+
+  def cumsum(self, x):
+    """Inclusive cumulative sum of int32[n]."""
+    return np.cumsum(x, dtype=np.int32)
+
+  def search(self, ends, values):
+    """int32[n]: for each value, how many of the ascending `ends` are <= it."""
+    return np.searchsorted(ends, values, side='right').astype(np.int32)
+
+  def reverse(self, x):
+    """Reversed along the first axis."""
+    return x[::-1]
+
+  def largest(self, x, k):
+    """int32[k]: positions of the k largest elements, ascending; of equal ones the lower positions are taken."""
+    if k == 0:
+      return np.zeros(0, np.int32)
+    threshold = np.partition(x, x.size - k)[x.size - k]
+    above = np.flatnonzero(x > threshold)
+    ties = np.flatnonzero(x == threshold)[:k - above.size]
+    return np.sort(np.concatenate([above, ties])).astype(np.int32)
+
+  def count(self, symbols, size):
+    """int32[size]: how often each of 0 … size-1 occurs."""
+    return np.bincount(symbols, minlength=size).astype(np.int32)
+
+  # -- bytes --------------------------------------------------------------------------------------------------------
+
+  def integers_to_bytes(self, x, width):
+    """int32[n] -> uint8[n width], little endian, the low `width` bytes of each."""
+    return np.ascontiguousarray(x, '<i4').view(np.uint8).reshape(-1, 4)[:, :width].reshape(-1)
+
+  def integers_from_bytes(self, payload, width):
+    """uint8[n width] -> int32[n], little endian and unsigned."""
+    parts = payload.reshape(-1, width)
+    full = np.zeros((parts.shape[0], 4), np.uint8)
+    full[:, :width] = parts
+    return full.view('<i4').reshape(-1).astype(np.int32)
+
+  def long_to_bytes(self, x):
+    """int64[n], each 0 … 2^32 - 1 -> uint8[4 n], little endian."""
+    return x.astype('<u4').view(np.uint8)
+
+  def long_from_bytes(self, payload):
+    """Inverse of `long_to_bytes`."""
+    return np.ascontiguousarray(payload).view('<u4').astype(np.int64)
+
+  def raw_bytes(self, x):
+    """An array of integers or booleans -> its little-endian bytes, uint8[n]."""
+    x = np.ascontiguousarray(x)
+    return x.astype(x.dtype.newbyteorder('<')).reshape(-1).view(np.uint8)
+
+  def raw_values(self, payload, dtype):
+    """Inverse of `raw_bytes` for a dtype name: 1-D."""
+    if dtype == 'bool':
+      self.require(payload <= 1, 'a boolean is neither 0 nor 1.')
+    return np.ascontiguousarray(payload).view(np.dtype(dtype).newbyteorder('<')).astype(np.dtype(dtype))
+
+  def dtype(self, name):
+    """The library's dtype of a name such as 'float32'."""
+    return np.dtype(name)
+
+  def crc32(self, payload):
+    """CRC-32 (the one of zlib, gzip and java.util.zip) of uint8[n], as an int32 scalar."""
+    return np.uint32(zlib.crc32(np.ascontiguousarray(payload))).view(np.int32)
+
+  # -- control ------------------------------------------------------------------------------------------------------
+
+  def collect(self, steps, body, state):
+    """Runs `output, state = body(i, *state)` for i = 0 … steps-1.
+
+    The shapes of the state (a tuple) do not change; the outputs, of one shape, are stacked: [steps, …].
+
+    Returns:
+      (outputs, state)
+    """
+    outputs = []
+    for i in range(steps):
+      output, state = body(i, *state)
+      outputs.append(output)
+    return np.stack(outputs), state
+
+  def require(self, condition, message):
+    """Refuses a payload: raises PayloadError unless the condition holds everywhere."""
+    if not np.all(condition):
+      raise PayloadError(message)
+
+  def static_bytes(self, payload, size):
+    """States that a byte array has exactly `size` bytes; raises PayloadError otherwise."""
+    self.require(payload.shape[0] == size, f'expected {size} bytes but the payload holds {payload.shape[0]}')
+    return payload
+
+
+numpy_ops = NumpyOps()

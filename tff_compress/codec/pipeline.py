@@ -1,0 +1,167 @@
+"""A chain of stages from real values to bytes, checked when it is made."""
+
+import collections
+import dataclasses
+import functools
+
+import numpy as np
+
+from tff_compress.codec import gaps
+from tff_compress.codec import keys as keys_lib
+from tff_compress.codec import stage as stage_lib
+from tff_compress.codec.errors import CodecError
+
+_NOUNS = {stage_lib.Real: 'real values', stage_lib.Integers: 'integer symbols', stage_lib.Bytes: 'bytes'}
+_ORDER = {(stage_lib.Real, stage_lib.Real): 0, (stage_lib.Real, stage_lib.Integers): 1,
+          (stage_lib.Real, stage_lib.Bytes): 1, (stage_lib.Integers, stage_lib.Bytes): 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+  """A chain of stages.
+
+  Attributes:
+    stages: tuple of `Stage`.
+    joined: whether the tensors that the codec gives this pipeline are encoded as one vector (`concat | …`).
+  """
+  stages: tuple
+  joined: bool = False
+
+  def __post_init__(self):
+    if not self.stages:
+      raise CodecError('a codec needs at least one stage, such as float32.')
+    problem = _chain_problem(self.stages)
+    if problem:
+      ordered = sorted(self.stages, key=lambda s: _ORDER[s.domain, s.codomain])
+      hint = '' if _chain_problem(ordered) else f' The order {" | ".join(map(str, ordered))} works.'
+      raise CodecError(problem + hint)
+    for position, stage in enumerate(self.stages):
+      if stage.needs_rotation:
+        rotations = [s for s in self.stages[:position] if s.isotropic]
+        if not rotations or rotations[-1].linear:
+          raise CodecError(f'{stage} owes its unbiasedness to a rotation of the client\'s own: put hadamard:key=client '
+                           f'{"directly before it" if rotations else "(or hadamard:rotations=2,key=client) before it"}.')
+
+  def __str__(self):
+    return ' | '.join(['concat'] * self.joined + [str(s) for s in self.stages])
+
+  @functools.lru_cache(maxsize=1024)
+  def signals(self, size):
+    """The signals before each stage and behind the last for `size` values: a tuple, one longer than `stages`."""
+    signals = [stage_lib.Real(size)]
+    for stage in self.stages:
+      signals.append(stage.output(signals[-1]))
+    return tuple(signals)
+
+  @property
+  def prefix(self):
+    """Number of leading stages that are linear: the sum of what they encode can be decoded at once."""
+    for count, stage in enumerate(self.stages):
+      if not stage.linear:
+        return count
+    return len(self.stages)
+
+  @property
+  def unbiased(self):
+    return all(stage.unbiased for stage in self.stages)
+
+  @property
+  def uses_client_keys(self):
+    """Whether decoding needs the client's number."""
+    return any(getattr(stage, 'key', 'round') == 'client' for stage in self.stages)
+
+  def nmse_bound(self, size):
+    """Declared bound on the mean NMSE for any update; None where a stage declares none."""
+    total = 1.0
+    for stage, signal in zip(self.stages, self.signals(size)):
+      bound = stage.nmse_bound(signal)
+      if bound is None:
+        return None
+      total *= 1 + bound
+    return total - 1
+
+  def payload_size(self, size):
+    """Bytes that `size` values take, or None where that depends on the values."""
+    total = self.signals(size)[-1].size
+    for stage, signal in zip(self.stages, self.signals(size)):
+      for side in stage.side(signal):
+        if side.width is None:
+          return None
+        if total is not None:
+          total += side.size * side.width
+    return total
+
+  def _draws(self, xp, keys, name):
+    seen = collections.Counter()
+    result = []
+    for stage in self.stages:
+      result.append(keys_lib.Draws(xp, keys, name, seen[stage.name]))
+      seen[stage.name] += 1
+    return result
+
+  def encode(self, xp, x, keys, name):
+    """float32[size] -> uint8[n]: the side arrays of the stages in order, then the coder's bytes."""
+    signals = self.signals(int(x.shape[0]))
+    parts = []
+    values = x
+    for stage, signal, draws in zip(self.stages, signals, self._draws(xp, keys, name)):
+      values, arrays = stage.encode(xp, values, draws, signal)
+      for side in stage.side(signal):
+        array = arrays[side.name]
+        if side.width is None:
+          parts.append(gaps.encode(xp, array, side.below))
+        else:
+          parts.append(xp.integers_to_bytes(array, side.width))
+    return xp.concat(parts + [values]) if parts else values
+
+  def decode(self, xp, payload, size, keys, name):
+    """uint8[n] -> float32[size].
+
+    Raises:
+      PayloadError: no encoder of this pipeline writes these bytes for `size` values.
+    """
+    return self.decode_prefix(xp, self.decode_to_prefix(xp, payload, size, keys, name), size, keys, name)
+
+  def decode_to_prefix(self, xp, payload, size, keys, name):
+    """Undoes all stages behind the linear prefix: uint8[n] -> float32[k]. Sums of the results are meaningful."""
+    signals = self.signals(size)
+    sides = []
+    for stage, signal in zip(self.stages, signals):
+      arrays = {}
+      for side in stage.side(signal):
+        if side.width is None:
+          arrays[side.name], payload = gaps.decode(xp, payload, xp.constant(side.size, np.int32), side.below)
+        else:
+          length = side.size * side.width
+          xp.require(xp.size(payload) >= length, 'a tensor is cut short.')
+          arrays[side.name] = xp.integers_from_bytes(payload[:length], side.width)
+          payload = payload[length:]
+      sides.append(arrays)
+    if signals[-1].size is not None:
+      payload = xp.static_bytes(payload, signals[-1].size)
+    return self._decode_stages(xp, payload, sides, range(len(self.stages) - 1, self.prefix - 1, -1), signals, keys, name)
+
+  def decode_prefix(self, xp, values, size, keys, name):
+    """Undoes the linear prefix: float32[k] -> float32[size], for one client's values or a sum of several."""
+    return self._decode_stages(xp, values, [{}] * self.prefix, range(self.prefix - 1, -1, -1), self.signals(size), keys, name)
+
+  def _decode_stages(self, xp, values, sides, order, signals, keys, name):
+    draws = self._draws(xp, keys, name)
+    for i in order:
+      values = self.stages[i].decode(xp, values, sides[i], draws[i], signals[i])
+    return values
+
+
+def _chain_problem(stages):
+  """What is wrong with the order of stages, as a sentence; '' if nothing is."""
+  current = stage_lib.Real
+  for stage in stages:
+    if stage.domain is not current:
+      before = 'comes first, where the update is' if stage is stages[0] else 'is given'
+      return f'{stage} takes {_NOUNS[stage.domain]} but {before} {_NOUNS[current]}.'
+    current = stage.codomain
+  if current is not stage_lib.Bytes:
+    ends = sorted(s.name for s in stage_lib.registry().values()
+                  if s.codomain is stage_lib.Bytes and s.domain is current)
+    return f'the codec ends with {stages[-1]}, which gives {_NOUNS[current]}: add a last stage such as {", ".join(ends)}.'
+  return ''

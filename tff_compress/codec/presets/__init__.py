@@ -1,0 +1,40 @@
+"""Named codecs: one file each, a frozen dataclass whose `text` property is the codec it stands for. Found by the registry."""
+
+import dataclasses
+import importlib
+import pkgutil
+from typing import ClassVar
+
+_registry = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+  """Base class of presets.
+
+  Class attributes:
+    name: the word that names it.
+    summary: one line for `tff-compress codecs`.
+    source: where it is from.
+    examples: parameter texts that the contract suite tries.
+  """
+  name: ClassVar[str] = ''
+  summary: ClassVar[str] = ''
+  source: ClassVar[str] = ''
+  examples: ClassVar[tuple] = ('',)
+
+  @property
+  def text(self):
+    """The codec's text, without presets in it."""
+    raise NotImplementedError
+
+
+def registry():
+  """{name: preset class} of everything in this folder."""
+  if not _registry:
+    for module in pkgutil.iter_modules(__path__):
+      found = importlib.import_module(f'{__name__}.{module.name}')
+      for value in vars(found).values():
+        if isinstance(value, type) and issubclass(value, Preset) and value.name and value.__module__ == found.__name__:
+          _registry[value.name] = value
+  return dict(_registry)

@@ -1,0 +1,53 @@
+"""Exact block statistics for quantizers whose scale depends on norms and inner products.
+
+Sums of floats differ between runtimes in their last bits, so they may not decide a payload bit. Here magnitudes are first
+rounded to integers of at most 12 bits relative to the block's largest, and sums are split so that every partial sum
+is an integer of at most 2^24: exact in float32 in any order.
+"""
+
+import numpy as np
+
+from tff_compress.codec import floats
+
+BLOCK = 4096
+"""The largest block for which the sums below stay exact."""
+
+
+class Moments:
+  """Statistics of rows of values.
+
+  Attributes:
+    magnitudes: [rows, block] integers 0 … 4096, round(|x| 2^11 / p), p the power of two below the row's largest value.
+    unit: [rows, 1] p / 2^11, the value of one; 0 in a row whose largest magnitude is below 2^-64.
+    squares: [rows, 1] sum of the squared magnitudes, in units of unit^2.
+  """
+
+  def __init__(self, xp, rows):
+    self._xp = xp
+    self.largest = xp.reduce_max(xp.abs(rows))
+    live = xp.cast(self.largest >= floats.SMALLEST, np.float32)
+    exponent = floats.exponent(xp, xp.maximum(self.largest, floats.SMALLEST))
+    up = floats.power(xp, xp.constant(254 + 11, np.int32) - exponent) * live
+    self.unit = floats.power(xp, exponent - xp.constant(11, np.int32)) * live
+    self.magnitudes = xp.floor(xp.abs(rows) * up + np.float32(0.5))
+    self.squares = self.sum_of_products(self.magnitudes, self.magnitudes)
+
+  def sum_of_products(self, a, b):
+    """[rows, 1]: sum of a b for integers with a b <= 2^24, to float32 precision and the same on every runtime."""
+    xp = self._xp
+    product = a * b
+    high = xp.floor(product * np.float32(2.0**-12))
+    low = product - high * np.float32(2.0**12)
+    return xp.reduce_sum(high) * np.float32(2.0**12) + xp.reduce_sum(low)
+
+  def root_mean_square(self, counts):
+    """[rows, 1] in units of `unit`; counts: [rows, 1] values per row that are not filling."""
+    return floats.square_root(self._xp, self.squares / counts)
+
+
+def counts(xp, size, block):
+  """float32 [rows, 1]: how many of each row's values are real when `size` values fill rows of `block`."""
+  rows = -(-size // block)
+  values = np.full((rows, 1), block, np.float32)
+  values[-1, 0] = size - (rows - 1) * block
+  return xp.constant(values, np.float32)

@@ -1,0 +1,167 @@
+"""Randomized Hadamard rotation in blocks, exact on every runtime and without padding."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from tff_compress.codec import floats
+from tff_compress.codec.random import Purpose
+from tff_compress.codec.stage import check
+from tff_compress.codec.stage import choice
+from tff_compress.codec.stage import Real
+from tff_compress.codec.stage import Stage
+
+
+def sylvester(order):
+  """float32 [order, order] Hadamard matrix of +1 and -1 in Sylvester's (natural) order; order is a power of two."""
+  matrix = np.ones((1, 1), np.float32)
+  while matrix.shape[0] < order:
+    matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+  return matrix.astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hadamard(Stage):
+  """Random signs, then an orthonormal Hadamard transform, in blocks of r x r values.
+
+  The block is the largest power of four that is at most `block` and at most the number of values, so nothing is
+  padded: what is left behind the last whole block is rotated together with the values just before it, as one more
+  block. The second of two rotations takes its blocks across the first one's, so that one value reaches all others.
+
+  Before each transform a block is scaled by a power of two and rounded stochastically to integers small enough for
+  every sum inside the transform to be exact in float32, in any order. This error is below 1e-4 of ||x||^2 in the worst
+  case and near 1e-8 on usual updates.
+
+  Attributes:
+    rotations: 1, or 2 where a single one is not enough to make spiky updates isotropic.
+    block: 4, 16, 64, 256, 1024 or 4096.
+    key: 'round' for signs that all clients of a round share, so that the inverse can be applied to the sum;
+      'client' for a rotation of the client's own.
+  """
+  name: ClassVar[str] = 'hadamard'
+  summary: ClassVar[str] = 'random signs and an orthonormal Hadamard transform; no padding'
+  source: ClassVar[str] = 'Suresh et al. 2017; Konecny et al. 2016, sec. 3'
+  unbiased: ClassVar[bool] = True
+  isotropic: ClassVar[bool] = True
+  examples: ClassVar[tuple] = ('', 'rotations=2', 'key=client', 'rotations=2,block=4096', 'block=64')
+
+  rotations: int = 1
+  block: int = 1024
+  key: str = choice('round', 'client')
+
+  def __post_init__(self):
+    check(self.rotations in (1, 2), f'hadamard: rotations must be 1 or 2, not {self.rotations}.')
+    check(self.block in (4, 16, 64, 256, 1024, 4096),
+          f'hadamard: block must be 4, 16, 64, 256, 1024 or 4096, not {self.block}.')
+
+  @property
+  def linear(self):
+    return self.key == 'round'
+
+  def output(self, signal):
+    return Real(signal.size)
+
+  def nmse_bound(self, signal):
+    return 1e-4
+
+  def _plan(self, size):
+    """[(start, rows, block, across)] of the block transforms, in the order of encoding."""
+    block = min(self.block, 4**int(math.log(max(size, 1), 4) + 1e-9))
+    rows = size // block
+    steps = []
+    for rotation in range(self.rotations):
+      steps.append((0, rows, block, rotation == 1))
+      if size % block:
+        steps.append((size - block, 1, block, False))
+    return steps
+
+  def encode(self, xp, x, draws, signal):
+    if signal.size == 0:
+      return x, {}
+    steps = self._plan(signal.size)
+    signs = _split(draws.of(self.key, Purpose.ROTATION), 'signs', [rows * block for _, rows, block, _ in steps])
+    halves = _split(draws.client(Purpose.PRE_ROUNDING), 'halves',
+                    [2 * rows * math.isqrt(block) for _, rows, block, _ in steps])
+    for (start, rows, block, across), sign, half in zip(steps, signs, halves):
+      part = _rows(xp, x[start:start + rows * block], rows, block, across)
+      part = _forward(xp, part, xp.reshape(sign, [rows, block]), half, rows, block)
+      part = _unrows(xp, part, rows, block, across)
+      x = _replace(xp, x, part, start, signal.size)
+    return x, {}
+
+  def decode(self, xp, values, side, draws, signal):
+    if signal.size == 0:
+      return values
+    x = values
+    steps = self._plan(signal.size)
+    signs = _split(draws.of(self.key, Purpose.ROTATION), 'signs', [rows * block for _, rows, block, _ in steps])
+    for (start, rows, block, across), sign in reversed(list(zip(steps, signs))):
+      part = _rows(xp, x[start:start + rows * block], rows, block, across)
+      order = math.isqrt(block)
+      part = _transform(xp, part, rows, order) * np.float32(1 / order)
+      part = xp.flip(part, xp.reshape(sign, [rows, block]))
+      part = _unrows(xp, part, rows, block, across)
+      x = _replace(xp, x, part, start, signal.size)
+    return x
+
+
+def _split(stream, kind, sizes):
+  """Cuts one draw from a stream into consecutive pieces."""
+  drawn = getattr(stream, kind)(sum(sizes))
+  starts = np.cumsum([0] + sizes)
+  return [drawn[start:start + size] for start, size in zip(starts, sizes)]
+
+
+def _rows(xp, part, rows, block, across):
+  """[rows * block] -> [rows, block]: consecutive values in a row, or (across) values `rows` apart."""
+  if across:
+    return xp.transpose(xp.reshape(part, [block, rows]), [1, 0])
+  return xp.reshape(part, [rows, block])
+
+
+def _unrows(xp, part, rows, block, across):
+  if across:
+    part = xp.transpose(xp.reshape(part, [rows, block]), [1, 0])
+  return xp.reshape(part, [rows * block])
+
+
+def _replace(xp, x, part, start, size):
+  """x with `part` in place of the values from `start`."""
+  stop = start + int(part.shape[0])
+  if start == 0 and stop == size:
+    return part
+  return xp.concat([piece for piece in (x[:start], part, x[stop:]) if int(piece.shape[0])])
+
+
+def _transform(xp, x, rows, order):
+  """Unnormalised Hadamard transform of each row of [rows, order^2]; applied twice it multiplies by order^2.
+
+  A row is seen as a square: H_order times the transposed square times H_order. Every partial sum adds at most order^2
+  inputs with signs, so integers of magnitude up to 2^24 / order^2 stay exact whatever order the sums are done in.
+  """
+  matrix = xp.constant(sylvester(order), np.float32)
+  x = xp.matmul(xp.reshape(x, [rows * order, order]), matrix)
+  x = xp.transpose(xp.reshape(x, [rows, order, order]), [0, 2, 1])
+  x = xp.matmul(xp.reshape(x, [rows * order, order]), matrix)
+  return xp.reshape(x, [rows, order * order])
+
+
+def _forward(xp, x, signs, halves, rows, block):
+  """Rounds each row to integers, flips signs, transforms, and scales back to an orthonormal result."""
+  order = math.isqrt(block)
+  bits = 24 - int(math.log2(block))
+  largest = xp.reduce_max(xp.abs(x))
+  live = xp.cast(largest >= floats.SMALLEST, np.float32)
+  exponent = floats.exponent(xp, xp.maximum(largest, floats.SMALLEST))
+  up = floats.power(xp, xp.constant(254 + bits - 1, np.int32) - exponent) * live
+  down = floats.power(xp, exponent - xp.constant(bits - 1 + order.bit_length() - 1, np.int32)) * live
+  # The dither of value (i, j) of a square is frac(a_i + b_j): uniform and pairwise independent, which is what an
+  # unbiased rounding and the variance of sums ask for, at the price of 2 r draws for r x r values.
+  halves = xp.reshape(halves, [rows, 2 * order]) * np.float32(2.0**-16)
+  dither = (xp.reshape(halves[:, :order], [rows, order, 1])
+            + xp.reshape(halves[:, order:] + np.float32(2.0**-17), [rows, 1, order]))
+  dither = xp.reshape(dither - xp.floor(dither), [rows, block])
+  integers = xp.floor(x * up + dither)
+  return _transform(xp, xp.flip(integers, signs), rows, order) * down

@@ -1,0 +1,94 @@
+"""Sub-sampling: a random subset of the coordinates that both sides draw from a key, so no positions are sent."""
+
+import dataclasses
+import fractions
+from typing import ClassVar
+
+import numpy as np
+
+from tff_compress.codec.random import Purpose
+from tff_compress.codec.stage import check
+from tff_compress.codec.stage import choice
+from tff_compress.codec.stage import Real
+from tff_compress.codec.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Subsample(Stage):
+  """Keeps a fraction of the coordinates; the decoder multiplies them by d / k (unbiased).
+
+  Where 1/fraction is a whole number s, one coordinate is drawn from every s consecutive ones: each is kept with
+  probability exactly 1/s (for s a power of two; otherwise within s / 65536, relatively), but the choices are not
+  independent as in simple random sampling. For other fractions a uniform subset of k = round(fraction d) is drawn.
+
+  The multiplication is done by the decoder, which keeps the range of a following quantizer small.
+
+  Attributes:
+    fraction: 0 < fraction <= 1.
+    key: 'round' for a mask that all clients of a round share (the sum of encoded updates can then be decoded at once,
+      but the mask's error is common to the clients: averaging does not remove it); 'client' for masks of their own.
+  """
+  name: ClassVar[str] = 'subsample'
+  summary: ClassVar[str] = 'a random subset of the coordinates, drawn from a key'
+  source: ClassVar[str] = 'Konecny et al. 2016, sec. 3; exactly k without replacement'
+  unbiased: ClassVar[bool] = True
+  examples: ClassVar[tuple] = ('1/16', '0.1,key=client', '0.3', '1/50')
+
+  fraction: fractions.Fraction
+  key: str = choice('round', 'client')
+
+  def __post_init__(self):
+    check(0 < self.fraction <= 1, f'subsample: the fraction must be above 0 and at most 1, not {self.fraction}.')
+
+  @property
+  def linear(self):
+    return self.key == 'round'
+
+  @property
+  def _stride(self):
+    """s where the fraction is 1/s and 16 bits are enough to draw from s; otherwise None."""
+    stride = 1 / self.fraction
+    return int(stride) if stride.denominator == 1 and stride <= 1 << 16 else None
+
+  def kept(self, size):
+    """Number of coordinates kept of `size`."""
+    if self._stride:
+      return -(-size // self._stride)
+    return min(size, max(1, round(self.fraction * size))) if size else 0
+
+  def output(self, signal):
+    return Real(self.kept(signal.size))
+
+  def nmse_bound(self, signal):
+    kept = self.kept(signal.size)
+    return float(self._stride or signal.size / max(kept, 1)) - 1
+
+  def _index(self, xp, draws, size):
+    """int32[k]: the kept positions, ascending. With strides the last may lie behind the end."""
+    stream = draws.of(self.key, Purpose.MASK)
+    kept, stride = self.kept(size), self._stride
+    if stride == 1 or kept == size and not stride:
+      return xp.iota(size)
+    if not stride:
+      return xp.largest(stream.words(size), kept)
+    words = stream.words(kept)
+    if stride & (stride - 1) == 0:
+      offset = xp.shift_right(words, 33 - stride.bit_length())
+    else:
+      offset = xp.shift_right(xp.shift_right(words, 16) * xp.constant(stride, np.int32), 16)
+    return xp.iota(kept) * xp.constant(stride, np.int32) + offset
+
+  def encode(self, xp, x, draws, signal):
+    size = signal.size
+    index = self._index(xp, draws, size)
+    if self._stride and size % self._stride:
+      x = xp.concat([x, xp.zeros([self._stride - size % self._stride], np.float32)])
+    return xp.gather(x, index), {}
+
+  def decode(self, xp, values, side, draws, signal):
+    size = signal.size
+    index = self._index(xp, draws, size)
+    kept = self.kept(size)
+    scale = float(self._stride or size / max(kept, 1))
+    padded = kept * self._stride if self._stride else size
+    return xp.scatter(index, values * np.float32(scale), padded)[:size]
