@@ -149,6 +149,7 @@ class Pipeline:
     draws = self._draws(xp, keys, name)
     for i in order:
       values = self.stages[i].decode(xp, values, sides[i], draws[i], signals[i])
+      values = xp.reshape(values, [signals[i].size])
     return values
 
 

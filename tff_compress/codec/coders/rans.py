@@ -59,7 +59,7 @@ class Rans(Stage):
     lanes = self._lanes(signal.size)
     steps = -(-signal.size // lanes)
     symbols = symbols - xp.constant(signal.low, np.int32)
-    table = _frequencies(xp, xp.count(symbols, alphabet), signal.size)
+    table = _frequencies(xp, xp.count(symbols, alphabet), alphabet, signal.size)
     starts = xp.cumsum(table) - table
     # Lanes without a symbol in the last row code one of the most frequent kind there, which the decoder drops.
     filler = xp.repeat(xp.vector(xp.argmax(table)), steps * lanes - signal.size)
@@ -121,11 +121,11 @@ class Rans(Stage):
     return xp.reshape(symbols, [-1])[:signal.size] + xp.constant(signal.low, np.int32)
 
 
-def _frequencies(xp, counts, size):
+def _frequencies(xp, counts, alphabet, size):
   """int32[A] frequencies that sum to 4096, at least 1 for every symbol that occurs; integers only."""
   used = xp.cast(counts > 0, np.int32)
   left = xp.long(_TOTAL) - xp.total(used)
   share = xp.cast(xp.cast(counts, np.int64) * left // size, np.int32) + used
   rest = xp.integer(xp.long(_TOTAL) - xp.total(share))
-  most = xp.cast(xp.equal(xp.iota(int(counts.shape[0])), xp.argmax(counts)), np.int32)
+  most = xp.cast(xp.equal(xp.iota(alphabet), xp.argmax(counts)), np.int32)
   return share + most * rest

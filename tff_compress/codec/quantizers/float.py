@@ -12,14 +12,14 @@ from tff_compress.codec.stage import Side
 from tff_compress.codec.stage import Stage
 
 
-def _positive_zero(xp, x):
-  """x with -0 as +0: which zero a sum gives may depend on its order."""
-  return xp.where(x == 0, xp.constant(0, np.float32), x)
+def _settled(xp, x):
+  """x with +0 for -0 and for denormals: runtimes differ in which zero a sum gives and in whether they keep denormals."""
+  return xp.where(xp.abs(x) < np.float32(2.0**-126), xp.constant(0, np.float32), x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Float32(Stage):
-  """Four bytes per value, little endian. Lossless up to the sign of zero."""
+  """Four bytes per value, little endian. Lossless, except that -0 and denormals become +0."""
   name: ClassVar[str] = 'float32'
   codomain: ClassVar[type] = Bytes
   summary: ClassVar[str] = 'float32 values, uncompressed'
@@ -34,7 +34,7 @@ class Float32(Stage):
     return 0.0
 
   def encode(self, xp, x, draws, signal):
-    return xp.integers_to_bytes(xp.bits_of(_positive_zero(xp, x)), 4), {}
+    return xp.integers_to_bytes(xp.bits_of(_settled(xp, x)), 4), {}
 
   def decode(self, xp, values, side, draws, signal):
     x = xp.float_of(xp.integers_from_bytes(values, 4))

@@ -1,0 +1,60 @@
+"""Key derivation inside a graph; the keys are those of `tff_compress.codec.random.derive_key`."""
+
+import struct
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress.tensorflow import sha256
+
+
+class GraphKeys:
+  """The keys of one message whose round and client are tensors.
+
+  Args:
+    needed: list of (scope, name, purpose, chunk), each once.
+    seed: session seed, an int.
+    round: int32 scalar tensor holding the 32 bits of the round number.
+    client: int32 scalar tensor holding the 32 bits of the client number.
+  """
+
+  def __init__(self, needed, seed, round, client):
+    self._position = {request: i for i, request in enumerate(needed)}
+    if not needed:
+      return
+    count = len(needed)
+    head = np.tile(np.frombuffer(b'TFFCPRNG1' + struct.pack('<Q', seed), np.uint8), (count, 1))
+    tails = []
+    for _, name, purpose, chunk in needed:
+      text = name.encode('utf-8')
+      tails.append(struct.pack('<BIH', purpose, chunk, len(text)) + text)
+    longest = max(map(len, tails))
+    tail = np.stack([np.frombuffer(t.ljust(longest, b'\0'), np.uint8) for t in tails])
+    own = tf.constant([scope == 'client' for scope, *_ in needed])
+    clients = tf.where(own, client, tf.constant(-1, tf.int32))
+    messages = tf.concat([tf.constant(head), tf.bitcast(tf.fill([count], round), tf.uint8),
+                          tf.bitcast(clients, tf.uint8), tf.constant(tail)], axis=1)
+    self._words = sha256.digest_words(messages, [head.shape[1] + 8 + len(t) for t in tails])
+
+  def key(self, scope, name, purpose, chunk):
+    return self._words[self._position[scope, name, purpose, chunk]]
+
+
+class _Recorder:
+  """Stands in for keys while a function is built once to find out which it asks for."""
+
+  def __init__(self):
+    self.requests = []
+
+  def key(self, *request):
+    if request not in self.requests:
+      self.requests.append(request)
+    return tf.zeros([2], tf.int32)
+
+
+def requested(build):
+  """The list of keys that `build(keys)` asks for. What it builds is thrown away."""
+  recorder = _Recorder()
+  with tf.Graph().as_default():
+    build(recorder)
+  return recorder.requests

@@ -1,0 +1,313 @@
+"""The operation table of `tff_compress.codec.ops` in TensorFlow: stock operations only, so it runs in any TFF worker."""
+
+import numpy as np
+import tensorflow as tf
+
+
+class TensorFlowOps:
+  """Makes graph operations; see `tff_compress.codec.ops.NumpyOps` for what each one means.
+
+  Use a new object for every function that is built. What decoding refuses is collected while the graph is built: pass
+  the results through `checked`, which makes them depend on all of it.
+  """
+
+  def __init__(self):
+    self._checks = []
+
+  # -- making and shaping -------------------------------------------------------------------------------------------
+
+  def constant(self, value, dtype):
+    return tf.constant(value, tf.as_dtype(dtype))
+
+  def iota(self, size):
+    return tf.range(size, dtype=tf.int32)
+
+  def zeros(self, shape, dtype):
+    return tf.zeros(shape, tf.as_dtype(dtype))
+
+  def reshape(self, x, shape):
+    return tf.reshape(x, shape)
+
+  def transpose(self, x, axes):
+    return tf.transpose(x, axes)
+
+  def concat(self, parts):
+    return tf.concat(parts, axis=0)
+
+  def stack_last(self, parts):
+    return tf.stack(parts, axis=-1)
+
+  def repeat(self, x, times):
+    return tf.broadcast_to(x, [times])
+
+  def size(self, x):
+    known = x.shape[0]
+    return tf.shape(x)[0] if known is None else known
+
+  def vector(self, scalar):
+    return tf.reshape(tf.cast(scalar, tf.int32), [1])
+
+  def integer(self, scalar):
+    return tf.cast(scalar, tf.int32)
+
+  def long(self, scalar):
+    return tf.cast(scalar, tf.int64)
+
+  # -- element-wise -------------------------------------------------------------------------------------------------
+
+  def cast(self, x, dtype):
+    return tf.cast(x, dtype)
+
+  def floor(self, x):
+    return tf.floor(x)
+
+  def abs(self, x):
+    return tf.abs(x)
+
+  def minimum(self, a, b):
+    return tf.minimum(a, b)
+
+  def maximum(self, a, b):
+    return tf.maximum(a, b)
+
+  def equal(self, a, b):
+    return tf.equal(a, tf.cast(b, a.dtype))
+
+  def all(self, condition):
+    return tf.reduce_all(condition)
+
+  def where(self, condition, a, b):
+    return tf.where(condition, a, b)
+
+  def bits_of(self, x):
+    return tf.bitcast(x, tf.int32)
+
+  def float_of(self, bits):
+    return tf.bitcast(bits, tf.float32)
+
+  def shift_right(self, x, n):
+    return tf.bitcast(tf.bitwise.right_shift(tf.bitcast(x, tf.uint32), tf.cast(n, tf.uint32)), tf.int32)
+
+  def power_of_two(self, n):
+    return tf.bitwise.left_shift(tf.constant(1, tf.int32), n)
+
+  def xor(self, a, b):
+    return tf.bitwise.bitwise_xor(a, b)
+
+  def halves(self, words):
+    return tf.reshape(tf.cast(tf.bitcast(words, tf.uint16), tf.float32), [-1])
+
+  def flip(self, x, words):
+    top = tf.bitwise.bitwise_and(words, tf.constant(-2**31, tf.int32))
+    return tf.bitcast(tf.bitwise.bitwise_xor(tf.bitcast(x, tf.int32), top), tf.float32)
+
+  def to_float16_bits(self, x):
+    return tf.cast(tf.bitcast(tf.cast(x, tf.float16), tf.uint16), tf.int32)
+
+  def from_float16_bits(self, bits):
+    return tf.cast(tf.bitcast(tf.cast(bits, tf.uint16), tf.float16), tf.float32)
+
+  def generate(self, function, size):
+    return function(tf.range(size, dtype=tf.int32))
+
+  # -- reductions and matrices --------------------------------------------------------------------------------------
+
+  def reduce_max(self, x):
+    return tf.reduce_max(x, axis=-1, keepdims=True)
+
+  def reduce_min(self, x):
+    return tf.reduce_min(x, axis=-1, keepdims=True)
+
+  def reduce_sum(self, x):
+    return tf.reduce_sum(x, axis=-1, keepdims=True)
+
+  def total(self, x):
+    return tf.reduce_sum(tf.cast(x, tf.int64))
+
+  def sum_last(self, x):
+    return tf.reduce_sum(x, axis=-1)
+
+  def argmin(self, totals):
+    return tf.argmin(tf.stack(totals), output_type=tf.int32)
+
+  def argmax(self, x):
+    return tf.argmax(x, output_type=tf.int32)
+
+  def matmul(self, a, b):
+    return tf.matmul(a, b)
+
+  # -- indices ------------------------------------------------------------------------------------------------------
+
+  def gather(self, x, index):
+    return tf.gather(x, index)
+
+  def scatter(self, index, values, size):
+    return tf.scatter_nd(index[:, tf.newaxis], values, [size])
+
+  def where_nonzero(self, x):
+    return tf.cast(tf.where(tf.not_equal(x, 0))[:, 0], tf.int32)
+
+  def compress(self, x, mask):
+    return tf.boolean_mask(x, mask)
+
+  def cumsum(self, x):
+    return tf.cumsum(x)
+
+  def largest(self, x, k):
+    return tf.sort(tf.math.top_k(x, k).indices)
+
+  def search(self, ends, values):
+    return tf.searchsorted(ends, values, side='right')
+
+  def reverse(self, x):
+    return tf.reverse(x, [0])
+
+  def count(self, symbols, size):
+    return tf.math.bincount(symbols, minlength=size, maxlength=size)
+
+  # -- bytes --------------------------------------------------------------------------------------------------------
+
+  def integers_to_bytes(self, x, width):
+    return tf.reshape(tf.bitcast(x, tf.uint8)[:, :width], [-1])
+
+  def integers_from_bytes(self, payload, width):
+    parts = tf.reshape(payload, [-1, width])
+    return tf.bitcast(tf.pad(parts, [[0, 0], [0, 4 - width]]), tf.int32)
+
+  def long_to_bytes(self, x):
+    return tf.reshape(tf.bitcast(x, tf.uint8)[:, :4], [-1])
+
+  def long_from_bytes(self, payload):
+    return tf.bitcast(tf.pad(tf.reshape(payload, [-1, 4]), [[0, 0], [0, 4]]), tf.int64)
+
+  def raw_bytes(self, x):
+    x = tf.reshape(x, [-1])
+    if x.dtype == tf.bool:
+      return tf.cast(x, tf.uint8)
+    return x if x.dtype == tf.uint8 else tf.reshape(tf.bitcast(x, tf.uint8), [-1])
+
+  def raw_values(self, payload, dtype):
+    dtype = tf.as_dtype(dtype)
+    if dtype == tf.bool:
+      self.require(payload <= 1, 'a boolean is neither 0 nor 1.')
+      return tf.cast(payload, tf.bool)
+    if dtype == tf.uint8:
+      return payload
+    return tf.bitcast(payload if dtype.size == 1 else tf.reshape(payload, [-1, dtype.size]), dtype)
+
+  def dtype(self, name):
+    return tf.as_dtype(name)
+
+  def crc32(self, payload):
+    """For at least 4 bytes. CRC-32 is linear: every half byte adds a value that depends on its place only."""
+    head = tf.bitwise.invert(payload[:4])
+    values = tf.cast(tf.concat([head, payload[4:]], 0), tf.int32)
+    levels, reach = 1, _FAN
+    limit = int(payload.shape[0]) if payload.shape[0] is not None else 2**31 - 1
+    while reach < limit:
+      levels, reach = levels + 1, reach * _FAN
+    for level in range(levels):
+      values = _crc32_level(values, level)
+    return tf.bitwise.invert(values[0])
+
+  # -- control ------------------------------------------------------------------------------------------------------
+
+  def collect(self, steps, body, state):
+    def step(i, array, *current):
+      output, following = body(i, *current)
+      return (i + 1, array.write(i, output), *following)
+
+    dtype, shape = _collected(body, state)
+    outputs = tf.TensorArray(dtype, size=steps, element_shape=shape)
+    result = tf.while_loop(lambda i, *_: i < steps, step, (tf.constant(0, tf.int32), outputs, *state),
+                           parallel_iterations=1)
+    return result[1].stack(), tuple(result[2:])
+
+  def require(self, condition, message):
+    if isinstance(condition, (bool, np.bool_)):
+      condition = tf.constant(bool(condition))
+    self._checks.append((tf.reduce_all(condition), message))
+
+  def static_bytes(self, payload, size):
+    self.require(tf.equal(tf.shape(payload)[0], size), 'a payload has another length than its codec and spec say.')
+    return payload
+
+  def checked(self, values):
+    """The same structure of tensors, which fail to evaluate (InvalidArgumentError) unless every `require` holds."""
+    asserts = [tf.debugging.Assert(condition, [message]) for condition, message in self._checks]
+    with tf.control_dependencies(asserts):
+      return tf.nest.map_structure(tf.identity, values)
+
+
+def _collected(body, state):
+  """(dtype, shape) of the output that `body` gives for this state."""
+  specs = [tf.TensorSpec(x.shape, x.dtype) for x in state]
+  traced = tf.function(lambda *s: body(tf.constant(0), *s)[0], autograph=False).get_concrete_function(*specs)
+  return traced.outputs[0].dtype, traced.outputs[0].shape
+
+
+_FAN = 64
+_POLYNOMIAL = 0xEDB88320
+
+
+def _advance(values, zero_bytes):
+  """uint32 CRC states after `zero_bytes` more zero bytes."""
+  for _ in range(8 * zero_bytes):
+    values = np.where(values & 1, (values >> 1) ^ np.uint32(_POLYNOMIAL), values >> 1).astype(np.uint32)
+  return values
+
+
+def _build_tables():
+  """Per level, int32 [_FAN, digits, 16]: what half byte `digit` with each value adds when `column` entries follow it."""
+  basis = np.uint32(1) << np.arange(32, dtype=np.uint32)
+
+  def apply(images, values):
+    bits = (values[..., None] >> np.arange(32, dtype=np.uint32)) & 1
+    return np.bitwise_xor.reduce(np.where(bits == 1, images, 0).astype(np.uint32), axis=-1)
+
+  tables = []
+  one_byte = _advance(basis, 1)
+  step = one_byte
+  for level in range(6):
+    digits = 2 if level == 0 else 8
+    nibble = np.arange(16, dtype=np.uint32)
+    # A byte enters the register and is followed by eight shifts; higher levels combine finished registers.
+    entries = np.stack([nibble << np.uint32(4 * digit) for digit in range(digits)])
+    if level == 0:
+      entries = apply(one_byte, entries)
+    rows = [entries]
+    for _ in range(_FAN - 1):
+      rows.append(apply(step, rows[-1]))
+    tables.append(np.stack(rows[::-1]).view(np.int32))
+    following = step
+    for _ in range(_FAN - 1):
+      following = apply(step, following)
+    step = following
+  return tables
+
+
+_tables = []
+
+
+def _crc32_level(values, level):
+  """Combines every _FAN entries, counted from the end, to one."""
+  if not _tables:
+    _tables.extend(_build_tables())
+  table = _tables[level]
+  digits = table.shape[1]
+  values = tf.concat([tf.zeros([(-tf.shape(values)[0]) % _FAN], tf.int32), values], 0)
+  rows = tf.reshape(values, [-1, _FAN])
+  flat = tf.constant(table.reshape(-1), tf.int32)
+  offsets = tf.constant(np.arange(_FAN, dtype=np.int32) * digits * 16)
+  total = None
+  for digit in range(digits):
+    unsigned = tf.bitcast(rows, tf.uint32)
+    nibble = tf.bitcast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(unsigned, tf.constant(4 * digit, tf.uint32)),
+                                               tf.constant(15, tf.uint32)), tf.int32)
+    found = tf.gather(flat, nibble + (offsets + digit * 16))
+    total = found if total is None else tf.bitwise.bitwise_xor(total, found)
+  width = _FAN
+  while width > 1:
+    width //= 2
+    total = tf.bitwise.bitwise_xor(total[:, :width], total[:, width:])
+  return total[:, 0]
