@@ -28,7 +28,6 @@ MAX_TEXT = 10_000
 """Longer texts are refused, in characters."""
 
 
-@functools.lru_cache(maxsize=1024)
 def parse(text):
   """Reads a codec's text.
 
@@ -42,12 +41,19 @@ def parse(text):
     raise CodecError(f'a codec is written as a text, not as {type(text).__name__}.')
   if len(text) > MAX_TEXT:
     raise CodecError(f'a codec text has at most {MAX_TEXT} characters, not {len(text)}.')
+  if re.search('[\ud800-\udfff]', text):
+    raise CodecError('the codec text holds half a surrogate pair, which is not a character.')
+  return _parse(text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(text):
   if not text.strip():
     raise CodecError('the codec text is empty; write for example "hadamard | uniform:bits=2 | pack".')
   from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
   name = _name(text.strip())
   if name in presets.registry():
-    return parse(_configured(presets.registry()[name], text.strip(), 'preset').text)
+    return _parse(_configured(presets.registry()[name], text.strip(), 'preset').text)
   if '=>' not in text:
     if ';' in text:
       raise CodecError('rules are separated by ";" and written "pattern => pipeline"; "=>" is missing.')
@@ -92,7 +98,8 @@ def _stage(text):
   if name not in stages:
     from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
     if name in presets.registry():
-      raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a stage of another.')
+      raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a part of another: '
+                       f'write it alone, or write out what it stands for ("tff-compress codecs" shows it).')
     close = difflib.get_close_matches(name, list(stages) + list(presets.registry()), 1)
     raise CodecError(f'there is no stage {_shown(name)}; '
                      + (f'did you mean {close[0]}?' if close else f'there are {", ".join(sorted(stages))}.'))

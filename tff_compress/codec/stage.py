@@ -12,6 +12,7 @@ import dataclasses
 import fractions
 import importlib
 import pkgutil
+import re
 from typing import ClassVar, Union
 
 from tff_compress.codec.errors import CodecError
@@ -129,6 +130,10 @@ def format_value(value):
   return str(value)
 
 
+MAX_DENOMINATOR = 10**9
+"""Fractions with a larger denominator are refused."""
+
+
 def parse_value(text, kind, what):
   """Reads one parameter.
 
@@ -142,18 +147,20 @@ def parse_value(text, kind, what):
   """
   if isinstance(kind, tuple):
     if text not in kind:
-      raise CodecError(f'{what} must be one of {", ".join(kind)}, not {text!r}.')
+      raise CodecError(f'{what} must be one of {", ".join(kind)}, not {text[:40]!r}.')
     return text
   try:
     if kind is fractions.Fraction:
-      value = fractions.Fraction(text)
-      if len(text) > 40:
+      # The limits keep numbers such as 1e999999999 from being written out, and the text of every fraction readable.
+      if len(text) > 40 or not re.fullmatch(r'[^eE]*([eE][+-]?[0-9]{1,2})?', text):
         raise ValueError
-      return value
-    return kind(text)
+    value = kind(text)
   except (ValueError, ZeroDivisionError):
     noun = {int: 'a whole number', float: 'a number', fractions.Fraction: 'a number or a fraction such as 1/16'}[kind]
     raise CodecError(f'{what} must be {noun}, not {text[:40]!r}.') from None
+  check(kind is not fractions.Fraction or value.denominator <= MAX_DENOMINATOR,
+        f'{what} must not need more than nine digits behind the point, as {text!r} does.')
+  return value
 
 
 def choice(default, *others):
