@@ -134,7 +134,7 @@ class Codec:
     spec = Spec.of(spec)
     if not isinstance(payload, (bytes, bytearray, memoryview)):
       raise PayloadError(f'a payload is bytes, not {type(payload).__name__}.')
-    data = np.frombuffer(payload, np.uint8)
+    data = np.frombuffer(memoryview(payload).tobytes(), np.uint8)
     with np.errstate(all='ignore'):
       arrays = self.plan(spec).decode(numpy_ops, data, keys)
     return {tensor.name: array for tensor, array in zip(spec.tensors, arrays)}
@@ -257,7 +257,8 @@ class Plan:
 def _checked(value, tensor):
   value = np.asarray(value)
   if tensor.is_float:
-    value = value.astype(np.float32)
+    with np.errstate(over='ignore'):
+      value = value.astype(np.float32)
     largest = np.max(np.abs(value)) if value.size else 0.0
     if not largest <= LARGEST:
       raise UpdateError(f'variable {tensor.name!r} holds a NaN, an infinity or a magnitude above 2^64: '

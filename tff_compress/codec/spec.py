@@ -27,7 +27,11 @@ class TensorSpec:
       raise SpecError(f'variable {self.name!r} has dtype {self.dtype}, which cannot be sent; use a number or bool dtype.')
     if any(not isinstance(n, int) or n < 0 for n in self.shape):
       raise SpecError(f'variable {self.name!r} needs a fully known shape, not {self.shape}.')
-    if len(self.name.encode('utf-8')) > 65535:
+    try:
+      length = len(self.name.encode('utf-8'))
+    except UnicodeEncodeError:
+      raise SpecError(f'variable name {self.name!r} holds half a surrogate pair, which is not a character.') from None
+    if length > 65535:
       raise SpecError('a variable name is longer than 65535 bytes.')
     if self.size >= 1 << 31:
       raise SpecError(f'variable {self.name!r} has {self.size} values; the limit is 2^31-1.')
@@ -81,7 +85,10 @@ class Spec:
       for name, value in source.items():
         if not isinstance(name, str):
           raise SpecError(f'an update is a mapping of variable name to array, but a key is {name!r}.')
-        value = np.asarray(value)
+        try:
+          value = np.asarray(value)
+        except ValueError:
+          raise SpecError(f'variable {name!r} is not an array: its rows differ in length.') from None
         tensors.append(TensorSpec(name, tuple(value.shape), value.dtype.name))
       return cls(tuple(tensors))
     raise SpecError('a spec is made from a Keras model or from a mapping of variable name to array, '
