@@ -8,6 +8,10 @@ import numpy as np
 SMALLEST = np.float32(2.0**-64)
 """A block whose largest magnitude is below this is encoded as zero, so that no denormal can decide a bit."""
 
+LARGEST = np.float32(2.0**88)
+"""Larger magnitudes are refused by decoders. Updates hold at most 2^64, so the norm of 2^31 values is at most 2^79.5, and a
+scale of a block of 4096 is at most 64 times its norm."""
+
 
 def exponent(xp, x):
   """int32 biased exponent (1 … 254) of positive normal float32 values."""
@@ -53,9 +57,9 @@ def square_root(xp, x):
   return y
 
 
-def is_finite(xp, x):
-  """Boolean: neither NaN nor infinite."""
-  return xp.abs(x) <= np.float32(np.finfo(np.float32).max)
+def is_sane(xp, x):
+  """Boolean: neither NaN, nor infinite, nor so large that no encoder writes it and later arithmetic could overflow."""
+  return xp.abs(x) <= LARGEST
 
 
 def blocks(xp, x, size, block, fill_last=False):

@@ -112,7 +112,7 @@ class Eden(Stage):
     if not size:
       return xp.zeros([0], np.float32)
     scale = floats.from_bfloat16(xp, side['scale'])
-    xp.require(floats.is_finite(xp, scale) & (scale >= 0), 'a scale of eden is not a finite positive number.')
+    xp.require(floats.is_sane(xp, scale) & (scale >= 0), 'a scale of eden is not a number from 0 to 2^88.')
     integers = np.round(np.asarray(CENTROIDS[self.bits]) * _UNITS) / _UNITS
     table = xp.constant(np.concatenate([-integers[::-1], integers]), np.float32)
     rows = floats.blocks(xp, xp.gather(table, values), size, self._block(size))

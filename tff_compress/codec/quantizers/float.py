@@ -38,7 +38,7 @@ class Float32(Stage):
 
   def decode(self, xp, values, side, draws, signal):
     x = xp.float_of(xp.integers_from_bytes(values, 4))
-    xp.require(floats.is_finite(xp, x), 'the payload holds a NaN or an infinity.')
+    xp.require(floats.is_sane(xp, x), 'the payload holds a NaN, an infinity or a magnitude above 2^88.')
     return x
 
 
@@ -61,7 +61,7 @@ class Float16(Stage):
     return (Side('exponent', min(signal.size, 1), 1),)
 
   def nmse_bound(self, signal):
-    return 2.0**-22 + signal.size * 2.0**-76
+    return 2.0**-22 + signal.size * 2.0**-56
 
   def encode(self, xp, x, draws, signal):
     if not signal.size:
@@ -78,8 +78,8 @@ class Float16(Stage):
     if not signal.size:
       return xp.zeros([0], np.float32)
     x = xp.from_float16_bits(xp.integers_from_bytes(values, 2))
-    xp.require(floats.is_finite(xp, x), 'the payload holds a NaN or an infinity.')
+    xp.require(floats.is_sane(xp, x), 'the payload holds a NaN or an infinity.')
     exponent = side['exponent']
-    valid = (exponent >= 63) & (exponent <= 191)
-    xp.require(valid, 'the scale of a float16 tensor is out of range.')
+    # The biased exponents of floats.SMALLEST and just below floats.LARGEST.
+    xp.require((exponent >= 63) & (exponent <= 214), 'the scale of a float16 tensor is out of range.')
     return x * floats.power(xp, exponent - xp.constant(14, np.int32))

@@ -96,8 +96,8 @@ class Uniform(Stage):
       return xp.zeros([0], np.float32)
     restore = xp.float_of if self.range == 'tensor' else (lambda bits: floats.from_bfloat16(xp, bits))
     low, high = restore(side['low']), restore(side['high'])
-    xp.require(floats.is_finite(xp, low) & floats.is_finite(xp, high) & (low <= high),
-               'a range of the uniform quantizer is not two finite numbers in order.')
+    xp.require(floats.is_sane(xp, low) & floats.is_sane(xp, high) & (low <= high),
+               'a range of the uniform quantizer is not two numbers of at most 2^88 in order.')
     width = (high - low) / np.float32(2**self.bits - 1)
     rows = floats.blocks(xp, xp.cast(values, np.float32), size, self._block(size))
     rows = xp.reshape(low, [-1, 1]) + rows * xp.reshape(width, [-1, 1])
