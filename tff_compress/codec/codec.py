@@ -137,6 +137,9 @@ class Codec:
     data = np.frombuffer(memoryview(payload).tobytes(), np.uint8)
     with np.errstate(all='ignore'):
       arrays = self.plan(spec).decode(numpy_ops, data, keys)
+    for tensor, array in zip(spec.tensors, arrays):
+      if tensor.is_float and not np.all(np.isfinite(array)):
+        raise PayloadError(f'the payload decodes to infinite values in variable {tensor.name!r}.')
     return {tensor.name: array for tensor, array in zip(spec.tensors, arrays)}
 
   def fingerprint(self, spec):
@@ -228,7 +231,7 @@ class Plan:
       xp.require((size >= 0) & (size <= xp.size(payload) - start), 'a payload is cut short.')
       parts.append(payload[start:start + size])
       start = start + size
-    xp.require(xp.size(payload) == start, 'there are bytes behind the end of a payload.')
+    xp.require(xp.equal(xp.size(payload), start), 'there are bytes behind the end of a payload.')
     values = []
     for segment, part in zip(self.segments, parts):
       if segment.pipeline is None:
@@ -250,6 +253,9 @@ class Plan:
         tensor = self.spec.tensors[i]
         piece = value[start:start + tensor.size]
         start += tensor.size
+        if tensor.dtype == 'float16':
+          # Rounding may lead beyond the largest float16, which must not become an infinity.
+          piece = xp.minimum(xp.maximum(piece, np.float32(-65504)), np.float32(65504))
         arrays[i] = xp.cast(xp.reshape(piece, list(tensor.shape)), xp.dtype(tensor.dtype))
     return arrays
 

@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 
 from tff_compress.codec.errors import PayloadError
+from tff_compress.codec.errors import SpecError
 
 
 class NumpyOps:
@@ -85,6 +86,7 @@ class NumpyOps:
     return np.maximum(a, b)
 
   def equal(self, a, b):
+    """Element-wise. Stages use this and never `==`, which compares identities in some TensorFlow graphs."""
     return np.equal(a, b)
 
   def all(self, condition):
@@ -247,7 +249,10 @@ class NumpyOps:
 
   def dtype(self, name):
     """The library's dtype of a name such as 'float32'."""
-    return np.dtype(name)
+    try:
+      return np.dtype(name)
+    except TypeError:
+      raise SpecError(f'NumPy knows {name} only once TensorFlow or ml_dtypes is imported: import one first.') from None
 
   def crc32(self, payload):
     """CRC-32 (the one of zlib, gzip and java.util.zip) of uint8[n], as an int32 scalar."""

@@ -100,7 +100,8 @@ class Hadamard(Stage):
     for (start, rows, block, across), sign in reversed(list(zip(steps, signs))):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
       order = math.isqrt(block)
-      part = _transform(xp, part, rows, order) * np.float32(1 / order)
+      # Scaled first: a power of two rounds nothing, and the sums cannot overflow.
+      part = _transform(xp, part * np.float32(1 / order), rows, order)
       part = xp.flip(part, xp.reshape(sign, [rows, block]))
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
