@@ -46,7 +46,7 @@ def unpack(xp, payload, size, width):
             for j in range(0, 8, step)]
   values = xp.reshape(xp.stack_last(fields), [-1])
   used = size * width // step
-  xp.require(values[used:] == 0, 'unused bits at the end of a bit string are not zero.')
+  xp.require(xp.equal(values[used:], 0), 'unused bits at the end of a bit string are not zero.')
   values = values[:used]
   if step != width:
     weights = xp.constant([1 << j for j in range(width)], np.int32)
@@ -66,20 +66,30 @@ def unary(xp, numbers):
   return pack(xp, xp.scatter(ends, ones, length), 1)
 
 
-def read_unary(xp, payload, count):
+def read_unary(xp, payload, count, most):
   """Inverse of `unary` for a byte string that holds exactly `count` numbers.
 
+  Args:
+    xp: operation table.
+    payload: uint8[n].
+    count: how many numbers.
+    most: an upper bound on their sum. Reading takes some 100 bytes of memory per byte, so a string that is longer than
+      the bound allows is refused before it is looked at.
+
   Raises:
-    PayloadError: the payload holds another number of ones, or bytes behind the last one.
+    PayloadError: the payload is too long, holds another number of ones, or bytes behind the last one.
   """
+  longest = (xp.long(count) + most + 7) // 8
+  xp.require(xp.long(xp.size(payload)) <= longest, 'a unary bit string is longer than its numbers can be.')
+  payload = payload[:xp.integer(xp.minimum(longest, xp.long(xp.size(payload))))]
   flags = unpack(xp, payload, xp.size(payload) * 8, 1)
   ends = xp.where_nonzero(flags)
   found = xp.size(ends)
-  xp.require(found == count, 'a unary bit string holds another count of numbers than expected.')
+  xp.require(xp.equal(found, count), 'a unary bit string holds another count of numbers than expected.')
   starts = xp.concat([xp.constant([-1], np.int32), ends])
   numbers = starts[1:] - starts[:-1] - xp.constant(1, np.int32)
   last = starts[-1:] // xp.constant(8, np.int32) + xp.constant(1, np.int32)
-  xp.require(last == xp.size(payload), 'there are bytes behind the end of a unary bit string.')
+  xp.require(xp.equal(last, xp.size(payload)), 'there are bytes behind the end of a unary bit string.')
   return numbers
 
 

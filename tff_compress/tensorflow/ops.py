@@ -71,6 +71,7 @@ class TensorFlowOps:
     return tf.maximum(a, b)
 
   def equal(self, a, b):
+    a = tf.convert_to_tensor(a)
     return tf.equal(a, tf.cast(b, a.dtype))
 
   def all(self, condition):

@@ -92,10 +92,10 @@ class Rans(Stage):
     table_bytes = bits.packed_size(alphabet, 13)
     head = table_bytes + 4 * lanes
     count = (xp.size(values) - head) // 2
-    xp.require((xp.size(values) >= head) & (count * 2 == xp.size(values) - head) & (count <= steps * lanes),
+    xp.require((xp.size(values) >= head) & xp.equal(count * 2, xp.size(values) - head) & (count <= steps * lanes),
                'an entropy-coded tensor has an impossible length.')
     table = bits.unpack(xp, values[:table_bytes], alphabet, 13)
-    xp.require(xp.total(table) == _TOTAL, 'the frequencies of an entropy-coded tensor do not sum to 4096.')
+    xp.require(xp.equal(xp.total(table), _TOTAL), 'the frequencies of an entropy-coded tensor do not sum to 4096.')
     words = xp.cast(xp.integers_from_bytes(values[head:], 2), np.int64)
     # Reads behind the end see zeros and are noticed by the count of words at the end.
     words = xp.concat([words, xp.zeros([lanes], np.int64)])
@@ -117,7 +117,7 @@ class Rans(Stage):
     state = xp.long_from_bytes(values[table_bytes:head])
     xp.require((state >= 65536) & (state < 1 << 32), 'a state of an entropy-coded tensor is out of range.')
     symbols, (state, used) = xp.collect(steps, body, (state, xp.constant(0, np.int32)))
-    xp.require((used == count) & xp.all(state == 65536), 'an entropy-coded tensor does not end as it should.')
+    xp.require(xp.equal(used, count) & xp.all(xp.equal(state, 65536)), 'an entropy-coded tensor does not end as it should.')
     return xp.reshape(symbols, [-1])[:signal.size] + xp.constant(signal.low, np.int32)
 
 

@@ -70,6 +70,6 @@ class Rice(Stage):
       xp.require((length >= 0) & (length <= xp.size(values) - 4), 'a sparse tensor is cut short.')
       kept = kept * elias_gamma.decode(xp, values[4:4 + length], values[4 + length:], count, self._limit(signal))
     else:
-      xp.require(xp.size(values) == 0, 'there are bytes behind the end of a sparse tensor.')
+      xp.require(xp.equal(xp.size(values), 0), 'there are bytes behind the end of a sparse tensor.')
     xp.require((kept >= signal.low) & (kept <= signal.high), 'a symbol of a sparse tensor is outside the alphabet.')
     return xp.scatter(positions, kept, signal.size)

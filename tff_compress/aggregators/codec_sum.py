@@ -1,0 +1,176 @@
+"""A sum of updates that travel as frames."""
+
+import collections
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+import tree
+
+from tff_compress import codec as codec_lib
+from tff_compress.aggregators import accounting
+from tff_compress.codec import random
+from tff_compress.runtime import compat
+from tff_compress.tensorflow import messages as messages_lib
+from tff_compress.tensorflow.ops import TensorFlowOps
+
+
+def uplink(codec, *, weighted=True, seed=None, spec=None):
+  """An aggregation factory for `model_aggregator=` of TFF's learning algorithms: a mean of encoded updates.
+
+  Args:
+    codec: `Codec` or its text. It must be unbiased, or you must accept the bias: nothing corrects it.
+    weighted: True for algorithms that weight clients (`build_weighted_fed_avg`), False for the others.
+    seed: whole number for reproducible runs; None draws one, and each client draws its own numbers afresh each round.
+      With a seed, a client's random numbers are a function of the seed, the round and its own update, so two clients
+      with equal updates round alike.
+    spec: what to take the variables' names from, for codecs with rules on names: a `Spec`, a Keras model, or a mapping
+      of name to array, in the order of the update. By default a variable's name is its path in the update.
+
+  Returns:
+    `tff.aggregators.MeanFactory` (weighted) or `tff.aggregators.UnweightedMeanFactory` around a `CodecSumFactory`.
+
+  Raises:
+    CodecError: the codec is not valid.
+  """
+  total = CodecSumFactory(codec, seed=seed, spec=spec)
+  if weighted:
+    return tff.aggregators.MeanFactory(value_sum_factory=total, no_nan_division=True)
+  return tff.aggregators.UnweightedMeanFactory(value_sum_factory=total)
+
+
+class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
+  """Sums client values that are encoded on the clients and decoded on the server.
+
+  One round:
+    1. The round number is broadcast.
+    2. Each client encodes its value and frames it (`tff_compress.wire`): a `uint8[None]`.
+    3. The server decodes each frame up to the codec's linear prefix and adds it to one accumulator.
+    4. The prefix (a rotation or a mask that the clients share) is undone once, on the sum.
+
+  The state holds the round number. The measurements are those of `accounting.measurements('uplink', …)`.
+
+  Args:
+    codec: `Codec` or its text.
+    seed, spec: as for `uplink`.
+  """
+
+  def __init__(self, codec, *, seed=None, spec=None):
+    self._codec = codec_lib(codec)
+    self._reproducible = seed is not None
+    self._seed = checked_seed(seed)
+    self._spec = None if spec is None else codec_lib.Spec.of(spec)
+
+  def create(self, value_type):
+    """Makes the `tff.templates.AggregationProcess` for values of this type; see the base class.
+
+    Raises:
+      SpecError: a variable's shape is not fully known, or its dtype cannot be sent or summed.
+      CodecError: no rule of the codec matches a variable.
+    """
+    structure = compat.tensor_specs(value_type)
+    spec = spec_of_structure(structure, self._spec)
+    for tensor in spec.tensors:
+      if tensor.dtype == 'bool':
+        raise codec_lib.SpecError(f'variable {tensor.name!r} is boolean, which has no sum: cast it to an integer first.')
+    messages = messages_lib.MessageFunctions(self._codec, spec, self._seed)
+    prefix_types = messages.prefix_types
+    nonce = self._nonce
+    frame_type = tff.TensorType(np.uint8, [None])
+
+    @tff.tensorflow.computation(value_type, np.int32)
+    def encode(value, round_number):
+      tensors = tf.nest.flatten(value)
+      return messages.encode(tensors, round_number, nonce(tensors, round_number))
+
+    @tff.tensorflow.computation
+    def zero():
+      sums = [tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in prefix_types]
+      return sums, tf.zeros([], tf.int64), tf.zeros([], tf.int64)
+
+    accumulator_type = zero.type_signature.result
+
+    @tff.tensorflow.computation(accumulator_type, frame_type)
+    def accumulate(accumulator, frame):
+      sums, total, clients = accumulator
+      decoded = messages.decode_to_prefixes(frame)
+      return ([a + b for a, b in zip(sums, decoded)], total + tf.size(frame, out_type=tf.int64),
+              clients + tf.constant(1, tf.int64))
+
+    @tff.tensorflow.computation(accumulator_type, accumulator_type)
+    def merge(a, b):
+      return [x + y for x, y in zip(a[0], b[0])], a[1] + b[1], a[2] + b[2]
+
+    @tff.tensorflow.computation(accumulator_type)
+    def report(accumulator):
+      return accumulator
+
+    @tff.tensorflow.computation(np.int32, accumulator_type)
+    def finish(round_number, accumulator):
+      sums, total, clients = accumulator
+      arrays = messages.decode_prefixes(list(sums), round_number)
+      result = tf.nest.pack_sequence_as(structure, arrays)
+      return result, accounting.measurements('uplink', total, clients, spec), round_number + 1
+
+    @tff.federated_computation
+    def init():
+      return tff.federated_value(np.int32(0), tff.SERVER)
+
+    @tff.federated_computation(init.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
+    def next_fn(state, value):
+      frames = tff.federated_map(encode, (value, tff.federated_broadcast(state)))
+      total = tff.federated_aggregate(frames, zero(), accumulate, merge, report)
+      result, measured, following = tff.federated_map(finish, (state, total))
+      return tff.templates.MeasuredProcessOutput(following, result, measured)
+
+    self.parts = collections.OrderedDict(encode=encode, zero=zero, accumulate=accumulate, merge=merge, finish=finish)
+    return tff.templates.AggregationProcess(init, next_fn)
+
+  def _nonce(self, tensors, round_number):
+    """int32 scalar: the client's number for this round, any but that of the server."""
+    if self._reproducible:
+      total = round_number
+      for tensor in tensors:
+        bits = tf.reshape(tf.bitcast(tf.cast(tensor, tf.float32), tf.int32), [-1])
+        total = total * 31 + tf.reduce_sum(bits * (tf.range(tf.size(bits)) * 2 + 1))
+      low, high = random.signed(self._seed & 0xFFFFFFFF), random.signed(self._seed >> 32)
+      number = random.x5(TensorFlowOps(), total, tf.constant(low), tf.constant(high))
+    else:
+      number = tf.random.uniform([], -2**31, 2**31 - 1, tf.int32)
+    return tf.where(tf.equal(number, -1), tf.zeros([], tf.int32), number)
+
+
+def checked_seed(seed):
+  """The seed, or a fresh one for None. Raises SpecError if it is not a whole number of at most 64 bits."""
+  if seed is None:
+    return int.from_bytes(os.urandom(8), 'little')
+  if isinstance(seed, bool) or not hasattr(seed, '__index__') or not 0 <= seed.__index__() < 1 << 64:
+    raise codec_lib.SpecError(f'a seed must be a whole number from 0 to 2^64-1, not {seed!r}.')
+  return int(seed)
+
+
+def spec_of_structure(structure, names=None):
+  """The `Spec` of a structure of `tf.TensorSpec`s, in the order of `tf.nest.flatten`.
+
+  Args:
+    structure: nested structure.
+    names: `Spec` with as many variables of the same shapes, whose names are taken; None for the paths.
+
+  Raises:
+    SpecError: the two do not fit, or a shape is not fully known.
+  """
+  paths = tree.flatten_with_path(structure)
+  tensors = []
+  for path, leaf in paths:
+    shape = leaf.shape.as_list() if leaf.shape.rank is not None else [None]
+    name = '/'.join(map(str, path)) or 'value'
+    if None in shape:
+      raise codec_lib.SpecError(f'variable {name!r} needs a fully known shape, not {leaf.shape}.')
+    tensors.append(codec_lib.TensorSpec(name, tuple(shape), leaf.dtype.name))
+  if names is not None:
+    if [t.shape for t in names.tensors] != [t.shape for t in tensors]:
+      raise codec_lib.SpecError('the spec given for the names has other shapes than the update: '
+                                f'{[t.shape for t in names.tensors][:5]} and {[t.shape for t in tensors][:5]}.')
+    tensors = [codec_lib.TensorSpec(n.name, t.shape, t.dtype) for n, t in zip(names.tensors, tensors)]
+  return codec_lib.Spec(tuple(tensors))
