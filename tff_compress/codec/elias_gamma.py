@@ -32,7 +32,7 @@ def decode(xp, unary, planes, count, limit):
   Raises:
     PayloadError: the bytes are not `count` numbers below 2^limit.
   """
-  length = bits.read_unary(xp, unary, count)
+  length = bits.read_unary(xp, unary, count, xp.long(count) * (limit - 1))
   xp.require(length < limit, 'an Elias-coded number is too large.')
   counts = [xp.integer(xp.total(xp.cast(length > j, np.int32))) for j in range(limit - 1)]
   total = sum(counts[1:], counts[0]) if counts else 0

@@ -58,9 +58,10 @@ def decode(xp, payload, count, below):
   xp.require((length >= 0) & (length <= xp.size(payload) - 5 - low), 'a list of positions is cut short.')
   flags = bits.unpack(xp, payload[5:5 + low], count * parameter, 1)
   rest = bits.from_low_bits(xp, flags, count, parameter, MAX_PARAMETER)
-  quotient = bits.read_unary(xp, payload[5 + low:5 + low + length], count)
+  most = xp.long(xp.shift_right(xp.constant(below, np.int32), parameter))
+  quotient = bits.read_unary(xp, payload[5 + low:5 + low + length], count, most)
   # Each quotient is bounded before it is multiplied, and the sum is taken in 64 bits: nothing can wrap around.
-  xp.require(quotient <= xp.shift_right(xp.constant(below, np.int32), parameter), 'a position lies behind the end.')
+  xp.require(quotient <= xp.integer(most), 'a position lies behind the end.')
   steps = quotient * xp.power_of_two(parameter) + rest + xp.constant(1, np.int32)
-  xp.require(xp.total(steps) <= below, 'a position lies behind the end.')
+  xp.require((steps > 0) & (xp.total(steps) <= below), 'a position lies behind the end.')
   return xp.cumsum(steps) - xp.constant(1, np.int32), payload[5 + low + length:]

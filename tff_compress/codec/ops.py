@@ -281,7 +281,7 @@ class NumpyOps:
 
   def static_bytes(self, payload, size):
     """States that a byte array has exactly `size` bytes; raises PayloadError otherwise."""
-    self.require(payload.shape[0] == size, f'expected {size} bytes but the payload holds {payload.shape[0]}')
+    self.require(payload.shape[0] == size, f'expected {size} bytes but the payload holds {payload.shape[0]}.')
     return payload
 
 
