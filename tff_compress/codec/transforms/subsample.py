@@ -17,8 +17,8 @@ from tff_compress.codec.stage import Stage
 class Subsample(Stage):
   """Keeps a fraction of the coordinates; the decoder multiplies them by d / k (unbiased).
 
-  Where 1/fraction is a whole number s, one coordinate is drawn from every s consecutive ones: each is kept with
-  probability exactly 1/s (for s a power of two; otherwise within s / 65536, relatively), but the choices are not
+  Where 1/fraction is a whole number s <= 65536, one coordinate is drawn from every s consecutive ones: each is kept with
+  probability exactly 1/s (for s a power of two; otherwise within s / 2^32, relatively), but the choices are not
   independent as in simple random sampling. For other fractions a uniform subset of k = round(fraction d) is drawn.
 
   The multiplication is done by the decoder, which keeps the range of a following quantizer small.
@@ -72,10 +72,11 @@ class Subsample(Stage):
     if not stride:
       return xp.largest(stream.words(size), kept)
     words = stream.words(kept)
-    if stride & (stride - 1) == 0:
-      offset = xp.shift_right(words, 33 - stride.bit_length())
-    else:
-      offset = xp.shift_right(xp.shift_right(words, 16) * xp.constant(stride, np.int32), 16)
+    # floor(word stride / 2^32) in two halves of 16 bits, so that nothing is lost beyond 32 bits.
+    factor = xp.constant(stride, np.int32)
+    high = xp.shift_right(words, 16)
+    low = words - high * xp.constant(1 << 16, np.int32)
+    offset = xp.shift_right(high * factor + xp.shift_right(low * factor, 16), 16)
     return xp.iota(kept) * xp.constant(stride, np.int32) + offset
 
   def encode(self, xp, x, draws, signal):
