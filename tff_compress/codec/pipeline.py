@@ -41,6 +41,7 @@ class Pipeline:
         if not rotations or rotations[-1].linear:
           raise CodecError(f'{stage} owes its unbiasedness to a rotation of the client\'s own: put hadamard:key=client '
                            f'{"directly before it" if rotations else "(or hadamard:rotations=2,key=client) before it"}.')
+    self.signals(1)  # Lets a stage refuse what the one before gives, such as too many different symbols.
 
   def __str__(self):
     return ' | '.join(['concat'] * self.joined + [str(s) for s in self.stages])
