@@ -1,0 +1,24 @@
+"""Settings and fixtures for all tests. They take effect before any test imports TensorFlow."""
+
+import os
+
+import hypothesis
+import pytest
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+if 'PYTEST_XDIST_WORKER' in os.environ:
+  # As many test processes as cores: each that also takes every core for itself only waits for the others.
+  for variable in ('TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    os.environ.setdefault(variable, '1')
+
+# The same examples every time, and no limit on one example's time, which the other test process can use up.
+hypothesis.settings.register_profile('tff_compress', derandomize=True, deadline=None)
+hypothesis.settings.load_profile('tff_compress')
+
+
+@pytest.fixture(scope='session')
+def tff_runtime():
+  """The one TFF runtime of this test process, installed as TFF's default context: a `tff_compress.runtime.Runtime`."""
+  from tff_compress import runtime
+  with runtime.install(deadline=300) as installed:
+    yield installed
