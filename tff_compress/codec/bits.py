@@ -16,6 +16,11 @@ def _powers(count, width):
   return np.asarray([[2.0**(width * i)] for i in range(count)], np.float32)
 
 
+def _fields(width):
+  """int32 [256, 8 / width]: what each byte holds."""
+  return (np.arange(256)[:, None] >> np.arange(0, 8, width)) & ((1 << width) - 1)
+
+
 def pack(xp, symbols, width):
   """int32[n] in 0 … 2^width - 1, width 1 … 16 -> uint8[ceil(n width / 8)]."""
   if width in (8, 16):
@@ -26,7 +31,8 @@ def pack(xp, symbols, width):
     symbols, width = xp.reshape(xp.stack_last(planes), [-1]), 1
   per_byte = 8 // width
   missing = (-xp.size(symbols)) % per_byte
-  symbols = xp.concat([symbols, xp.zeros([missing], np.int32)])
+  if not isinstance(missing, int) or missing:
+    symbols = xp.concat([symbols, xp.zeros([missing], np.int32)])
   groups = xp.reshape(xp.cast(symbols, np.float32), [-1, per_byte])
   return xp.cast(xp.reshape(xp.matmul(groups, xp.constant(_powers(per_byte, width), np.float32)), [-1]), np.uint8)
 
@@ -41,10 +47,7 @@ def unpack(xp, payload, size, width):
   if width in (8, 16):
     return xp.integers_from_bytes(payload, width // 8)
   step = width if width in (1, 2, 4) else 1
-  rows = xp.cast(payload, np.int32)
-  fields = [xp.shift_right(rows, j) - xp.shift_right(rows, j + step) * xp.constant(1 << step, np.int32)
-            for j in range(0, 8, step)]
-  values = xp.reshape(xp.stack_last(fields), [-1])
+  values = xp.reshape(xp.gather(xp.constant(_fields(step), np.int32), xp.cast(payload, np.int32)), [-1])
   used = size * width // step
   xp.require(xp.equal(values[used:], 0), 'unused bits at the end of a bit string are not zero.')
   values = values[:used]

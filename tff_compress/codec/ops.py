@@ -174,7 +174,8 @@ class NumpyOps:
   # -- indices ------------------------------------------------------------------------------------------------------
 
   def gather(self, x, index):
-    return np.take(x, index)
+    """The entries (rows, if x is a matrix) of x at these positions."""
+    return np.take(x, index, axis=0)
 
   def scatter(self, index, values, size):
     """[size] zeros with values[i] at index[i]; indices are distinct."""

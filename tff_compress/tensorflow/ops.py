@@ -200,7 +200,7 @@ class TensorFlowOps:
     return tf.as_dtype(name)
 
   def crc32(self, payload):
-    """For at least 4 bytes. CRC-32 is linear: every half byte adds a value that depends on its place only."""
+    """For at least 4 bytes. CRC-32 is linear: every byte adds a value that depends only on it and on its place."""
     head = tf.bitwise.invert(payload[:4])
     values = tf.cast(tf.concat([head, payload[4:]], 0), tf.int32)
     levels, reach = 1, _FAN
@@ -247,7 +247,9 @@ def _collected(body, state):
   return traced.outputs[0].dtype, traced.outputs[0].shape
 
 
+# Entries that one step combines, and steps: together more bytes than a frame can have.
 _FAN = 64
+_LEVELS = 6
 _POLYNOMIAL = 0xEDB88320
 
 
@@ -259,31 +261,24 @@ def _advance(values, zero_bytes):
 
 
 def _build_tables():
-  """Per level, int32 [_FAN, digits, 16]: what half byte `digit` with each value adds when `column` entries follow it."""
-  basis = np.uint32(1) << np.arange(32, dtype=np.uint32)
-
+  """Per level, int32 [_FAN, digits, 256]: what byte `digit` with each value adds when the columns behind it follow."""
   def apply(images, values):
     bits = (values[..., None] >> np.arange(32, dtype=np.uint32)) & 1
     return np.bitwise_xor.reduce(np.where(bits == 1, images, 0).astype(np.uint32), axis=-1)
 
+  byte = np.arange(256, dtype=np.uint32)
+  step = _advance(np.uint32(1) << np.arange(32, dtype=np.uint32), 1)
   tables = []
-  one_byte = _advance(basis, 1)
-  step = one_byte
-  for level in range(6):
-    digits = 2 if level == 0 else 8
-    nibble = np.arange(16, dtype=np.uint32)
-    # A byte enters the register and is followed by eight shifts; higher levels combine finished registers.
-    entries = np.stack([nibble << np.uint32(4 * digit) for digit in range(digits)])
-    if level == 0:
-      entries = apply(one_byte, entries)
-    rows = [entries]
+  for level in range(_LEVELS):
+    # At the first level a byte enters the register and is shifted through; higher levels combine registers of 4 bytes.
+    columns = [apply(step, byte)[None] if level == 0 else np.stack([byte << np.uint32(8 * k) for k in range(4)])]
     for _ in range(_FAN - 1):
-      rows.append(apply(step, rows[-1]))
-    tables.append(np.stack(rows[::-1]).view(np.int32))
-    following = step
+      columns.append(apply(step, columns[-1]))
+    tables.append(np.stack(columns[::-1]).view(np.int32))
+    images = step
     for _ in range(_FAN - 1):
-      following = apply(step, following)
-    step = following
+      images = apply(step, images)
+    step = images
   return tables
 
 
@@ -295,18 +290,18 @@ def _crc32_level(values, level):
   if not _tables:
     _tables.extend(_build_tables())
   table = _tables[level]
-  digits = table.shape[1]
   values = tf.concat([tf.zeros([(-tf.shape(values)[0]) % _FAN], tf.int32), values], 0)
   rows = tf.reshape(values, [-1, _FAN])
   flat = tf.constant(table.reshape(-1), tf.int32)
-  offsets = tf.constant(np.arange(_FAN, dtype=np.int32) * digits * 16)
-  total = None
+  digits = table.shape[1]
+  offsets = np.arange(_FAN, dtype=np.int32) * digits * 256
+  total = tf.zeros([], tf.int32)
   for digit in range(digits):
-    unsigned = tf.bitcast(rows, tf.uint32)
-    nibble = tf.bitcast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(unsigned, tf.constant(4 * digit, tf.uint32)),
-                                               tf.constant(15, tf.uint32)), tf.int32)
-    found = tf.gather(flat, nibble + (offsets + digit * 16))
-    total = found if total is None else tf.bitwise.bitwise_xor(total, found)
+    byte = rows
+    if digits > 1:
+      shifted = tf.bitwise.right_shift(tf.bitcast(rows, tf.uint32), tf.constant(8 * digit, tf.uint32))
+      byte = tf.bitcast(tf.bitwise.bitwise_and(shifted, tf.constant(255, tf.uint32)), tf.int32)
+    total = tf.bitwise.bitwise_xor(tf.gather(flat, byte + (offsets + digit * 256)), total)
   width = _FAN
   while width > 1:
     width //= 2

@@ -114,6 +114,9 @@ class Eden(Stage):
     scale = floats.from_bfloat16(xp, side['scale'])
     xp.require(floats.is_sane(xp, scale) & (scale >= 0), 'a scale of eden is not a number from 0 to 2^88.')
     integers = np.round(np.asarray(CENTROIDS[self.bits]) * _UNITS) / _UNITS
-    table = xp.constant(np.concatenate([-integers[::-1], integers]), np.float32)
-    rows = floats.blocks(xp, xp.gather(table, values), size, self._block(size))
+    if self.bits == 1:
+      centred = (xp.cast(values, np.float32) * np.float32(2) - np.float32(1)) * np.float32(integers[0])
+    else:
+      centred = xp.gather(xp.constant(np.concatenate([-integers[::-1], integers]), np.float32), values)
+    rows = floats.blocks(xp, centred, size, self._block(size))
     return xp.reshape(rows * xp.reshape(scale, [-1, 1]), [-1])[:size]

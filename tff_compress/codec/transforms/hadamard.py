@@ -83,11 +83,10 @@ class Hadamard(Stage):
       return x, {}
     steps = self._plan(signal.size)
     signs = _split(draws.of(self.key, Purpose.ROTATION), 'signs', [rows * block for _, rows, block, _ in steps])
-    halves = _split(draws.client(Purpose.PRE_ROUNDING), 'halves',
-                    [2 * rows * math.isqrt(block) for _, rows, block, _ in steps])
-    for (start, rows, block, across), sign, half in zip(steps, signs, halves):
+    dithers = _split(draws.client(Purpose.PRE_ROUNDING), 'dither', [block for *_, block, _ in steps])
+    for (start, rows, block, across), sign, dither in zip(steps, signs, dithers):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      part = _forward(xp, part, xp.reshape(sign, [rows, block]), half, rows, block)
+      part = _forward(xp, part, xp.reshape(sign, [rows, block]), dither, rows, block)
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
     return x, {}
@@ -150,7 +149,7 @@ def _transform(xp, x, rows, order):
   return xp.reshape(x, [rows, order * order])
 
 
-def _forward(xp, x, signs, halves, rows, block):
+def _forward(xp, x, signs, dither, rows, block):
   """Rounds each row to integers, flips signs, transforms, and scales back to an orthonormal result."""
   order = math.isqrt(block)
   bits = 24 - int(math.log2(block))
@@ -159,11 +158,7 @@ def _forward(xp, x, signs, halves, rows, block):
   exponent = floats.exponent(xp, xp.maximum(largest, floats.SMALLEST))
   up = floats.power(xp, xp.constant(254 + bits - 1, np.int32) - exponent) * live
   down = floats.power(xp, exponent - xp.constant(bits - 1 + order.bit_length() - 1, np.int32)) * live
-  # The dither of value (i, j) of a square is frac(a_i + b_j): uniform and pairwise independent, which is what an
-  # unbiased rounding and the variance of sums ask for, at the price of 2 r draws for r x r values.
-  halves = xp.reshape(halves, [rows, 2 * order]) * np.float32(2.0**-16)
-  dither = (xp.reshape(halves[:, :order], [rows, order, 1])
-            + xp.reshape(halves[:, order:] + np.float32(2.0**-17), [rows, 1, order]))
-  dither = xp.reshape(dither - xp.floor(dither), [rows, block])
+  # All rows share one row of dithers. Each value is still rounded without bias; that errors of different rows go together
+  # is of no account, as they are about 1e-8 of the energy and change with every message.
   integers = xp.floor(x * up + dither)
   return _transform(xp, xp.flip(integers, signs), rows, order) * down
