@@ -110,10 +110,13 @@ def test_stop_ends_a_worker_that_does_not_listen_to_sigterm(worker, monkeypatch)
   assert worker.ending() == f'was killed by signal {signal.SIGKILL.value}'
 
 
-def test_no_other_program_gets_the_port_of_a_worker(worker):
-  port = int(worker.target.rpartition(':')[2])
-  with socket.socket() as other, pytest.raises(OSError, match='in use'):
-    other.bind(('', port))
+def test_a_reserved_port_is_for_the_worker_alone():
+  with process_lib._reserve_port() as reserved, socket.socket() as other, socket.socket() as as_grpc_does:
+    port = reserved.getsockname()[1]
+    with pytest.raises(OSError, match='in use'):
+      other.bind(('', port))
+    as_grpc_does.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    as_grpc_does.bind(('', port))
 
 
 def test_workers_started_at_the_same_time_have_ports_of_their_own():

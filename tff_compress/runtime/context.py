@@ -50,6 +50,16 @@ class _Connection:
       raise
     self.context = compat.remote_context(self.channel, default_num_clients)
 
+  def is_usable(self, timeout):
+    """Whether a call can be sent: a dead process is known at once, a worker elsewhere has to be asked."""
+    if self.process:
+      return not self.process.ending()
+    try:
+      compat.ping(self.channel, timeout)
+      return True
+    except grpc.RpcError:
+      return False
+
   def close(self):
     """Ends calls in progress and our own process. Does nothing in a forked child, which shares both with its parent."""
     if os.getpid() != self._owner:
@@ -61,7 +71,7 @@ class _Connection:
 
 
 class _Worker:
-  """One worker: connected when it is needed and again after it was lost."""
+  """One worker: connected to when it is needed, and again when it was lost."""
 
   def __init__(self, *, default_num_clients, connect_timeout, target=None, launch=None):
     self._default_num_clients = default_num_clients
@@ -70,22 +80,32 @@ class _Worker:
     self._launch = launch
     self._lock = threading.Lock()
     self._connection = None
+    self._closed = False
 
   def connect(self):
     """Returns a connection to the worker, started first if it is ours and does not run."""
     with self._lock:
+      self._check_open()
       connection = self._connection
-      if connection and connection.process and connection.process.ending():
+      if connection and not connection.closed and not connection.is_usable(self._timeout):
         connection.close()
       if connection is None or connection.closed:
         process = self._launch() if self._launch else None
         target = process.target if process else self._target
         self._connection = _Connection(target, process, self._default_num_clients, self._timeout)
+        if self._closed:  # Meanwhile, from another thread.
+          self._connection.close()
+          self._check_open()
       return self._connection
+
+  def _check_open(self):
+    if self._closed:
+      raise TffRuntimeError('this TFF runtime is closed: call tff_compress.runtime.install() for another.')
 
   @property
   def pid(self):
-    return self._connection.process.pid if self._connection and self._connection.process else None
+    connection = self._connection
+    return connection.process.pid if connection and not connection.closed and connection.process else None
 
   def submit(self, computation, argument):
     """Starts a call and returns its future. It stays pending, and can be cancelled, until the worker is free for it."""
@@ -150,6 +170,10 @@ class _Worker:
     if connection:
       connection.close()
 
+  def close(self):
+    self._closed = True
+    self.abort()
+
 
 def _ending(connection, wait=0):
   return connection.process.ending(wait) if connection.process else None
@@ -158,8 +182,8 @@ def _ending(connection, wait=0):
 class Runtime(compat.SyncContext):
   """Runs TFF computations on one worker, or on several that each take a share of the clients.
 
-  It is the context that `tff.framework.set_default_context` takes; `install`, `connect` and `local_context` make one. A
-  `with` block on it closes it, and so does the end of the process.
+  `install`, `connect` and `local_context` make one. A `with` block on it closes it, and so does the end of the process. TFF
+  has a default context for each thread: another thread uses this one `with tff.framework.get_context_stack().install(runtime)`.
 
   Several workers run a computation as TFF's mergeable context does, and need what that needs: no aggregation may depend on
   the result of another. Unlike there, workers run at the same time, and partial results merge in the order of the clients,
@@ -176,7 +200,7 @@ class Runtime(compat.SyncContext):
     self._compile = compat.mergeable_compiler()
     self.deadline = deadline
     # Not a method, which would keep the runtime alive until the end of the process, where this runs at the latest.
-    self._close_workers = weakref.finalize(self, _abort_all, workers)
+    self._close_workers = weakref.finalize(self, _close_all, workers)
     self._previous = None
     try:
       for worker in workers:
@@ -213,8 +237,6 @@ class Runtime(compat.SyncContext):
       NotMergeableError: there are several workers, and an aggregation depends on another.
       TffRuntimeError: this runtime is closed.
     """
-    if self.closed:
-      raise TffRuntimeError('this TFF runtime is closed: call tff_compress.runtime.install() for another.')
     if len(self._workers) == 1:
       return self._gather([(self._workers[0], comp, arg)], self._expiry())[0]
     form = self._compile(comp)
@@ -265,8 +287,6 @@ class Runtime(compat.SyncContext):
       RuntimeConnectionError: a worker ended, or did not answer within `timeout` seconds.
       TffRuntimeError: this runtime is closed.
     """
-    if self.closed:
-      raise TffRuntimeError('this TFF runtime is closed: call tff_compress.runtime.install() for another.')
     for worker in self._workers:
       worker.check(timeout)
 
@@ -283,9 +303,9 @@ class Runtime(compat.SyncContext):
     self.close()
 
 
-def _abort_all(workers):
+def _close_all(workers):
   for worker in workers:
-    worker.abort()
+    worker.close()
 
 
 def _start(*, workers, max_concurrent_computation_calls, default_num_clients, deadline, log_dir):

@@ -41,11 +41,10 @@ class WorkerProcess:
     """
     if sys.platform != 'linux':
       warnings.warn(f'on {sys.platform} a TFF worker can outlive a Python process that is killed; only on Linux it cannot.')
-    self._owner = os.getpid()
     self._port = _reserve_port()
     port = self._port.getsockname()[1]
     self.target = f'127.0.0.1:{port}'
-    command = [sys.executable, '-I', '-S', _LAUNCHER, str(self._owner), binary, f'--port={port}',
+    command = [sys.executable, '-I', '-S', _LAUNCHER, str(os.getpid()), binary, f'--port={port}',
                f'--max_concurrent_computation_calls={max_concurrent_computation_calls or -1}']
     log = open(log_path, 'ab') if log_path else subprocess.DEVNULL
     environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '0'}  # A log that is asked for is asked for whole.
@@ -90,9 +89,7 @@ class WorkerProcess:
     return f'was killed by signal {-status}' if status < 0 else f'exited with status {status}'
 
   def stop(self):
-    """Stops the worker, with SIGTERM and then SIGKILL, and waits for its end. A forked child leaves its parent's alone."""
-    if os.getpid() != self._owner:
-      return
+    """Stops the worker, with SIGTERM and then SIGKILL, and waits for its end. In a forked child it does nothing."""
     if self._process.poll() is None:
       self._process.terminate()
       try:
