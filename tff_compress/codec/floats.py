@@ -13,6 +13,9 @@ LARGEST = np.float32(2.0**88)
 scale of a block of 4096 is at most 64 times its norm."""
 
 
+SMALLEST_NORMAL = np.float32(2.0**-126)
+
+
 def exponent(xp, x):
   """int32 biased exponent (1 … 254) of positive normal float32 values."""
   return xp.shift_right(xp.bits_of(x), 23)

@@ -14,7 +14,7 @@ from tff_compress.codec.stage import Stage
 
 def _settled(xp, x):
   """x with +0 for -0 and for denormals: runtimes differ in which zero a sum gives and in whether they keep denormals."""
-  return xp.where(xp.abs(x) < np.float32(2.0**-126), xp.constant(0, np.float32), x)
+  return xp.where(xp.abs(x) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), x)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,13 +41,14 @@ class Moments:
     return xp.reduce_sum(high) * np.float32(2.0**12) + xp.reduce_sum(low)
 
   def root_mean_square(self, counts):
-    """[rows, 1] in units of `unit`; counts: [rows, 1] values per row that are not filling."""
-    return floats.square_root(self._xp, self.squares / counts)
+    """[rows, 1] in units of `unit`; counts: what the function of that name gives."""
+    # A product, because graph optimizers turn a division by constants into one, which rounds differently.
+    return floats.square_root(self._xp, self.squares * self._xp.constant(1 / counts, np.float32))
 
 
-def counts(xp, size, block):
-  """float32 [rows, 1]: how many of each row's values are real when `size` values fill rows of `block`."""
+def counts(size, block):
+  """NumPy float32 [rows, 1]: how many of each row's values are real when `size` values fill rows of `block`."""
   rows = -(-size // block)
   values = np.full((rows, 1), block, np.float32)
   values[-1, 0] = size - (rows - 1) * block
-  return xp.constant(values, np.float32)
+  return values

@@ -68,7 +68,7 @@ class Ternary(Stage):
     block = self._block(size)
     rows = floats.blocks(xp, x, size, block)
     stats = moments.Moments(xp, rows)
-    limit = stats.root_mean_square(moments.counts(xp, size, block)) * np.float32(self.threshold)
+    limit = stats.root_mean_square(moments.counts(size, block)) * np.float32(self.threshold)
     limit = xp.maximum(xp.minimum(limit, xp.reduce_max(stats.magnitudes)), np.float32(1))
     kept = xp.cast(stats.magnitudes >= limit, np.float32)
     # Magnitudes are at most 4096 and a row has at most 4096 of them: the sum is exact.

@@ -66,6 +66,10 @@ class Uniform(Stage):
     worst = self._block(signal.size) / (2 * levels**2) * slack
     return worst if self.rounding == 'stochastic' else worst + 1e-6
 
+  def _width(self, low, high):
+    # A product, because graph optimizers turn a division by a constant into one, which rounds differently.
+    return (high - low) * np.float32(1 / (2**self.bits - 1))
+
   def encode(self, xp, x, draws, signal):
     size = signal.size
     if not size:
@@ -79,7 +83,7 @@ class Uniform(Stage):
       low_bits, high_bits = floats.rounded_down_bfloat16(xp, low), floats.rounded_up_bfloat16(xp, high)
       low, high = floats.from_bfloat16(xp, low_bits), floats.from_bfloat16(xp, high_bits)
     levels = np.float32(2**self.bits - 1)
-    width = (high - low) / levels
+    width = self._width(low, high)
     position = (rows - low) / xp.where(width > 0, width, xp.constant(1, np.float32))
     if self.rounding == 'stochastic':
       dither = draws.client(Purpose.QUANTIZER).dither(int(rows.shape[0]) * int(rows.shape[1]))
@@ -98,7 +102,7 @@ class Uniform(Stage):
     low, high = restore(side['low']), restore(side['high'])
     xp.require(floats.is_sane(xp, low) & floats.is_sane(xp, high) & (low <= high),
                'a range of the uniform quantizer is not two numbers of at most 2^88 in order.')
-    width = (high - low) / np.float32(2**self.bits - 1)
+    width = self._width(low, high)
     rows = floats.blocks(xp, xp.cast(values, np.float32), size, self._block(size))
     rows = xp.reshape(low, [-1, 1]) + rows * xp.reshape(width, [-1, 1])
     return xp.reshape(rows, [-1])[:size]
