@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests. They take effect before any test imports TensorFlow."""
 
 import os
+import sys
 
 import hypothesis
 import pytest
@@ -22,3 +23,10 @@ def tff_runtime():
   from tff_compress import runtime
   with runtime.install(deadline=300) as installed:
     yield installed
+
+
+def pytest_unconfigure():
+  # TFF makes a context of its own when it is imported, which prints an error if it is destroyed as late as Python's modules.
+  if 'tensorflow_federated' in sys.modules:
+    from tff_compress.runtime import compat
+    compat.set_no_default_context()

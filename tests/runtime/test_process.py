@@ -36,7 +36,8 @@ def run_child(script, *, end=None, ignore_sigint=False):
   """
   # A shell starts jobs in the background this way.
   prefix = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh'] if ignore_sigint else []
-  child = subprocess.Popen(prefix + [sys.executable, '-c', CHILD + script, BINARY], stdout=subprocess.PIPE, text=True)
+  # Unbuffered, so that `readline` leaves what follows to `communicate`.
+  child = subprocess.Popen(prefix + [sys.executable, '-c', CHILD + script, BINARY], stdout=subprocess.PIPE, bufsize=0)
   try:
     pid = int(child.stdout.readline())
     if end is not None:
@@ -44,7 +45,7 @@ def run_child(script, *, end=None, ignore_sigint=False):
     output, _ = child.communicate(timeout=20)  # To the end of the pipe, which a worker that held it would keep open.
   finally:
     child.kill()
-  return pid, output
+  return pid, output.decode()
 
 
 @pytest.fixture

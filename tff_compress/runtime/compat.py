@@ -14,7 +14,7 @@ from tensorflow_federated.python.common_libs import structure
 from tensorflow_federated.python.core.backends.native import compiler
 from tensorflow_federated.python.core.backends.native import mergeable_comp_compiler
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
-from tensorflow_federated.python.core.impl.context_stack import context_stack_impl
+from tensorflow_federated.python.core.impl.context_stack import set_default_context as set_default_context_lib
 from tensorflow_federated.python.core.impl.execution_contexts import async_execution_context
 from tensorflow_federated.python.core.impl.execution_contexts import compiler_pipeline
 from tensorflow_federated.python.core.impl.execution_contexts import mergeable_comp_execution_context as mergeable
@@ -49,14 +49,14 @@ def tensor_specs(value_type):
 
 # -- contexts
 
-def default_context():
-  """Returns the context at the bottom of this thread's stack."""
-  return context_stack_impl.context_stack._stack[0]
-
-
 def set_default_context(context):
   """Makes `context` the one that this thread's computations run in."""
   tff.framework.set_default_context(context)
+
+
+def set_no_default_context():
+  """Drops this thread's default context: computations then raise."""
+  set_default_context_lib.set_no_default_context()
 
 
 def installed(context):

@@ -201,7 +201,6 @@ class Runtime(compat.SyncContext):
     self.deadline = deadline
     # Not a method, which would keep the runtime alive until the end of the process, where this runs at the latest.
     self._close_workers = weakref.finalize(self, _close_all, workers)
-    self._previous = None
     try:
       for worker in workers:
         worker.connect()
@@ -291,10 +290,8 @@ class Runtime(compat.SyncContext):
       worker.check(timeout)
 
   def close(self):
-    """Ends calls in progress and stops local workers. If it is this thread's default context, the one before comes back."""
+    """Ends calls in progress and stops local workers. Calls from then on raise `TffRuntimeError`."""
     self._close_workers()
-    if compat.default_context() is self:
-      compat.set_default_context(self._previous)
 
   def __enter__(self):
     return self
@@ -334,8 +331,6 @@ def _shares(clients, workers):
 
 def _install(runtime):
   global _installed
-  previous = compat.default_context()
-  runtime._previous = previous._previous if isinstance(previous, Runtime) else previous
   compat.set_default_context(runtime)
   if _installed is not None:
     _installed.close()
@@ -375,7 +370,7 @@ def connect(targets, *, default_num_clients=0, deadline=None, timeout=30.0):
   Args:
     targets: addresses, each 'host:port'.
     default_num_clients: number of clients of computations whose arguments do not tell, over all workers.
-    deadline: seconds that one call may take; None: no limit, and a machine that vanishes is noticed after six minutes.
+    deadline: seconds that one call may take; None: no limit, and a machine that vanishes is noticed after minutes.
     timeout: seconds to wait for a worker to answer, now and after it was lost.
 
   Returns:
