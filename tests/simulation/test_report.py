@@ -1,0 +1,167 @@
+"""The numbers, plots and page of finished runs."""
+
+import html.parser
+import io
+import json
+import math
+import re
+import statistics
+
+import pytest
+
+from tff_compress.simulation import report
+
+PARAMETERS = 1000
+
+
+def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6, 0.7), bits=(32, 32), **changes):
+  """A run with ten clients a round that sends the same bytes in every round."""
+  rounds = tuple({'round': i + 1, 'accuracy': accuracy, 'loss': 1.0 / (i + 1), 'seconds': 2.0 + i, 'clients': 10,
+                  'uplink_bytes': 10 * PARAMETERS * bits[0] // 8, 'downlink_bytes': 10 * PARAMETERS * bits[1] // 8}
+                 for i, accuracy in enumerate(accuracies))
+  fields = {'configuration': {'dataset': 'digits', 'model': 'mlp', 'rounds': len(rounds)}, 'parameters': PARAMETERS, **changes}
+  return report.Run(uplink, downlink, seed, rounds=rounds, **fields)
+
+
+def comparison():
+  return [run(seed=0, accuracies=(0.5, 0.8, 0.8, 0.8)), run(seed=1, accuracies=(0.5, 0.6, 0.6, 0.6)),
+          run('int8', 'int8', 0, (0.5, 0.79, 0.79, 0.79), (8, 8)), run('int8', 'int8', 1, (0.5, 0.61, 0.61, 0.61), (8, 8)),
+          run('sketch', 'int8', 1, (0.4, 0.5, 0.5, 0.5), (1, 8))]
+
+
+def test_accuracy_is_the_mean_of_the_last_three_evaluations():
+  assert run(accuracies=(0.1, 0.5, 0.6, 0.7)).accuracy == pytest.approx(0.6)
+  assert run(accuracies=(0.5, None, 0.6, None, 0.7, None)).accuracy == pytest.approx(0.6)
+  assert run(accuracies=(0.5, 0.7)).accuracy == pytest.approx(0.6)
+  assert math.isnan(run(accuracies=(None,)).accuracy)
+
+
+def test_evaluations_know_what_had_been_sent():
+  assert run(accuracies=(None, 0.5, None, 0.7)).evaluations() == [(2, 0.5, 80_000, 80_000), (4, 0.7, 160_000, 160_000)]
+
+
+def test_difference_to_float32_is_paired_by_seed():
+  plain, int8, sketch = report.summarize(comparison())
+  assert plain.difference is None and plain.pairs == 0
+  # +1 and -1 point: no difference in the mean, though the seeds lie twenty points apart.
+  assert int8.difference == pytest.approx(0) and int8.difference_error == pytest.approx(statistics.stdev([1, -1]) / math.sqrt(2))
+  assert int8.accuracy_deviation == pytest.approx(statistics.stdev([0.79, 0.61]))
+  # One seed only: paired with that one, not with the mean.
+  assert sketch.difference == pytest.approx(-10) and sketch.difference_error is None and sketch.pairs == 1
+
+
+def test_bits_and_ratios_come_from_the_bytes():
+  plain, int8, sketch = report.summarize(comparison())
+  assert plain.uplink_bits == 32 and plain.uplink_ratio == 1 and plain.ratio == 1
+  assert int8.uplink_bits == 8 and int8.uplink_ratio == 4 and int8.ratio == 4
+  assert sketch.uplink_bits == 1 and sketch.downlink_bits == 8 and sketch.uplink_ratio == 32
+  assert sketch.ratio == pytest.approx(64 / 9)
+  assert int8.uplink_bytes == 4 * 10 * PARAMETERS  # Per run, not over seeds.
+
+
+def test_the_first_round_does_not_count_as_time():
+  entry, = report.summarize([run()])
+  assert entry.seconds == 4.0  # Of 3, 4 and 5; the first builds the graphs.
+
+
+def test_no_float32_no_difference():
+  entry, = report.summarize([run('int8', 'int8')])
+  assert entry.difference is None
+
+
+@pytest.mark.parametrize('links, labels', [
+    ([('float32', 'float32'), ('int8', 'float32')], ['float32', 'int8']),
+    ([('none', 'none'), ('int8', 'float32')], ['float32', 'int8']),
+    ([('float32', 'float32'), ('int8', 'int8'), ('drive', 'int8')], ['float32', 'int8 / int8', 'drive / int8']),
+    ([('a' * 60, 'none'), ('a' * 60 + 'b', 'none')], ['a' * 39 + '…', 'a' * 39 + "…'"]),
+])
+def test_labels_are_short_and_distinct(links, labels):
+  assert [entry.label for entry in report.summarize([run(up, down) for up, down in links])] == labels
+
+
+def test_table_has_a_row_per_codec():
+  header, rows = report.rows(report.summarize(comparison()))
+  assert len(rows) == 3 and all(len(row) == len(header) for row in rows)
+  assert rows[1][header.index('accuracy %')] == '70.0 ± 12.7'
+  assert rows[2][header.index('points to float32')] == '-10.00'
+  assert rows[0][header.index('points to float32')] == ''
+
+
+@pytest.mark.parametrize('runs', [
+    comparison(), [run()], [run(accuracies=(None,))], [run(accuracies=(math.nan, 0.5))], [run(bits=(0, 0))],
+    [run(f'uniform:bits={i}', seed=s) for i in range(1, 9) for s in range(2)] + [run()],
+], ids=['comparison', 'one', 'never evaluated', 'nan', 'nothing sent', 'many'])
+def test_plots_are_pictures_of_their_size(runs):
+  from PIL import Image  # pylint: disable=g-import-not-at-top
+  series = report.summarize(runs)
+  for plot in (report.plot_rounds, report.plot_bytes):
+    for theme in ('light', 'dark'):
+      image = Image.open(io.BytesIO(plot(series, theme)))
+      assert image.format == 'PNG' and image.size[0] == 1344
+      assert image.convert('L').getextrema()[1] - image.convert('L').getextrema()[0] > 100
+
+
+def test_plots_are_reproducible():
+  series = report.summarize(comparison())
+  assert report.plot_bytes(series) == report.plot_bytes(series)
+
+
+def test_end_labels_keep_their_distance_and_order():
+  wanted = [100, 99, 98, 50, 49, 10]
+  places = report._apart(wanted, 10)  # pylint: disable=protected-access
+  assert all(above - below >= 10 - 1e-9 for above, below in zip(places, places[1:]))
+  assert places[-1] == 10 and statistics.fmean(places[:3]) == pytest.approx(99)
+
+
+class _Page(html.parser.HTMLParser):
+  """Collects what a page refers to, and checks that its elements are closed in order."""
+
+  VOID = {'meta', 'img', 'source', 'link', 'br'}
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.references, self.images, self.tags = [], [], 0, []
+    self.feed(text)
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    self.images += tag == 'img'
+    self.references += [value for name, value in attrs if name in ('src', 'href', 'srcset')]
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+
+def test_page_is_self_contained(tmp_path):
+  path = report.write(comparison(), tmp_path / 'out', 'tff-compress compare --uplink int8')
+  text = open(path, encoding='utf-8').read()
+  page = _Page(text)
+  assert page.images == 2
+  assert all(reference.startswith('data:image/png;base64,') for reference in page.references)
+  assert not re.search(r'https?:|@import|url\(', text)
+  assert 'tff-compress compare --uplink int8' in text and '70.0 ± 12.7' in text
+  assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['accuracy_bytes.png', 'accuracy_rounds.png', 'report.html']
+
+
+def test_texts_from_outside_stay_texts(tmp_path):
+  bad = '<script>alert(1)</script>&"\''
+  page = open(report.write([run(bad, bad, configuration={'dataset': bad, bad: bad})], tmp_path, bad), encoding='utf-8').read()
+  assert bad not in page and _Page(page).tags.count('script') == 1  # The page's own.
+
+
+def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(report.ReportError):
+    report.write([run()], tmp_path / 'file' / 'folder')
+  (tmp_path / 'report.html').mkdir()
+  with pytest.raises(report.ReportError):
+    report.write([run()], tmp_path)
+  assert not [p.name for p in tmp_path.iterdir() if p.name.startswith('.report')]
+
+
+def test_as_dict_is_json():
+  for entry in report.summarize(comparison()):
+    assert json.loads(json.dumps(entry.as_dict()))['label'] == entry.label
