@@ -64,7 +64,7 @@ def judge_normal(z):
   largest = float(np.max(np.abs(z)))
   p_largest = p_of_smallest(p_of_z(largest), z.size)
   p_squares = p_of_chi_square(float(np.sum(z * z)), z.size)
-  return Verdict(largest, p_of_smallest(min(p_largest, p_squares), 2), f'max |z| of {z.size}')
+  return Verdict(largest, p_of_smallest(min(p_largest, p_squares), 2), f'largest z of {z.size}')
 
 
 # -- statistics of words ----------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Autocorrelation:
     largest = float(np.max(np.abs(z)))
     p_all = p_of_smallest(p_of_z(largest), z.size)
     p_near = p_of_chi_square(float(np.sum(z[:64]**2)), 64)
-    return Verdict(largest, p_of_smallest(min(p_all, p_near), 2), f'max |z| of {z.size} lags')
+    return Verdict(largest, p_of_smallest(min(p_all, p_near), 2), f'largest z of {z.size} lags')
 
 
 def sequence(words, values):
