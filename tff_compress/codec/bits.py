@@ -6,14 +6,22 @@ which is bit n mod 8 of byte n div 8. Unused bits of the last byte are zero, and
 
 import numpy as np
 
+from tff_compress.codec.random import signed
+
 
 def packed_size(size, width):
   """Bytes that `size` symbols of `width` bits take."""
   return (size * width + 7) // 8
 
 
-def _powers(count, width):
-  return np.asarray([[2.0**(width * i)] for i in range(count)], np.float32)
+def _powers(xp, count, width):
+  """float32 [count, 1]: what `count` fields of `width` bits count for in a number."""
+  return xp.constant([[2.0**(width * i)] for i in range(count)], np.float32)
+
+
+def _step(width):
+  """Width of the fields that symbols are cut into so that none lies in two bytes."""
+  return width if width in (1, 2, 4) else 1
 
 
 def _fields(width):
@@ -25,16 +33,20 @@ def pack(xp, symbols, width):
   """int32[n] in 0 … 2^width - 1, width 1 … 16 -> uint8[ceil(n width / 8)]."""
   if width in (8, 16):
     return xp.integers_to_bytes(symbols, width // 8)
-  if width not in (1, 2, 4):
-    planes = [xp.shift_right(symbols, j) - xp.shift_right(symbols, j + 1) * xp.constant(2, np.int32)
-              for j in range(width)]
-    symbols, width = xp.reshape(xp.stack_last(planes), [-1]), 1
-  per_byte = 8 // width
-  missing = (-xp.size(symbols)) % per_byte
+  used = packed_size(xp.size(symbols), width)
+  missing = (-xp.size(symbols)) % 8
   if not isinstance(missing, int) or missing:
     symbols = xp.concat([symbols, xp.zeros([missing], np.int32)])
-  groups = xp.reshape(xp.cast(symbols, np.float32), [-1, per_byte])
-  return xp.cast(xp.reshape(xp.matmul(groups, xp.constant(_powers(per_byte, width), np.float32)), [-1]), np.uint8)
+  step = _step(width)
+
+  def joined(eights):
+    """[n, 8] symbols -> [n, width] bytes."""
+    fields = eights if step == width else low_bits(xp, eights, width, width)
+    fields = xp.reshape(xp.cast(fields, np.float32), [-1, 8 // step])
+    return (xp.cast(xp.reshape(xp.matmul(fields, _powers(xp, 8 // step, step)), [-1, width]), np.uint8),)
+
+  packed, = xp.by_rows(joined, xp.reshape(symbols, [-1, 8]))
+  return xp.reshape(packed, [-1])[:used]
 
 
 def unpack(xp, payload, size, width):
@@ -43,22 +55,14 @@ def unpack(xp, payload, size, width):
   Raises:
     PayloadError: the payload has another length or its unused bits are not zero.
   """
-  payload = xp.static_bytes(payload, (size * width + 7) // 8)
+  payload = xp.static_bytes(payload, packed_size(size, width))
   if width in (8, 16):
     return xp.integers_from_bytes(payload, width // 8)
-  step = width if width in (1, 2, 4) else 1
+  step = _step(width)
   values = xp.reshape(xp.gather(xp.constant(_fields(step), np.int32), xp.cast(payload, np.int32)), [-1])
   used = size * width // step
   xp.require(xp.equal(values[used:], 0), 'unused bits at the end of a bit string are not zero.')
-  values = values[:used]
-  if step != width:
-    weights = xp.constant([1 << j for j in range(width)], np.int32)
-    bits = xp.reshape(values, [-1, width]) * weights
-    total = bits[:, 0]
-    for j in range(1, width):
-      total = total + bits[:, j]
-    values = total
-  return values
+  return values[:used] if step == width else from_low_bits(xp, values[:used], size, width, width)
 
 
 def unary(xp, numbers):
@@ -99,13 +103,13 @@ def read_unary(xp, payload, count, most):
 def low_bits(xp, numbers, count, limit):
   """int32[n] -> int32[n count]: the `count` low bits of each number, least significant first.
 
-  `count` (0 … limit) may be known only when the graph runs; limit is an int.
+  `count` (0 … limit) may be known only when the graph runs; limit is an int, at most 16.
   """
-  planes = [xp.shift_right(numbers, j) - xp.shift_right(numbers, j + 1) * xp.constant(2, np.int32) for j in range(limit)]
-  return xp.reshape(xp.stack_last(planes)[:, :count], [-1])
+  powers = xp.constant([signed(1 << (31 - j)) for j in range(limit)], np.int32)[:count]
+  return xp.reshape(xp.shift_right(xp.reshape(numbers, [-1, 1]) * powers, 31), [-1])
 
 
 def from_low_bits(xp, flags, size, count, limit):
   """Inverse of `low_bits`: int32[size count] -> int32[size]."""
-  weights = xp.constant([1 << j for j in range(limit)], np.int32)[:count]
-  return xp.sum_last(xp.reshape(flags, [size, count]) * weights)
+  flags = xp.reshape(xp.cast(flags, np.float32), [size, count])
+  return xp.cast(xp.reshape(xp.matmul(flags, _powers(xp, limit, 1)[:count]), [-1]), np.int32)

@@ -208,7 +208,7 @@ class Plan:
         parts.append(xp.raw_bytes(arrays[segment.tensors[0]]))
         continue
       flat = [xp.reshape(xp.cast(arrays[i], np.float32), [self.spec.tensors[i].size]) for i in segment.tensors]
-      parts.append(segment.pipeline.encode(xp, flat[0] if len(flat) == 1 else xp.concat(flat), keys, segment.name))
+      parts.append(xp.segment(segment, 'encode', flat[0] if len(flat) == 1 else xp.concat(flat), keys))
     lengths = [xp.integers_to_bytes(xp.vector(xp.size(part)), 4)
                for part, size in zip(parts, self._sizes) if size is None]
     return xp.concat(lengths + parts) if parts else xp.zeros([0], np.uint8)
@@ -239,7 +239,7 @@ class Plan:
         part = xp.static_bytes(part, segment.size * tensor.itemsize)
         values.append(xp.raw_values(part, tensor.dtype))
       else:
-        values.append(segment.pipeline.decode_to_prefix(xp, part, segment.size, keys, segment.name))
+        values.append(xp.segment(segment, 'decode_to_prefix', part, keys))
     return values
 
   def decode_prefixes(self, xp, values, keys):
@@ -247,7 +247,7 @@ class Plan:
     arrays = [None] * len(self.spec.tensors)
     for segment, value in zip(self.segments, values):
       if segment.pipeline is not None:
-        value = segment.pipeline.decode_prefix(xp, value, segment.size, keys, segment.name)
+        value = xp.segment(segment, 'decode_prefix', value, keys)
       start = 0
       for i in segment.tensors:
         tensor = self.spec.tensors[i]
@@ -264,9 +264,9 @@ def _checked(value, tensor):
   value = np.asarray(value)
   if tensor.is_float:
     with np.errstate(over='ignore'):
-      value = value.astype(np.float32)
-    largest = np.max(np.abs(value)) if value.size else 0.0
-    if not largest <= LARGEST:
+      value = value.astype(np.float32, copy=False)
+    # Also false where a value is NaN.
+    if value.size and not (np.max(value) <= LARGEST and np.min(value) >= -LARGEST):
       raise UpdateError(f'variable {tensor.name!r} holds a NaN, an infinity or a magnitude above 2^64: '
                         'clip or zero such updates before they are encoded.')
   return value

@@ -21,7 +21,7 @@ class NumpyOps:
   """The operation table in NumPy. Stateless; use the module's `numpy_ops`."""
 
   # Large element-wise work is done in slices of this many elements so that it stays in the processor's cache.
-  slice_size = 1 << 14
+  slice_size = 1 << 16
 
   # -- making and shaping -------------------------------------------------------------------------------------------
 
@@ -139,6 +139,23 @@ class NumpyOps:
         out[start:stop] = function(np.arange(start, stop, dtype=np.uint32).view(np.int32))
     return out
 
+  def by_rows(self, function, *arrays):
+    """Evaluates function(*arrays) -> tuple of arrays, where row i of the results depends on row i of the arrays alone.
+
+    Done in slices that stay in cache. The results lie in memory as the first array does, so that those for a transposed
+    view can be transposed back without a copy.
+    """
+    rows = arrays[0].shape[0]
+    step = max(1, self.slice_size * rows // max(arrays[0].size, 1))
+    order = 'C' if arrays[0].flags.c_contiguous else 'F'
+    results = None
+    for start in range(0, max(rows, 1), step):
+      parts = function(*(np.ascontiguousarray(a[start:start + step]) for a in arrays))
+      results = results or tuple(np.empty((rows,) + part.shape[1:], part.dtype, order) for part in parts)
+      for result, part in zip(results, parts):
+        result[start:start + step] = part
+    return results
+
   # -- reductions and matrices --------------------------------------------------------------------------------------
 
   def reduce_max(self, x):
@@ -220,14 +237,18 @@ class NumpyOps:
 
   def integers_to_bytes(self, x, width):
     """int32[n] -> uint8[n width], little endian, the low `width` bytes of each."""
+    if width == 1:
+      return x.astype(np.uint8)
     return np.ascontiguousarray(x, '<i4').view(np.uint8).reshape(-1, 4)[:, :width].reshape(-1)
 
   def integers_from_bytes(self, payload, width):
     """uint8[n width] -> int32[n], little endian and unsigned."""
+    if width == 1:
+      return payload.astype(np.int32)
     parts = payload.reshape(-1, width)
     full = np.zeros((parts.shape[0], 4), np.uint8)
     full[:, :width] = parts
-    return full.view('<i4').reshape(-1).astype(np.int32)
+    return full.view('<i4').reshape(-1).astype(np.int32, copy=False)
 
   def long_to_bytes(self, x):
     """int64[n], each 0 … 2^32 - 1 -> uint8[4 n], little endian."""
@@ -274,6 +295,10 @@ class NumpyOps:
       output, state = body(i, *state)
       outputs.append(output)
     return np.stack(outputs), state
+
+  def segment(self, segment, method, values, keys):
+    """Applies a method of the segment's pipeline: 'encode', 'decode_to_prefix' or 'decode_prefix'."""
+    return getattr(segment.pipeline, method)(self, values, segment.size, keys, segment.name)
 
   def require(self, condition, message):
     """Refuses a payload: raises PayloadError unless the condition holds everywhere."""

@@ -100,9 +100,9 @@ class Pipeline:
       seen[stage.name] += 1
     return result
 
-  def encode(self, xp, x, keys, name):
+  def encode(self, xp, x, size, keys, name):
     """float32[size] -> uint8[n]: the side arrays of the stages in order, then the coder's bytes."""
-    signals = self.signals(int(x.shape[0]))
+    signals = self.signals(size)
     parts = []
     values = x
     for stage, signal, draws in zip(self.stages, signals, self._draws(xp, keys, name)):

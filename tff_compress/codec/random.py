@@ -95,7 +95,10 @@ class Stream:
 
   def dither(self, size):
     """float32[size], uniform on the open interval (0, 1): (half + 0.5) / 65536."""
-    return (self.halves(size) + np.float32(0.5)) * np.float32(2.0**-16)
+    xp = self._xp
+    words = xp.reshape(self.words((size + 1) // 2), [-1, 1])
+    dither, = xp.by_rows(lambda words: ((xp.halves(words) + np.float32(0.5)) * np.float32(2.0**-16),), words)
+    return xp.reshape(dither, [-1])[:size]
 
   def signs(self, size):
     """int32[size] whose top bit is a fair coin: 32 from each word, most significant bit first."""

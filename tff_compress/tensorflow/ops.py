@@ -1,5 +1,7 @@
 """The operation table of `tff_compress.codec.ops` in TensorFlow: stock operations only, so it runs in any TFF worker."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -110,6 +112,9 @@ class TensorFlowOps:
 
   def generate(self, function, size):
     return function(tf.range(size, dtype=tf.int32))
+
+  def by_rows(self, function, *arrays):
+    return function(*arrays)
 
   # -- reductions and matrices --------------------------------------------------------------------------------------
 
@@ -224,6 +229,11 @@ class TensorFlowOps:
                            parallel_iterations=1)
     return result[1].stack(), tuple(result[2:])
 
+  def segment(self, segment, method, values, keys):
+    """As in NumPy. The graph is built once per pipeline, size and method, and called from wherever it is needed."""
+    function, requests = _segment_function(segment.pipeline, method, segment.size)
+    return function(values, keys.rows(segment.name, requests))
+
   def require(self, condition, message):
     if isinstance(condition, (bool, np.bool_)):
       condition = tf.constant(bool(condition))
@@ -238,6 +248,43 @@ class TensorFlowOps:
     asserts = [tf.debugging.Assert(condition, [message]) for condition, message in self._checks]
     with tf.control_dependencies(asserts):
       return tf.nest.map_structure(tf.identity, values)
+
+
+def requests_of(segment, method):
+  """The keys that a segment asks for: tuple of (scope, purpose, chunk)."""
+  return _segment_function(segment.pipeline, method, segment.size)[1]
+
+
+@functools.lru_cache(maxsize=1024)
+def _segment_function(pipeline, method, size):
+  """(concrete function of values and int32 [n, 2] keys, the n requests that the keys answer in this order)."""
+  requests = []
+
+  class Rows:
+    """Answers each request with a row of the function's second argument."""
+
+    def __init__(self, keys):
+      self._keys = keys
+
+    def key(self, scope, name, purpose, chunk):
+      del name
+      if (scope, purpose, chunk) not in requests:
+        requests.append((scope, purpose, chunk))
+      return self._keys[requests.index((scope, purpose, chunk))]
+
+  def function(values, keys):
+    xp = TensorFlowOps()
+    return xp.checked(getattr(pipeline, method)(xp, values, size, Rows(keys), ''))
+
+  values_spec = {
+      'encode': tf.TensorSpec([size], tf.float32),
+      'decode_to_prefix': tf.TensorSpec([None], tf.uint8),
+      'decode_prefix': tf.TensorSpec([pipeline.signals(size)[pipeline.prefix].size], tf.float32)}[method]
+  # Built outside any graph that is being built, so that it can be called from all.
+  with tf.init_scope():
+    traced = tf.function(function, autograph=False).get_concrete_function(
+        values_spec, tf.TensorSpec([None, 2], tf.int32))
+  return traced, tuple(requests)
 
 
 def _collected(body, state):

@@ -1,6 +1,7 @@
 """EDEN: Lloyd–Max quantization of rotated values, with a scale that makes the whole unbiased."""
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import numpy as np
@@ -84,11 +85,17 @@ class Eden(Stage):
     if not size:
       return xp.zeros([0], np.int32), {'scale': xp.zeros([0], np.int32)}
     block = self._block(size)
-    rows = floats.blocks(xp, x, size, block)
+    counts = moments.counts(size, block)
+    symbols, bits = xp.by_rows(functools.partial(self._encode_rows, xp), floats.blocks(xp, x, size, block),
+                               xp.constant(1 / counts, np.float32), xp.constant(block - counts, np.float32))
+    return xp.reshape(symbols, [-1])[:size], {'scale': xp.reshape(bits, [-1])}
+
+  def _encode_rows(self, xp, rows, inverse_counts, filling):
+    """[n, block] values -> int32 [n, block] symbols and int32 [n, 1] scales, in bfloat16."""
     stats = moments.Moments(xp, rows)
     centroids = np.asarray(CENTROIDS[self.bits])
     integers = np.round(centroids * _UNITS).astype(np.float32)
-    deviation = stats.root_mean_square(moments.counts(size, block))
+    deviation = stats.root_mean_square(inverse_counts)
     level = xp.zeros(rows.shape, np.float32)
     centroid = xp.zeros(rows.shape, np.float32) + integers[0]
     for k, boundary in enumerate((centroids[1:] + centroids[:-1]) / 2, start=1):
@@ -99,14 +106,14 @@ class Eden(Stage):
     if self.unbiased:
       scale = stats.squares / xp.maximum(inner, np.float32(2.0**-10))
     else:
-      filling = np.float32(integers[0])**2 * (np.float32(block) - moments.counts(size, block))
-      energy = (stats.sum_of_products(centroid, centroid) - filling) * np.float32(1 / _UNITS**2)
+      energy = stats.sum_of_products(centroid, centroid) - filling * np.float32(integers[0])**2
+      energy = energy * np.float32(1 / _UNITS**2)
       scale = inner / energy
     half = np.float32(2**(self.bits - 1))
     # Denormals count as zero, which is positive: runtimes differ in whether they see them.
-    symbols = xp.where(rows > -floats.SMALLEST_NORMAL, half + level, half - np.float32(1) - level)
-    bits = floats.nearest_bfloat16(xp, scale * stats.unit)
-    return xp.cast(xp.reshape(symbols, [-1])[:size], np.int32), {'scale': xp.reshape(bits, [-1])}
+    positive = xp.cast(rows > -floats.SMALLEST_NORMAL, np.float32)
+    symbols = half - np.float32(1) - level + positive * (level * np.float32(2) + np.float32(1))
+    return xp.cast(symbols, np.int32), floats.nearest_bfloat16(xp, scale * stats.unit)
 
   def decode(self, xp, values, side, draws, signal):
     size = signal.size

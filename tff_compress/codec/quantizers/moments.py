@@ -40,10 +40,12 @@ class Moments:
     low = product - high * np.float32(2.0**12)
     return xp.reduce_sum(high) * np.float32(2.0**12) + xp.reduce_sum(low)
 
-  def root_mean_square(self, counts):
-    """[rows, 1] in units of `unit`; counts: what the function of that name gives."""
-    # A product, because graph optimizers turn a division by constants into one, which rounds differently.
-    return floats.square_root(self._xp, self.squares * self._xp.constant(1 / counts, np.float32))
+  def root_mean_square(self, inverse_counts):
+    """[rows, 1] in units of `unit`; inverse_counts: [rows, 1] with 1 / `counts(size, block)`.
+
+    A product, because graph optimizers turn a division by constants into one, which rounds differently.
+    """
+    return floats.square_root(self._xp, self.squares * inverse_counts)
 
 
 def counts(size, block):

@@ -1,6 +1,7 @@
 """Rotated ternary: the few largest values of a rotated update, by sign only, with an unbiased scale."""
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar
 
@@ -66,16 +67,20 @@ class Ternary(Stage):
     if not size:
       return xp.zeros([0], np.int32), {'scale': xp.zeros([0], np.int32)}
     block = self._block(size)
-    rows = floats.blocks(xp, x, size, block)
+    symbols, bits = xp.by_rows(functools.partial(self._encode_rows, xp), floats.blocks(xp, x, size, block),
+                               xp.constant(1 / moments.counts(size, block), np.float32))
+    return xp.reshape(symbols, [-1])[:size], {'scale': xp.reshape(bits, [-1])}
+
+  def _encode_rows(self, xp, rows, inverse_counts):
+    """[n, block] values -> int32 [n, block] symbols and int32 [n, 1] scales, in bfloat16."""
     stats = moments.Moments(xp, rows)
-    limit = stats.root_mean_square(moments.counts(size, block)) * np.float32(self.threshold)
+    limit = stats.root_mean_square(inverse_counts) * np.float32(self.threshold)
     limit = xp.maximum(xp.minimum(limit, xp.reduce_max(stats.magnitudes)), np.float32(1))
     kept = xp.cast(stats.magnitudes >= limit, np.float32)
     # Magnitudes are at most 4096 and a row has at most 4096 of them: the sum is exact.
     scale = stats.squares / xp.maximum(xp.reduce_sum(stats.magnitudes * kept), np.float32(1))
-    bits = floats.nearest_bfloat16(xp, scale * stats.unit)
-    symbols = xp.where(rows >= 0, kept, -kept)
-    return xp.cast(xp.reshape(symbols, [-1])[:size], np.int32), {'scale': xp.reshape(bits, [-1])}
+    symbols = kept * (xp.cast(rows >= 0, np.float32) * np.float32(2) - np.float32(1))
+    return xp.cast(symbols, np.int32), floats.nearest_bfloat16(xp, scale * stats.unit)
 
   def decode(self, xp, values, side, draws, signal):
     size = signal.size

@@ -84,14 +84,17 @@ class Uniform(Stage):
       low, high = floats.from_bfloat16(xp, low_bits), floats.from_bfloat16(xp, high_bits)
     levels = np.float32(2**self.bits - 1)
     width = self._width(low, high)
-    position = (rows - low) / xp.where(width > 0, width, xp.constant(1, np.float32))
+    arrays = [rows, low, xp.where(width > 0, width, xp.constant(1, np.float32))]
     if self.rounding == 'stochastic':
       dither = draws.client(Purpose.QUANTIZER).dither(int(rows.shape[0]) * int(rows.shape[1]))
-      position = position + xp.reshape(dither, [int(rows.shape[0]), int(rows.shape[1])])
-    else:
-      position = position + np.float32(0.5)
-    symbols = xp.minimum(xp.maximum(xp.floor(position), np.float32(0)), levels)
-    symbols = xp.cast(xp.reshape(symbols, [-1])[:size], np.int32)
+      arrays.append(xp.reshape(dither, [int(rows.shape[0]), int(rows.shape[1])]))
+
+    def quantized(x, low, width, dither=np.float32(0.5)):
+      position = xp.floor((x - low) / width + dither)
+      return (xp.cast(xp.minimum(xp.maximum(position, np.float32(0)), levels), np.int32),)
+
+    symbols, = xp.by_rows(quantized, *arrays)
+    symbols = xp.reshape(symbols, [-1])[:size]
     return symbols, {'low': xp.reshape(low_bits, [-1]), 'high': xp.reshape(high_bits, [-1])}
 
   def decode(self, xp, values, side, draws, signal):

@@ -1,6 +1,7 @@
 """Randomized Hadamard rotation in blocks, exact on every runtime and without padding."""
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Stage
 
 
+@functools.lru_cache(maxsize=None)
 def sylvester(order):
   """float32 [order, order] Hadamard matrix of +1 and -1 in Sylvester's (natural) order; order is a power of two."""
   matrix = np.ones((1, 1), np.float32)
@@ -86,7 +88,8 @@ class Hadamard(Stage):
     dithers = _split(draws.client(Purpose.PRE_ROUNDING), 'dither', [block for *_, block, _ in steps])
     for (start, rows, block, across), sign, dither in zip(steps, signs, dithers):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      part = _forward(xp, part, xp.reshape(sign, [rows, block]), dither, rows, block)
+      part, = xp.by_rows(lambda x, signs, dither=dither: (_forward(xp, x, signs, dither),), part,
+                         xp.reshape(sign, [rows, block]))
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
     return x, {}
@@ -99,10 +102,7 @@ class Hadamard(Stage):
     signs = _split(draws.of(self.key, Purpose.ROTATION), 'signs', [rows * block for _, rows, block, _ in steps])
     for (start, rows, block, across), sign in reversed(list(zip(steps, signs))):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      order = math.isqrt(block)
-      # Scaled first: a power of two rounds nothing, and the sums cannot overflow.
-      part = _transform(xp, part * np.float32(1 / order), rows, order)
-      part = xp.flip(part, xp.reshape(sign, [rows, block]))
+      part, = xp.by_rows(lambda x, signs: (_inverse(xp, x, signs),), part, xp.reshape(sign, [rows, block]))
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
     return x
@@ -136,21 +136,24 @@ def _replace(xp, x, part, start, size):
   return xp.concat([piece for piece in (x[:start], part, x[stop:]) if int(piece.shape[0])])
 
 
-def _transform(xp, x, rows, order):
-  """Unnormalised Hadamard transform of each row of [rows, order^2]; applied twice it multiplies by order^2.
+def _transform(xp, x):
+  """Unnormalised Hadamard transform of each row of [rows, block]; applied twice it multiplies by block.
 
-  A row is seen as a square: H_order times the transposed square times H_order. Every partial sum adds at most order^2
+  A row is seen as a square of order^2 = block values: H_order times the transposed square times H_order. Every partial sum adds at most order^2
   inputs with signs, so integers of magnitude up to 2^24 / order^2 stay exact whatever order the sums are done in.
   """
+  rows, block = int(x.shape[0]), int(x.shape[1])
+  order = math.isqrt(block)
   matrix = xp.constant(sylvester(order), np.float32)
   x = xp.matmul(xp.reshape(x, [rows * order, order]), matrix)
   x = xp.transpose(xp.reshape(x, [rows, order, order]), [0, 2, 1])
   x = xp.matmul(xp.reshape(x, [rows * order, order]), matrix)
-  return xp.reshape(x, [rows, order * order])
+  return xp.reshape(x, [rows, block])
 
 
-def _forward(xp, x, signs, dither, rows, block):
+def _forward(xp, x, signs, dither):
   """Rounds each row to integers, flips signs, transforms, and scales back to an orthonormal result."""
+  block = int(x.shape[1])
   order = math.isqrt(block)
   bits = 24 - int(math.log2(block))
   largest = xp.reduce_max(xp.abs(x))
@@ -161,4 +164,10 @@ def _forward(xp, x, signs, dither, rows, block):
   # All rows share one row of dithers. Each value is still rounded without bias; that errors of different rows go together
   # is of no account, as they are about 1e-8 of the energy and change with every message.
   integers = xp.floor(x * up + dither)
-  return _transform(xp, xp.flip(integers, signs), rows, order) * down
+  return _transform(xp, xp.flip(integers, signs)) * down
+
+
+def _inverse(xp, x, signs):
+  # Scaled first: a power of two rounds nothing, and the sums cannot overflow.
+  x = x * np.float32(1 / math.isqrt(int(x.shape[1])))
+  return xp.flip(_transform(xp, x), signs)
