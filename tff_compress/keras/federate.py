@@ -1,0 +1,167 @@
+"""Keras in, Keras out."""
+
+import numbers
+import operator
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_compress import codec as codec_lib
+from tff_compress.aggregators import uplink as uplink_lib
+from tff_compress.aggregators.codec_sum import checked_seed
+from tff_compress.keras import learning
+from tff_compress.keras import optimizers
+from tff_compress.keras import training
+from tff_compress.keras.clients import Clients
+from tff_compress.keras.errors import FederateError
+from tff_compress.keras.model import Blueprint
+from tff_compress.keras.model import check_model
+from tff_compress.keras.progress import Progress
+
+
+def federate(model, client_data, *, rounds, uplink='float32', downlink='float32', clients_per_round=None, local_epochs=1,
+             batch_size=20, learning_rate=None, client_optimizer=None, server_optimizer='sgd', server_learning_rate=1.0,
+             server_momentum=0.0, proximal_strength=0.0, weighting='examples', ema_momentum=None, shuffle=True,
+             validation_data=None, validation_freq=1, seed=None, progress=True, on_round=None, model_fn=None):
+  """Trains a compiled Keras model on the data of many clients, with encoded updates and models.
+
+      model, history = tff_compress.keras.federate(
+          model, [(x0, y0), (x1, y1), …], uplink='hadamard | uniform:bits=2 | pack', rounds=20, validation_data=(x, y))
+
+  Federated averaging in TFF, simulated on this machine: every round the server sends the model to some clients, each trains
+  it on its own examples, and the server adds the mean of their updates. Loss, metrics and the clients' optimizer are those
+  the model was compiled with. Moving statistics (batch normalization) are averaged over clients too, in float32; frozen
+  layers stay as they are and do not travel.
+
+  Args:
+    model: compiled `tf.keras.Model` with its standard train_step. Its weights are the starting point and, at the end or
+      when training is interrupted, the result.
+    client_data: list or dict with the data of each client: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight), in
+      batches or of single examples, or such a tuple of arrays. Or a `tff.simulation.datasets.ClientData` of such.
+    rounds: how many rounds.
+    uplink: codec (text or `Codec`) of the clients' updates, None for float32; or a weighted aggregation factory of TFF.
+    downlink: codec of the model that clients receive, None for float32.
+    clients_per_round: how many clients are drawn for a round, without replacement; None: all.
+    local_epochs: how often a client goes through its examples in a round.
+    batch_size: examples per local step, for arrays and for data sets of single examples.
+    learning_rate: of the clients; None: the compiled optimizer's.
+    client_optimizer: a `tff.learning.optimizers.Optimizer` in place of the compiled one.
+    server_optimizer: 'sgd', 'adam', 'yogi' or 'adagrad', or a `tff.learning.optimizers.Optimizer`.
+    server_learning_rate, server_momentum: of the named server optimizer; momentum is for 'sgd'.
+    proximal_strength: mu of FedProx (Li et al. 2020), which keeps clients near the server's model; 0: FedAvg.
+    weighting: 'examples' weights clients by their number of examples, 'uniform' does not.
+    ema_momentum: validate and return an exponential moving average of the server's weights, such as 0.7: it removes most of
+      the noise that strong compression adds, at no cost in bytes.
+    shuffle: whether arrays are shuffled before each pass; a data set has its own order.
+    validation_data: (x, y), (x, y, sample_weight) or a `tf.data.Dataset`, as for Keras.
+    validation_freq: rounds between validations; the last round is always validated.
+    seed: whole number that makes a run repeatable: who is drawn, in what order examples come, dropout, and the codecs'
+      randomness. None: different every time.
+    progress: whether to show a line per round, or a bar on a terminal.
+    on_round: called after each round with the dict that describes it. Setting `model.stop_training = True` in it ends
+      the training.
+    model_fn: function that makes an uncompiled copy of the model, for models that Keras cannot clone.
+
+  Returns:
+    (model, history): the model given, trained; and a `tf.keras.callbacks.History`. Its `history` has a list with one number
+    per round for `loss` and each metric (of the local training), `clients`, `failed_clients`, `examples`, `seconds`,
+    `uplink_bytes` and `downlink_bytes` (all clients, as sent), `uplink_bits_per_parameter`, `downlink_bits_per_parameter`,
+    `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), and, with validation data, `val_loss` and so on.
+
+  Raises:
+    FederateError: the model, the data or an argument cannot be used, or training diverged; a ValueError of one sentence.
+    CodecError: a codec is not valid, or not for this model.
+  """
+  check_model(model, model_fn)
+  rounds = _whole(rounds, 'rounds')
+  local_epochs, batch_size = _whole(local_epochs, 'local_epochs'), _whole(batch_size, 'batch_size')
+  validation_freq = _whole(validation_freq, 'validation_freq')
+  if ema_momentum is not None and not (_is_number(ema_momentum) and 0 <= ema_momentum < 1):
+    raise FederateError(f'ema_momentum must be a number from 0 to below 1, not {ema_momentum!r}.')
+  if not (_is_number(proximal_strength) and 0 <= proximal_strength < float('inf')):
+    raise FederateError(f'proximal_strength must be a finite number of at least 0, not {proximal_strength!r}.')
+  if weighting not in ('examples', 'uniform'):
+    raise FederateError(f"weighting must be 'examples' or 'uniform', not {weighting!r}.")
+  if client_optimizer is None:
+    client_optimizer = optimizers.from_keras(model.optimizer, learning_rate)
+  elif learning_rate is not None:
+    raise FederateError('client_optimizer has a learning rate of its own: leave learning_rate out.')
+  elif not isinstance(client_optimizer, tff.learning.optimizers.Optimizer):
+    raise FederateError(f'client_optimizer must be a tff.learning.optimizers.Optimizer, not {type(client_optimizer).__name__}.')
+  if not isinstance(server_optimizer, tff.learning.optimizers.Optimizer):
+    server_optimizer = optimizers.of_server(
+        server_optimizer, optimizers.checked_rate(server_learning_rate, 'server_learning_rate'), server_momentum)
+  downlink = codec_lib('float32' if downlink is None else downlink)
+  if not isinstance(uplink, tff.aggregators.WeightedAggregationFactory):
+    uplink = codec_lib('float32' if uplink is None else uplink)
+  codec_seed, seed = seed, checked_seed(seed)
+
+  clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed)
+  if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
+    raise FederateError(f'clients_per_round is {clients_per_round} and there are {len(clients)} clients: use at most that many.')
+  if not model.built and isinstance(model, tf.keras.Sequential):
+    model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
+  blueprint = Blueprint(model, clients.element_spec, model_fn)
+  aggregator = uplink
+  if not isinstance(uplink, tff.aggregators.WeightedAggregationFactory):
+    uplink.plan(blueprint.trainable_spec)  # Says what is wrong before a worker is started.
+    aggregator = uplink_lib(uplink, seed=codec_seed, spec=blueprint.trainable_spec)
+  history = tf.keras.callbacks.History()
+  history.set_model(model)
+  history.on_train_begin()
+  model.history, model.stop_training = history, False
+  average = training.Average(ema_momentum)
+  display = Progress(rounds, progress)
+  with training.running():
+    display.say('building')
+    process = learning.build(
+        blueprint, client_optimizer=client_optimizer, server_optimizer=server_optimizer, aggregator=aggregator,
+        downlink=downlink, proximal_strength=float(proximal_strength), uniform=weighting == 'uniform', seed=codec_seed)
+    trainer = training.Trainer(blueprint, clients, clients_per_round, process)
+    try:
+      for number in range(1, rounds + 1):
+        record = trainer.next()
+        average.update(trainer.weights)
+        if validation_data is not None and (number % validation_freq == 0 or number == rounds):
+          blueprint.assign(average.weights)
+          record.update(_validate(model, validation_data, batch_size))
+        logs = {name: value for name, value in record.items() if name != 'round'}
+        history.on_epoch_end(number - 1, logs)
+        display.show(record)
+        if on_round is not None:
+          on_round(dict(record))
+        if model.stop_training:
+          break
+    finally:
+      if average.weights is not None:
+        blueprint.assign(average.weights)
+      display.close()
+  return model, history
+
+
+def _validate(model, data, batch_size):
+  """{'val_loss': …} of the model on validation data."""
+  if isinstance(data, tf.data.Dataset):
+    result = model.evaluate(data, verbose=0, return_dict=True)
+  elif isinstance(data, (tuple, list)) and 2 <= len(data) <= 3:
+    result = model.evaluate(*data[:2], sample_weight=data[2] if len(data) == 3 else None, verbose=0, return_dict=True,
+                            batch_size=max(batch_size, 256))
+  else:
+    raise FederateError(f'validation_data must be (x, y), (x, y, sample_weight) or a tf.data.Dataset, not {type(data).__name__}.')
+  return {f'val_{name}': value for name, value in result.items()}
+
+
+def _whole(value, name):
+  try:
+    if isinstance(value, bool):
+      raise TypeError
+    number = operator.index(value)
+  except TypeError:
+    raise FederateError(f'{name} must be a whole number, not {value!r}.') from None
+  if number < 1:
+    raise FederateError(f'{name} must be at least 1, not {number}.')
+  return number
+
+
+def _is_number(value):
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)

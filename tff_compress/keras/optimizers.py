@@ -1,0 +1,136 @@
+"""The optimizer a Keras model was compiled with, as one of TFF's.
+
+Clients start with a fresh optimizer in every round, as they keep nothing between rounds.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_compress.keras.errors import FederateError
+
+SUPPORTED = ('SGD', 'Adam', 'AdamW', 'Adagrad', 'RMSprop')
+
+# Options that TFF's optimizers do not have, with the value that means "not used".
+_UNUSED = {
+    'nesterov': False, 'amsgrad': False, 'centered': False, 'clipnorm': None, 'clipvalue': None, 'global_clipnorm': None,
+    'use_ema': False, 'weight_decay': None, 'decay': 0.0, 'momentum': 0.0,
+}
+_OWN = {'SGD': ('momentum',), 'AdamW': ('weight_decay',)}
+
+
+def from_keras(optimizer, learning_rate=None):
+  """Makes the TFF optimizer that does what a Keras optimizer does.
+
+  SGD, Adam and AdamW and Adagrad are the same, step for step. RMSprop divides by sqrt(v) + sqrt(epsilon) where Keras divides
+  by sqrt(v + epsilon): at most a factor of sqrt(2) apart.
+
+  Args:
+    optimizer: a Keras optimizer, new or legacy.
+    learning_rate: number to use in place of the optimizer's own; None for its own.
+
+  Returns:
+    `tff.learning.optimizers.Optimizer`.
+
+  Raises:
+    FederateError: TFF has no such optimizer, or not with these options.
+  """
+  kind = type(optimizer).__name__
+  config = optimizer.get_config() if kind in SUPPORTED else {}
+  if kind not in SUPPORTED or not _is_kerass_own(optimizer):
+    raise FederateError(f'TFF has no optimizer like {kind}: compile the model with {", ".join(SUPPORTED)}, or pass '
+                        'client_optimizer=tff.learning.optimizers.….')
+  for option, unused in _UNUSED.items():
+    value = config.get(option, unused)
+    # Keras writes False or 0 for some options that are not used.
+    if option not in _OWN.get(kind, ()) and value and value != unused:
+      raise FederateError(f'TFF has no {kind} with {option}={value!r}: compile the model without it, or pass '
+                          'client_optimizer=tff.learning.optimizers.….')
+  if learning_rate is None:
+    learning_rate = config['learning_rate']
+    if isinstance(learning_rate, dict):
+      raise FederateError('the learning rate is a schedule over optimizer steps, which start again on every client: pass '
+                          'learning_rate= with a number.')
+  rate = checked_rate(learning_rate, 'learning_rate')
+  library = tff.learning.optimizers
+  if kind == 'SGD':
+    return library.build_sgdm(rate, float(config['momentum']) or None)
+  if kind == 'Adagrad':
+    return library.build_adagrad(rate, float(config['initial_accumulator_value']), float(config['epsilon']))
+  if kind == 'RMSprop':
+    return library.build_rmsprop(rate, float(config['rho']), math.sqrt(config['epsilon']))
+  moments = float(config['beta_1']), float(config['beta_2']), float(config['epsilon'])
+  if kind == 'AdamW':
+    return library.build_adamw(rate, *moments, weight_decay=float(config['weight_decay'] or 0))
+  return library.build_adam(rate, *moments)
+
+
+def of_server(name, learning_rate, momentum=0.0):
+  """Makes the server's optimizer: 'sgd', 'adam', 'yogi' or 'adagrad', with the constants of Reddi et al. 2021, section 5."""
+  library = tff.learning.optimizers
+  if isinstance(momentum, (bool, str)) or not np.isscalar(momentum) or not 0 <= momentum < 1:
+    raise FederateError(f'server_momentum must be a number from 0 to below 1, not {momentum!r}.')
+  if momentum and name != 'sgd':
+    raise FederateError("server_momentum is for server_optimizer='sgd': leave it out.")
+  if name == 'sgd':
+    return library.build_sgdm(learning_rate, momentum or None)
+  # Updates are sums of many small gradients: the 1e-7 that suits gradients would divide by noise.
+  if name == 'adam':
+    return library.build_adam(learning_rate, 0.9, 0.99, 1e-3)
+  if name == 'yogi':
+    return library.build_yogi(learning_rate, 0.9, 0.99, 1e-3)
+  if name == 'adagrad':
+    return library.build_adagrad(learning_rate, 0.0, 1e-6)
+  raise FederateError(f'there is no server optimizer {str(name)[:40]!r}: use sgd, adam, yogi or adagrad.')
+
+
+def constrained(optimizer, constraints):
+  """The optimizer, with the constraint of each weight applied after each step, as Keras's optimizers do.
+
+  Args:
+    optimizer: `tff.learning.optimizers.Optimizer`.
+    constraints: one Keras constraint or None per trainable weight, in order.
+  """
+  return _Constrained(optimizer, constraints) if any(constraints) else optimizer
+
+
+class _Constrained(tff.learning.optimizers.Optimizer):
+
+  def __init__(self, optimizer, constraints):
+    self._optimizer, self._constraints = optimizer, constraints
+
+  def initialize(self, specs):
+    return self._optimizer.initialize(specs)
+
+  def next(self, state, weights, gradients):
+    state, weights = self._optimizer.next(state, weights, gradients)
+    flat = [constraint(w) if constraint else w for w, constraint in zip(tf.nest.flatten(weights), self._constraints)]
+    return state, tf.nest.pack_sequence_as(weights, flat)
+
+  def get_hparams(self, state):
+    return self._optimizer.get_hparams(state)
+
+  def set_hparams(self, state, hparams):
+    return self._optimizer.set_hparams(state, hparams)
+
+
+def checked_rate(value, name):
+  """The value as a float. Raises FederateError unless it is a finite number above 0."""
+  try:
+    if isinstance(value, (bool, str)):
+      raise TypeError
+    rate = float(np.asarray(value))
+  except (TypeError, ValueError):
+    raise FederateError(f'{name} must be a number, not {value!r}.') from None
+  if not (math.isfinite(rate) and rate > 0):
+    raise FederateError(f'{name} must be a finite number above 0, not {rate!r}.')
+  return rate
+
+
+def _is_kerass_own(optimizer):
+  """Whether the class is one of Keras's, and not one of the same name with another rule."""
+  kind = type(optimizer).__name__
+  modules = (tf.keras.optimizers, tf.keras.optimizers.legacy, tf.keras.optimizers.experimental)
+  return any(type(optimizer) is getattr(module, kind, None) for module in modules)

@@ -1,0 +1,59 @@
+"""How training shows that it goes on: a bar on a terminal, a line per round anywhere else."""
+
+import sys
+
+
+class Progress:
+  """Shows the rounds of one training.
+
+  Args:
+    rounds: how many there will be.
+    enabled: False shows nothing.
+  """
+
+  def __init__(self, rounds, enabled=True):
+    self._rounds, self._enabled = rounds, enabled
+    self._bar = None
+    if enabled and sys.stderr.isatty():
+      import tqdm  # pylint: disable=g-import-not-at-top
+      self._bar = tqdm.tqdm(total=rounds, unit='round', dynamic_ncols=True)
+
+  def say(self, text):
+    """What is being done before the first round."""
+    if self._bar is not None:
+      self._bar.set_description_str(text)
+
+  def show(self, record):
+    """One more round is done; `record` is what `Trainer.next` returns, with `val_` entries where there are any."""
+    if not self._enabled:
+      return
+    if self._bar is not None:
+      self._bar.set_description_str('round')
+      self._bar.set_postfix_str(summary(record), refresh=False)
+      self._bar.update()
+    else:
+      print(f'round {record["round"]}/{self._rounds}: {summary(record)}', flush=True)
+
+  def close(self):
+    if self._bar is not None:
+      self._bar.close()
+
+
+def summary(record):
+  """The figures of a round in one line."""
+  skipped = ('round', 'clients', 'failed_clients', 'examples', 'seconds')
+  parts = [f'{record["seconds"]:.1f} s']
+  parts += [f'{name} {value:.4f}' for name, value in record.items()
+            if name not in skipped and not name.startswith(('uplink_', 'downlink_')) and isinstance(value, float)]
+  parts += [f'{word} {size(record[name])}' for word, name in (('up', 'uplink_bytes'), ('down', 'downlink_bytes')) if name in record]
+  if record['failed_clients']:
+    parts.append(f'{record["failed_clients"]} clients failed')
+  return ', '.join(parts)
+
+
+def size(count):
+  """Bytes as people read them; powers of ten."""
+  for unit, factor in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
+    if count >= factor:
+      return f'{count / factor:.3g} {unit}'
+  return f'{count} B'

@@ -1,0 +1,136 @@
+"""Rounds of federated training of a Keras model: what `federate` and simulations have in common."""
+
+import contextlib
+import os
+import time
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_compress import runtime
+from tff_compress.aggregators import communication
+from tff_compress.keras import learning
+from tff_compress.keras.errors import FederateError
+
+
+class Diverged(FederateError):
+  """Training produced NaN or infinite values."""
+
+
+class Trainer:
+  """A learning process, its state, and the clients it runs on.
+
+  Args:
+    blueprint: `Blueprint` of the model; training starts from the model's weights.
+    clients: `Clients`.
+    clients_per_round: how many are drawn for a round; None for all.
+    process: learning process made by `learning.build`.
+
+  Attributes:
+    state: the process's state; may be replaced by one that was saved.
+    round: number of rounds that are done.
+  """
+
+  def __init__(self, blueprint, clients, clients_per_round, process):
+    self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
+    self.process = process
+    self.state = process.set_model_weights(process.initialize(), blueprint.weights())
+    self.round = 0
+
+  @property
+  def weights(self):
+    """The server's weights: `tff.learning.models.ModelWeights` of lists of arrays."""
+    return self.state.global_model_weights
+
+  def next(self):
+    """Trains one round.
+
+    Returns:
+      dict: `round` from 1; the loss and metrics of the local training, over all clients and steps; `clients` drawn and
+      `failed_clients` among them, whose updates were not finite and were left out; `examples` trained on; and of each
+      direction `…_bytes` over all clients, `…_bits_per_parameter` and `…_ratio` to float32 (uplink figures only where the
+      uplink measures them); `seconds`.
+
+    Raises:
+      Diverged: no client had a finite update, or the loss or the server's weights are not finite. The state is left as it
+        was before the round.
+      FederateError: a client's data cannot be used.
+    """
+    start = time.perf_counter()
+    chosen = self._clients.draw(self.round, self._clients_per_round)
+    datasets = self._clients.datasets(chosen, self.round, self._blueprint.input_spec)
+    output = self.process.next(self.state, datasets)
+    metrics = output.metrics
+    record = {'round': self.round + 1}
+    train = dict(metrics['client_work']['train'])
+    examples, trained = int(train.pop('num_examples')), int(train.pop('num_clients'))
+    for name, value in train.items():
+      record.update(_flat(name, value))
+    if not trained:
+      raise Diverged(f'training diverged in round {self.round + 1}: no client has a finite update; lower the learning rate.')
+    if not np.isfinite(record.get('loss', 0.0)):
+      raise Diverged(f'training diverged in round {self.round + 1}: the loss is {record["loss"]}; lower the learning rate.')
+    weights = output.state.global_model_weights
+    if not all(np.isfinite(w).all() for w in list(weights.trainable) + list(weights.non_trainable)):
+      raise Diverged(f"training diverged in round {self.round + 1}: the server's weights are not finite; lower the learning rate.")
+    record.update(clients=len(chosen), failed_clients=len(chosen) - trained, examples=examples)
+    record.update(self._costs(metrics, len(chosen)))
+    self.state = output.state
+    self.round += 1
+    record['seconds'] = time.perf_counter() - start
+    return record
+
+  def _costs(self, metrics, clients):
+    found = communication({name: metrics[name] for name in ('distributor', 'aggregator')})
+    values = sum(t.size for t in self._blueprint.weights_spec.tensors)
+    costs = {}
+    for direction in ('uplink', 'downlink'):
+      total = found.get(f'{direction}_bytes')
+      if total is None:
+        continue
+      if direction == 'uplink' and 'moving_statistics' in metrics:
+        total += int(metrics['moving_statistics']['bytes'])
+      costs[f'{direction}_bytes'] = total
+      costs[f'{direction}_bits_per_parameter'] = 8 * total / (clients * values)
+      costs[f'{direction}_ratio'] = 4 * values * clients / total
+    return costs
+
+
+class Average:
+  """Exponential moving average of the server's weights: average := momentum * average + (1 - momentum) * weights.
+
+  It costs no communication and removes most of the noise of compression. It starts with the first weights it is given.
+
+  Args:
+    momentum: from 0 to below 1; None for no average: `weights` are the latest.
+  """
+
+  def __init__(self, momentum):
+    self._momentum = momentum
+    self.weights = None
+
+  def update(self, weights):
+    if self._momentum is not None and self.weights is not None:
+      rate = np.float32(1 - self._momentum)
+      weights = tff.learning.models.ModelWeights(
+          *([a + rate * (np.asarray(w) - a) for a, w in zip(old, new)] for old, new in zip(self.weights, weights)))
+    self.weights = weights
+
+
+@contextlib.contextmanager
+def running():
+  """Runs the block in this project's TFF runtime: the one that is installed, or one that lasts as long as the block."""
+  current = tff.framework.get_context_stack().current
+  if isinstance(current, runtime.Runtime) and not current.closed:
+    yield current
+  else:
+    with runtime.local_context(max_concurrent_computation_calls=len(os.sched_getaffinity(0))) as context:
+      yield context
+
+
+def _flat(name, value):
+  """{name: number} of a metric's result, which may be a dict."""
+  if isinstance(value, dict):
+    return {key: float(v) for key, v in value.items()}
+  value = np.asarray(value)
+  return {name: float(value) if value.ndim == 0 else value.tolist()}
