@@ -36,25 +36,8 @@ class GraphKeys:
                           tf.bitcast(clients, tf.uint8), tf.constant(tail)], axis=1)
     self._words = sha256.digest_words(messages, [head.shape[1] + 8 + len(t) for t in tails])
 
-  def key(self, scope, name, purpose, chunk):
-    return self._words[self._position[scope, name, purpose, chunk]]
-
-
-class _Recorder:
-  """Stands in for keys while a function is built once to find out which it asks for."""
-
-  def __init__(self):
-    self.requests = []
-
-  def key(self, *request):
-    if request not in self.requests:
-      self.requests.append(request)
-    return tf.zeros([2], tf.int32)
-
-
-def requested(build):
-  """The list of keys that `build(keys)` asks for. What it builds is thrown away."""
-  recorder = _Recorder()
-  with tf.Graph().as_default():
-    build(recorder)
-  return recorder.requests
+  def rows(self, name, requests):
+    """int32 [n, 2]: the keys of n requests (scope, purpose, chunk) for this name."""
+    if not requests:
+      return tf.zeros([0, 2], tf.int32)
+    return tf.gather(self._words, [self._position[scope, name, purpose, chunk] for scope, purpose, chunk in requests])

@@ -1,18 +1,15 @@
 """Frames made and read inside a graph, the same bytes as `tff_compress.wire.pack`."""
 
-import functools
-
 import numpy as np
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
 from tff_compress import wire
-from tff_compress.wire import frame as frame_lib
 from tff_compress.codec import random
 from tff_compress.codec.codec import LARGEST
+from tff_compress.tensorflow import ops
 from tff_compress.tensorflow.keys import GraphKeys
-from tff_compress.tensorflow.keys import requested
-from tff_compress.tensorflow.ops import TensorFlowOps
+from tff_compress.wire import frame as frame_lib
 
 
 class MessageFunctions:
@@ -29,25 +26,11 @@ class MessageFunctions:
     self.plan = self.codec.plan(spec)
     self._header = frame_lib.header(self.codec.fingerprint(spec))
 
-  @functools.cached_property
-  def _encode_keys(self):
-    def build(keys):
-      arrays = [tf.zeros(t.shape, tf.as_dtype(t.dtype)) for t in self.spec.tensors]
-      self.plan.encode(TensorFlowOps(), arrays, keys)
-    return requested(build)
-
-  @functools.cached_property
-  def _decode_keys(self):
-    def build(keys):
-      self.plan.decode_to_prefixes(TensorFlowOps(), tf.compat.v1.placeholder(tf.uint8, [None]), keys)
-    return requested(build)
-
-  @functools.cached_property
-  def _prefix_keys(self):
-    def build(keys):
-      values = [tf.zeros([n], dtype) for n, dtype in self.prefix_types]
-      self.plan.decode_prefixes(TensorFlowOps(), values, keys)
-    return requested(build)
+  def _keys(self, method, round, client):
+    """The keys that this method of all segments asks for."""
+    needed = [(scope, segment.name, purpose, chunk) for segment in self.plan.segments if segment.pipeline
+              for scope, purpose, chunk in ops.requests_of(segment, method)]
+    return GraphKeys(needed, self.seed, round, client)
 
   @property
   def prefix_types(self):
@@ -71,14 +54,14 @@ class MessageFunctions:
     Returns:
       uint8[n]. Evaluating it fails (InvalidArgumentError) if a value is NaN, infinite or above 2^64 in magnitude.
     """
-    xp = TensorFlowOps()
+    xp = ops.TensorFlowOps()
     for array, tensor in zip(arrays, self.spec.tensors):
       if tensor.is_float and tensor.size:
         xp.require(tf.reduce_max(tf.abs(array)) <= tf.cast(LARGEST, array.dtype) if array.dtype != tf.float16
                    else tf.reduce_all(tf.math.is_finite(array)),
                    f'variable {tensor.name!r} of an update holds a NaN, an infinity or a magnitude above 2^64: put '
                    'zeroing or clipping around the uplink.')
-    keys = GraphKeys(self._encode_keys, self.seed, round, client)
+    keys = self._keys('encode', round, client)
     payload = self.plan.encode(xp, arrays, keys)
     numbers = tf.reshape(tf.bitcast(tf.stack([round, client]), tf.uint8), [-1])
     body = tf.concat([tf.constant(np.frombuffer(self._header, np.uint8)), numbers, payload], 0)
@@ -96,12 +79,12 @@ class MessageFunctions:
       List of vectors, one per segment; see `prefix_types`. Evaluating them fails (InvalidArgumentError) on a frame of
       another codec or spec, and on a payload that does not fit.
     """
-    xp = TensorFlowOps()
+    xp = ops.TensorFlowOps()
     xp.require(tf.shape(frame)[0] >= wire.FRAME_OVERHEAD, 'a frame is cut short.')
     header = np.frombuffer(self._header, np.uint8)
     xp.require(tf.equal(frame[:8], tf.constant(header)), 'a frame was made with another codec or for another model.')
     numbers = tf.bitcast(tf.reshape(frame[8:16], [2, 4]), tf.int32)
-    keys = GraphKeys(self._decode_keys, self.seed, numbers[0], numbers[1])
+    keys = self._keys('decode_to_prefix', numbers[0], numbers[1])
     values = self.plan.decode_to_prefixes(xp, frame[16:-4], keys)
     return xp.checked([tf.ensure_shape(v, [n]) for v, (n, _) in zip(values, self.prefix_types)])
 
@@ -116,8 +99,8 @@ class MessageFunctions:
     Returns:
       List of tensors in the order, shapes and dtypes of the spec.
     """
-    keys = GraphKeys(self._prefix_keys, self.seed, round, tf.constant(-1, tf.int32))
-    return self.plan.decode_prefixes(TensorFlowOps(), values, keys)
+    keys = self._keys('decode_prefix', round, tf.constant(-1, tf.int32))
+    return self.plan.decode_prefixes(ops.TensorFlowOps(), values, keys)
 
   def decode(self, frame):
     """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec."""
