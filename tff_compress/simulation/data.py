@@ -537,7 +537,8 @@ class _Collector:
 
 def _emnist_sqlite(folder: pathlib.Path, max_clients: int | None, only_digits: bool, num_classes: int) -> Dataset:
   file = folder / _EMNIST_SQLITE
-  again = f"delete {file} and let TFF download it again, or pass --data-dir with the folder that has TFF's {_EMNIST_SQLITE}"
+  get_it = f"pass --data-dir with the folder that has TFF's {_EMNIST_SQLITE}"
+  again = f'delete {file} and let TFF download it again, or {get_it}'
   if os.path.exists(file):
     _file_size(file, limit=2**40)
   try:
@@ -548,13 +549,18 @@ def _emnist_sqlite(folder: pathlib.Path, max_clients: int | None, only_digits: b
   try:
     sources = tff.simulation.datasets.emnist.load_data(only_digits=only_digits, cache_dir=str(folder))
   except Exception as error:  # Any network, file, SQL or TFF error: all of them mean that the file is not usable.
-    raise DataError(f'TFF cannot get or open {file} ({_one_line(error)}): {again}.') from None
+    if not os.path.exists(file):
+      raise DataError(f'emnist is not on this machine and could not be downloaded ({_one_line(error)}): {get_it}.') from None
+    raise DataError(f'{file} cannot be read ({_one_line(error)}): {again}.') from None
   parts = []
   ids = None
   for source in sources:
     try:
       if ids is None:
         ids = _chosen(source.client_ids, max_clients)
+        # TFF pastes the id into its query, so a quote in it would choose other rows.
+        if any("'" in client for client in ids):
+          raise DataError(f'{file} has writers with a quote in their name: {again}.')
       collector = _Collector(file)
       # One pipeline for all clients: building one for each takes minutes.
       examples = tf.data.Dataset.from_tensor_slices(ids).flat_map(
