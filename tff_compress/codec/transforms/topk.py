@@ -4,6 +4,9 @@ import dataclasses
 import fractions
 from typing import ClassVar
 
+import numpy as np
+
+from tff_compress.codec import floats
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
@@ -44,7 +47,10 @@ class TopK(Stage):
     return 1 - self.kept(signal.size) / max(signal.size, 1) + 1e-6
 
   def encode(self, xp, x, draws, signal):
-    index = xp.largest(xp.abs(x), self.kept(signal.size))
+    magnitudes = xp.abs(x)
+    # Denormal numbers rank as zeros, as some runtimes take them for that anyway.
+    magnitudes = xp.where(magnitudes < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), magnitudes)
+    index = xp.largest(magnitudes, self.kept(signal.size))
     return xp.gather(x, index), {'positions': index}
 
   def decode(self, xp, values, side, draws, signal):
