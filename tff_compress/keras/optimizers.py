@@ -67,6 +67,11 @@ def from_keras(optimizer, learning_rate=None):
   return library.build_adam(rate, *moments)
 
 
+def sgd(learning_rate, momentum=0.0):
+  """TFF's SGD."""
+  return tff.learning.optimizers.build_sgdm(learning_rate, momentum or None)
+
+
 def of_server(name, learning_rate, momentum=0.0):
   """Makes the server's optimizer: 'sgd', 'adam', 'yogi' or 'adagrad', with the constants of Reddi et al. 2021, section 5."""
   library = tff.learning.optimizers

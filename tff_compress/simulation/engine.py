@@ -1,0 +1,164 @@
+"""The rounds of a simulated run: data, split, model, TFF's process, evaluation."""
+
+import contextlib
+import os
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress import codec as codec_lib
+from tff_compress import runtime
+from tff_compress.aggregators import uplink as uplink_lib
+from tff_compress.keras import learning
+from tff_compress.keras import optimizers
+from tff_compress.keras import training
+from tff_compress.keras.clients import Clients
+from tff_compress.keras.model import Blueprint
+from tff_compress.simulation import folder as folder_lib
+from tff_compress.simulation import models
+from tff_compress.simulation import run as run_lib
+from tff_compress.simulation import splits
+
+_TEST_BATCH = 1000
+
+
+def train(config, dataset, parts, folder, before, on_round):
+  """Trains all rounds of a run, or those that are missing.
+
+  Args:
+    config: `RunConfig`.
+    dataset: `Dataset`.
+    parts: list of arrays with the indices of each client's examples.
+    folder: `Folder`, or None.
+    before: dict of an earlier result.json, or None.
+    on_round: called with the dict of each new round; or None.
+
+  Returns:
+    (status, rounds, parameters).
+  """
+  model = _model(config, dataset)
+  clients = Clients([(dataset.x_train[part], dataset.y_train[part]) for part in parts], model, batch_size=config.batch_size,
+                    local_epochs=config.local_epochs, shuffle=True, seed=config.seed)
+  blueprint = Blueprint(model, clients.element_spec)
+  parameters = blueprint.trainable_spec.parameters
+  aggregator, estimate = _uplink(config, blueprint)
+  evaluate = _Evaluation(model, dataset, config)
+  average = training.Average(config.ema)
+  journal = None
+  with _workers(config.workers), contextlib.ExitStack() as stack:
+    process = learning.build(
+        blueprint, client_optimizer=optimizers.sgd(config.client_learning_rate, config.client_momentum),
+        server_optimizer=optimizers.of_server(config.server_optimizer, config.server_learning_rate, config.server_momentum),
+        aggregator=aggregator, downlink=_text(config.downlink), uniform=config.weighting == 'uniform', seed=config.seed,
+        proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
+    trainer = training.Trainer(blueprint, clients, config.clients_per_round, process)
+    rounds = []
+    if folder is not None:
+      journal = folder_lib.Journal(folder, config.checkpoint_every, {'parameters': parameters})
+      stack.callback(journal.close)
+      rounds, saved = journal.resume(before['rounds'] if before else [],
+                                     {'state': trainer.state, 'average': trainer.weights})
+      if saved is not None:
+        trainer.state, average.weights, trainer.round = saved['state'], saved['average'], len(rounds)
+    status = folder_lib.RUNNING
+    while status == folder_lib.RUNNING:
+      start = time.perf_counter()
+      try:
+        record = trainer.next()
+      except training.Diverged:
+        status = folder_lib.DIVERGED
+        if folder is not None:
+          journal.wait()
+          folder.write_result(status, rounds, parameters=parameters)
+        break
+      average.update(trainer.weights)
+      entry = _entry(record, rounds, estimate, blueprint)
+      if trainer.round % config.evaluate_every == 0 or trainer.round == config.rounds:
+        blueprint.assign(average.weights)
+        entry['loss'], entry['accuracy'] = evaluate()
+      entry['seconds'] = time.perf_counter() - start
+      rounds.append(entry)
+      if trainer.round == config.rounds:
+        status = folder_lib.FINISHED
+      if journal is not None:
+        journal.write(rounds, {'state': trainer.state, 'average': average.weights}, status)
+      if on_round is not None:
+        on_round(dict(entry))
+  return status, rounds, parameters
+
+
+def _model(config, dataset):
+  model = models.build(config.model, input_shape=dataset.input_shape, num_classes=dataset.num_classes,
+                       seed=config.seed & 0x7FFFFFFF, dropout=config.dropout)
+  model.compile(optimizer='sgd', loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=['accuracy'])
+  return model
+
+
+def _text(codec):
+  return 'float32' if codec == 'none' else codec
+
+
+def _uplink(config, blueprint):
+  """(aggregation factory, bytes per client and round by estimate or None where they are measured)."""
+  if not config.baseline:
+    codec = codec_lib(_text(config.uplink))
+    codec.plan(blueprint.trainable_spec)  # Says what is wrong before a worker is started.
+    return uplink_lib(codec, seed=config.seed, spec=blueprint.trainable_spec), None
+  from tff_compress.simulation import baselines  # pylint: disable=g-import-not-at-top
+  bits = run_lib.hadamard_bits(config.uplink)
+  return baselines.aggregator(bits), baselines.bytes_estimate(bits, blueprint.weights().trainable)
+
+
+def _entry(record, rounds, estimate, blueprint):
+  """What the result says of a round, from what `Trainer.next` returns."""
+  entry = {'round': record['round'], 'clients': record['clients'], 'failed_clients': record['failed_clients'],
+           'examples': record['examples'], 'train_loss': record['loss'], 'train_accuracy': record['accuracy'],
+           'loss': None, 'accuracy': None}
+  for direction in ('uplink', 'downlink'):
+    figures = {name: record[name] for name in record if name.startswith(direction)}
+    suffix = ''
+    if direction == 'uplink' and estimate is not None:
+      values, suffix = blueprint.trainable_spec.parameters, '_estimate'
+      figures = {'uplink_bytes': estimate * record['clients'], 'uplink_bits_per_parameter': 8 * estimate / values,
+                 'uplink_ratio': 4 * values / estimate}
+    total = f'{direction}_bytes_total{suffix}'
+    figures = {name + suffix: value for name, value in figures.items()}
+    entry.update(figures)
+    entry[total] = (rounds[-1][total] if rounds else 0) + figures[f'{direction}_bytes{suffix}']
+  return entry
+
+
+class _Evaluation:
+  """Loss and accuracy of the model on the test set, or on as much of it as the configuration says."""
+
+  def __init__(self, model, dataset, config):
+    x, y = dataset.x_test, dataset.y_test
+    if config.evaluation_examples is not None and config.evaluation_examples < len(x):
+      # One shuffle for every run on this data set, as the examples may be sorted by label.
+      chosen = np.sort(splits.generator('evaluation', 0).permutation(len(x))[:config.evaluation_examples])
+      x, y = x[chosen], y[chosen]
+    self._model, self._count = model, len(x)
+    self._batches = [(tf.constant(x[i:i + _TEST_BATCH]), tf.constant(y[i:i + _TEST_BATCH])) for i in range(0, len(x), _TEST_BATCH)]
+    self._step = tf.function(self._sums, reduce_retracing=True)
+
+  def _sums(self, x, y):
+    logits = self._model(x, training=False)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+    correct = tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y, tf.int32))
+    return tf.reduce_sum(loss), tf.reduce_sum(tf.cast(correct, tf.int32))
+
+  def __call__(self):
+    sums = [self._step(x, y) for x, y in self._batches]
+    return sum(float(loss) for loss, _ in sums) / self._count, sum(int(correct) for _, correct in sums) / self._count
+
+
+@contextlib.contextmanager
+def _workers(count):
+  if not count:
+    with training.running():
+      yield
+    return
+  cores = len(os.sched_getaffinity(0))
+  with runtime.local_context(workers=count, max_concurrent_computation_calls=max(1, cores // count)):
+    yield

@@ -1,0 +1,297 @@
+"""What a run leaves in its folder, and how a run that was cut short goes on from there.
+
+    result.json    settings, status and every round so far: the truth, replaced as a whole after each round
+    metrics.csv    the rounds as a table (tff.program.CSVFileReleaseManager)
+    tensorboard/   the same for TensorBoard (tff.program.TensorBoardReleaseManager)
+    checkpoints/   the server's state (tff.program.FileProgramStateManager)
+
+A round is written in this order, so whatever round the last checkpoint belongs to is complete in everything else, and what
+lies beyond it is dropped and trained again. Every file is written under another name and then renamed: a process that is
+killed leaves nothing half-written, only files under temporary names, which the next one removes.
+
+Importing this module does not import TensorFlow.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import csv
+import fcntl
+import glob
+import json
+import math
+import os
+import shutil
+import tempfile
+
+from tff_compress.codec.errors import CompressionError
+
+RESULT, METRICS, TENSORBOARD, CHECKPOINTS = 'result.json', 'metrics.csv', 'tensorboard', 'checkpoints'
+FORMAT = 1
+MAX_RESULT = 64 << 20
+"""Largest result.json that is read, in bytes."""
+
+RUNNING, FINISHED, DIVERGED = 'running', 'finished', 'diverged'
+
+# Settings that change neither the clients nor the numbers: a run may go on with others. More rounds are a longer run.
+_FREE = ('output', 'data_dir', 'workers', 'checkpoint_every', 'rounds')
+
+
+class FolderError(CompressionError):
+  """An output folder that cannot be used."""
+
+
+class Folder:
+  """The folder of one run.
+
+  Args:
+    path: it is made if it is not there.
+    settings: dict of the run's settings, in JSON's types.
+
+  Raises:
+    FolderError: it cannot be made, or holds something else than a run.
+  """
+
+  def __init__(self, path, settings):
+    self.path, self._settings = path, settings
+    try:
+      os.makedirs(path, exist_ok=True)
+      entries = os.listdir(path)
+    except OSError as error:
+      raise FolderError(f'{path} cannot be used as output folder: {error.strerror}.') from None
+    known = (RESULT, METRICS, TENSORBOARD, CHECKPOINTS)
+    if entries and not any(entry.startswith(known) for entry in entries):
+      raise FolderError(f'{path} is not empty and holds no run: use another output folder.')
+
+  @contextlib.contextmanager
+  def locked(self):
+    """A block in which no other process runs in this folder. Raises FolderError if one does."""
+    descriptor = os.open(self.path, os.O_RDONLY)
+    try:
+      try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise FolderError(f'another process is running in {self.path}: wait for it, or use another output folder.') from None
+      yield
+    finally:
+      os.close(descriptor)
+
+  def read(self):
+    """The result so far: None if there is none, else the dict of result.json.
+
+    Raises:
+      FolderError: it is not readable, or of a run with other settings.
+    """
+    result = read_result(self.path)
+    if result is None:
+      return None
+    for name, value in self._settings.items():
+      before = result['config'].get(name, value)
+      if name == 'rounds' and before > value and len(result['rounds']) > value:
+        raise FolderError(f'{self.path} holds a run of {len(result["rounds"])} rounds, more than {value}: use another output '
+                          'folder.')
+      if name not in _FREE and before != value:
+        raise FolderError(f'{self.path} holds a run with {name}={before!r}, not {value!r}: use another output folder.')
+    return result
+
+  def clear(self):
+    """Removes the run that is there."""
+    for name in (TENSORBOARD, CHECKPOINTS):
+      shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
+    for name in (METRICS, RESULT):
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(self.path, name))
+    self.remove_leftovers()
+
+  def remove_leftovers(self):
+    """Removes what a process that was killed left under temporary names."""
+    for pattern in (f'{METRICS}_temp*', f'{RESULT}.*', os.path.join(CHECKPOINTS, '*_temp*')):
+      for path in glob.glob(os.path.join(glob.escape(self.path), pattern)):
+        if os.path.isdir(path):
+          shutil.rmtree(path, ignore_errors=True)
+        else:
+          os.remove(path)
+
+  def write_result(self, status, rounds, **more):
+    """Replaces result.json."""
+    content = {'format': FORMAT, 'status': status, 'config': self._settings, **more, 'rounds': rounds}
+    write_atomically(os.path.join(self.path, RESULT), json.dumps(finite(content), indent=1, allow_nan=False) + '\n')
+
+
+class Journal:
+  """Writes rounds into a folder while the next round trains: one background thread, at most one round behind.
+
+  Args:
+    folder: `Folder`.
+    checkpoint_every: rounds between checkpoints.
+    details: what else result.json holds, a dict.
+  """
+
+  def __init__(self, folder, checkpoint_every, details):
+    import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+    self._tff = tff
+    self._folder, self._every, self._details = folder, checkpoint_every, details
+    self._states = tff.program.FileProgramStateManager(
+        os.path.join(folder.path, CHECKPOINTS), prefix='round_', keep_total=2, keep_first=False)
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='journal')
+    self._pending = None
+    self._csv = self._board = None
+
+  def resume(self, rounds, structure):
+    """Goes back to the last checkpoint.
+
+    Args:
+      rounds: the rounds of result.json.
+      structure: a state like those that were saved.
+
+    Returns:
+      (rounds that are kept, saved state); ([], None) to start at the beginning.
+    """
+    kept, state = [], None
+    for version in reversed(asyncio.run(self._states.get_versions()) or []):
+      if version <= len(rounds):
+        kept, state = rounds[:version], asyncio.run(self._states.load(version, structure))
+        break
+    self._prepare(kept)
+    return kept, state
+
+  def _prepare(self, rounds):
+    """Makes the tables say what `rounds` says, and opens them."""
+    program = self._tff.program
+    path = os.path.join(self._folder.path, METRICS)
+    if _keys(path)[:len(rounds)] != [entry['round'] for entry in rounds]:
+      write_atomically(path, _table(rounds))
+    if not rounds:
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+    self._csv = program.CSVFileReleaseManager(path, save_mode=program.CSVSaveMode.WRITE, key_fieldname='round')
+    board = os.path.join(self._folder.path, TENSORBOARD)
+    # Events of rounds that are trained again would be there twice.
+    shutil.rmtree(board, ignore_errors=True)
+    self._board = program.TensorBoardReleaseManager(board)
+    for entry in rounds:
+      asyncio.run(self._board.release(_released(entry), entry['round']))
+
+  def write(self, rounds, state, status):
+    """Starts to write the last of `rounds`, and the state behind it where a checkpoint is due.
+
+    Args:
+      rounds: all rounds so far.
+      state: what to save.
+      status: of result.json.
+    """
+    self.wait()
+    due = status != RUNNING or len(rounds) % self._every == 0
+    self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due else None, status))
+
+  async def _write(self, rounds, state, status):
+    number = rounds[-1]['round']
+    self._folder.write_result(RUNNING, rounds, **self._details)
+    await self._csv.release(_released(rounds[-1]), number)
+    await self._board.release(_released(rounds[-1]), number)
+    if state is not None and number not in (await self._states.get_versions() or []):
+      await self._states.save(state, number)
+    if status != RUNNING:
+      self._folder.write_result(status, rounds, **self._details)
+
+  def wait(self):
+    """Waits until what was started is written, and raises what went wrong."""
+    pending, self._pending = self._pending, None
+    if pending is not None:
+      try:
+        pending.result()
+      except OSError as error:
+        raise FolderError(f'{self._folder.path} cannot be written: {error.strerror}.') from error
+
+  def close(self):
+    """Waits, and closes the files."""
+    try:
+      self.wait()
+    finally:
+      self._thread.shutdown()
+      self._board = None  # TensorFlow writes out what is buffered when the writer goes.
+
+
+def read_result(path):
+  """The dict of the result.json in a folder; None if there is none.
+
+  Raises:
+    FolderError: it cannot be read, or is not one.
+  """
+  path = os.path.join(path, RESULT)
+  try:
+    with open(path, 'rb') as file:
+      data = file.read(MAX_RESULT + 1)
+  except FileNotFoundError:
+    return None
+  except OSError as error:
+    raise FolderError(f'{path} cannot be read: {error.strerror}.') from None
+  if len(data) > MAX_RESULT:
+    raise FolderError(f'{path} has more than {MAX_RESULT} bytes, too many for a result.')
+  try:
+    result = json.loads(data)
+  except (ValueError, RecursionError):
+    raise FolderError(f'{path} is damaged: remove it, or use another output folder.') from None
+  rounds = result.get('rounds') if isinstance(result, dict) else None
+  if (not isinstance(rounds, list) or not isinstance(result.get('config'), dict) or result.get('format') != FORMAT
+      or result.get('status') not in (RUNNING, FINISHED, DIVERGED)
+      or [entry.get('round') if isinstance(entry, dict) else None for entry in rounds] != list(range(1, len(rounds) + 1))):
+    raise FolderError(f'{path} is not the result of a run of this version: use another output folder.')
+  return result
+
+
+def write_atomically(path, text):
+  """Replaces a file, or leaves it as it was."""
+  folder, name = os.path.split(path)
+  descriptor, temporary = tempfile.mkstemp(prefix=name + '.', dir=folder)
+  try:
+    with open(descriptor, 'w', encoding='utf-8', newline='') as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(temporary, 0o666 & ~_umask())
+    os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(temporary)
+    raise
+
+
+def finite(value):
+  """The value with every NaN and infinity in it, for which JSON has no word, replaced by None."""
+  if isinstance(value, dict):
+    return {key: finite(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [finite(item) for item in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _umask():
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
+
+
+def _released(entry):
+  """What tables have of a round: its numbers."""
+  return {name: value for name, value in entry.items() if name != 'round' and isinstance(value, (int, float))}
+
+
+def _keys(path):
+  """The round numbers of a table; [] if it is none."""
+  try:
+    with open(path, encoding='utf-8', newline='') as file:
+      return [int(row['round']) for row in csv.DictReader(file)]
+  except (OSError, ValueError, KeyError, TypeError, csv.Error):
+    return []
+
+
+def _table(rounds):
+  """The table that the release manager writes, as text."""
+  import io  # pylint: disable=g-import-not-at-top
+  names = list(dict.fromkeys(['round', *(name for entry in rounds for name in _released(entry))]))
+  file = io.StringIO(newline='')
+  writer = csv.DictWriter(file, names)
+  writer.writeheader()
+  writer.writerows({'round': entry['round'], **_released(entry)} for entry in rounds)
+  return file.getvalue()

@@ -1,0 +1,338 @@
+"""Runs of federated training in simulation: what one is (`RunConfig`), how to start it (`run`), several (`compare`).
+
+Importing this module does not import TensorFlow. The rounds themselves are in engine.py, what a run leaves in its folder is
+in folder.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import re
+from typing import Optional
+
+from tff_compress import codec as codec_lib
+from tff_compress.simulation import data as data_lib
+from tff_compress.simulation import folder as folder_lib
+from tff_compress.simulation import models as models_lib
+from tff_compress.simulation import splits as splits_lib
+from tff_compress.simulation.config import ConfigError
+
+ALGORITHMS = ('fedavg', 'fedprox')
+SERVER_OPTIMIZERS = ('sgd', 'adam', 'yogi', 'adagrad')
+BASELINES = ('tff:compression_aggregator', 'tff:hadamard:bits=N')
+"""Uplinks of TFF itself, for comparison. Their bytes cannot be measured as sent: `uplink_bytes_estimate`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+  """Everything a run's result depends on, and where to put it.
+
+  Two configurations that differ in `uplink` and `downlink` only train on the same clients, the same examples in the same
+  order, with the same dropout and from the same initial weights.
+
+  Attributes:
+    dataset: a name that `simulation.load` knows.
+    data_dir: folder or file it is read from; None for where it usually is.
+    max_clients: emnist: at most this many writers.
+    only_digits: emnist: ten labels; False: all 62.
+    split: how the examples are dealt out to clients: a text that `simulation.split` knows.
+    clients: how many clients there are; None for as many as a natural split has.
+    clients_per_round: how many of them train in a round, drawn without replacement.
+    rounds: how many rounds.
+    model: a name in `simulation.models.ARCHITECTURES`.
+    dropout: whether the model has its dropout layers.
+    algorithm: 'fedavg' (McMahan et al. 2017) or 'fedprox' (Li et al. 2020).
+    proximal_strength: the mu of fedprox.
+    local_epochs: passes over a client's examples in a round.
+    batch_size: examples per local step.
+    client_learning_rate, client_momentum: of the clients' SGD.
+    server_optimizer: 'sgd', 'adam', 'yogi' or 'adagrad' (Reddi et al. 2021).
+    server_learning_rate, server_momentum: of the server; the momentum is for 'sgd' only.
+    weighting: 'examples' weights clients by their number of examples, 'uniform' does not.
+    uplink: codec text, 'none' (the same as float32), 'tff:compression_aggregator' (TFF's own: 8-bit quantization of
+      tensors above 20,000 values, with adaptive zeroing and clipping) or 'tff:hadamard:bits=N' (TFF's EncodedSumFactory
+      with a Hadamard transform and an N-bit quantizer, N from 1 to 16).
+    downlink: codec text, or 'none'.
+    seed: whole number that the split, the draw of clients, the order of examples, the initial weights, dropout and the
+      codecs' randomness come from.
+    evaluate_every: rounds between evaluations on the test set; the last round is always evaluated.
+    evaluation_examples: evaluate on this many test examples, the first ones of a fixed shuffle; None: on all.
+    ema: factor of an exponential moving average of the server's weights that is evaluated in their place: after each round
+      average := ema * average + (1 - ema) * weights. None: the weights themselves are evaluated.
+    output: folder for results, checkpoints and logs; None: nothing is written.
+    checkpoint_every: rounds between checkpoints.
+    workers: local TFF workers that the clients of a round are split over; 0 for the TFF context that is installed.
+  """
+
+  dataset: str = 'digits'
+  data_dir: Optional[str] = None
+  max_clients: Optional[int] = None
+  only_digits: bool = True
+  split: str = 'dirichlet:0.5'
+  clients: Optional[int] = 20
+  clients_per_round: int = 10
+  rounds: int = 20
+  model: str = 'digits_cnn'
+  dropout: bool = False
+  algorithm: str = 'fedavg'
+  proximal_strength: float = 0.1
+  local_epochs: int = 1
+  batch_size: int = 20
+  client_learning_rate: float = 0.05
+  client_momentum: float = 0.0
+  server_optimizer: str = 'sgd'
+  server_learning_rate: float = 1.0
+  server_momentum: float = 0.0
+  weighting: str = 'examples'
+  uplink: str = 'float32'
+  downlink: str = 'float32'
+  seed: int = 0
+  evaluate_every: int = 1
+  evaluation_examples: Optional[int] = None
+  ema: Optional[float] = None
+  output: Optional[str] = None
+  checkpoint_every: int = 1
+  workers: int = 1
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      checked = _checked(field.name, value)
+      if checked is not value:
+        object.__setattr__(self, field.name, checked)
+    if self.clients is not None and self.clients_per_round > self.clients:
+      raise ConfigError(f'clients_per_round is {self.clients_per_round} but there are {self.clients} clients: use at most that many.')
+    if self.clients is None and self.split != 'natural':
+      raise ConfigError(f"clients must be given for the split {self.split!r}; only 'natural' brings its own.")
+    if self.dropout and not models_lib.ARCHITECTURES[self.model].dropout:
+      raise ConfigError(f'{self.model} has no dropout layers: leave dropout out.')
+    if self.server_momentum and self.server_optimizer != 'sgd':
+      raise ConfigError(f"server_momentum is for the server optimizer 'sgd', not for {self.server_optimizer!r}.")
+    if self.dataset != 'emnist' and (self.max_clients is not None or not self.only_digits):
+      raise ConfigError(f'max_clients and only_digits are for emnist: leave them out for {self.dataset}.')
+
+  @property
+  def baseline(self):
+    """Whether the uplink is one of TFF's own."""
+    return self.uplink.startswith('tff:')
+
+  def as_dict(self):
+    """The settings in JSON's types; `RunConfig(**config.as_dict()) == config`."""
+    return dataclasses.asdict(self)
+
+
+# What a value may be, besides its type: (least, most) of a number; `None` at the end where None is allowed.
+_WHOLE = {
+    'max_clients': (1, 2**20, None), 'clients': (1, splits_lib.MAX_CLIENTS, None), 'clients_per_round': (1, 2**20),
+    'rounds': (1, 10**6), 'local_epochs': (1, 10**4), 'batch_size': (1, 10**6), 'seed': (0, 2**64 - 1),
+    'evaluate_every': (1, 10**6), 'evaluation_examples': (1, 10**9, None), 'checkpoint_every': (1, 10**6), 'workers': (0, 256),
+}
+_NUMBERS = {
+    'proximal_strength': (0, 1e6), 'client_learning_rate': (0, 1e6), 'client_momentum': (0, 1), 'server_learning_rate': (0, 1e6),
+    'server_momentum': (0, 1), 'ema': (0, 1, None),
+}
+_ABOVE = ('proximal_strength', 'client_learning_rate', 'server_learning_rate')  # The least value itself is refused.
+_BELOW = ('client_momentum', 'server_momentum', 'ema')  # The greatest value itself is refused.
+_WORDS = {
+    'dataset': data_lib.NAMES, 'model': tuple(models_lib.ARCHITECTURES), 'algorithm': ALGORITHMS,
+    'server_optimizer': SERVER_OPTIMIZERS, 'weighting': ('examples', 'uniform'),
+}
+
+
+def _checked(name, value):
+  if name in _WHOLE:
+    least, most, *optional = _WHOLE[name]
+    if value is None and optional:
+      return None
+    if isinstance(value, bool) or not hasattr(value, '__index__') or not least <= value.__index__() <= most:
+      raise ConfigError(f'{name} must be a whole number from {least} to {most}, not {value!r}.')
+    return value if type(value) is int else int(value)
+  if name in _NUMBERS:
+    least, most, *optional = _NUMBERS[name]
+    if value is None and optional:
+      return None
+    try:
+      if isinstance(value, (bool, str)):
+        raise TypeError
+      number = float(value)
+    except (TypeError, ValueError, OverflowError):
+      raise ConfigError(f'{name} must be a number, not {value!r}.') from None
+    low = number > least if name in _ABOVE else number >= least
+    high = number < most if name in _BELOW else number <= most
+    if not (math.isfinite(number) and low and high):
+      raise ConfigError(f'{name} must be {"above" if name in _ABOVE else "at least"} {least:g} and '
+                        f'{"below" if name in _BELOW else "at most"} {most:g}, not {value!r}.')
+    return value if type(value) is float else number
+  if name in ('dropout', 'only_digits'):
+    if not isinstance(value, bool):
+      raise ConfigError(f'{name} must be True or False, not {value!r}.')
+    return value
+  if name in ('data_dir', 'output'):
+    if value is None:
+      return None
+    try:
+      text = os.fspath(value)
+    except TypeError:
+      text = None
+    if not isinstance(text, str) or not text or '\0' in text:
+      raise ConfigError(f'{name} must be the path of a folder or file, not {value!r}.')
+    return text
+  if not isinstance(value, str):
+    raise ConfigError(f'{name} must be a text, not {value!r}.')
+  if name in _WORDS and value not in _WORDS[name]:
+    raise ConfigError(f'{name} must be one of {", ".join(_WORDS[name])}, not {value[:40]!r}.')
+  if name == 'uplink' and value.startswith('tff:'):
+    hadamard_bits(value)
+    return value
+  if name in ('uplink', 'downlink') and value != 'none':
+    try:
+      codec_lib.parse(value)
+    except codec_lib.CodecError as error:
+      raise ConfigError(f'{name}: {error}') from None
+  return value
+
+
+def hadamard_bits(text):
+  """The N of 'tff:hadamard:bits=N'; None for 'tff:compression_aggregator'.
+
+  Raises:
+    ConfigError: it is neither.
+  """
+  if text == 'tff:compression_aggregator':
+    return None
+  found = re.fullmatch(r'tff:hadamard:bits=([0-9]{1,2})', text)
+  if not found or not 1 <= int(found[1]) <= 16:
+    raise ConfigError(f'uplink: there is no {text[:60]!r} in TFF; use tff:compression_aggregator, or tff:hadamard:bits=N '
+                      'with N from 1 to 16.')
+  return int(found[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+  """What came out of a run.
+
+  Attributes:
+    config: its `RunConfig`.
+    status: 'finished', or 'diverged' where training produced NaN or infinite values: `rounds` then ends before that.
+    parameters: number of the model's trainable parameters.
+    rounds: tuple of dicts, one per round:
+      round: from 1.
+      clients, failed_clients: that were drawn, and among them those whose update was not finite and was left out.
+      examples: that were trained on, over all clients and epochs.
+      train_loss, train_accuracy: over the clients' local steps.
+      loss, accuracy: on the test set, the accuracy from 0 to 1; None where it was not evaluated.
+      uplink_bytes, downlink_bytes: of all clients, as sent. A baseline of TFF has `uplink_bytes_estimate` instead.
+      uplink_bytes_total, downlink_bytes_total: of this round and those before it (`uplink_bytes_total_estimate`).
+      uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to float32
+        (`…_estimate`).
+      seconds: of the round with its evaluation; in the first, TFF also builds its programs.
+    folder: where it was saved, or None. There, `result.json` has all of this; see folder.py for the rest.
+  """
+  config: RunConfig
+  status: str
+  parameters: int
+  rounds: tuple
+  folder: Optional[str] = None
+
+  @property
+  def accuracy(self):
+    """Test accuracy at the last evaluation, 0 to 1; None if there was none."""
+    return next((entry['accuracy'] for entry in reversed(self.rounds) if entry['accuracy'] is not None), None)
+
+  @property
+  def loss(self):
+    """Test loss at the last evaluation; None if there was none."""
+    return next((entry['loss'] for entry in reversed(self.rounds) if entry['loss'] is not None), None)
+
+
+def run(config, *, on_round=None, resume=True):
+  """Trains one configuration in simulation.
+
+  Args:
+    config: `RunConfig`.
+    on_round: called after each round with its dict; see `RunResult.rounds`.
+    resume: whether to go on where a run in `config.output` stopped; a finished one is returned at once. A run with more
+      rounds than the folder has goes on with those that are missing. False starts anew and removes what is there.
+
+  Returns:
+    `RunResult`.
+
+  Raises:
+    ConfigError: the settings do not go together.
+    DataError, SplitError, ModelError, CodecError: the data, its split, the model or a codec cannot be had.
+    FolderError: the output folder cannot be used, or holds another run.
+  """
+  if not isinstance(config, RunConfig):
+    raise ConfigError(f'run takes a RunConfig, not {type(config).__name__}.')
+  with contextlib.ExitStack() as stack:
+    folder = before = None
+    if config.output is not None:
+      folder = folder_lib.Folder(config.output, config.as_dict())
+      stack.enter_context(folder.locked())
+      if not resume:
+        folder.clear()
+      before = folder.read()
+      if before and (before['status'] == folder_lib.DIVERGED or before['status'] == folder_lib.FINISHED
+                     and len(before['rounds']) == config.rounds):
+        return RunResult(config, before['status'], before['parameters'], tuple(before['rounds']), config.output)
+      folder.remove_leftovers()
+    dataset = data_lib.load(config.dataset, path=config.data_dir, max_clients=config.max_clients, only_digits=config.only_digits)
+    parts = splits_lib.split(config.split, dataset.y_train, config.clients, config.seed, client_ids=dataset.client_ids)
+    if config.clients_per_round > len(parts):
+      raise ConfigError(f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most that many.')
+    from tff_compress.simulation import engine  # pylint: disable=g-import-not-at-top
+    status, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round)
+  return RunResult(config, status, parameters, tuple(rounds), config.output)
+
+
+def variants(config, uplinks):
+  """The configuration with each uplink in turn, each with a folder of its own below `config.output`.
+
+  Args:
+    config: `RunConfig`.
+    uplinks: sequence of uplink texts, or of (uplink, downlink).
+
+  Returns:
+    list of `RunConfig`.
+
+  Raises:
+    ConfigError: one of them is not valid.
+  """
+  result, names = [], set()
+  for number, link in enumerate(uplinks):
+    uplink, downlink = (link, config.downlink) if isinstance(link, str) else link
+    name = re.sub(r'[^A-Za-z0-9.=]+', '-', uplink if downlink == config.downlink else f'{uplink} down {downlink}').strip('-')[:60]
+    if name in names:
+      name = f'{name}-{number}'
+    names.add(name)
+    output = None if config.output is None else os.path.join(config.output, name)
+    result.append(dataclasses.replace(config, uplink=uplink, downlink=downlink, output=output))
+  return result
+
+
+def compare(configs, *, on_round=None, resume=True):
+  """Runs several configurations, one after the other.
+
+  With `variants` they differ in how updates and models are encoded, and train on the same clients and examples.
+
+  Args:
+    configs: sequence of `RunConfig`.
+    on_round: called after each round with (position in `configs`, dict of the round).
+    resume: as for `run`.
+
+  Returns:
+    list of `RunResult`, in order.
+
+  Raises:
+    As `run`; and ConfigError if two have the same output folder.
+  """
+  configs = list(configs)
+  folders = [os.path.realpath(config.output) for config in configs if config.output is not None]
+  if len(set(folders)) < len(folders):
+    raise ConfigError('two runs have the same output folder: give each its own.')
+  return [run(config, resume=resume, on_round=on_round and functools.partial(on_round, position))
+          for position, config in enumerate(configs)]
