@@ -1,7 +1,7 @@
 """Data sets, splits and models for simulations.
 
 `load` gives a data set, `split` deals it out to clients, `batches` makes a client's `tf.data.Dataset`, and `models.build`
-makes a Keras model.  TensorFlow and TFF are imported by the functions that need them, not by this package.
+makes a Keras model. TensorFlow and TFF are imported by the functions that need them, not by this package.
 """
 
 from tff_compress.simulation import data

@@ -1,6 +1,6 @@
 """Data sets for simulations, as plain NumPy arrays that have been checked.
 
-`load(name)` returns a `Dataset`.  Files are treated as hostile: every size is checked against a limit and against the size
+`load(name)` returns a `Dataset`. Files are treated as hostile: every size is checked against a limit and against the size
 of the file before memory is taken for it, nothing is unpickled, and whatever is wrong is reported as a `DataError` with one
 sentence that says what to do.
 
@@ -186,8 +186,8 @@ def batches(x, y, *, batch_size: int, seed: splits.Seed | None, epochs: int = 1)
   """A client's examples as a `tf.data.Dataset` of (x, y) batches, ready for TFF or Keras.
 
   Every epoch goes through all examples once, in an order of its own that depends only on `seed` and the epoch; the last
-  batch of an epoch is smaller when batch_size does not divide n.  The order is fixed when the data set is made, so going
-  through it twice gives the same batches, and no global or stateful generator takes part.  A client without examples gives
+  batch of an epoch is smaller when batch_size does not divide n. The order is fixed when the data set is made, so going
+  through it twice gives the same batches, and no global or stateful generator takes part. A client without examples gives
   no batches.
 
   Args:
@@ -394,7 +394,7 @@ def _labels(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _read_npz(path: pathlib.Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
-  """The wanted arrays that an .npz file has.  Reads numbers and strings only, never objects."""
+  """The wanted arrays that an .npz file has. Reads numbers and strings only, never objects."""
   size = _file_size(path)
   arrays = {}
   budget = MAX_BYTES

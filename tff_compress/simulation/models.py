@@ -1,7 +1,7 @@
 """Keras models for simulations, by name, with initial weights that depend on the seed alone.
 
 The architectures are those of the papers whose results are reproduced here, with exactly their numbers of parameters, plus
-small ones for tests.  All models return logits: train them with `from_logits=True`.  They are not compiled.
+small ones for tests. All models return logits: train them with `from_logits=True`. They are not compiled.
 
 Importing this module does not import TensorFlow; `build` does.
 """
@@ -81,8 +81,8 @@ def build(
   |              | norm 1, at the start and, through a constraint that Keras's own optimizers apply, after each step       |
   | `mlp`        | flatten, dense 20, dense                                                                                |
 
-  Hidden activations are ReLU (the LSTM has its own).  The layers have fixed names, so that a variable is called the same
-  in every model built, for example `conv1/kernel:0`.  The same seed gives the same initial weights, bit for bit on one
+  Hidden activations are ReLU (the LSTM has its own). The layers have fixed names, so that a variable is called the same
+  in every model built, for example `conv1/kernel:0`. The same seed gives the same initial weights, bit for bit on one
   machine; every tensor has its own seed derived from `seed`, and no global generator is read or set.
 
   Args:

@@ -1,10 +1,10 @@
 """How a centralised data set is dealt out to clients.
 
 Every function here takes the training labels and returns one array of example indices per client: int64, ascending,
-disjoint, and together covering every example exactly once.  The same arguments give the same split; nothing is read from
+disjoint, and together covering every example exactly once. The same arguments give the same split; nothing is read from
 or written to a global random generator.
 
-No client is silently left without data.  `min_examples` (1 unless you ask for 0) is a promise about every client: a split
+No client is silently left without data. `min_examples` (1 unless you ask for 0) is a promise about every client: a split
 that is random by nature (`dirichlet`, a rescaled `count_table`) is repaired by moving as few examples as needed, and a
 split that is fixed by its arguments raises `SplitError` when it cannot keep the promise.
 
@@ -45,7 +45,7 @@ MAX_CELLS = 2**27  # clients x labels of the count matrix: 1 GiB of int64
 MIN_ALPHA, MAX_ALPHA = 1e-3, 1e6
 
 # How the 60,000 MNIST training images were dealt to ten clients (rows; columns are the digits 0-9) in Huang et al., "RPN: A
-# Residual Pooling Network for Efficient Federated Learning".  The paper prints 425 in the last row for the digit 8; with
+# Residual Pooling Network for Efficient Federated Learning". The paper prints 425 in the last row for the digit 8; with
 # 415 every row has its printed total and every column has MNIST's number of training images of that digit.
 MNIST_RPN_COUNTS = np.array(
     [
@@ -119,11 +119,11 @@ def dirichlet(labels, clients: int, alpha: float, seed: Seed, *, min_examples: i
   """Each label is dealt out in proportions drawn from a symmetric Dirichlet distribution over the clients.
 
   This is the per-label form (Yurochkin et al. 2019; Li et al. 2022), in which both the label mix and the size of the
-  clients vary.  Small `alpha`: few labels per client and very unequal sizes; large `alpha`: close to `iid`.
+  clients vary. Small `alpha`: few labels per client and very unequal sizes; large `alpha`: close to `iid`.
 
-  Drawn as it is, a small `alpha` leaves clients with nothing.  Repair rule: as long as a client has fewer than
+  Drawn as it is, a small `alpha` leaves clients with nothing. Repair rule: as long as a client has fewer than
   `min_examples`, it receives one example from the client that has the most, out of that client's most frequent label
-  (ties: the lowest index).  `min_examples=0` switches the repair off.
+  (ties: the lowest index). `min_examples=0` switches the repair off.
 
   Args:
     labels: integer labels, shape [n].
@@ -159,7 +159,7 @@ def dirichlet(labels, clients: int, alpha: float, seed: Seed, *, min_examples: i
 def shards(labels, clients: int, shards_per_client: int, seed: Seed, *, min_examples: int = 1) -> list[np.ndarray]:
   """Sort by label, cut into clients * shards_per_client even shards, and give each client that many at random.
 
-  McMahan et al. 2017 (MNIST: 100 clients, 2 shards each).  Examples are shuffled within a label first, so that another
+  McMahan et al. 2017 (MNIST: 100 clients, 2 shards each). Examples are shuffled within a label first, so that another
   seed changes the shards and not only who gets them.
 
   Args:
@@ -203,7 +203,7 @@ def count_table(labels, counts, seed: Seed, *, scale: bool = False, min_examples
     counts: integers >= 0, shape [clients, labels]: how many examples of each label each client gets, for example
       `MNIST_RPN_COUNTS`.
     seed: see `generator`.
-    scale: False: every column must add up to the number of examples with that label.  True: every column is first
+    scale: False: every column must add up to the number of examples with that label. True: every column is first
       rescaled to it in proportion (largest remainder, ties to the lowest client), which leaves a table that fits
       unchanged; clients that drop below `min_examples` are then repaired as in `dirichlet`.
     min_examples: the least number of examples per client.
