@@ -23,18 +23,24 @@ ROTATION = 'hadamard:rotations=2,key=client'
 QUANTIZERS = ('uniform:bits=4', f'{ROTATION} | ternary:threshold=1.728', f'{ROTATION} | eden:bits=3', 'uniform:bits=1')
 """What stands before a coder under test: alphabets on one side of zero and around it; those it refuses are left out."""
 
-LARGER = (
-    'hadamard | subsample:1/16 | uniform:bits=2 | pack',
-    'hadamard:rotations=2,key=client | subsample:0.3,key=client | eden:bits=2 | pack',
-    'subsample:1/4,key=client | hadamard:key=client | ternary:threshold=1.208 | rice',
-    'hadamard | hadamard:key=client | uniform:bits=3,range=tensor | elias',
-    'subsample:1/2 | subsample:1/3 | float16',
-    'topk:1/20 | uniform:bits=4 | elias',
-    'topk:1/10 | topk:1/2 | hadamard:rotations=2,key=client | eden:bits=4 | pack',
-    'concat | hadamard | uniform:bits=4 | pack',
-    '*/bias => float32; size<100 => float16; * => uniform:bits=5 | rice',
-    '*/bias & size<100 => concat | uniform:bits=8,range=tensor | elias; * => concat | hadamard:rotations=2 | uniform:bits=6 | pack',
-)
+LARGER = {
+    'sketch-everywhere': 'hadamard | subsample:1/16 | uniform:bits=2 | pack',
+    'sampled-eden': 'hadamard:rotations=2,key=client | subsample:0.3,key=client | eden:bits=2 | pack',
+    'sampled-ternary': 'subsample:1/4,key=client | hadamard:key=client | ternary:threshold=1.208 | rice',
+    'two-rotations': 'hadamard | hadamard:key=client | uniform:bits=3,range=tensor | elias',
+    'two-masks': 'subsample:1/2 | subsample:1/3 | float16',
+    'sparse-uniform': 'topk:1/20 | uniform:bits=4 | elias',
+    'sparse-eden': 'topk:1/10 | topk:1/2 | hadamard:rotations=2,key=client | eden:bits=4 | pack',
+    'joined': 'concat | hadamard | uniform:bits=4 | pack',
+    'rules': '*/bias => float32; size<100 => float16; * => uniform:bits=5 | rice',
+    'joined-rules': '*/bias & size<100 => concat | uniform:bits=8,range=tensor | elias; '
+                    '* => concat | hadamard:rotations=2 | uniform:bits=6 | pack',
+}
+
+LARGEST = {
+    'lanes': 'size<9000 => float32; * => hadamard:rotations=2,block=4096 | uniform:bits=2 | rans',
+}
+"""Codecs whose layout changes with many values, for comparisons of bytes: too slow for statistics."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +102,8 @@ def values(size, seed=0):
   return ((2 * (words >> 16) - (1 << 16)) * 2.0**-21 * 2.0**tail).astype(np.float32)
 
 
-def _name(owner, text, *more):
-  parts = [owner] + [re.sub(r'[^A-Za-z0-9.]+', '-', part).strip('-') for part in (text,) + more]
+def _name(owner, *parts):
+  parts = [owner] + [re.sub(r'[^A-Za-z0-9.]+', '-', part).strip('-') for part in parts]
   return '.'.join(part for part in parts if part)
 
 
@@ -144,7 +150,12 @@ def all_cases():
   cases = list(itertools.chain(
       *(of_stage(kind) for _, kind in sorted(stage_lib.registry().items())),
       *(of_preset(kind) for _, kind in sorted(presets.registry().items())),
-      [Case(f'larger.{_name("", text)}', text) for text in LARGER]))
+      [Case(f'larger.{name}', text) for name, text in LARGER.items()]))
   names = [case.name for case in cases]
   assert len(set(names)) == len(names), sorted(names)
   return cases
+
+
+def byte_cases():
+  """Every case whose bytes are compared: `all_cases` and those that only a large update shows."""
+  return all_cases() + [Case(f'largest.{name}', text) for name, text in LARGEST.items()]
