@@ -57,8 +57,7 @@ class MessageFunctions:
     xp = ops.TensorFlowOps()
     for array, tensor in zip(arrays, self.spec.tensors):
       if tensor.is_float and tensor.size:
-        xp.require(tf.reduce_max(tf.abs(array)) <= tf.cast(LARGEST, array.dtype) if array.dtype != tf.float16
-                   else tf.reduce_all(tf.math.is_finite(array)),
+        xp.require(_is_encodable(tf.cast(array, tf.float32)),
                    f'variable {tensor.name!r} of an update holds a NaN, an infinity or a magnitude above 2^64: put '
                    'zeroing or clipping around the uplink.')
     keys = self._keys('encode', round, client)
@@ -106,6 +105,11 @@ class MessageFunctions:
     """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec."""
     round_number = tf.bitcast(frame[8:12], tf.int32)
     return self.decode_prefixes(self.decode_to_prefixes(frame), round_number)
+
+
+def _is_encodable(x):
+  """Boolean scalar. A sum keeps every NaN and infinity, which a maximum may lose, and cannot overflow below 2^64."""
+  return tf.math.is_finite(tf.reduce_sum(x)) & (tf.reduce_max(x) <= LARGEST) & (tf.reduce_min(x) >= -LARGEST)
 
 
 def signed(number):

@@ -67,7 +67,7 @@ def _sigma(x, rotations, shift=None):
   total = _rotate(doubled, rotations[0])
   for n in rotations[1:]:
     total = tf.bitwise.bitwise_xor(total, _rotate(doubled, n))
-  total = tf.cast(tf.bitwise.bitwise_and(total, tf.constant(0xFFFFFFFF, tf.uint64)), tf.uint32)
+  total = tf.cast(total, tf.uint32)
   if shift is not None:
     total = tf.bitwise.bitwise_xor(total, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32)))
   return total
