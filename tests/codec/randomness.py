@@ -72,7 +72,7 @@ def judge_normal(z):
 
 @dataclasses.dataclass(frozen=True)
 class Bytes:
-  """How often each byte value occurs in each of the four places of a word."""
+  """How often each byte value occurs in each of the four places of a word. `share` as in `BytePairs`."""
   share: float = 0.0
   name = 'byte frequencies'
 
@@ -490,6 +490,15 @@ def short_streams(words_per_key=1024):
   return Source(f'{words_per_key} words of each client', draw)
 
 
+def two_clients():
+  """The words of two clients in turn, word i of the one before word i of the other; two new clients in each block."""
+
+  def draw(block, size):
+    return np.stack([x5_words(hashed_key('pair', 2 * block + i), 0, size // 2) for i in (0, 1)], axis=1).ravel()
+
+  return Source('words of two clients in turn', draw)
+
+
 def sign_sequence(name='signs'):
   """The signs of one tensor as a sequence of bits, from the 17th sign on, so that each word here straddles two."""
 
@@ -553,9 +562,14 @@ def running_key(word):
 
 
 def product_sources():
-  """Every way the product draws words, and keys more alike than its key derivation ever gives."""
-  return (sequential(), short_streams(), sign_sequence(), half_sequence(), related_keys(0, 'add'),
-          related_keys(1, 'add'), related_keys(0, 'flip'), related_keys(1, 'flip'), running_key(0), running_key(1))
+  """The ways in which the product draws words: one after another, and those of many clients side by side."""
+  return sequential(), short_streams(), two_clients(), sign_sequence(), half_sequence()
+
+
+def unhashed_sources():
+  """Keys more alike than the key derivation ever gives: a margin, not something the product draws."""
+  return (related_keys(0, 'add'), related_keys(1, 'add'), related_keys(0, 'flip'), related_keys(1, 'flip'),
+          running_key(0), running_key(1))
 
 
 # -- sources that must fail -------------------------------------------------------------------------------------------
