@@ -9,11 +9,11 @@ them back. Runs are checkpointed after every round and continue where they stopp
 import dataclasses
 import hashlib
 import json
-import os
 
 import numpy as np
 
 from benchmarks import harness
+from benchmarks import progress
 from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.simulation import data
@@ -44,12 +44,17 @@ class Task:
 
 
 class Trainer:
-  """The TensorFlow half: local training and evaluation."""
+  """The TensorFlow half: local training and evaluation.
 
-  def __init__(self, task):
+  Args:
+    task: `Task`.
+    dataset: `Dataset` of 28 x 28 images; None for Fashion-MNIST.
+  """
+
+  def __init__(self, task, dataset=None):
     import tensorflow as tf  # pylint: disable=g-import-not-at-top
     self._tf, self._task = tf, task
-    self.dataset = data.load('fashion-mnist')
+    self.dataset = dataset or data.load('fashion-mnist')
     self._x, self._y = tf.constant(self.dataset.x_train), tf.constant(self.dataset.y_train)
     self._train = tf.function(self._epochs, reduce_retracing=True)
     self._predict = tf.function(lambda weights, x: tf.argmax(self.logits(weights, x), axis=-1, output_type=tf.int32))
@@ -133,11 +138,15 @@ class Run:
     name = hashlib.sha256(str(self._codec).encode()).hexdigest()[:12]
     self._path = cache / 'runs' / task.name / f'{name}-{seed}.npz'
     self._parts = splits.dirichlet(trainer.dataset.y_train, task.clients, task.concentration, seed)
-    self.rows, self.weights = [], initial_weights(seed)
+    self.reset()
     if self._path.exists():
       with np.load(self._path) as stored:
         self.rows = json.loads(str(stored['rows']))
         self.weights = {name: stored[name] for name in SHAPES}
+
+  def reset(self):
+    """Goes back to the start."""
+    self.rows, self.weights = [], initial_weights(self._seed)
 
   def updates(self):
     """Yields (client, number of examples, update) of the clients of the next round."""
@@ -162,13 +171,45 @@ class Run:
     self._save()
 
   def _save(self):
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    partial = self._path.with_suffix(f'.{os.getpid()}.tmp')
-    with open(partial, 'wb') as stream:
-      np.savez(stream, rows=json.dumps(self.rows), **self.weights)
-    os.replace(partial, self._path)
+    harness.write_arrays(self._path, {'rows': np.asarray(json.dumps(self.rows)), **self.weights})
+
+
+def finished(trainer, task, codec, seed, rounds, cache=harness.CACHE):
+  """Runs or continues one training: the rows of its first `rounds` rounds, or of fewer if an update became NaN or infinite."""
+  training = Run(trainer, task, codec, seed, cache)
+  try:
+    while len(training.rows) < rounds:
+      progress.say(f'{codec}, seed {seed}: round {len(training.rows) + 1} of {rounds}')
+      training.step()
+  except codec_lib.UpdateError as error:
+    progress.say(f'{codec}, seed {seed}: diverged ({error})')
+  return training.rows[:rounds]
 
 
 def trailing_mean(accuracies, width=3):
   """Mean of the last `width` rounds, for every round from the `width`-th on."""
   return [float(np.mean(accuracies[i - width:i])) for i in range(width, len(accuracies) + 1)]
+
+
+def recorded_updates(rounds, task=Task(), seed=0):
+  """The updates of all clients of some rounds of a float32 run: {round: [update of each client]}. Cached."""
+  folder = harness.CACHE / 'updates' / task.name
+  path = lambda number, i: folder / f'seed{seed}-round{number}-{i}.npz'
+  wanted = range(task.clients_per_round)
+  if not all(path(number, i).exists() for number in rounds for i in wanted):
+    training = Run(Trainer(task), task, 'float32', seed, folder)
+    training.reset()
+    for number in range(1, max(rounds) + 1):
+      progress.say(f'recording updates: round {number} of {max(rounds)}')
+      if number in rounds:
+        for i, (_, _, update) in enumerate(training.updates()):
+          harness.write_arrays(path(number, i), update)
+      training.step()
+    progress.say('')
+  result = {}
+  for number in rounds:
+    result[number] = []
+    for i in wanted:
+      with np.load(path(number, i)) as stored:
+        result[number].append({name: stored[name] for name in SHAPES})
+  return result

@@ -5,10 +5,11 @@ A benchmark is a module of this package with a function
     run(quick) -> rows        a list of dicts of numbers and texts; rows with the same 'table' are printed together
 
 Its docstring's first line is its summary. `THREADS = n` next to it allows its process n threads instead of one. Progress goes
-to standard error with `progress`. With `quick` it takes seconds, and its figures only show that it works.
+to standard error (progress.py). With `quick` it takes seconds, and its figures only show that it works.
 """
 
 import ast
+import contextlib
 import importlib
 import json
 import os
@@ -16,6 +17,10 @@ import pathlib
 import platform
 import sys
 import time
+
+import numpy as np
+
+from benchmarks import progress
 
 FOLDER = pathlib.Path(__file__).parent
 RESULTS = FOLDER / 'results'
@@ -75,12 +80,28 @@ def machine():
   }
 
 
-def write_json(path, value):
-  """Writes to a temporary name and renames: a file under its own name is whole."""
+@contextlib.contextmanager
+def replacing(path):
+  """Opens a temporary file for writing bytes and renames it to `path` at the end: a file under its own name is whole."""
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  partial.write_text(json.dumps(value, indent=1) + '\n')
-  os.replace(partial, path)
+  try:
+    with open(partial, 'wb') as stream:
+      yield stream
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+  with replacing(path) as stream:
+    stream.write((json.dumps(value, indent=1) + '\n').encode())
+
+
+def write_arrays(path, arrays):
+  """Writes a dict of NumPy arrays as an .npz file."""
+  with replacing(path) as stream:
+    np.savez(stream, **arrays)
 
 
 def print_tables(rows):
@@ -110,12 +131,6 @@ def _shown(value):
   return f'{value:,}' if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def progress(text):
-  """One line to standard error; on a terminal it overwrites the last one."""
-  terminal = sys.stderr.isatty()
-  print(f'\r\033[K{text}' if terminal else text, end='' if terminal else '\n', file=sys.stderr, flush=True)
-
-
 def fastest(functions, seconds):
   """Times functions side by side, so that a busy moment of the machine does not fall on one of them.
 
@@ -127,7 +142,7 @@ def fastest(functions, seconds):
     dict of name to the fewest seconds that a call took. Each is called at least 5 times after a first, uncounted call.
   """
   for name, function in functions.items():
-    progress(f'first call: {name}')
+    progress.say(f'first call: {name}')
     function()
   best = dict.fromkeys(functions, float('inf'))
   start, rounds = time.perf_counter(), 0
@@ -137,6 +152,6 @@ def fastest(functions, seconds):
       function()
       best[name] = min(best[name], time.perf_counter() - begin)
     rounds += 1
-    progress(f'timing: round {rounds}, {time.perf_counter() - start:.0f} of about {seconds} s')
-  progress('')
+    progress.say(f'timing: round {rounds}, {time.perf_counter() - start:.0f} of about {seconds} s')
+  progress.say('')
   return best
