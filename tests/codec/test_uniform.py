@@ -74,6 +74,17 @@ def test_values_on_a_level_come_back():
   np.testing.assert_array_equal(_one('uniform:bits=2,range=tensor | pack', x), x)
 
 
+@pytest.mark.parametrize('bits', [1, 5, 7, 8])
+def test_the_largest_value_is_never_rounded_beyond_the_last_level(bits):
+  """(high - low) / width may come out just above 2^b - 1, and one dither in thousands then leads to the next whole number."""
+  rng = np.random.default_rng(bits)
+  for high in rng.uniform(1, 2, 12):
+    x = np.full(30000, high, np.float32)
+    x[0] = 0
+    decoded = _one(f'uniform:bits={bits},range=tensor | pack', x)
+    np.testing.assert_allclose(decoded[1:], x[1], rtol=1e-6)
+
+
 def test_size_is_bits_times_d_and_64_bits_for_the_range():
   x = measure.gaussian(8000)
   assert measure.bits_per_value('uniform:bits=3,range=tensor | pack', x) * 8000 == 3 * 8000 + 64

@@ -1,0 +1,449 @@
+"""A decoder of frames written from docs/wire-format.md and docs/random-numbers.md alone: none of the product is imported.
+
+Plain Python integers and floats, one value at a time, to be read beside the documents. It shows that they are complete, and
+catches an encoder and a decoder of the product that go wrong together.
+"""
+
+import fnmatch
+import hashlib
+import math
+import struct
+import zlib
+from fractions import Fraction
+
+MASK = 0xFFFFFFFF
+SHARED = 0xFFFFFFFF
+ROTATION, SUBSET = 1, 2
+
+DEFAULTS = {
+    'hadamard': {'rotations': 1, 'block': 1024, 'key': 'round'},
+    'subsample': {'fraction': None, 'key': 'round'},
+    'topk': {'fraction': None},
+    'uniform': {'bits': 8, 'rounding': 'stochastic', 'range': 'block', 'block': 1024},
+    'eden': {'bits': 1, 'scale': 'unbiased', 'block': 4096},
+    'ternary': {'threshold': 2.441, 'block': 4096},
+    'rans': {'lanes': 256},
+}
+CENTROIDS = {
+    1: (0.7978845608,),
+    2: (0.4527800346, 1.5104176085),
+    3: (0.2450941789, 0.7560052812, 1.3439092785, 2.1519457045),
+    4: (0.1283950299, 0.3880482995, 0.6567591185, 0.9423404565, 1.2562311973, 1.6180463860, 2.0690172265, 2.7325895710),
+}
+
+
+class Refused(Exception):
+  """The bytes are not a frame of this codec and spec."""
+
+
+def require(condition, what):
+  if not condition:
+    raise Refused(what)
+
+
+# -- random numbers ---------------------------------------------------------------------------------------------------
+
+
+def word(key, index):
+  """Generator X5."""
+  k0, k1 = key
+  k2 = (k0 + k1 * 0x9E3779B1 + 0x85EBCA77) & MASK
+  x = index ^ k0
+  x = ((x ^ x >> 16) * 0x7FEB352D + k1) & MASK
+  x = ((x ^ x >> 15) * 0x846CA68B + k2) & MASK
+  x = (x ^ x >> 16) * 0x7FEB352D & MASK
+  x = (x ^ x >> 15) * 0x846CA68B & MASK
+  return x ^ x >> 16
+
+
+class Stream:
+  """Words of one purpose of one segment, for the stage of its name that stands at place `occurrence`."""
+
+  def __init__(self, seed, round_number, client, name, purpose, occurrence):
+    text = name.encode('utf-8')
+    self._message = lambda chunk: (b'TFFCPRNG1' + struct.pack('<QIIBIH', seed, round_number, client, purpose, chunk, len(text)) + text)
+    self._first, self._keys = occurrence * 65536, {}
+
+  def word(self, i):
+    chunk = self._first + (i >> 24)
+    if chunk not in self._keys:
+      self._keys[chunk] = struct.unpack('<II', hashlib.sha256(self._message(chunk)).digest()[:8])
+    return word(self._keys[chunk], i & 0xFFFFFF)
+
+  def negative(self, i):
+    return self.word(i // 32) >> (31 - i % 32) & 1
+
+
+# -- bit strings ------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+  """Bytes read from the front."""
+
+  def __init__(self, data):
+    self.data = data
+
+  def take(self, count):
+    require(0 <= count <= len(self.data), 'cut short')
+    taken, self.data = self.data[:count], self.data[count:]
+    return taken
+
+  def number(self, width):
+    return int.from_bytes(self.take(width), 'little')
+
+  def symbols(self, count, width):
+    """A bit string of `count` symbols."""
+    taken = int.from_bytes(self.take((count * width + 7) // 8), 'little')
+    require(taken >> count * width == 0, 'unused bits are set')
+    return [taken >> i * width & (1 << width) - 1 for i in range(count)]
+
+  def unary(self, length, count):
+    taken = self.take(length)
+    numbers, run = [], 0
+    for i in range(8 * len(taken)):
+      if taken[i // 8] >> i % 8 & 1:
+        numbers.append(run)
+        run, last = 0, i
+      else:
+        run += 1
+    require(len(numbers) == count, 'another count of unary numbers')
+    require(len(taken) == (last // 8 + 1 if numbers else 0), 'bytes behind the last unary number')
+    return numbers
+
+  def positions(self, count, below):
+    parameter, length = self.number(1), self.number(4)
+    require(parameter <= 16, 'Rice parameter')
+    low = self.symbols(count, parameter)
+    require(length <= (count + (below >> parameter) + 7) // 8, 'unary part too long')
+    quotients = self.unary(length, count)
+    result, position = [], -1
+    for quotient, rest in zip(quotients, low):
+      position += (quotient << parameter) + rest + 1
+      require(position < below, 'position behind the end')
+      result.append(position)
+    return result
+
+  def gamma(self, count):
+    lengths = self.unary(self.number(4), count)
+    numbers = [1 << length for length in lengths]
+    total = sum(lengths)
+    flags = iter(self.symbols(total, 1))
+    for plane in range(max(lengths, default=0)):
+      for i, length in enumerate(lengths):
+        if length > plane:
+          numbers[i] += next(flags) << plane
+    return numbers
+
+
+def bfloat16(bits):
+  return struct.unpack('<f', struct.pack('<I', bits << 16))[0]
+
+
+def real(value):
+  """A scale, range or float32."""
+  require(abs(value) <= 2.0**88, 'not a number, or too large')  # False for NaN.
+  return value
+
+
+# -- stages -----------------------------------------------------------------------------------------------------------
+
+
+class Stage:
+  """One stage of a pipeline on one segment: sizes, side arrays and decoding."""
+
+  def __init__(self, text, streams, size, alphabet):
+    name, _, given = text.partition(':')
+    self.name, self.size, self.alphabet = name, size, alphabet
+    self.p = dict(DEFAULTS.get(name, {}))
+    for position, part in enumerate(given.split(',') if given else []):
+      field, equals, value = part.partition('=')
+      if not equals:
+        field, value = list(self.p)[position], field
+      kind = {'fraction': Fraction, 'threshold': float, 'key': str, 'rounding': str, 'range': str, 'scale': str}.get(field, int)
+      self.p[field] = kind(value)
+    self.streams = streams
+    self.block = max(1, size if self.p.get('range') == 'tensor' else min(self.p.get('block', 1), size))
+    self.blocks = -(-size // self.block)
+
+  @property
+  def kept(self):
+    fraction, d = self.p['fraction'], self.size
+    if self.name == 'subsample' and (1 / fraction).denominator == 1 and 1 / fraction <= 65536:
+      return -(-d // int(1 / fraction))
+    return min(d, max(1, round(fraction * d))) if d else 0
+
+  def output(self):
+    """(size, alphabet) of what the next stage is given."""
+    if self.name in ('subsample', 'topk'):
+      return self.kept, None
+    if self.name in ('uniform', 'eden'):
+      return self.size, (0, 2**self.p['bits'] - 1)
+    return self.size, (-1, 1) if self.name == 'ternary' else None
+
+  def read_side(self, reader):
+    if self.name == 'topk':
+      self.positions = reader.positions(self.kept, self.size)
+    elif self.name == 'uniform':
+      width, number = (4, lambda n: struct.unpack('<f', struct.pack('<I', n))[0]) if self.p['range'] == 'tensor' else (2, bfloat16)
+      self.low = [real(number(reader.number(width))) for _ in range(self.blocks)]
+      self.high = [real(number(reader.number(width))) for _ in range(self.blocks)]
+      require(all(a <= b for a, b in zip(self.low, self.high)), 'range out of order')
+    elif self.name in ('eden', 'ternary'):
+      self.scale = [real(bfloat16(reader.number(2))) for _ in range(self.blocks)]
+      require(all(s >= 0 for s in self.scale), 'negative scale')
+    elif self.name == 'float16':
+      self.exponent = reader.number(1) if self.size else 63
+      require(63 <= self.exponent <= 214, 'exponent')
+
+  def static_bytes(self):
+    """Bytes of side arrays and of the last stage, or None where they depend on the values."""
+    if self.name in ('topk', 'rice', 'elias', 'rans'):
+      return None
+    if self.name == 'pack':
+      return (self.size * self._width() + 7) // 8
+    return {'uniform': self.blocks * (16 if self.p.get('range') == 'tensor' else 4) // (2 if self.p.get('range') == 'tensor' else 1),
+            'eden': 2 * self.blocks, 'ternary': 2 * self.blocks,
+            'float32': 4 * self.size, 'float16': 2 * self.size + min(self.size, 1)}.get(self.name, 0)
+
+  def _width(self):
+    return max(1, (self.alphabet[1] - self.alphabet[0]).bit_length())
+
+  def read_bytes(self, reader):
+    """The last stage: all that is left -> values or symbols."""
+    values = getattr(self, f'_{self.name}')(reader)
+    require(not reader.data, 'bytes behind the end')
+    if self.alphabet:
+      require(all(self.alphabet[0] <= v <= self.alphabet[1] for v in values), 'outside the alphabet')
+    return values
+
+  def _float32(self, reader):
+    return [real(v) for v in struct.unpack(f'<{self.size}f', reader.take(4 * self.size))]
+
+  def _float16(self, reader):
+    values = [real(v) for v in struct.unpack(f'<{self.size}e', reader.take(2 * self.size))]
+    return [v * 2.0**(self.exponent - 127 - 14) for v in values]
+
+  def _pack(self, reader):
+    return [s + self.alphabet[0] for s in reader.symbols(self.size, self._width())]
+
+  def _elias(self, reader):
+    centre = (self.alphabet[0] + self.alphabet[1] + 1) // 2
+    return [centre + (n // 2 if n % 2 else -(n // 2)) for n in reader.gamma(self.size)]
+
+  def _rice(self, reader):
+    low, high = self.alphabet
+    count = reader.number(4)
+    require(count <= self.size, 'more symbols than there are')
+    positions = reader.positions(count, self.size)
+    signs = reader.symbols(count, 1) if low < 0 else [0] * count
+    magnitudes = reader.gamma(count) if max(abs(low), abs(high)) > 1 else [1] * count
+    symbols = [0] * self.size
+    for position, sign, magnitude in zip(positions, signs, magnitudes):
+      symbols[position] = -magnitude if sign else magnitude
+    return symbols
+
+  def _rans(self, reader):
+    low, high = self.alphabet
+    if not self.size:
+      return []
+    lanes = 1
+    while 2 * lanes <= min(self.p['lanes'], max(self.size // 4096, 1)):
+      lanes *= 2
+    table = reader.symbols(high - low + 1, 13)
+    require(sum(table) == 4096, 'frequencies')
+    slots = [s for s, f in enumerate(table) for _ in range(f)]
+    starts = [sum(table[:s]) for s in range(len(table))]
+    states = [reader.number(4) for _ in range(lanes)]
+    require(all(x >= 1 << 16 for x in states), 'state')
+    symbols = []
+    for i in range(-(-self.size // lanes) * lanes):
+      x = states[i % lanes]
+      slot = x % 4096
+      s = slots[slot]
+      x = table[s] * (x // 4096) + slot - starts[s]
+      states[i % lanes] = x << 16 | reader.number(2) if x < 1 << 16 else x
+      symbols.append(s + low)
+    require(all(x == 1 << 16 for x in states), 'states at the end')
+    return symbols[:self.size]
+
+  def decode(self, values):
+    """Undoes a stage that is not the last: what it gave -> what it was given."""
+    return getattr(self, f'_decode_{self.name}')(values)
+
+  def _decode_uniform(self, symbols):
+    top = 2**self.p['bits'] - 1
+    return [self.low[i // self.block] + s * ((self.high[i // self.block] - self.low[i // self.block]) / top)
+            for i, s in enumerate(symbols)]
+
+  def _decode_eden(self, symbols):
+    half = 2**(self.p['bits'] - 1)
+    table = [round(c * 1024) / 1024 for c in CENTROIDS[self.p['bits']]]
+    return [self.scale[i // self.block] * (table[s - half] if s >= half else -table[half - 1 - s]) for i, s in enumerate(symbols)]
+
+  def _decode_ternary(self, symbols):
+    return [self.scale[i // self.block] * s for i, s in enumerate(symbols)]
+
+  def _decode_topk(self, values):
+    x = [0.0] * self.size
+    for position, value in zip(self.positions, values):
+      x[position] = value
+    return x
+
+  def _decode_subsample(self, values):
+    fraction, d, k = self.p['fraction'], self.size, self.kept
+    stream = self.streams(self.p['key'], SUBSET)
+    stride = 1 / fraction
+    x = [0.0] * d
+    if stride.denominator == 1 and stride <= 65536:
+      positions = [j * int(stride) + (stream.word(j) * int(stride) >> 32) for j in range(k)]
+      factor = int(stride)
+    else:
+      def signed(w):
+        return w - (1 << 32) if w >> 31 else w
+      ranked = sorted(range(d), key=lambda i: (-signed(stream.word(i)), i))
+      positions = sorted(ranked[:k])
+      factor = d / max(k, 1)
+    for position, value in zip(positions, values):
+      if position < d:
+        x[position] = value * factor
+    return x
+
+  def _decode_hadamard(self, values):
+    d = self.size
+    if not d:
+      return values
+    block = 1
+    while 4 * block <= min(self.p['block'], d):
+      block *= 4
+    order = math.isqrt(block)
+    rows = d // block
+    steps = []
+    for rotation in range(self.p['rotations']):
+      steps.append([[(j * rows + i if rotation else i * block + j) for j in range(block)] for i in range(rows)])
+      if d % block:
+        steps.append([list(range(d - block, d))])
+    stream = self.streams(self.p['key'], ROTATION)
+    drawn = iter(range(sum(len(step) * block for step in steps)))
+    signs = [[[stream.negative(next(drawn)) for _ in row] for row in step] for step in steps]
+    x = list(values)
+    for step, flips in reversed(list(zip(steps, signs))):
+      for row, flip in zip(step, flips):
+        y = transform([x[i] / order for i in row], order)
+        for i, value, negative in zip(row, y, flip):
+          x[i] = -value if negative else value
+    return x
+
+
+def transform(x, order):
+  """y[j r + k] = sum over a, b of (-1)^(popcount(a & k) + popcount(b & j)) x[a r + b]."""
+  def walsh(line):
+    h = 1
+    while h < len(line):
+      for i in range(0, len(line), 2 * h):
+        for j in range(i, i + h):
+          line[j], line[j + h] = line[j] + line[j + h], line[j] - line[j + h]
+      h *= 2
+    return line
+  by_b = [walsh(x[a * order:(a + 1) * order]) for a in range(order)]  # [a][j]
+  return [value for j in range(order) for value in walsh([by_b[a][j] for a in range(order)])]
+
+
+# -- codecs and frames ------------------------------------------------------------------------------------------------
+
+
+def rules_of(codec):
+  """Canonical codec text -> [(conditions, joined, stage texts)]."""
+  result = []
+  for rule in codec.split('; '):
+    when, arrow, pipeline = rule.partition(' => ')
+    when, pipeline = (when, pipeline) if arrow else ('*', rule)
+    stages = pipeline.split(' | ')
+    joined = stages[0] == 'concat'
+    result.append((when, joined, stages[joined:]))
+  return result
+
+
+def matches(when, name, size):
+  for condition in when.split(' & '):
+    if condition.startswith('size') and condition[4] in '<>':
+      limit = int(condition.lstrip('size<>='))
+      if not {'<': size < limit, '<=': size <= limit, '>': size > limit, '>=': size >= limit}[condition[4:-len(str(limit))]]:
+        return False
+    elif not fnmatch.fnmatchcase(name, condition):
+      return False
+  return True
+
+
+WHOLE = {'bool': '?', 'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q', 'uint64': 'Q'}
+
+
+def read_frame(codec, spec, frame, seed):
+  """Decodes a frame.
+
+  Args:
+    codec: canonical text.
+    spec: list of (name, dtype, shape).
+    frame: bytes.
+    seed: session seed.
+
+  Returns:
+    {name: flat list of numbers}
+  """
+  require(len(frame) >= 20 and frame[:4] == b'TFC\1', 'not a frame of version 1')
+  require(struct.unpack('<I', frame[-4:])[0] == zlib.crc32(frame[:-4]), 'checksum')
+  table = ''.join(f'\n{name}\t{dtype}\t{",".join(map(str, shape))}' for name, dtype, shape in spec)
+  require(frame[4:8] == hashlib.sha256((codec + table).encode('utf-8')).digest()[:4], 'fingerprint')
+  round_number, client = struct.unpack('<II', frame[8:16])
+  reader = Reader(frame[16:-4])
+
+  segments = []  # [name, variables, size, stage texts or dtype]
+  joined_at = {}
+  for name, dtype, shape in spec:
+    size = math.prod(shape)
+    if dtype in WHOLE:
+      segments.append([name, [name], size, dtype])
+      continue
+    when, joined, stages = next(rule for rule in rules_of(codec) if matches(rule[0], name, size))
+    if joined and when in joined_at:
+      joined_at[when][1].append(name)
+      joined_at[when][2] += size
+    else:
+      segments.append([when if joined else name, [name], size, stages])
+      if joined:
+        joined_at[when] = segments[-1]
+
+  prepared = []
+  for name, names, size, stages in segments:
+    if isinstance(stages, str):
+      prepared.append((names, size, stages, size * struct.calcsize('<' + WHOLE[stages])))
+      continue
+    chain, given, alphabet, seen = [], size, None, {}
+    for text in stages:
+      kind = text.partition(':')[0]
+      occurrence = seen[kind] = seen.get(kind, -1) + 1
+
+      def streams(scope, purpose, name=name, occurrence=occurrence):
+        return Stream(seed, round_number, client if scope == 'client' else SHARED, name, purpose, occurrence)
+      chain.append(Stage(text, streams, given, alphabet))
+      given, alphabet = chain[-1].output()
+    sizes = [stage.static_bytes() for stage in chain]
+    prepared.append((names, size, chain, None if None in sizes else sum(sizes)))
+
+  lengths = [reader.number(4) if static is None else static for *_, static in prepared]
+  sizes = {name: math.prod(shape) for name, _, shape in spec}
+  decoded = {}
+  for (names, size, chain, _), length in zip(prepared, lengths):
+    part = Reader(reader.take(length))
+    if isinstance(chain, str):
+      require(chain != 'bool' or all(byte <= 1 for byte in part.data), 'neither 0 nor 1')
+      values = list(struct.unpack(f'<{size}{WHOLE[chain]}', part.data))
+    else:
+      for stage in chain:
+        stage.read_side(part)
+      values = chain[-1].read_bytes(part)
+      for stage in reversed(chain[:-1]):
+        values = stage.decode(values)
+    for name in names:
+      decoded[name], values = values[:sizes[name]], values[sizes[name]:]
+  require(not reader.data, 'bytes behind the end')
+  return decoded
