@@ -282,6 +282,36 @@ def test_keys_of_one_message_are_checked_once_and_derived_from_its_numbers():
   assert keys.key('client', 'dense/kernel', 3, 0).view(np.uint32).tolist() == [0x2D9932F5, 0xA58ABADB]
 
 
+@pytest.mark.parametrize('text, places', [('hadamard:key=client | eden | pack', [(0, 2)]), ('eden:scale=least-error | pack', [(0, 2)]),
+                                          ('hadamard:key=client | ternary | rice', [(4, 6)]), ('uniform | pack', [(0, 2), (2, 4)]),
+                                          ('uniform:range=tensor | pack', [(0, 4), (4, 8)]), ('float32', [(0, 4), (36, 40)])])
+def test_scales_that_no_encoder_writes_are_refused_where_they_are_read(text, places):
+  """Not only by what they decode to: a graph on the server has sums in between."""
+  plan = codec_lib(text).plan(codec_lib.Spec.of({'x': np.zeros(10, np.float32)}))
+  payload = codec_lib(text).encode({'x': measure.gaussian(10)}, **KEYS)
+  for start, stop in places:
+    for value in (np.nan, np.inf, -np.inf, 2.0**100, -2.0**100) + ((-1.0,) if 'eden' in text or 'ternary' in text else ()):
+      changed = bytearray(payload)
+      changed[start:stop] = struct.pack('<f', value)[-(stop - start):]
+      with pytest.raises(codec_lib.PayloadError):
+        plan.decode_to_prefixes(numpy_ops, np.frombuffer(changed, np.uint8), keys_lib.MessageKeys(1, 2, 3))
+
+
+def test_the_order_of_a_range_and_the_exponent_of_float16_are_checked():
+  keys = keys_lib.MessageKeys(1, 2, 3)
+  plan = codec_lib('uniform:range=tensor | pack').plan(codec_lib.Spec.of({'x': np.zeros(1, np.float32)}))
+  with pytest.raises(codec_lib.PayloadError, match='in order'):
+    plan.decode_to_prefixes(numpy_ops, np.frombuffer(struct.pack('<ffB', 2.0, 1.0, 0), np.uint8), keys)
+  plan = codec_lib('float16').plan(codec_lib.Spec.of({'x': np.zeros(1, np.float32)}))
+  for exponent, right in ((0, False), (62, False), (63, True), (214, True), (215, False), (255, False)):
+    data = np.frombuffer(bytes([exponent, 0, 0x3C]), np.uint8)
+    if right:
+      plan.decode_to_prefixes(numpy_ops, data, keys)
+    else:
+      with pytest.raises(codec_lib.PayloadError, match='out of range'):
+        plan.decode_to_prefixes(numpy_ops, data, keys)
+
+
 @pytest.mark.parametrize('text, bits', [('sketch', 0.125), ('drive', 1), ('drive:bits=2', 2), ('int8', 8), ('rotated-ternary', 0.127),
                                         ('rotated-ternary:threshold=1.728', 0.503), ('shared-mask', 1 / 64)])
 def test_presets_cost_what_they_say(text, bits):

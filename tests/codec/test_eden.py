@@ -34,6 +34,14 @@ def test_two_rotations_make_a_spike_unbiased():
   assert measure.bias_ratio('hadamard:key=client | eden | pack', x, 60) > 3
 
 
+def test_a_rotation_needs_values_to_rotate():
+  """The share of the error that clients have in common: none from a hundred values on, all of it at three."""
+  draws = 200
+  for size, least, most in ((3, 0.9, 1.0), (20, 0.001, 0.1), (100, -1 / draws, 0.003), (1000, -1 / draws, 0.003)):
+    ratio = measure.bias_ratio(f'{ROTATED} | eden | pack', measure.lognormal(size, 3), draws)
+    assert least <= (ratio - 1) / draws <= most, size
+
+
 def test_the_least_error_scale_does_not_average_out():
   x = measure.gaussian(1 << 13)
   assert 0.9 < measure.bias_ratio(f'{ROTATED} | eden | pack', x, 60) < 1.1
