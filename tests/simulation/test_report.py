@@ -7,20 +7,37 @@ import math
 import re
 import statistics
 
+import matplotlib.text
 import pytest
 
+from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import report
 
 PARAMETERS = 1000
 
 
-def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6, 0.7), bits=(32, 32), **changes):
+def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6, 0.7), bits=(32, 32), estimate='', **changes):
   """A run with ten clients a round that sends the same bytes in every round."""
-  rounds = tuple({'round': i + 1, 'accuracy': accuracy, 'loss': 1.0 / (i + 1), 'seconds': 2.0 + i, 'clients': 10,
-                  'uplink_bytes': 10 * PARAMETERS * bits[0] // 8, 'downlink_bytes': 10 * PARAMETERS * bits[1] // 8}
-                 for i, accuracy in enumerate(accuracies))
-  fields = {'configuration': {'dataset': 'digits', 'model': 'mlp', 'rounds': len(rounds)}, 'parameters': PARAMETERS, **changes}
-  return report.Run(uplink, downlink, seed, rounds=rounds, **fields)
+  rounds = []
+  for i, accuracy in enumerate(accuracies):
+    entry = {'round': i + 1, 'accuracy': accuracy, 'loss': 1.0 / (i + 1), 'seconds': 2.0 + i, 'clients': 10}
+    for direction, width, suffix in zip(('uplink', 'downlink'), bits, (estimate, '')):
+      entry[f'{direction}_bytes{suffix}'] = 10 * PARAMETERS * width // 8
+      entry[f'{direction}_bits_per_parameter{suffix}'] = width
+      entry[f'{direction}_ratio{suffix}'] = 32 / width if width else 0
+    rounds.append(entry)
+  fields = {'settings': {'dataset': 'digits', 'model': 'mlp', 'rounds': len(rounds)}, 'parameters': PARAMETERS, **changes}
+  return report.Run(uplink, downlink, seed, rounds=tuple(rounds), **fields)
+
+
+def save(folder, **changes):
+  """A folder with the result.json of a run."""
+  one = run(**{'accuracies': (0.5, 0.6), **changes})
+  config = {'uplink': one.uplink, 'downlink': one.downlink, 'seed': one.seed, 'output': str(folder), 'workers': 1, **one.settings}
+  folder.mkdir(parents=True)
+  result = {'format': 1, 'status': 'finished', 'config': config, 'parameters': one.parameters, 'rounds': list(one.rounds)}
+  (folder / 'result.json').write_text(json.dumps(result))
+  return result
 
 
 def comparison():
@@ -52,9 +69,9 @@ def test_difference_to_float32_is_paired_by_seed():
 
 def test_bits_and_ratios_come_from_the_bytes():
   plain, int8, sketch = report.summarize(comparison())
-  assert plain.uplink_bits == 32 and plain.uplink_ratio == 1 and plain.ratio == 1
-  assert int8.uplink_bits == 8 and int8.uplink_ratio == 4 and int8.ratio == 4
-  assert sketch.uplink_bits == 1 and sketch.downlink_bits == 8 and sketch.uplink_ratio == 32
+  assert plain.uplink_bits_per_parameter == 32 and plain.uplink_ratio == 1 and plain.ratio == 1
+  assert int8.uplink_bits_per_parameter == 8 and int8.uplink_ratio == 4 and int8.ratio == 4
+  assert sketch.uplink_bits_per_parameter == 1 and sketch.downlink_bits_per_parameter == 8 and sketch.uplink_ratio == 32
   assert sketch.ratio == pytest.approx(64 / 9)
   assert int8.uplink_bytes == 4 * 10 * PARAMETERS  # Per run, not over seeds.
 
@@ -62,6 +79,30 @@ def test_bits_and_ratios_come_from_the_bytes():
 def test_the_first_round_does_not_count_as_time():
   entry, = report.summarize([run()])
   assert entry.seconds == 4.0  # Of 3, 4 and 5; the first builds the graphs.
+
+
+def test_runs_of_other_settings_are_other_rows_and_are_not_paired():
+  slow, fast = ({'dataset': 'digits', 'client_learning_rate': rate} for rate in (0.01, 0.1))
+  entries = report.summarize([run(settings=slow, accuracies=(0.5,)), run(settings=fast, accuracies=(0.7,)),
+                              run('int8', settings=fast, accuracies=(0.6,))])
+  assert [entry.label for entry in entries] == [
+      'float32, client_learning_rate=0.01', 'float32, client_learning_rate=0.1', 'int8, client_learning_rate=0.1']
+  assert entries[2].difference == pytest.approx(-10)
+
+
+def test_an_estimate_is_called_one():
+  entry, = report.summarize([run('tff:compression_aggregator', bits=(8, 32), estimate='_estimate')])
+  assert entry.estimated and entry.uplink_ratio == 4
+  numbers = entry.as_dict()
+  assert numbers['uplink_bytes_estimate'] == 4 * 10 * PARAMETERS and 'uplink_bytes' not in numbers and 'ratio' not in numbers
+  assert numbers['downlink_bytes'] == 16 * 10 * PARAMETERS
+  header, (row,) = report.rows([entry])
+  assert row[header.index('MB up')] == '≈0.04' and row[header.index('MB down')] == '0.16'
+
+
+def test_a_run_that_diverged_is_marked():
+  header, (row,) = report.rows(report.summarize([run(diverged=True)]))
+  assert row[header.index('accuracy %')] == '60.0 diverged'
 
 
 def test_no_float32_no_difference():
@@ -74,6 +115,8 @@ def test_no_float32_no_difference():
     ([('none', 'none'), ('int8', 'float32')], ['float32', 'int8']),
     ([('float32', 'float32'), ('int8', 'int8'), ('drive', 'int8')], ['float32', 'int8 / int8', 'drive / int8']),
     ([('a' * 60, 'none'), ('a' * 60 + 'b', 'none')], ['a' * 39 + '…', 'a' * 39 + "…'"]),
+    ([('hadamard | uniform:bits=2 | pack', 'int8'), ('topk:1/9 | float16', 'none')],
+     ['hadamard|uniform:bits=2 / int8', 'topk:1/9|float16 / float32']),
 ])
 def test_labels_are_short_and_distinct(links, labels):
   assert [entry.label for entry in report.summarize([run(up, down) for up, down in links])] == labels
@@ -83,8 +126,8 @@ def test_table_has_a_row_per_codec():
   header, rows = report.rows(report.summarize(comparison()))
   assert len(rows) == 3 and all(len(row) == len(header) for row in rows)
   assert rows[1][header.index('accuracy %')] == '70.0 ± 12.7'
-  assert rows[2][header.index('points to float32')] == '-10.00'
-  assert rows[0][header.index('points to float32')] == ''
+  assert rows[2][header.index('vs float32')] == '-10.00'
+  assert rows[0][header.index('vs float32')] == ''
 
 
 @pytest.mark.parametrize('runs', [
@@ -106,11 +149,38 @@ def test_plots_are_reproducible():
   assert report.plot_bytes(series) == report.plot_bytes(series)
 
 
+def test_end_labels_do_not_overlap():
+  """The lines end within a point of each other, so their labels have to move."""
+  texts = []
+  class Axes:  # Stands for matplotlib's, to see where labels are put.
+    def __init__(self, axes):
+      self._axes = axes
+    def __getattr__(self, name):
+      return getattr(self._axes, name)
+    def annotate(self, text, *positions, **keywords):
+      texts.append(self._axes.annotate(text, *positions, **keywords))
+  figure, (axes,) = report._figure('light', 1, (8, 4))  # pylint: disable=protected-access
+  axes.plot([0, 1], [0, 90])
+  report._label_ends(figure, Axes(axes), [(1, 90 + i / 10, f'label {i}', 'red') for i in range(4)])  # pylint: disable=protected-access
+  figure.savefig(io.BytesIO(), format='png')
+  # Of the text alone: an annotation's own extent has its line in it.
+  boxes = sorted((matplotlib.text.Text.get_window_extent(text) for text in texts), key=lambda box: box.y0)
+  assert all(below.y1 <= above.y0 + 3 for below, above in zip(boxes, boxes[1:]))
+  assert [text.get_text() for text in texts] == ['label 3', 'label 2', 'label 1', 'label 0']
+
+
 def test_end_labels_keep_their_distance_and_order():
   wanted = [100, 99, 98, 50, 49, 10]
   places = report._apart(wanted, 10)  # pylint: disable=protected-access
   assert all(above - below >= 10 - 1e-9 for above, below in zip(places, places[1:]))
   assert places[-1] == 10 and statistics.fmean(places[:3]) == pytest.approx(99)
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+  """Plots take most of the time; not every page needs them."""
+  for name in ('plot_rounds', 'plot_bytes'):
+    monkeypatch.setattr(report, name, lambda series, theme: b'PNG')
 
 
 class _Page(html.parser.HTMLParser):
@@ -146,13 +216,13 @@ def test_page_is_self_contained(tmp_path):
   assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['accuracy_bytes.png', 'accuracy_rounds.png', 'report.html']
 
 
-def test_texts_from_outside_stay_texts(tmp_path):
+def test_texts_from_outside_stay_texts(tmp_path, no_plots):
   bad = '<script>alert(1)</script>&"\''
-  page = open(report.write([run(bad, bad, configuration={'dataset': bad, bad: bad})], tmp_path, bad), encoding='utf-8').read()
+  page = open(report.write([run(bad, bad, settings={'dataset': bad, bad: bad})], tmp_path, bad), encoding='utf-8').read()
   assert bad not in page and _Page(page).tags.count('script') == 1  # The page's own.
 
 
-def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
+def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path, no_plots):
   (tmp_path / 'file').write_text('')
   with pytest.raises(report.ReportError):
     report.write([run()], tmp_path / 'file' / 'folder')
@@ -165,3 +235,41 @@ def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
 def test_as_dict_is_json():
   for entry in report.summarize(comparison()):
     assert json.loads(json.dumps(entry.as_dict()))['label'] == entry.label
+
+
+def test_load_finds_the_runs_below_a_folder(tmp_path):
+  save(tmp_path / 'seed-0' / 'float32')
+  save(tmp_path / 'seed-1' / 'int8', uplink='int8', seed=1, bits=(8, 32))
+  (tmp_path / 'seed-0' / 'float32' / 'checkpoints').mkdir()
+  runs = report.load(tmp_path)
+  assert [(r.uplink, r.seed) for r in runs] == [('float32', 0), ('int8', 1)]
+  assert runs[0].settings == run(accuracies=(0.5, 0.6)).settings  # Neither the folder nor the workers are part of the task.
+  assert [(r.uplink, r.seed) for r in report.load(tmp_path / 'seed-1' / 'int8')] == [('int8', 1)]
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path):
+  for path in (tmp_path, tmp_path / 'missing'):
+    with pytest.raises(report.ReportError):
+      report.load(path)
+
+
+@pytest.mark.parametrize('change', [
+    lambda result: result.pop('parameters'),
+    lambda result: result['config'].pop('uplink'),
+    lambda result: result['config'].update(downlink=7),
+    lambda result: result['config'].update(seed='x'),
+    lambda result: result['rounds'][1].pop('uplink_bytes'),
+    lambda result: result['rounds'][1].update(uplink_bytes='many'),
+    lambda result: result['rounds'][1].update(downlink_ratio=-1),
+    lambda result: result['rounds'][1].update(downlink_ratio=None),
+    lambda result: result['rounds'][0].update(accuracy='high'),
+    lambda result: result['rounds'][0].pop('seconds'),
+    lambda result: result.update(status='unheard of'),
+    lambda result: result.update(rounds=[3]),
+], ids=range(12))
+def test_a_result_that_is_not_whole_is_an_error(tmp_path, change):
+  result = save(tmp_path / 'run')
+  change(result)
+  (tmp_path / 'run' / 'result.json').write_text(json.dumps(result))
+  with pytest.raises(CompressionError, match='result.json'):
+    report.load(tmp_path)

@@ -1,7 +1,7 @@
 """Tables, plots and a page of finished runs.
 
-`summarize` turns runs into one row per codec, `write` makes the plots and a self-contained HTML page, `load` reads the
-result.json files that runs leave behind. Works without TensorFlow; matplotlib is imported when a plot is made.
+`load` reads the result.json files that runs leave behind, `summarize` turns runs into one row per codec, `write` makes the
+plots and a self-contained HTML page. Works without TensorFlow; matplotlib is imported when a plot is made.
 
 What is measured and how it is put together:
 
@@ -10,33 +10,33 @@ What is measured and how it is put together:
 * accuracy of a codec: mean and sample standard deviation over its seeds;
 * difference to float32: seeds are paired, as the same seed gives every codec the same clients, data and initial model.
   Mean and standard error of the differences. Standard deviations between seeds say little about this;
-* bytes: lengths of what was sent, over all clients and rounds; MB is 10^6 bytes. Without a codec the models are sent as
-  float32, and their bytes are counted as four per parameter.
+* bytes: lengths of what was sent, over all clients and rounds; MB is 10^6 bytes. What TFF's own aggregators send cannot be
+  measured: the size of what their encoder returns stands in for it, and is marked as an estimate.
 """
 
 import base64
 import dataclasses
 import html
 import io
-import json
 import math
 import os
-import re
 import statistics
 import string
 import tempfile
 
 from tff_compress.codec.errors import CompressionError
+from tff_compress.simulation import folder as folder_lib
 
 LAST = 3
 """Evaluations that the accuracy of a run is the mean of."""
 
-RESULT_NAME = 'result.json'
-MAX_RESULT = 64 << 20
-"""Largest result file that is read, in bytes."""
-
-PLAIN = ('', 'none', 'float32')
+PLAIN = ('none', 'float32')
 """Uplinks and downlinks that are not compressed."""
+
+# Settings that do not make two runs different tasks.
+_INDIFFERENT = ('uplink', 'downlink', 'seed', 'output', 'data_dir', 'workers', 'checkpoint_every')
+
+_MAX_FOLDERS = 10_000
 
 
 class ReportError(CompressionError):
@@ -45,60 +45,112 @@ class ReportError(CompressionError):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One finished run.
+  """One run as a report sees it. Make one with `Run.of(result)`.
 
   Attributes:
     uplink, downlink: codec texts, as the user wrote them.
     seed: what paired runs share.
-    configuration: mapping of setting to value, without the above.
-    parameters: number of the model's parameters.
-    rounds: tuple of dicts with `round` (from 1), `accuracy` (0 … 1, None where not evaluated), `seconds`, and the bytes of
-      all clients in that round, `uplink_bytes` and `downlink_bytes`; `loss` and others are shown where they are there.
+    settings: dict of all other settings that its numbers depend on.
+    parameters: number of the model's trainable parameters.
+    rounds: tuple of dicts, as in `tff_compress.simulation.run.RunResult`.
+    diverged: whether training ended in NaN or infinite values.
   """
   uplink: str
   downlink: str
   seed: int
-  configuration: dict
+  settings: dict
   parameters: int
   rounds: tuple
+  diverged: bool = False
+
+  @classmethod
+  def of(cls, result):
+    """Makes one of a `RunResult`."""
+    return cls.of_dict({'config': result.config.as_dict(), 'parameters': result.parameters, 'rounds': list(result.rounds),
+                        'status': result.status})
+
+  @classmethod
+  def of_dict(cls, result):
+    """Makes one of what result.json holds. Raises ReportError if something is missing or not a number."""
+    try:
+      config = result['config']
+      settings = {name: value for name, value in config.items() if name not in _INDIFFERENT}
+      links = (config['uplink'], config['downlink'])
+      if not all(isinstance(text, str) for text in links):
+        raise TypeError
+      run = cls(*links, int(config['seed']), settings, int(result['parameters']), tuple(result['rounds']),
+                result['status'] == folder_lib.DIVERGED)
+      for entry in run.rounds:
+        for direction in ('uplink', 'downlink'):
+          figures = [run.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter')]
+          if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in figures):
+            raise TypeError
+        for name in ('accuracy', 'loss', 'seconds'):
+          if entry[name] is not None and not isinstance(entry[name], (int, float)):
+            raise TypeError
+      return run
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+      raise ReportError('something is missing in it') from None
+
+  @property
+  def estimated(self):
+    """Whether the uplink's bytes are an estimate."""
+    return any('uplink_bytes_estimate' in entry for entry in self.rounds)
+
+  @property
+  def is_plain(self):
+    """Whether nothing is compressed in either direction."""
+    return self.uplink in PLAIN and self.downlink in PLAIN
+
+  @staticmethod
+  def figure(entry, direction, name):
+    """`uplink_bytes` and the like of a round, or the estimate where there is only that."""
+    key = f'{direction}_{name}'
+    return entry[key] if key in entry else entry[f'{key}_estimate']
 
   def evaluations(self):
     """[(round, accuracy, uplink bytes so far, downlink bytes so far)] of the rounds with an evaluation."""
     up = down = 0
     result = []
     for entry in self.rounds:
-      up += entry['uplink_bytes']
-      down += entry['downlink_bytes']
-      if entry.get('accuracy') is not None:
+      up += self.figure(entry, 'uplink', 'bytes')
+      down += self.figure(entry, 'downlink', 'bytes')
+      if entry['accuracy'] is not None:
         result.append((entry['round'], entry['accuracy'], up, down))
     return result
 
   @property
   def accuracy(self):
-    """Mean of the last evaluations; NaN without any."""
+    """Mean of the last evaluations, 0 … 1; NaN without any."""
     last = [accuracy for _, accuracy, _, _ in self.evaluations()[-LAST:]]
     return statistics.fmean(last) if last else math.nan
 
   def total(self, direction):
-    """Bytes of all clients and rounds; direction is 'uplink' or 'downlink'."""
-    return sum(entry[f'{direction}_bytes'] for entry in self.rounds)
+    """(bytes that were sent, bytes that float32 would have taken, number of values), over all clients and rounds."""
+    sent = plain = values = 0
+    for entry in self.rounds:
+      count, ratio, bits = (self.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter'))
+      sent += count
+      plain += count * ratio
+      values += 8 * count / bits if bits else 0
+    return sent, plain, values
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-  """The runs of one uplink and downlink, one per seed, and what they amount to.
+  """Runs that differ in their seed only, and what they amount to.
 
   Attributes:
     label: what tables and plots call it.
-    runs: tuple of `Run`.
+    runs: tuple of `Run`, by seed.
     accuracy, accuracy_deviation: mean over seeds, 0 … 1, and sample standard deviation (None for a single seed).
-    difference, difference_error: paired mean difference to float32 and its standard error (None for a single pair); both
-      None where float32 was not run with any of these seeds, or this is float32 itself.
+    difference, difference_error: paired mean difference to float32 in points (hundredths), and its standard error (None
+      for a single pair); both None where float32 was not run with any of these seeds, or this is float32 itself.
     pairs: seeds that the difference is made of.
-    uplink_bytes, downlink_bytes: mean over seeds of the total of a run.
-    uplink_bits, downlink_bits: bits per parameter and message; None where unknown.
+    uplink_bytes, downlink_bytes: of all clients and rounds of a run, mean over seeds.
+    uplink_bits_per_parameter, downlink_bits_per_parameter: mean over messages; None where nothing was sent.
     uplink_ratio, ratio: float32's bytes over the bytes sent; uplink only, and both directions together.
-    seconds: median over all rounds but each run's first, which also builds the graphs.
+    seconds: median over all rounds but each run's first, in which TFF builds its programs.
   """
   label: str
   runs: tuple
@@ -109,62 +161,107 @@ class Series:
   pairs: int
   uplink_bytes: float
   downlink_bytes: float
-  uplink_bits: object
-  downlink_bits: object
+  uplink_bits_per_parameter: object
+  downlink_bits_per_parameter: object
   uplink_ratio: object
   ratio: object
   seconds: object
 
   @property
-  def uplink(self):
-    return self.runs[0].uplink
+  def first(self):
+    return self.runs[0]
 
   @property
-  def downlink(self):
-    return self.runs[0].downlink
-
-  @property
-  def is_plain(self):
-    """Whether nothing is compressed in either direction."""
-    return self.uplink in PLAIN and self.downlink in PLAIN
+  def estimated(self):
+    """Whether the uplink's bytes are an estimate."""
+    return any(run.estimated for run in self.runs)
 
   def as_dict(self):
-    """What `--json` prints of it."""
-    result = {'label': self.label, 'uplink': self.uplink, 'downlink': self.downlink,
-              'seeds': [run.seed for run in self.runs]}
-    fields = [f.name for f in dataclasses.fields(self) if f.name not in ('label', 'runs')]
-    return {**result, **{name: getattr(self, name) for name in fields}}
+    """Its numbers in JSON's types; what is an estimate has it in its name."""
+    result = {'label': self.label, 'uplink': self.first.uplink, 'downlink': self.first.downlink,
+              'seeds': [run.seed for run in self.runs], 'diverged': [run.seed for run in self.runs if run.diverged]}
+    for field in dataclasses.fields(self):
+      if field.name not in ('label', 'runs'):
+        of_uplink = field.name.startswith('uplink_') or field.name == 'ratio'
+        result[field.name + ('_estimate' if of_uplink and self.estimated else '')] = getattr(self, field.name)
+    return folder_lib.finite(result)
+
+
+def load(folder):
+  """The runs in a folder and in the folders below it.
+
+  Args:
+    folder: path.
+
+  Returns:
+    list of `Run` with at least one round each, in the order of their paths.
+
+  Raises:
+    ReportError: there are none, or one of them cannot be read.
+    FolderError: a result.json is not one.
+  """
+  if not os.path.isdir(folder):
+    raise ReportError(f'{folder} is not a folder.')
+  runs = []
+  for count, (path, below, files) in enumerate(os.walk(folder)):
+    if count == _MAX_FOLDERS:
+      raise ReportError(f'{folder} has more than {_MAX_FOLDERS} folders in it: give the one that the runs are in.')
+    below.sort()
+    if folder_lib.RESULT in files:
+      below.clear()  # What a run keeps to itself.
+      result = folder_lib.read_result(path)
+      if result and result['rounds']:
+        try:
+          runs.append(Run.of_dict(result))
+        except ReportError as error:
+          raise ReportError(f'{os.path.join(path, folder_lib.RESULT)} is not the result of a run: {error}.') from None
+  if not runs:
+    raise ReportError(f'{folder} has no {folder_lib.RESULT} of a run with at least one round.')
+  return runs
 
 
 def summarize(runs):
-  """One `Series` per uplink and downlink, in the order in which they first appear.
+  """One `Series` per group of runs that differ in their seed only, in the order in which they first appear.
 
   Args:
-    runs: sequence of `Run`, not empty.
+    runs: sequence of `Run`, not empty. Of two that do not differ at all, the later one counts.
   """
   groups = {}
   for run in runs:
-    groups.setdefault((run.uplink, run.downlink), {})[run.seed] = run
-  plain = next((group for (up, down), group in groups.items() if up in PLAIN and down in PLAIN), {})
-  labels = _labels(list(groups))
-  return [_series(label, group, plain) for label, group in zip(labels, groups.values())]
+    groups.setdefault((run.uplink, run.downlink, _task(run)), {})[run.seed] = run
+  plain = {task: group for (up, down, task), group in groups.items() if up in PLAIN and down in PLAIN}
+  labels = _labels([next(iter(group.values())) for group in groups.values()])
+  return [_series(label, group, plain.get(key[2], {})) for label, (key, group) in zip(labels, groups.items())]
 
 
-def _labels(links):
-  """Short and distinct names: the uplink, and the downlink where that differs between the runs."""
-  same = len({down in PLAIN or down for _, down in links}) == 1
+def _task(run):
+  """What two runs must share to be compared; hashable."""
+  return tuple(sorted((name, repr(value)) for name, value in run.settings.items()))
+
+
+def _labels(runs):
+  """Short and distinct names: the uplink, the downlink where that differs between the runs, and settings that do."""
+  same_downlink = len({_compact(run.downlink) for run in runs}) == 1
+  differing = [name for name in runs[0].settings if len({repr(run.settings.get(name)) for run in runs}) > 1]
   labels = []
-  for up, down in links:
-    up, down = ('float32' if text in PLAIN else ' '.join(text.split()) for text in (up, down))
-    label = up if same or up == down == 'float32' else f'{_short(up)} / {_short(down)}'
-    label = _short(label, 40)
+  for run in runs:
+    up, down = _compact(run.uplink), _compact(run.downlink)
+    label = _short(up, 40) if same_downlink or run.is_plain else f'{_short(up)} / {_short(down)}'
+    label = ', '.join([label, *(_short(f'{name}={run.settings.get(name)}', 30) for name in differing)])
     while label in labels:
       label += "'"
     labels.append(label)
   return labels
 
 
-def _short(text, length=18):
+def _compact(text):
+  """A codec's text without what a reader can do without."""
+  if text in PLAIN:
+    return 'float32'
+  return '|'.join(' '.join(part.split()) for part in text.split('|')).removesuffix('|pack')
+
+
+def _short(text, length=24):
   return text if len(text) <= length else text[:length - 1].rstrip(' |,:') + '…'
 
 
@@ -172,25 +269,18 @@ def _series(label, group, plain):
   runs = tuple(group[seed] for seed in sorted(group))
   accuracies = [run.accuracy for run in runs]
   pairs = [] if group is plain else [100 * (group[seed].accuracy - plain[seed].accuracy) for seed in group if seed in plain]
-  messages = [_messages(run) for run in runs]
-  sent = [run.total('uplink') for run in runs]
-  received = [run.total('downlink') for run in runs]
-  seconds = [entry['seconds'] for run in runs for entry in (run.rounds[1:] or run.rounds) if entry.get('seconds') is not None]
-  float_bytes = [4 * run.parameters * count for run, count in zip(runs, messages)]
+  seconds = [entry['seconds'] for run in runs for entry in (run.rounds[1:] or run.rounds) if entry['seconds'] is not None]
+  up, down = ([statistics.fmean(numbers) for numbers in zip(*(run.total(direction) for run in runs))]
+              for direction in ('uplink', 'downlink'))
   return Series(
       label=label, runs=runs, accuracy=statistics.fmean(accuracies),
       accuracy_deviation=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
       difference=statistics.fmean(pairs) if pairs else None,
       difference_error=statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None,
-      pairs=len(pairs), uplink_bytes=statistics.fmean(sent), downlink_bytes=statistics.fmean(received),
-      uplink_bits=_per(8 * sum(sent), sum(float_bytes) / 4), downlink_bits=_per(8 * sum(received), sum(float_bytes) / 4),
-      uplink_ratio=_per(sum(float_bytes), sum(sent)), ratio=_per(2 * sum(float_bytes), sum(sent) + sum(received)),
+      pairs=len(pairs), uplink_bytes=up[0], downlink_bytes=down[0],
+      uplink_bits_per_parameter=_per(8 * up[0], up[2]), downlink_bits_per_parameter=_per(8 * down[0], down[2]),
+      uplink_ratio=_per(up[1], up[0]), ratio=_per(up[1] + down[1], up[0] + down[0]),
       seconds=statistics.median(seconds) if seconds else None)
-
-
-def _messages(run):
-  """Messages in one direction: clients over all rounds."""
-  return sum(entry['clients'] for entry in run.rounds)
 
 
 def _per(amount, by):
@@ -214,7 +304,7 @@ def _colours(series, theme):
   theme = _THEMES[theme]
   result, used = [], 0
   for entry in series:
-    if entry.is_plain:
+    if entry.first.is_plain:
       result.append((theme['ink'], '-'))
       continue
     count = len(theme['colours'])
@@ -273,7 +363,7 @@ def plot_bytes(series, theme='light'):
   panels[1].set_ylabel('')
   if handles:
     lines, labels = zip(*handles)
-    columns = max(1, min(len(labels), int(110 / (max(map(len, labels)) + 8))))
+    columns = max(1, min(len(labels), int(120 / (max(map(len, labels)) + 8))))
     figure.legend(lines, labels, loc='outside lower center', ncols=columns, frameon=False, fontsize=9,
                   labelcolor=_THEMES[theme]['ink'])
   return _png(figure)
@@ -318,7 +408,7 @@ def _label_ends(figure, axes, ends):
   if not ends:
     return
   axes.margins(x=0.01)
-  figure.canvas.draw()
+  figure.draw_without_rendering()  # Settles the limits and the layout, on which the positions depend.
   height = 13 * figure.dpi / 72  # Pixels between the centres of two lines of text.
   pixels = sorted(((axes.transData.transform((x, y))[1], x, y, label, colour) for x, y, label, colour in ends),
                   key=lambda end: end[0], reverse=True)
@@ -407,42 +497,48 @@ def page(series, images, command=''):
   """
   with open(os.path.join(os.path.dirname(__file__), 'report.html'), encoding='utf-8') as file:
     template = string.Template(file.read())
-  first = series[0].runs[0]
-  configuration = _shared_configuration(series)
-  rounds = len(first.rounds)
-  seeds = sorted({run.seed for entry in series for run in entry.runs})
+  settings = _shared_settings(series)
+  several, columns = max(len(entry.runs) for entry in series) > 1, _columns(series)
   title = ' against '.join(_title_part(series))
-  what = [str(configuration[key]) for key in ('dataset', 'model') if configuration.get(key)]
-  if configuration.get('clients'):
-    what.append(f'{configuration["clients"]} clients, {configuration.get("clients_per_round")} in a round')
-  if configuration.get('split'):
-    what.append(f'split {configuration["split"]}')
-  what += [f'{rounds} rounds', f'{len(seeds)} seed{"s" * (len(seeds) > 1)}', f'{first.parameters:,} parameters']
   figures = [
       ('accuracy_rounds', 'Test accuracy after each round.', True),
       ('accuracy_bytes', 'Test accuracy against what had been sent by then, over all clients: the further left, the less was sent.',
        False),
   ]
-  band = ' Lines are means over seeds, bands reach from the worst to the best seed.' if len(seeds) > 1 else ''
+  band = ' Lines are means over seeds, bands reach from the worst to the best seed.' if several else ''
   return template.substitute(
-      title=html.escape(title), subtitle=html.escape(' · '.join(what)), command=html.escape(command or 'tff-compress compare'),
-      header=''.join(f'<th scope="col"><button>{html.escape(name)}</button></th>' for name, _, _ in _COLUMNS),
-      rows='\n'.join(_row(entry, colours) for entry, colours in zip(series, _both_colours(series))),
-      caption=html.escape(_caption(series)),
+      title=html.escape(title), subtitle=html.escape(subtitle(series)), command=f'<pre>{html.escape(command)}</pre>' if command else '',
+      header=''.join(f'<th scope="col"{" class=text" * (name in TEXT_COLUMNS)}><button>{html.escape(name).replace("× ", "×&nbsp;")}</button></th>' for name, _, _ in columns),
+      rows='\n'.join(_row(entry, colours, columns) for entry, colours in zip(series, _both_colours(series))),
+      caption=html.escape(caption(series)),
       figures='\n'.join(_picture(name, text + (band if banded else ''), images) for name, text, banded in figures),
       sections='\n'.join(_section(entry, colours) for entry, colours in zip(series, _both_colours(series))),
-      configuration='\n'.join(_property(key, value) for key, value in configuration.items()),
+      configuration='\n'.join(_property(key, value) for key, value in settings.items()),
       footer=_FOOTER)
 
 
-_FOOTER = ('Bytes are the lengths of the payloads that were sent, over all clients and rounds, with scales, seeds and padding. '
-           'Where a direction is not compressed, it is counted as four bytes per parameter. MB is 10<sup>6</sup> bytes.')
+_FOOTER = ('Bytes are the lengths of the frames that were sent, over all clients and rounds: payload, scales, padding, header and '
+           'checksum. float32 is a codec like the others. MB is 10<sup>6</sup> bytes.')
+
+
+def subtitle(series):
+  """What was trained, on one line."""
+  settings = _shared_settings(series)
+  first = series[0].first
+  seeds = sorted({run.seed for entry in series for run in entry.runs})
+  what = [str(settings[name]) for name in ('dataset', 'model') if name in settings]
+  if 'clients' in settings and 'clients_per_round' in settings:
+    what.append(f'{settings["clients"] or "natural"} clients, {settings["clients_per_round"]} in a round')
+  if 'split' in settings:
+    what.append(f'split {settings["split"]}')
+  what += [f'{settings.get("rounds", len(first.rounds))} rounds', f'{len(seeds)} seed{"s" * (len(seeds) > 1)}', f'{first.parameters:,} parameters']
+  return ' · '.join(what)
 
 
 def _title_part(series):
   """['int8, drive', 'float32'] or only the first."""
-  plain = [entry.label for entry in series if entry.is_plain]
-  others = [entry.label for entry in series if not entry.is_plain]
+  plain = [entry.label for entry in series if entry.first.is_plain]
+  others = [entry.label for entry in series if not entry.first.is_plain]
   others = [', '.join(others) if len(others) <= 3 else f'{len(others)} codecs'] if others else []
   return others + plain[:1]
 
@@ -452,45 +548,81 @@ def percent(value, digits=1):
   return '' if value is None or math.isnan(value) else f'{100 * value:.{digits}f}'
 
 
-def _with_error(value, error, form):
-  if value is None or math.isnan(value):
-    return ''
-  return format(value, form) + ('' if error is None else f' ± {error:.2f}')
-
-
 def _significant(value):
   if value is None:
     return ''
   return f'{value:,.0f}' if value >= 999.5 else f'{value:.3g}'
 
 
+def _sent(series, value):
+  """A figure of the uplink, marked where it is an estimate."""
+  return ('≈' if series.estimated and value is not None else '') + _significant(value)
+
+
+def _accuracy(series):
+  text = percent(series.accuracy)
+  if series.accuracy_deviation is not None and text:
+    text += f' ± {percent(series.accuracy_deviation)}'
+  return text + (' diverged' if any(run.diverged for run in series.runs) else '')
+
+
+def _difference(series):
+  if series.difference is None or math.isnan(series.difference):
+    return ''
+  return f'{series.difference:+.2f}' + ('' if series.difference_error is None else f' ± {series.difference_error:.2f}')
+
+
+def _shown_settings(series):
+  """The settings in the label, which are those that differ between the rows."""
+  return series.label.partition(', ')[2]
+
+
+# Title, text, and what to sort by.
 _COLUMNS = (
-    ('codec', lambda s: s.label, lambda s: s.label),
-    ('accuracy %', lambda s: percent(s.accuracy) + (f' ± {percent(s.accuracy_deviation)}' if s.accuracy_deviation is not None
-                                                    else ''), lambda s: s.accuracy),
-    ('points to float32', lambda s: _with_error(s.difference, s.difference_error, '+.2f'), lambda s: s.difference),
-    ('MB up', lambda s: _significant(s.uplink_bytes / 1e6), lambda s: s.uplink_bytes),
+    ('uplink', lambda s: 'float32' if s.first.uplink in PLAIN else s.first.uplink, lambda s: s.label),
+    ('downlink', lambda s: 'float32' if s.first.downlink in PLAIN else s.first.downlink, lambda s: s.first.downlink),
+    ('settings', _shown_settings, _shown_settings),
+    ('accuracy %', _accuracy, lambda s: s.accuracy),
+    ('vs float32', _difference, lambda s: s.difference),
+    ('MB up', lambda s: _sent(s, s.uplink_bytes / 1e6), lambda s: s.uplink_bytes),
     ('MB down', lambda s: _significant(s.downlink_bytes / 1e6), lambda s: s.downlink_bytes),
-    ('bits up', lambda s: _significant(s.uplink_bits), lambda s: s.uplink_bits),
-    ('bits down', lambda s: _significant(s.downlink_bits), lambda s: s.downlink_bits),
-    ('× smaller up', lambda s: _significant(s.uplink_ratio), lambda s: s.uplink_ratio),
-    ('× smaller both', lambda s: _significant(s.ratio), lambda s: s.ratio),
-    ('s per round', lambda s: _significant(s.seconds), lambda s: s.seconds),
+    ('bits up', lambda s: _sent(s, s.uplink_bits_per_parameter), lambda s: s.uplink_bits_per_parameter),
+    ('bits down', lambda s: _significant(s.downlink_bits_per_parameter), lambda s: s.downlink_bits_per_parameter),
+    ('× up', lambda s: _sent(s, s.uplink_ratio), lambda s: s.uplink_ratio),
+    ('× both', lambda s: _sent(s, s.ratio), lambda s: s.ratio),
+    ('s/round', lambda s: _significant(s.seconds), lambda s: s.seconds),
 )
+
+
+TEXT_COLUMNS = ('uplink', 'downlink', 'settings')
+"""Columns of `rows` that are not numbers."""
+
+
+def _columns(series):
+  """The columns that are not empty for all."""
+  return [column for column in _COLUMNS if any(column[1](entry) for entry in series)]
 
 
 def rows(series):
   """(column titles, one list of texts per series), for a table."""
-  return [name for name, _, _ in _COLUMNS], [[text(entry) for _, text, _ in _COLUMNS] for entry in series]
+  columns = _columns(series)
+  return [name for name, _, _ in columns], [[text(entry) for _, text, _ in columns] for entry in series]
 
 
-def _caption(series):
+def caption(series):
+  """What the columns of `rows` mean: a few sentences."""
   seeds = max(len(entry.runs) for entry in series)
   text = f'Accuracy: mean of the last {LAST} evaluations'
   if seeds > 1:
-    text += (f', then mean ± standard deviation over {seeds} seeds. Points to float32: mean ± standard error of the '
-             'differences between runs of the same seed')
-  return text + '. Bits are per parameter and message; × smaller is against float32.'
+    text += f', then mean ± standard deviation over {seeds} seeds'
+  if any(_difference(entry) for entry in series):
+    text += '; vs float32: the difference in points' + (', mean ± standard error over the same seeds' if seeds > 1 else '')
+  text += '. Bits are per parameter and message; × is how many times fewer bytes than float32.'
+  if any(entry.estimated for entry in series):
+    text += " ≈ is an estimate: the size of what TFF's encoder returns, as TFF does not say what it would send."
+  if any(run.diverged for entry in series for run in entry.runs):
+    text += ' Diverged: training came to NaN or infinite values and ended early.'
+  return text
 
 
 def _both_colours(series):
@@ -501,13 +633,14 @@ def _swatch(colours):
   return f'<span class="swatch" style="--light:{colours[0]};--dark:{colours[1]}"></span>'
 
 
-def _row(entry, colours):
+def _row(entry, colours, columns):
   cells = []
-  for name, text, value in _COLUMNS:
+  for name, text, value in columns:
     raw = value(entry)
     raw = '' if raw is None or raw != raw else raw
-    mark = _swatch(colours) if name == 'codec' else ''
-    cells.append(f'<td data-value="{html.escape(str(raw))}">{mark}{html.escape(text(entry))}</td>')
+    mark = _swatch(colours) if name == 'uplink' else ''
+    kind = ' class="text"' if name in TEXT_COLUMNS else ''
+    cells.append(f'<td{kind} data-value="{html.escape(str(raw))}">{mark}{html.escape(text(entry))}</td>')
   return f'<tr>{"".join(cells)}</tr>'
 
 
@@ -524,42 +657,39 @@ def _property(name, value):
 
 
 def _section(entry, colours):
-  facts = [('uplink', entry.uplink or 'float32'), ('downlink', entry.downlink or 'float32')]
-  seeds = ', '.join(f'{percent(run.accuracy, 2)} % (seed {run.seed})' for run in entry.runs)
-  facts.append(('accuracy', seeds))
-  facts.append(('sent in a run', f'{_significant(entry.uplink_bytes / 1e6)} MB up, {_significant(entry.downlink_bytes / 1e6)} MB down'))
-  details = []
-  for run in entry.runs:
-    lines = []
-    for item, (up, down) in zip(run.rounds, _running(run)):
-      lines.append(f'<tr><td>{item["round"]}</td><td>{percent(item.get("accuracy"), 2)}</td><td>{_loss(item.get("loss"))}</td>'
-                   f'<td>{item["uplink_bytes"]:,}</td><td>{item["downlink_bytes"]:,}</td><td>{up / 1e6:.6g}</td>'
-                   f'<td>{down / 1e6:.6g}</td><td>{_significant(item.get("seconds"))}</td></tr>')
-    details.append(
-        f'<details><summary>Every round, seed {run.seed}</summary><div class="scroll"><table><thead><tr><th>round</th>'
-        '<th>accuracy %</th><th>test loss</th><th>bytes up</th><th>bytes down</th><th>MB up so far</th><th>MB down so far</th>'
-        f'<th>seconds</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div></details>')
+  seeds = ', '.join(f'{percent(run.accuracy, 2) or "none"} % (seed {run.seed})' for run in entry.runs)
+  facts = [('uplink', entry.first.uplink), ('downlink', entry.first.downlink), ('accuracy', seeds),
+           ('sent in a run', f'{_sent(entry, entry.uplink_bytes / 1e6)} MB up, {_significant(entry.downlink_bytes / 1e6)} MB down')]
+  details = [f'<details><summary>Every round, seed {run.seed}</summary><div class="scroll">{_rounds_table(run)}</div></details>'
+             for run in entry.runs]
   table = ''.join(_property(name, value) for name, value in facts)
   return (f'<h3>{_swatch(colours)}{html.escape(entry.label)}</h3><table><tbody class="properties">{table}</tbody></table>'
           + '\n'.join(details))
 
 
-def _running(run):
+def _rounds_table(run):
   up = down = 0
+  lines = []
   for item in run.rounds:
-    up += item['uplink_bytes']
-    down += item['downlink_bytes']
-    yield up, down
+    sent, received = (run.figure(item, direction, 'bytes') for direction in ('uplink', 'downlink'))
+    up, down = up + sent, down + received
+    cells = (item['round'], percent(item['accuracy'], 2), _loss(item['loss']), f'{sent:,}', f'{received:,}', f'{up / 1e6:.6g}',
+             f'{down / 1e6:.6g}', _significant(item['seconds']))
+    lines.append('<tr>' + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
+  mark = ' (estimate)' if run.estimated else ''
+  titles = ('round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far', 'seconds')
+  return (f'<table><thead><tr>{"".join(f"<th>{title}</th>" for title in titles)}</tr></thead>'
+          f'<tbody>{"".join(lines)}</tbody></table>')
 
 
 def _loss(value):
   return '' if value is None or not math.isfinite(value) else f'{value:.4g}'
 
 
-def _shared_configuration(series):
+def _shared_settings(series):
   """Settings that are the same in all runs."""
-  every = [run.configuration for entry in series for run in entry.runs]
-  return {key: value for key, value in every[0].items() if all(other.get(key) == value for other in every)}
+  every = [run.settings for entry in series for run in entry.runs]
+  return {name: value for name, value in every[0].items() if all(name in other and other[name] == value for other in every)}
 
 
 def _write_file(path, data):

@@ -1,0 +1,264 @@
+"""`run`, `compare`, `demo` and `report` without training: what they ask for, what they print, and how they end."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tff_compress import cli
+from tff_compress.cli import training
+from tff_compress.simulation import config as config_lib
+from tff_compress.simulation import report
+from tff_compress.simulation import run as run_lib
+
+PARAMETERS = 1000
+
+
+def entry(number, config):
+  """What a round measures: a codec whose text is longer is a little worse and sends less."""
+  up, down = (32 if text in report.PLAIN else 8 for text in (config.uplink, config.downlink))
+  count = config.clients_per_round * PARAMETERS // 8
+  suffix = '_estimate' if config.baseline else ''
+  return {'round': number, 'clients': config.clients_per_round, 'failed_clients': 0, 'examples': 100, 'train_loss': 1.0,
+          'train_accuracy': 0.5, 'loss': 1.0, 'accuracy': 0.5 + number / 100 - len(config.uplink) / 1000, 'seconds': 0.5,
+          f'uplink_bytes{suffix}': count * up, f'uplink_bits_per_parameter{suffix}': up, f'uplink_ratio{suffix}': 32 / up,
+          'downlink_bytes': count * down, 'downlink_bits_per_parameter': down, 'downlink_ratio': 32 / down}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+  """Stands in for training; the list of all configurations that were asked for, and of `resume`."""
+  asked = []
+  def compare(configs, *, on_round, resume):
+    results = []
+    for position, config in enumerate(configs):
+      asked.append((config, resume))
+      rounds = [entry(number, config) for number in range(1, config.rounds + 1)]
+      for item in rounds:
+        on_round(position, item)
+      results.append(run_lib.RunResult(config, 'finished', PARAMETERS, tuple(rounds), config.output))
+    return results
+  monkeypatch.setattr(run_lib, 'compare', compare)
+  for name in ('plot_rounds', 'plot_bytes'):  # They take most of the time, and have tests of their own.
+    monkeypatch.setattr(report, name, lambda series, theme: b'PNG')
+  monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', '3')  # The command sets it, and this puts it back.
+  return asked
+
+
+def test_help_names_every_setting(capsys):
+  for command in ('run', 'compare'):
+    assert cli.main([command, '--help']) == 0
+    shown = capsys.readouterr().out
+    for name in config_lib.settings():
+      assert '--' + name.replace('_', '-') in shown
+
+
+def test_run_without_flags_is_the_default_run(trained, capsys):
+  assert cli.main(['run']) == 0
+  assert trained == [(run_lib.RunConfig(), True)]
+  captured = capsys.readouterr()
+  assert 'float32' in captured.out and 'Report' not in captured.out
+  # One line a round where no terminal is.
+  assert captured.err.count('\n') == run_lib.RunConfig().rounds and 'round 20/20, accuracy 69.3 %' in captured.err
+
+
+def test_flags_win_over_the_file(trained, tmp_path):
+  (tmp_path / 'run.yaml').write_text('rounds: 3\nuplink: drive\nclient_learning_rate: 1e-2\n')
+  assert cli.main(['run', '--config', str(tmp_path / 'run.yaml'), '--rounds', '2', '--server-momentum', '0.9', '--ema', 'none']) == 0
+  assert trained[0][0] == run_lib.RunConfig(rounds=2, uplink='drive', client_learning_rate=0.01, server_momentum=0.9)
+
+
+def test_restart_is_asked_for(trained):
+  assert cli.main(['run', '--rounds', '1', '--restart']) == 0
+  assert trained[0][1] is False
+
+
+def test_json_alone_is_on_standard_output(trained, tmp_path, capsys):
+  assert cli.main(['run', '--rounds', '4', '--uplink', 'int8', '--json', '--output', str(tmp_path / 'out')]) == 0
+  shown = json.loads(capsys.readouterr().out)
+  assert [item['round'] for item in shown['rounds']] == [1, 2, 3, 4] and shown['status'] == 'finished'
+  assert shown['config']['uplink'] == 'int8' and shown['summary'][0]['uplink_ratio'] == 4
+  assert os.path.isfile(shown['report'])
+
+
+def test_compare_trains_every_pair_with_every_seed(trained, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert cli.main(['compare', '--uplink', 'int8', '--uplink', 'drive', '--downlink', 'float32', '--seeds', '2', '--seed', '5',
+                   '--rounds', '3', '--output', str(out)]) == 0
+  assert [(c.uplink, c.downlink, c.seed) for c, _ in trained] == [
+      (up, 'float32', seed) for seed in (5, 6) for up in ('float32', 'int8', 'drive')]
+  # Nothing else differs: same clients, same data.
+  assert len({dataclasses.replace(c, uplink='float32', seed=0, output=None) for c, _ in trained}) == 1
+  assert len({c.output for c, _ in trained}) == 6 and all(c.output.startswith(str(out)) for c, _ in trained)
+  shown = capsys.readouterr().out
+  for uplink in ('float32', 'int8', 'drive'):
+    assert f'\n{uplink} ' in shown
+  assert '± 0.00' in shown and f'Report: {out / "report.html"}' in shown
+  page = (out / 'report.html').read_text()
+  assert f'tff-compress compare --uplink int8 --uplink drive' in page and str(out) in page
+
+
+def test_compare_pairs_uplinks_and_downlinks_in_order(trained, tmp_path):
+  assert cli.main(['compare', '--uplink', 'int8', '--uplink', 'drive', '--downlink', 'int8', '--downlink', 'float16', '--rounds', '1',
+                   '--output', str(tmp_path / 'out')]) == 0
+  assert [(c.uplink, c.downlink) for c, _ in trained] == [('float32', 'float32'), ('int8', 'int8'), ('drive', 'float16')]
+
+
+@pytest.mark.parametrize('plain', ['float32', 'none'])
+def test_float32_is_not_trained_twice(trained, tmp_path, plain):
+  assert cli.main(['compare', '--uplink', 'int8', '--uplink', plain, '--uplink', 'int8', '--rounds', '1', '--output', str(tmp_path)]) == 0
+  assert [c.uplink for c, _ in trained] == ['int8', plain]
+
+
+def test_compare_takes_lists_from_the_file(trained, tmp_path):
+  (tmp_path / 'c.yaml').write_text(f'uplink: [int8, "*/bias => float32; * => drive"]\nseeds: 2\nrounds: 1\noutput: {tmp_path / "o"}\n'.replace('* => drive', '* => uniform | pack'))
+  assert cli.main(['compare', '--config', str(tmp_path / 'c.yaml')]) == 0
+  assert len(trained) == 6 and trained[2][0].uplink == '*/bias => float32; * => uniform | pack'
+
+
+def test_an_estimate_is_marked_in_table_and_json(trained, tmp_path, capsys):
+  arguments = ['compare', '--uplink', 'tff:compression_aggregator', '--rounds', '2', '--output', str(tmp_path)]
+  assert cli.main(arguments) == 0
+  assert '≈' in capsys.readouterr().out
+  assert cli.main([*arguments, '--json']) == 0
+  plain, baseline = json.loads(capsys.readouterr().out)['summary']
+  assert 'uplink_bytes_estimate' in baseline and 'uplink_bytes' not in baseline and 'uplink_bytes' in plain
+
+
+def test_demo_goes_both_ways_and_begins_anew(trained, tmp_path, capsys):
+  assert cli.main(['demo', '--output', str(tmp_path)]) == 0
+  assert len(trained) == 4 and not any(resume for _, resume in trained)
+  links = [(c.uplink, c.downlink) for c, _ in trained]
+  assert links[0] == ('float32', 'float32') and all('float32' not in pair for pair in links[1:])
+  assert capsys.readouterr().out.endswith(f'Report: {tmp_path / "report.html"}\n')
+
+
+@pytest.mark.parametrize('arguments, says', [
+    (['run', '--rounds', '0'], 'rounds'),
+    (['run', '--rounds', '-3'], 'rounds'),
+    (['run', '--rounds', 'nan'], '--rounds must be a whole number'),
+    (['run', '--rounds', '1e3'], '--rounds must be a whole number'),
+    (['run', '--client-learning-rate', 'nan'], 'client_learning_rate'),
+    (['run', '--client-learning-rate', 'inf'], 'client_learning_rate'),
+    (['run', '--client-learning-rate', '0'], 'client_learning_rate'),
+    (['run', '--clients', '5', '--clients-per-round', '6'], 'clients_per_round is 6'),
+    (['run', '--uplink', 'hadamrd | pack'], 'did you mean hadamard'),
+    (['run', '--uplink', 'eden | pack'], 'hadamard:key=client'),
+    (['run', '--uplink', ''], 'uplink'),
+    (['run', '--downlink', 'tff:compression_aggregator'], 'downlink'),
+    (['run', '--uplink', 'tff:hadamard:bits=99'], 'N from 1 to 16'),
+    (['run', '--model', 'resnet'], 'model'),
+    (['run', '--round', '3'], 'did you mean --rounds'),
+    (['run', '--dropout', 'perhaps'], 'true or false'),
+    (['run', '--config', 'missing.yaml'], 'missing.yaml'),
+    (['run', '--output', ''], 'output'),
+    (['run', '--seed', str(2**64)], 'seed'),
+    (['compare'], '--uplink'),
+    (['compare', '--uplink', 'int8', '--seeds', '0'], 'seeds'),
+    (['compare', '--uplink', 'int8', '--seeds', '99999'], 'seeds'),
+    (['compare', '--uplink', 'int8', '--seeds', '2', '--seed', str(2**64 - 1)], 'seed'),
+    (['compare', '--uplink', 'int8', '--downlink', 'int8', '--downlink', 'drive'], '1 uplinks and 2 downlinks'),
+    (['compare', '--uplink', 'int8', '--uplink', 'nothing'], 'there is no stage'),
+    (['report', 'missing'], 'missing'),
+    (['report'], 'DIR'),
+])
+def test_bad_input_is_one_sentence_and_trains_nothing(trained, arguments, says, capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(arguments) == 2
+  captured = capsys.readouterr()
+  assert captured.out == '' and captured.err.count('\n') == 1 and says in captured.err
+  assert not trained and not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize('line, says', [
+    ('round: 3', 'did you mean rounds?'), ('seeds: 3', 'there is no setting'), ('rounds: .nan', 'whole number'),
+    ('client_learning_rate: .inf', 'client_learning_rate'), ('uplink: [int8]', 'must be a text'), ('rounds: 3\nrounds: 4', 'twice'),
+])
+def test_a_bad_file_is_one_sentence_and_trains_nothing(trained, line, says, capsys, tmp_path):
+  (tmp_path / 'run.yaml').write_text(line)
+  assert cli.main(['run', '--config', str(tmp_path / 'run.yaml')]) == 2
+  captured = capsys.readouterr()
+  assert captured.err.count('\n') == 1 and says in captured.err and not trained
+
+
+def test_missing_data_is_one_sentence_before_tensorflow_is_imported(tmp_path):
+  for flags in (['--dataset', 'npz', '--data-dir', str(tmp_path / 'none.npz')], ['--dataset', 'fashion-mnist', '--data-dir', str(tmp_path)],
+                ['--split', 'dirichlet:0'], ['--clients', '100000', '--clients-per-round', '1']):
+    code = ('import sys; from tff_compress import cli; code = cli.main(sys.argv[1:]); '
+            'sys.exit(99 if "tensorflow" in sys.modules else code)')
+    done = subprocess.run([sys.executable, '-c', code, 'run', *flags], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == '' and done.stderr.count('\n') == 1
+
+
+def test_interrupt_is_130_and_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+  def compare(configs, *, on_round, resume):
+    del resume
+    on_round(0, entry(1, configs[0]))
+    raise KeyboardInterrupt
+  monkeypatch.setattr(run_lib, 'compare', compare)
+  assert cli.main(['run', '--output', str(tmp_path)]) == 130
+  assert 'The same command goes on' in capsys.readouterr().err
+  assert cli.main(['run']) == 130
+  assert 'Stopped after round 1' in capsys.readouterr().err
+
+
+def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
+  def compare(configs, *, on_round, resume):
+    del on_round, resume
+    return [run_lib.RunResult(configs[0], 'diverged', PARAMETERS, ())]
+  monkeypatch.setattr(run_lib, 'compare', compare)
+  assert cli.main(['run']) == 2
+  assert 'learning rate' in capsys.readouterr().err
+
+
+def test_report_makes_the_page_of_a_comparison_again(trained, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert cli.main(['compare', '--uplink', 'int8', '--rounds', '2', '--output', str(out), '--json']) == 0
+  before = json.loads(capsys.readouterr().out)
+  for config, _ in trained:  # What training would have left.
+    os.makedirs(config.output)
+    result = {'format': 1, 'status': 'finished', 'config': config.as_dict(), 'parameters': PARAMETERS,
+              'rounds': [entry(number, config) for number in (1, 2)]}
+    with open(os.path.join(config.output, 'result.json'), 'w', encoding='utf-8') as file:
+      json.dump(result, file)
+  page = (out / 'report.html').read_bytes()
+  (out / 'report.html').unlink()
+  assert cli.main(['report', str(out), '--json']) == 0
+  assert json.loads(capsys.readouterr().out) == before
+  assert (out / 'report.html').read_bytes() == page  # With the command that made the runs.
+
+
+class _Terminal:
+  """Standard error that says it is a terminal."""
+
+  def __init__(self):
+    self.text = ''
+
+  def isatty(self):
+    return True
+
+  def write(self, text):
+    self.text += text
+
+  def flush(self):
+    pass
+
+
+def test_a_terminal_gets_a_bar_and_no_lines(trained, monkeypatch):
+  terminal = _Terminal()
+  monkeypatch.setattr(sys, 'stderr', terminal)
+  assert cli.main(['run', '--rounds', '3', '--uplink', 'int8']) == 0
+  assert '3/3' in terminal.text and 'int8' in terminal.text and '\n' not in terminal.text.strip('\n')
+
+
+def test_rounds_that_were_done_before_count_as_done(monkeypatch):
+  terminal = _Terminal()
+  monkeypatch.setattr(sys, 'stderr', terminal)
+  config = run_lib.RunConfig(rounds=10)
+  with training._Progress([config, config], every=0) as progress:  # pylint: disable=protected-access
+    progress.round(1, entry(7, config))
+  assert '17/20' in terminal.text

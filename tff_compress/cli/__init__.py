@@ -1,0 +1,180 @@
+"""The command `tff-compress`.
+
+`main` reads the command line and keeps the promises that hold for every command: bad input is one sentence on standard
+error and exit code 2; an unexpected error is one sentence and exit code 1 (--debug shows the traceback); Ctrl-C is 130; a
+reader that goes away (`| head`) ends the command quietly. Results go to standard output, progress to standard error.
+
+One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`, `report`). TensorFlow is
+imported by the commands that train, when they start, and by nothing else.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+import textwrap
+
+import tff_compress
+from tff_compress.cli import output
+from tff_compress.cli import training
+from tff_compress.codec.errors import CompressionError
+
+BAD_INPUT = 2
+UNEXPECTED = 1
+INTERRUPTED = 130
+READER_GONE = 141
+
+
+class _Parser(argparse.ArgumentParser):
+  """argparse with errors of one sentence and with the nearest valid word."""
+
+  def __init__(self, **keywords):
+    super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **keywords)
+
+  def error(self, message):
+    raise CompressionError(f'{message.rstrip(".")}: see {self.prog} --help.')
+
+  def _check_value(self, action, value):
+    if action.choices is not None and value not in action.choices:
+      what = 'command' if action.dest == 'command' else action.option_strings[0] if action.option_strings else action.dest
+      close = difflib.get_close_matches(str(value), map(str, action.choices), 1)
+      hint = f'did you mean {close[0]}' if close else f'choose from {", ".join(map(str, action.choices))}'
+      raise argparse.ArgumentError(None, f'{what} {output.printable(value)[:60]!r} does not exist; {hint}')
+
+  def unknown(self, arguments):
+    """Error for arguments that no option takes."""
+    name = arguments[0].split('=')[0]
+    known = [option for action in self._actions for option in action.option_strings if option.startswith('--')]
+    close = difflib.get_close_matches(name, known, 1) if name.startswith('-') else []
+    self.error(f'there is no option {output.printable(name)[:60]!r}' + (f'; did you mean {close[0]}' if close else '')
+               if name.startswith('-') else f'{output.printable(name)[:60]!r} is an argument too many')
+
+
+def main(argv=None):
+  """Runs the command line.
+
+  Args:
+    argv: list of texts; those of the process by default.
+
+  Returns:
+    The exit code.
+  """
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='replace')  # A terminal without the sign ± is no reason to fail.
+  try:
+    try:
+      code = _guarded(arguments)
+    except SystemExit as error:  # How argparse ends after --help and --version.
+      code = error.code or 0
+    sys.stdout.flush()
+    return code
+  except BrokenPipeError:
+    # What is still in the buffers cannot be written either, and Python would say so at exit.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+      os.dup2(nowhere, stream.fileno())
+    return READER_GONE
+
+
+def _guarded(arguments):
+  """Runs the command; errors become sentences and exit codes."""
+  debug = '--debug' in arguments
+  try:
+    return _run(arguments)
+  except BrokenPipeError:
+    raise
+  except CompressionError as error:
+    if debug:
+      raise
+    _complain(error)
+    return BAD_INPUT
+  except KeyboardInterrupt as error:
+    output.say('\n' + (str(error) or 'tff-compress: stopped.'))
+    return INTERRUPTED
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    if debug:
+      raise
+    what = ' '.join(str(error).split())
+    _complain(f'unexpected {type(error).__name__}{": " if what else ""}{what[:300]} (run it again with --debug for the traceback)')
+    return UNEXPECTED
+
+
+def _complain(error):
+  output.say('tff-compress: ' + output.printable(' '.join(str(error).split())))
+
+
+def _run(arguments):
+  parser, commands = _parser()
+  options, unknown = parser.parse_known_args(arguments)
+  if unknown:
+    (commands.get(options.command) or parser).unknown(unknown)
+  if options.command is None:
+    parser.print_help()
+    return BAD_INPUT
+  options.arguments = arguments
+  return options.function(options) or 0
+
+
+def _parser():
+  """(the parser, {command: its parser})."""
+  parser = _Parser(prog='tff-compress', description='Federated training with compressed uplinks and downlinks.', epilog=textwrap.dedent("""\
+      examples:
+        tff-compress run --uplink int8 --downlink int8
+        tff-compress compare --uplink float32 --uplink drive --uplink 'hadamard | uniform:bits=2 | pack' --seeds 3
+        tff-compress codecs drive"""))
+  parser.add_argument('--version', action='version', version=f'tff-compress {tff_compress.__version__}')
+  parser.set_defaults(debug=False)
+  subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
+  commands = {}
+
+  def command(name, summary, function, description='', epilog=''):
+    sub = subparsers.add_parser(name, help=summary, description=description or summary, epilog=textwrap.dedent(epilog))
+    sub.add_argument('--debug', action='store_true', help='show the traceback of an error, and what TensorFlow logs')
+    sub.set_defaults(function=function)
+    commands[name] = sub
+    return sub
+
+  training.add_commands(command)
+
+  codecs = command('codecs', 'list the stages and presets that codecs are made of, with measured bits', _codecs,
+                   'List the stages and presets that codecs are made of, or show one in full.')
+  codecs.add_argument('name', nargs='?', metavar='NAME', help='show this stage or preset: what it does, parameters, examples')
+  codecs.add_argument('--json', action='store_true', help='print JSON')
+
+  inspect = command('inspect', 'take a frame apart', _inspect,
+                    'Show what a file with one frame says. With the codec and the spec: also its segments; with the seed: '
+                    'also statistics of the decoded variables.',
+                    """\
+                    The spec is {"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}]} in a .json
+                    file, an .npz file with one array per variable, or a Keras model in an .h5 file.""")
+  inspect.add_argument('file', metavar='FILE', help='the frame; - for standard input')
+  inspect.add_argument('--codec', metavar='TEXT', help='codec the frame was made with')
+  inspect.add_argument('--spec', metavar='FILE', help='spec of the model: .json, .npz or .h5')
+  inspect.add_argument('--seed', metavar='N', type=_seed, help='session seed of the sender')
+  inspect.add_argument('--json', action='store_true', help='print JSON')
+  return parser, commands
+
+
+def _codecs(options):
+  from tff_compress.cli import codecs  # pylint: disable=g-import-not-at-top
+  if options.name is None:
+    codecs.list_all(options.json)
+  else:
+    codecs.describe(options.name, options.json)
+
+
+def _inspect(options):
+  from tff_compress.cli import frames  # pylint: disable=g-import-not-at-top
+  frames.inspect(options.file, options.codec, options.spec, options.seed, options.json)
+
+
+def _seed(text):
+  try:
+    value = int(text)
+    if not 0 <= value < 1 << 64:
+      raise ValueError
+    return value
+  except ValueError:
+    raise argparse.ArgumentTypeError(f'a seed is a whole number from 0 to 2^64-1, not {text[:40]!r}') from None

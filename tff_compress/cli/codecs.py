@@ -1,0 +1,210 @@
+"""`tff-compress codecs`: which stages and presets exist, and what each costs on a fixed tensor."""
+
+import dataclasses
+import functools
+import inspect
+import typing
+from typing import Union
+
+import numpy as np
+
+from tff_compress import codec as codec_lib
+from tff_compress.cli import output
+from tff_compress.codec import presets
+from tff_compress.codec import stage as stage_lib
+from tff_compress.codec.errors import CodecError
+
+SHAPE = (256, 128)
+"""Shape of the tensor that bits and error are measured on: normally distributed values, always the same."""
+
+_MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A stage or a preset, as the list shows it.
+
+  Attributes:
+    name: the word that names it.
+    kind: 'transform', 'quantizer', 'coder' or 'preset'.
+    summary, source: one line each.
+    measured: the codec that was measured: a preset as it is, a stage with the stages that it needs around it.
+    bits_per_parameter: bits of the payload per value of the tensor.
+    nmse: ||decoded - x||^2 / ||x||^2 on the tensor, of this one message; None for coders, which are lossless.
+    bias: 'unbiased', 'biased', or 'either' where that is a parameter's choice.
+    linear: 'yes', 'no', or 'either': whether a sum of encoded updates can be decoded at once. For a preset: 'yes' where
+      it starts with stages that can.
+  """
+  name: str
+  kind: str
+  summary: str
+  source: str
+  measured: str
+  bits_per_parameter: float
+  nmse: Union[float, None]
+  bias: str
+  linear: str
+
+
+@functools.lru_cache(maxsize=1)
+def _values():
+  values = np.random.Generator(np.random.Philox(key=1)).standard_normal(SHAPE, np.float32)
+  values.flags.writeable = False
+  return values
+
+
+def measure(codec, lossless=False):
+  """(bits per parameter, NMSE) of one message of a `Codec` on the fixed tensor.
+
+  `lossless` says that the stage of interest adds no error; the NMSE, which would be that of the stages around it, is then
+  None.
+  """
+  update = {'kernel': _values()}
+  payload = codec.encode(update, **_MESSAGE)
+  exact = update['kernel'].astype(np.float64)
+  bits = 8 * len(payload) / exact.size
+  if lossless:
+    return bits, None
+  decoded = codec.decode(payload, update, **_MESSAGE)['kernel'].astype(np.float64)
+  return bits, float(np.sum((decoded - exact)**2) / np.sum(exact**2))
+
+
+def kind_of(stage):
+  """'transform', 'quantizer' or 'coder' of a stage class."""
+  if stage.codomain is stage_lib.Real:
+    return 'transform'
+  return 'quantizer' if stage.domain is stage_lib.Real else 'coder'
+
+
+def written(cls, parameters):
+  """`name:parameters`, or the name alone."""
+  return f'{cls.name}:{parameters}' if parameters else cls.name
+
+
+def _usual(cls):
+  """The parameters to measure in the list: the defaults, or the first example of what has none."""
+  needed = any(field.default is dataclasses.MISSING for field in dataclasses.fields(cls))
+  return cls.examples[0] if needed else ''
+
+
+def around(cls, parameters):
+  """The shortest `Codec` worth measuring that has a stage with these parameters in it."""
+  text = written(cls, parameters)
+  if kind_of(cls) == 'transform':
+    return codec_lib.parse(f'{text} | float32')
+  if kind_of(cls) == 'coder':
+    # One source for all coders, so that their bits can be compared.
+    return codec_lib.parse(f'hadamard:key=client | ternary | {text}')
+  if cls.codomain is not stage_lib.Integers:
+    return codec_lib.parse(text)
+  try:
+    return codec_lib.parse(f'{text} | pack')
+  except CodecError:
+    return codec_lib.parse(f'hadamard:key=client | {text} | pack')
+
+
+def _choice(values, yes, no):
+  values = set(values)
+  return 'either' if len(values) > 1 else yes if True in values else no
+
+
+def entry(name):
+  """The `Entry` of a stage or preset."""
+  if name in presets.registry():
+    cls, kind = presets.registry()[name], 'preset'
+    default = codec_lib.parse(written(cls, _usual(cls)))
+    examples = [codec_lib.parse(written(cls, parameters)) for parameters in cls.examples]
+    pipelines = [rule.pipeline for codec in examples for rule in codec.rules]
+    unbiased, linear = {all(p.unbiased for p in pipelines)}, {any(p.prefix > 0 for p in pipelines)}
+  else:
+    cls = stage_lib.registry()[name]
+    kind = kind_of(cls)
+    default = around(cls, _usual(cls))
+    examples = [around(cls, parameters) for parameters in cls.examples]
+    stages = [stage for codec in examples for stage in codec.rules[0].pipeline.stages if stage.name == name]
+    unbiased, linear = {stage.unbiased for stage in stages}, {stage.linear for stage in stages}
+  bits, nmse = measure(default, lossless=kind == 'coder')
+  return Entry(name, kind, cls.summary, cls.source, str(default), bits, nmse,
+               _choice(unbiased, 'unbiased', 'biased'), _choice(linear, 'yes', 'no'))
+
+
+def entries():
+  """Every stage and preset: a list of `Entry`, presets last."""
+  order = {'transform': 0, 'quantizer': 1, 'coder': 2}
+  stages = sorted(stage_lib.registry().items(), key=lambda item: (order[kind_of(item[1])], item[0]))
+  return [entry(name) for name in [*(name for name, _ in stages), *sorted(presets.registry())]]
+
+
+def _nmse(value):
+  return '0' if value is None else f'{value:.2g}'
+
+
+def list_all(as_json):
+  """Prints every stage and preset."""
+  found = entries()
+  if as_json:
+    output.print_json([dataclasses.asdict(entry) for entry in found])
+    return
+  for title, kinds in (('Stages', ('transform', 'quantizer', 'coder')), ('Presets', ('preset',))):
+    chosen = [entry for entry in found if entry.kind in kinds]
+    stages = 'preset' not in kinds
+    header = ['name', *(['kind'] if stages else []), 'bits', 'NMSE', 'bias', 'linear', 'what it does [source]']
+    rows = [[e.name, *([e.kind] if stages else []), f'{e.bits_per_parameter:.3f}', _nmse(e.nmse), e.bias, e.linear,
+             f'{e.summary} [{e.source}]'] for e in chosen]
+    print(f'{title}\n')
+    print(output.table(header, rows, '<<>><<<' if stages else '<>><<<'))
+    print()
+  size = SHAPE[0] * SHAPE[1]
+  print(f'bits    measured bits per parameter of one message with {size:,} normally distributed values; a stage is measured')
+  print('        with the stages it needs around it: `tff-compress codecs NAME` shows them')
+  print('NMSE    squared error of that message over the squared norm')
+  print('linear  the server decodes the sum of all clients once; for a preset: its first stages')
+  print("\nA codec is a chain of stages, 'hadamard | uniform:bits=2 | pack', or a preset, 'int8'.")
+
+
+def describe(name, as_json):
+  """Prints what one stage or preset is: docstring, parameters, measured examples.
+
+  Raises:
+    CodecError: there is neither a stage nor a preset of that name.
+  """
+  stages, named = stage_lib.registry(), presets.registry()
+  if name not in stages and name not in named:
+    import difflib  # pylint: disable=g-import-not-at-top
+    close = difflib.get_close_matches(name, [*stages, *named], 1)
+    hint = f'did you mean {close[0]}?' if close else '`tff-compress codecs` lists them all.'
+    raise CodecError(f'there is no stage or preset {output.printable(name)[:60]!r}; {hint}')
+  cls = stages.get(name) or named[name]
+  found = entry(name)
+  hints = typing.get_type_hints(cls)
+  parameters = [{'name': f.name, 'kind': _kind_text(f, hints[f.name]),
+                 'default': None if f.default is dataclasses.MISSING else stage_lib.format_value(f.default)}
+                for f in dataclasses.fields(cls)]
+  examples = []
+  for text in cls.examples:
+    codec = around(cls, text) if name in stages else codec_lib.parse(written(cls, text))
+    bits, nmse = measure(codec, lossless=found.kind == 'coder')
+    examples.append({'codec': str(codec) if name in stages else written(cls, text), 'bits_per_parameter': bits, 'nmse': nmse})
+  documentation = inspect.getdoc(cls)
+  if as_json:
+    output.print_json({**dataclasses.asdict(found), 'documentation': documentation, 'parameters': parameters,
+                       'examples': examples})
+    return
+  print(f'{name} ({found.kind}): {found.summary}\n')
+  print(documentation + '\n')
+  print(output.properties([('source', found.source), ('bias', found.bias), ('linear', found.linear),
+                           ('stands for', found.measured if name in named else None)]) + '\n')
+  if parameters:
+    print(output.table(['parameter', 'default', 'value'],
+                       [[p['name'], p['default'] or '(needed)', p['kind']] for p in parameters]) + '\n')
+  print(output.table(['bits per parameter', 'NMSE', 'example'],
+                     [[f'{e["bits_per_parameter"]:.3f}', _nmse(e['nmse']), e['codec']] for e in examples], '>><',
+                     wrap=False))
+
+
+def _kind_text(field, hint):
+  kind = field.metadata.get('kind')
+  if kind:
+    return ' or '.join(kind)
+  return {'int': 'whole number', 'float': 'number', 'Fraction': 'number or fraction such as 1/16'}.get(
+      getattr(hint, '__name__', ''), 'text')

@@ -1,0 +1,135 @@
+"""`tff-compress inspect`: a frame taken apart."""
+
+import os
+import stat
+import sys
+
+import numpy as np
+
+from tff_compress import codec as codec_lib
+from tff_compress import wire
+from tff_compress.cli import output
+from tff_compress.cli import specs
+from tff_compress.codec.errors import CompressionError
+
+MAX_FRAME = 256 << 20
+"""Larger files are refused, in bytes."""
+
+MAX_VALUES = 1 << 28
+"""Models with more parameters are not decoded, so that a frame of a few bytes cannot take all memory."""
+
+
+def inspect(path, codec_text, spec_path, seed, as_json):
+  """Prints what a file says that should hold one frame.
+
+  Args:
+    path: the file, or '-' for standard input.
+    codec_text: codec that the frame was made with, or None.
+    spec_path: file with the model's spec, or None; see `specs.read_spec`.
+    seed: session seed, or None: then the values are not shown, as they cannot be known.
+    as_json: bool.
+
+  Raises:
+    CompressionError: the file cannot be read, is not a whole frame, or not one of this codec and spec.
+  """
+  if (codec_text is None) != (spec_path is None):
+    raise CompressionError('--codec and --spec are needed together: segments depend on both.')
+  if seed is not None and codec_text is None:
+    raise CompressionError('--seed is of use only with --codec and --spec.')
+  data = read_frame(path)
+  frame = wire.read_header(data)
+  result = {
+      'file': path, 'bytes': len(data), 'version': data[3], 'fingerprint': frame.fingerprint.hex(), 'round': frame.round,
+      'client': None if frame.client == codec_lib.SHARED_CLIENT else frame.client,
+      'payload_bytes': len(frame.payload), 'overhead_bytes': wire.FRAME_OVERHEAD, 'checksum': data[-4:][::-1].hex(),
+  }
+  if codec_text is not None:
+    try:
+      codec = codec_lib.parse(codec_text)
+    except codec_lib.CodecError as error:
+      raise codec_lib.CodecError(f'--codec: {error}') from None
+    spec = specs.read_spec(spec_path)
+    if spec.parameters > MAX_VALUES:
+      raise CompressionError(f'the model has {spec.parameters:,} parameters; models of at most {MAX_VALUES:,} are decoded here.')
+    # Whether a payload is whole does not depend on the seed; what it says does.
+    update, _ = wire.unpack(codec, data, spec, seed=seed or 0)
+    result.update(codec=str(codec), parameters=spec.parameters,
+                  bits_per_parameter=8 * len(data) / spec.parameters if spec.parameters else None,
+                  ratio=spec.uncompressed_bytes / len(data), segments=segments(codec.plan(spec), frame.payload))
+    if seed is not None:
+      result.update(seed=seed, variables=[statistics(tensor, update[tensor.name]) for tensor in spec.tensors])
+  if as_json:
+    output.print_json(result)
+  else:
+    _print(result)
+
+
+def read_frame(path):
+  """The bytes of a file, or of standard input for '-'."""
+  try:
+    if path == '-':
+      data = sys.stdin.buffer.read(MAX_FRAME + 1)
+    else:
+      # Checked before it is opened: opening a pipe would wait for its other end.
+      if not stat.S_ISREG(os.stat(path).st_mode):
+        raise wire.FrameError(f'{path} is not a file.')
+      with open(path, 'rb') as file:
+        data = file.read(MAX_FRAME + 1)
+  except (OSError, ValueError) as error:
+    if isinstance(error, CompressionError):
+      raise
+    raise wire.FrameError(f'{path} cannot be read: {specs.reason(error)}.') from None
+  if len(data) > MAX_FRAME:
+    raise wire.FrameError(f'{path} has more than {MAX_FRAME} bytes, which is no frame of an update.')
+  return data
+
+
+def segments(plan, payload):
+  """What the parts of a valid payload are: list of dicts with name, variables, values, bytes and codec."""
+  known = [segment.size * plan.spec.tensors[segment.tensors[0]].itemsize if segment.pipeline is None
+           else segment.pipeline.payload_size(segment.size) for segment in plan.segments]
+  # Docs/wire-format.md: the lengths that depend on the values stand in front, 4 bytes each, little endian.
+  lengths = iter(np.frombuffer(payload, '<u4', count=known.count(None)).tolist())
+  return [{'name': segment.name, 'variables': [plan.spec.tensors[i].name for i in segment.tensors], 'values': segment.size,
+           'bytes': next(lengths) if size is None else size, 'length_bytes': 4 if size is None else 0,
+           'codec': 'as it is' if segment.pipeline is None else str(segment.pipeline)}
+          for segment, size in zip(plan.segments, known)]
+
+
+def statistics(tensor, array):
+  """What a decoded variable holds: a dict."""
+  values = np.asarray(array, np.float64).reshape(-1)
+  result = {'name': tensor.name, 'shape': list(tensor.shape), 'dtype': tensor.dtype, 'norm': float(np.linalg.norm(values))}
+  if values.size:
+    result.update(mean=float(values.mean()), deviation=float(values.std()), smallest=float(values.min()),
+                  largest=float(values.max()), zeros=float(np.mean(values == 0)))
+  return result
+
+
+def _print(result):
+  whose = 'server, to all clients' if result['client'] is None else str(result['client'])
+  size = f'{result["bytes"]:,} bytes'
+  if 'codec' in result and result['bits_per_parameter'] is not None:
+    size += f', {result["bits_per_parameter"]:.4g} bits per parameter, {result["ratio"]:.4g} times smaller than uncompressed'
+  print(output.properties([
+      ('file', result['file']), ('size', size), ('version', result['version']),
+      ('fingerprint', result['fingerprint'] + (', of this codec and spec' if 'codec' in result else '')),
+      ('round', result['round']), ('client', whose),
+      ('payload', f'{result["payload_bytes"]:,} bytes, and {result["overhead_bytes"]} of the frame'),
+      ('checksum', result['checksum'] + ', correct'), ('codec', result.get('codec')),
+      ('parameters', f'{result["parameters"]:,}' if 'codec' in result else None),
+  ]))
+  if 'segments' in result:
+    rows = [[part['name'], str(len(part['variables'])), f'{part["values"]:,}', f'{part["bytes"] + part["length_bytes"]:,}',
+             f'{8 * (part["bytes"] + part["length_bytes"]) / part["values"]:.4g}' if part['values'] else '-', part['codec']]
+            for part in result['segments']]
+    print('\n' + output.table(['segment', 'variables', 'values', 'bytes', 'bits per value', 'codec'], rows, '<>>>><'))
+  if 'variables' in result:
+    columns = ('mean', 'deviation', 'smallest', 'largest', 'norm')
+    rows = [[v['name'], 'x'.join(map(str, v['shape'])) or 'scalar', v['dtype'],
+             *(f'{v[column]:.3g}' if column in v else '-' for column in columns),
+             f'{v["zeros"]:.1%}' if 'zeros' in v else '-'] for v in result['variables']]
+    print(f'\nDecoded with seed {result["seed"]} (another seed than the sender\'s gives other values, and no error):\n')
+    print(output.table(['variable', 'shape', 'dtype', *columns, 'zeros'], rows, '<<<>>>>>>'))
+  elif 'segments' in result:
+    print('\nThe payload is whole. Give the session seed (--seed) to see what the decoded variables hold.')

@@ -1,0 +1,326 @@
+"""`tff-compress run`, `compare`, `demo` and `report`: training, and what is shown of it."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import shlex
+import sys
+import textwrap
+import time
+
+from tff_compress.cli import output
+from tff_compress.codec.errors import CompressionError
+from tff_compress.simulation import config as config_lib
+from tff_compress.simulation import data as data_lib
+from tff_compress.simulation import folder as folder_lib
+from tff_compress.simulation import models as models_lib
+from tff_compress.simulation import report as report_lib
+from tff_compress.simulation import run as run_lib
+
+# What `demo` trains: small enough for two cores and three minutes, TFF's import included.
+DEMO = {'dataset': 'digits', 'model': 'digits_cnn', 'split': 'dirichlet:0.5', 'clients': 20, 'clients_per_round': 10, 'rounds': 20,
+        'local_epochs': 2, 'batch_size': 10, 'client_learning_rate': 0.05}
+DEMO_LINKS = (('float32', 'float32'), ('int8', 'int8'), ('rotated-ternary', 'int8'), ('shared-mask', 'int8'))
+
+_CODEC = "a codec: stages such as 'hadamard | uniform:bits=2 | pack', or a preset such as int8; float32: as it is"
+
+_FLAGS = (
+    ('data', (
+        ('dataset', f'{", ".join(data_lib.NAMES)}'),
+        ('data_dir', 'folder of the original files (fashion-mnist, emnist) or the .npz file to read'),
+        ('max_clients', 'emnist: at most this many writers'),
+        ('only_digits', 'emnist: ten labels; otherwise all 62'),
+        ('split', 'how examples are dealt out: iid, dirichlet:ALPHA, shards:N, table or natural'),
+        ('clients', 'how many clients there are; none: as many as a natural split has'),
+    )),
+    ('training', (
+        ('model', f'{", ".join(models_lib.ARCHITECTURES)}'),
+        ('dropout', 'with the dropout layers of a model that has them'),
+        ('rounds', 'how many rounds'),
+        ('clients_per_round', 'how many clients train in a round'),
+        ('algorithm', f'{" or ".join(run_lib.ALGORITHMS)}'),
+        ('proximal_strength', 'the mu of fedprox'),
+        ('local_epochs', "passes over a client's examples in a round"),
+        ('batch_size', 'examples per local step'),
+        ('client_learning_rate', "learning rate of the clients' SGD"),
+        ('client_momentum', "momentum of the clients' SGD"),
+        ('server_optimizer', f'{", ".join(run_lib.SERVER_OPTIMIZERS)}'),
+        ('server_learning_rate', 'learning rate of the server'),
+        ('server_momentum', "momentum of the server's SGD"),
+        ('weighting', 'examples: clients count by their number of examples; uniform: all the same'),
+        ('ema', 'factor of a moving average of the weights, which is then what is evaluated; none: no average'),
+        ('seed', 'where the split, the initial weights, the draw of clients and the codecs take their randomness from'),
+    )),
+    ('running', (
+        ('evaluate_every', 'rounds between evaluations'),
+        ('evaluation_examples', 'evaluate on this many test examples; none: all'),
+        ('checkpoint_every', 'rounds between checkpoints'),
+        ('workers', 'local TFF workers that a round is split over'),
+    )),
+)
+
+
+def add_commands(command):
+  """Adds the commands of this file; `command(name, summary, function, description, epilog)` makes a parser."""
+  run = command('run', 'train once, with one uplink and one downlink', _run,
+                'Train once, with one uplink and one downlink. All settings may stand in a YAML file; flags come first.', """\
+                examples:
+                  tff-compress run --uplink int8 --downlink int8 --output runs/int8
+                  tff-compress run --config run.yaml --rounds 5
+                run.yaml:
+                  dataset: fashion-mnist
+                  model: small_cnn
+                  uplink: hadamard | uniform:bits=2 | pack""")
+  run.add_argument('--uplink', metavar='CODEC', help=_CODEC + '; also ' + ' or '.join(run_lib.BASELINES) + ' (float32)')
+  run.add_argument('--downlink', metavar='CODEC', help='the same for the model on its way to the clients (float32)')
+  _add_settings(run)
+  run.add_argument('--output', metavar='DIR', help='folder for results, checkpoints and the report; what it has of this run is gone on from')
+
+  compare = command('compare', 'train with several codecs on the same clients and seeds', _compare,
+                    'Train with several codecs, side by side: the same clients, data, initial weights and draws. Ends in a table, '
+                    'plots and a page.', """\
+                    --downlink is given once for all uplinks, or as often as --uplink: then they belong together, in order.
+                    float32 in both directions is added where it is missing, as what the others are compared with.
+
+                    examples:
+                      tff-compress compare --uplink int8 --uplink drive --uplink sketch --seeds 3
+                      tff-compress compare --uplink int8 --uplink tff:compression_aggregator --downlink float32""")
+  compare.add_argument('--uplink', metavar='CODEC', action='append',
+                       help=_CODEC + '; also ' + ' or '.join(run_lib.BASELINES) + '; repeat it for each')
+  compare.add_argument('--downlink', metavar='CODEC', action='append', help='the same for the model on its way to the clients (float32)')
+  compare.add_argument('--seeds', metavar='N', help='train with this many seeds, counted from --seed (1)')
+  _add_settings(compare)
+  compare.add_argument('--output', metavar='DIR', help='folder for results, checkpoints, plots and report.html (comparison)')
+
+  report = command('report', 'make the plots and the page of finished runs again', _report,
+                   'Read the result.json files in a folder, and make its plots and report.html from them.')
+  report.add_argument('folder', metavar='DIR', help='what --output was, or a folder of such folders')
+  report.add_argument('--json', action='store_true', help='print JSON')
+
+  demo = command('demo', 'train a small CNN on digits with and without compression, up and down', _demo,
+                 f'Train {DEMO["model"]} on {DEMO["dataset"]}, with float32 and with three codecs, both up and down. Takes two minutes.')
+  demo.add_argument('--output', metavar='DIR', default='demo-report', help='folder for the report (demo-report)')
+  demo.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _add_settings(parser):
+  settings = config_lib.settings()
+  parser.add_argument('--config', metavar='FILE', help='YAML file of settings: names as the flags, with _ for -')
+  for title, flags in _FLAGS:
+    group = parser.add_argument_group(title)
+    for name, text in flags:
+      setting = settings[name]
+      shown = {None: 'none', True: 'true', False: 'false'}.get(setting.default, setting.default)
+      group.add_argument(setting.flag, dest=name, help=f'{text} ({shown})'.replace('%', '%%'),
+                         metavar={int: 'N', float: 'X', bool: 'true|false', str: 'TEXT'}[setting.kind])
+  group = parser.add_argument_group('output')
+  group.add_argument('--restart', action='store_true', help='begin again where the folder holds a part of this run')
+  group.add_argument('--json', action='store_true', help='print JSON, and progress on standard error')
+
+
+def _values(options, lists=()):
+  """{setting name: value} of the YAML file and the flags, which win."""
+  settings = config_lib.settings()
+  known = dict(settings)
+  if 'seeds' in vars(options):
+    known['seeds'] = _SEEDS
+  values = {} if options.config is None else config_lib.load_yaml(options.config, known, lists)
+  for name, setting in known.items():
+    given = getattr(options, name, None)
+    if isinstance(given, list):
+      values[name] = [setting.parse(text, setting.flag) for text in given]
+    elif given is not None:
+      values[name] = setting.parse(given, setting.flag)
+  return values
+
+
+_SEEDS = config_lib.Setting('seeds', int, False, 1)
+
+
+def _run(options):
+  values = _values(options)
+  config = config_lib.make(values)
+  with _training([config], options) as train:
+    result, = train()
+  _finish([result], config.output, options, {'config': config.as_dict(), 'status': result.status, 'parameters': result.parameters,
+                                             'rounds': result.rounds})
+
+
+def _compare(options):
+  values = _values(options, lists=('uplink', 'downlink'))
+  seeds = values.pop('seeds', 1)
+  if not 1 <= seeds <= _MAX_SEEDS:
+    raise config_lib.ConfigError(f'seeds must be a whole number from 1 to {_MAX_SEEDS}, not {config_lib.shown(seeds)}.')
+  uplinks, downlinks = (values.pop(name, []) for name in ('uplink', 'downlink'))
+  uplinks, downlinks = ([value] if isinstance(value, str) else value for value in (uplinks, downlinks))
+  values.setdefault('output', 'comparison')
+  config = config_lib.make(values)
+  configs = _variants(config, _pairs(uplinks, downlinks), seeds)
+  with _training(configs, options) as train:
+    results = train()
+  _finish(results, config.output, options)
+
+
+def _demo(options):
+  config = config_lib.make({**DEMO, 'output': options.output})
+  configs = _variants(config, DEMO_LINKS, 1)
+  options.restart = True
+  with _training(configs, options) as train:
+    results = train()
+  _finish(results, config.output, options)
+
+
+def _report(options):
+  runs = report_lib.load(options.folder)
+  path = report_lib.write(runs, options.folder, _read_command(options.folder))
+  _show(runs, path, options)
+
+
+_MAX_SEEDS = 1000
+
+
+def _pairs(uplinks, downlinks):
+  """[(uplink, downlink)] of what was given, with float32 in both directions first if it is missing."""
+  if not uplinks:
+    raise config_lib.ConfigError('compare needs at least one --uplink, such as --uplink int8.')
+  downlinks = downlinks or ['float32']
+  if len(downlinks) == 1:
+    downlinks = downlinks * len(uplinks)
+  if len(downlinks) != len(uplinks):
+    raise config_lib.ConfigError(f'there are {len(uplinks)} uplinks and {len(downlinks)} downlinks: give --downlink once, or once '
+                                 'for each --uplink.')
+  pairs = list(dict.fromkeys(zip(uplinks, downlinks)))
+  if not any(up in report_lib.PLAIN and down in report_lib.PLAIN for up, down in pairs):
+    pairs.insert(0, ('float32', 'float32'))
+  return pairs
+
+
+def _variants(config, pairs, seeds):
+  """A `RunConfig` per seed and pair, each with a folder of its own."""
+  configs = []
+  for seed in range(config.seed, config.seed + seeds):
+    seeded = dataclasses.replace(config, seed=seed, output=os.path.join(config.output, f'seed-{seed}'))
+    configs += run_lib.variants(seeded, pairs)
+  return configs
+
+
+@contextlib.contextmanager
+def _training(configs, options):
+  """A block that can train the configurations: gives a function without arguments that returns their `RunResult`s."""
+  # Before TensorFlow is imported, which reads it then; 3 hides what it says about devices that it did not find.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
+  progress = _Progress(configs, every=0.0 if len(configs) == 1 else 10.0)
+
+  def train():
+    return run_lib.compare(configs, on_round=progress.round, resume=not options.restart)
+
+  try:
+    with progress:
+      yield train
+  except KeyboardInterrupt:
+    raise KeyboardInterrupt(progress.stopped()) from None
+
+
+class _Progress:
+  """Shows rounds as they end, on standard error: a bar on a terminal, lines elsewhere.
+
+  Args:
+    configs: the runs.
+    every: seconds between lines, where lines are shown; the last round of a run always has one.
+  """
+
+  def __init__(self, configs, every):
+    self._configs, self._every, self._shown = configs, every, -math.inf
+    self._position = self._round = 0
+    self._bar = None
+
+  def __enter__(self):
+    if sys.stderr.isatty():
+      with contextlib.suppress(ImportError):  # Lines do as well.
+        import tqdm  # pylint: disable=g-import-not-at-top
+        total = sum(config.rounds for config in self._configs)
+        self._bar = tqdm.tqdm(total=total, desc='starting TensorFlow Federated', unit='round', dynamic_ncols=True, leave=False)
+    return self
+
+  def __exit__(self, *unused):
+    if self._bar is not None:
+      self._bar.close()
+
+  def stopped(self):
+    """What to say when the user stops it."""
+    if self._configs[0].output is None:
+      return f'Stopped after round {self._round}. With --output DIR, a run that was stopped can go on.'
+    return 'Stopped. The same command goes on from there.'
+
+  def round(self, position, entry):
+    """A round of the run at this position ended; `entry` is what was measured in it."""
+    config = self._configs[position]
+    self._position, self._round = position, entry['round']
+    accuracy = '' if entry['accuracy'] is None else f'accuracy {100 * entry["accuracy"]:.1f} %'
+    label = config.uplink if config.uplink == config.downlink else f'{config.uplink} / {config.downlink}'
+    if len(self._configs) > 1:
+      label = f'[{position + 1}/{len(self._configs)}] {label}'
+    label = output.printable(label if len(label) <= 40 else label[:39] + '…')
+    if self._bar is not None:
+      self._bar.set_description_str(label, refresh=False)
+      self._bar.set_postfix_str(accuracy, refresh=False)
+      # Rounds that an earlier process had done count as done.
+      done = sum(c.rounds for c in self._configs[:position]) + entry['round']
+      self._bar.update(done - self._bar.n)
+      self._bar.refresh()
+      return
+    if time.monotonic() - self._shown < self._every and entry['round'] != config.rounds:
+      return
+    self._shown = time.monotonic()
+    sent = report_lib.Run.figure(entry, 'uplink', 'bytes')
+    parts = [f'{label}: round {entry["round"]}/{config.rounds}', accuracy,
+             f'{output.bytes_text(sent)} up, {output.bytes_text(entry["downlink_bytes"])} down', f'{entry["seconds"]:.1f} s']
+    output.say(', '.join(part for part in parts if part))
+
+
+def _finish(results, folder, options, details=None):
+  """Writes the report of finished runs, and shows them; `details` is what else `--json` prints."""
+  runs = [report_lib.Run.of(result) for result in results if result.rounds]
+  if not runs:
+    raise CompressionError('training came to NaN or infinite values in the first round: lower the client learning rate.')
+  path = None
+  if folder is not None:
+    command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])
+    _write_command(folder, command)
+    path = report_lib.write(runs, folder, command)
+  _show(runs, path, options, details)
+
+
+def _show(runs, path, options, details=None):
+  """Prints the table and where the report is."""
+  series = report_lib.summarize(runs)
+  if options.json:
+    output.print_json({**(details or {}), 'summary': [entry.as_dict() for entry in series], 'report': path})
+    return
+  header, rows = report_lib.rows(series)
+  print(output.printable(report_lib.subtitle(series)) + '\n')
+  rows = [[cell if len(cell) <= 40 else cell[:39] + '…' for cell in row] for row in rows]
+  print(output.table(header, rows, ['<' if name in report_lib.TEXT_COLUMNS else '>' for name in header], wrap=False))
+  print('\n' + textwrap.fill(report_lib.caption(series), 120))
+  if path is not None:
+    print(f'\nReport: {path}')
+
+
+_COMMAND = 'command.txt'
+
+
+def _write_command(folder, command):
+  """Keeps the command in the folder, for `report`."""
+  os.makedirs(folder, exist_ok=True)
+  with contextlib.suppress(OSError):
+    folder_lib.write_atomically(os.path.join(folder, _COMMAND), command + '\n')
+
+
+def _read_command(folder):
+  """The command that made the runs in a folder; '' where it is not known."""
+  try:
+    with open(os.path.join(folder, _COMMAND), encoding='utf-8') as file:
+      return file.read(10_000).strip()
+  except (OSError, UnicodeDecodeError):
+    return ''
