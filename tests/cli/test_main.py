@@ -7,6 +7,7 @@ import pytest
 
 import tff_compress
 from tff_compress import cli
+from tff_compress.cli import codecs
 from tff_compress.codec.errors import CompressionError
 
 COMMANDS = ('run', 'compare', 'codecs', 'inspect', 'report', 'demo')
@@ -41,6 +42,7 @@ def test_without_a_command_the_help_is_shown_and_nothing_succeeds(capsys):
     (['codecs', '--jsn'], 'did you mean --json'),
     (['codecs', 'int8', 'drive'], 'too many'),
     (['--colour'], '--colour'),
+    (['run', 'int8'], 'too many'),
 ])
 def test_unknown_words_are_one_sentence_with_the_nearest(arguments, says, capsys):
   assert cli.main(arguments) == 2
@@ -52,10 +54,10 @@ def test_unknown_words_are_one_sentence_with_the_nearest(arguments, says, capsys
 def failing(monkeypatch):
   """Makes `codecs` raise what the test says."""
   def fail_with(error):
-    def fail(options):
-      del options
+    def fail(as_json):
+      del as_json
       raise error
-    monkeypatch.setattr(cli, '_codecs', fail)
+    monkeypatch.setattr(codecs, 'list_all', fail)
   return fail_with
 
 

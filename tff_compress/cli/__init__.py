@@ -10,14 +10,24 @@ imported by the commands that train, when they start, and by nothing else.
 
 import argparse
 import difflib
+import importlib
 import os
 import sys
 import textwrap
 
 import tff_compress
 from tff_compress.cli import output
-from tff_compress.cli import training
 from tff_compress.codec.errors import CompressionError
+
+# Command, its line in the list, and the file whose `add_<command>` gives the parser its options.
+_COMMANDS = (
+    ('run', 'train once, with one uplink and one downlink', 'training'),
+    ('compare', 'train with several codecs on the same clients and seeds', 'training'),
+    ('report', 'make the plots and the page of finished runs again', 'training'),
+    ('demo', 'train a small CNN on digits with and without compression, up and down', 'training'),
+    ('codecs', 'list the stages and presets that codecs are made of, with measured bits', 'codecs'),
+    ('inspect', 'take a frame apart', 'frames'),
+)
 
 BAD_INPUT = 2
 UNEXPECTED = 1
@@ -106,7 +116,8 @@ def _complain(error):
 
 
 def _run(arguments):
-  parser, commands = _parser()
+  wanted = next((text for text in arguments if not text.startswith('-')), None)
+  parser, commands = _parser(wanted)
   options, unknown = parser.parse_known_args(arguments)
   if unknown:
     (commands.get(options.command) or parser).unknown(unknown)
@@ -117,64 +128,25 @@ def _run(arguments):
   return options.function(options) or 0
 
 
-def _parser():
-  """(the parser, {command: its parser})."""
+def _parser(wanted):
+  """(the parser, {command: its parser}); only the wanted command has its options, so that only its file is imported."""
   parser = _Parser(prog='tff-compress', description='Federated training with compressed uplinks and downlinks.', epilog=textwrap.dedent("""\
       examples:
         tff-compress run --uplink int8 --downlink int8
-        tff-compress compare --uplink float32 --uplink drive --uplink 'hadamard | uniform:bits=2 | pack' --seeds 3
-        tff-compress codecs drive"""))
+        tff-compress compare --uplink int8 --uplink 'hadamard | uniform:bits=2 | pack' --seeds 3
+        tff-compress codecs drive
+
+      tff-compress COMMAND --help says more."""))
   parser.add_argument('--version', action='version', version=f'tff-compress {tff_compress.__version__}')
-  parser.set_defaults(debug=False)
   subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
   commands = {}
-
-  def command(name, summary, function, description='', epilog=''):
-    sub = subparsers.add_parser(name, help=summary, description=description or summary, epilog=textwrap.dedent(epilog))
-    sub.add_argument('--debug', action='store_true', help='show the traceback of an error, and what TensorFlow logs')
-    sub.set_defaults(function=function)
-    commands[name] = sub
-    return sub
-
-  training.add_commands(command)
-
-  codecs = command('codecs', 'list the stages and presets that codecs are made of, with measured bits', _codecs,
-                   'List the stages and presets that codecs are made of, or show one in full.')
-  codecs.add_argument('name', nargs='?', metavar='NAME', help='show this stage or preset: what it does, parameters, examples')
-  codecs.add_argument('--json', action='store_true', help='print JSON')
-
-  inspect = command('inspect', 'take a frame apart', _inspect,
-                    'Show what a file with one frame says. With the codec and the spec: also its segments; with the seed: '
-                    'also statistics of the decoded variables.',
-                    """\
-                    The spec is {"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}]} in a .json
-                    file, an .npz file with one array per variable, or a Keras model in an .h5 file.""")
-  inspect.add_argument('file', metavar='FILE', help='the frame; - for standard input')
-  inspect.add_argument('--codec', metavar='TEXT', help='codec the frame was made with')
-  inspect.add_argument('--spec', metavar='FILE', help='spec of the model: .json, .npz or .h5')
-  inspect.add_argument('--seed', metavar='N', type=_seed, help='session seed of the sender')
-  inspect.add_argument('--json', action='store_true', help='print JSON')
+  for name, summary, file in _COMMANDS:
+    commands[name] = subparsers.add_parser(name, help=summary)
+    if name == wanted:
+      getattr(importlib.import_module(f'tff_compress.cli.{file}'), f'add_{name}')(commands[name])
+      commands[name].description = textwrap.fill(commands[name].description, 79)
+      commands[name].epilog = textwrap.dedent(commands[name].epilog or '')
+      if len(commands[name]._actions) > 8:  # pylint: disable=protected-access
+        commands[name].usage = f'tff-compress {name} [options]'  # All of them are listed below.
+      commands[name].add_argument('--debug', action='store_true', help='show the traceback of an error, and what TensorFlow logs')
   return parser, commands
-
-
-def _codecs(options):
-  from tff_compress.cli import codecs  # pylint: disable=g-import-not-at-top
-  if options.name is None:
-    codecs.list_all(options.json)
-  else:
-    codecs.describe(options.name, options.json)
-
-
-def _inspect(options):
-  from tff_compress.cli import frames  # pylint: disable=g-import-not-at-top
-  frames.inspect(options.file, options.codec, options.spec, options.seed, options.json)
-
-
-def _seed(text):
-  try:
-    value = int(text)
-    if not 0 <= value < 1 << 64:
-      raise ValueError
-    return value
-  except ValueError:
-    raise argparse.ArgumentTypeError(f'a seed is a whole number from 0 to 2^64-1, not {text[:40]!r}') from None

@@ -20,6 +20,14 @@ SHAPE = (256, 128)
 _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
 
 
+def add_codecs(parser):
+  """Gives the parser of `codecs` its options."""
+  parser.set_defaults(function=lambda options: list_all(options.json) if options.name is None else describe(options.name, options.json))
+  parser.description = 'List the stages and presets that codecs are made of, or show one in full.'
+  parser.add_argument('name', nargs='?', metavar='NAME', help='show this stage or preset: what it does, parameters, examples')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
   """A stage or a preset, as the list shows it.

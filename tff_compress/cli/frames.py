@@ -1,5 +1,6 @@
 """`tff-compress inspect`: a frame taken apart."""
 
+import argparse
 import os
 import stat
 import sys
@@ -17,6 +18,31 @@ MAX_FRAME = 256 << 20
 
 MAX_VALUES = 1 << 28
 """Models with more parameters are not decoded, so that a frame of a few bytes cannot take all memory."""
+
+
+def add_inspect(parser):
+  """Gives the parser of `inspect` its options."""
+  parser.set_defaults(function=lambda o: inspect(o.file, o.codec, o.spec, o.seed, o.json))
+  parser.description = ('Show what a file with one frame says. With the codec and the spec: also its segments; with the seed: also '
+                        'statistics of the decoded variables.')
+  parser.epilog = """\
+      The spec is {"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}]} in a .json file,
+      an .npz file with one array per variable, or a Keras model in an .h5 file."""
+  parser.add_argument('file', metavar='FILE', help='the frame; - for standard input')
+  parser.add_argument('--codec', metavar='TEXT', help='codec the frame was made with')
+  parser.add_argument('--spec', metavar='FILE', help='spec of the model: .json, .npz or .h5')
+  parser.add_argument('--seed', metavar='N', type=_seed, help='session seed of the sender')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _seed(text):
+  try:
+    value = int(text)
+    if not 0 <= value < 1 << 64:
+      raise ValueError
+    return value
+  except ValueError:
+    raise argparse.ArgumentTypeError(f'a seed is a whole number from 0 to 2^64-1, not {text[:40]!r}') from None
 
 
 def inspect(path, codec_text, spec_path, seed, as_json):

@@ -61,47 +61,59 @@ _FLAGS = (
 )
 
 
-def add_commands(command):
-  """Adds the commands of this file; `command(name, summary, function, description, epilog)` makes a parser."""
-  run = command('run', 'train once, with one uplink and one downlink', _run,
-                'Train once, with one uplink and one downlink. All settings may stand in a YAML file; flags come first.', """\
-                examples:
-                  tff-compress run --uplink int8 --downlink int8 --output runs/int8
-                  tff-compress run --config run.yaml --rounds 5
-                run.yaml:
-                  dataset: fashion-mnist
-                  model: small_cnn
-                  uplink: hadamard | uniform:bits=2 | pack""")
-  run.add_argument('--uplink', metavar='CODEC', help=_CODEC + '; also ' + ' or '.join(run_lib.BASELINES) + ' (float32)')
-  run.add_argument('--downlink', metavar='CODEC', help='the same for the model on its way to the clients (float32)')
-  _add_settings(run)
-  run.add_argument('--output', metavar='DIR', help='folder for results, checkpoints and the report; what it has of this run is gone on from')
+def add_run(parser):
+  """Gives the parser of `run` its options."""
+  parser.set_defaults(function=_run)
+  parser.description = 'Train once, with one uplink and one downlink. All settings may stand in a YAML file; flags come first.'
+  parser.epilog = """\
+      examples:
+        tff-compress run --uplink int8 --downlink int8 --output runs/int8
+        tff-compress run --config run.yaml --rounds 5
+      run.yaml:
+        dataset: fashion-mnist
+        model: small_cnn
+        uplink: hadamard | uniform:bits=2 | pack"""
+  parser.add_argument('--uplink', metavar='CODEC', help=f'{_CODEC}; also {" or ".join(run_lib.BASELINES)} (float32)')
+  parser.add_argument('--downlink', metavar='CODEC', help='the same for the model on its way to the clients (float32)')
+  _add_settings(parser)
+  parser.add_argument('--output', metavar='DIR', help='folder for results, checkpoints and the report; a run that is there is gone on with')
 
-  compare = command('compare', 'train with several codecs on the same clients and seeds', _compare,
-                    'Train with several codecs, side by side: the same clients, data, initial weights and draws. Ends in a table, '
-                    'plots and a page.', """\
-                    --downlink is given once for all uplinks, or as often as --uplink: then they belong together, in order.
-                    float32 in both directions is added where it is missing, as what the others are compared with.
 
-                    examples:
-                      tff-compress compare --uplink int8 --uplink drive --uplink sketch --seeds 3
-                      tff-compress compare --uplink int8 --uplink tff:compression_aggregator --downlink float32""")
-  compare.add_argument('--uplink', metavar='CODEC', action='append',
-                       help=_CODEC + '; also ' + ' or '.join(run_lib.BASELINES) + '; repeat it for each')
-  compare.add_argument('--downlink', metavar='CODEC', action='append', help='the same for the model on its way to the clients (float32)')
-  compare.add_argument('--seeds', metavar='N', help='train with this many seeds, counted from --seed (1)')
-  _add_settings(compare)
-  compare.add_argument('--output', metavar='DIR', help='folder for results, checkpoints, plots and report.html (comparison)')
+def add_compare(parser):
+  """Gives the parser of `compare` its options."""
+  parser.set_defaults(function=_compare)
+  parser.description = ('Train with several codecs, side by side: the same clients, data, initial weights and draws. Ends in a table, '
+                        'plots and a page.')
+  parser.epilog = """\
+      --downlink is given once for all uplinks, or as often as --uplink: then they belong together, in order.
+      float32 in both directions is added where it is missing, as what the others are compared with.
 
-  report = command('report', 'make the plots and the page of finished runs again', _report,
-                   'Read the result.json files in a folder, and make its plots and report.html from them.')
-  report.add_argument('folder', metavar='DIR', help='what --output was, or a folder of such folders')
-  report.add_argument('--json', action='store_true', help='print JSON')
+      examples:
+        tff-compress compare --uplink int8 --uplink drive --uplink sketch --seeds 3
+        tff-compress compare --uplink int8 --uplink tff:compression_aggregator --downlink float32"""
+  parser.add_argument('--uplink', metavar='CODEC', action='append',
+                      help=f'{_CODEC}; also {" or ".join(run_lib.BASELINES)}; repeat it for each')
+  parser.add_argument('--downlink', metavar='CODEC', action='append', help='the same for the model on its way to the clients (float32)')
+  parser.add_argument('--seeds', metavar='N', help='train with this many seeds, counted from --seed (1)')
+  _add_settings(parser)
+  parser.add_argument('--output', metavar='DIR', help='folder for results, checkpoints, plots and report.html (comparison)')
 
-  demo = command('demo', 'train a small CNN on digits with and without compression, up and down', _demo,
-                 f'Train {DEMO["model"]} on {DEMO["dataset"]}, with float32 and with three codecs, both up and down. Takes two minutes.')
-  demo.add_argument('--output', metavar='DIR', default='demo-report', help='folder for the report (demo-report)')
-  demo.add_argument('--json', action='store_true', help='print JSON')
+
+def add_report(parser):
+  """Gives the parser of `report` its options."""
+  parser.set_defaults(function=_report)
+  parser.description = 'Read the result.json files in a folder, and make its plots and report.html from them.'
+  parser.add_argument('folder', metavar='DIR', help='what --output was, or a folder of such folders')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def add_demo(parser):
+  """Gives the parser of `demo` its options."""
+  parser.set_defaults(function=_demo)
+  parser.description = (f'Train {DEMO["model"]} on {DEMO["dataset"]}, with float32 and with three codecs, both up and down. '
+                        'Takes two minutes.')
+  parser.add_argument('--output', metavar='DIR', default='demo-report', help='folder for the report (demo-report)')
+  parser.add_argument('--json', action='store_true', help='print JSON')
 
 
 def _add_settings(parser):
@@ -111,7 +123,7 @@ def _add_settings(parser):
     group = parser.add_argument_group(title)
     for name, text in flags:
       setting = settings[name]
-      shown = {None: 'none', True: 'true', False: 'false'}.get(setting.default, setting.default)
+      shown = str(setting.default).lower() if setting.kind is bool or setting.default is None else setting.default
       group.add_argument(setting.flag, dest=name, help=f'{text} ({shown})'.replace('%', '%%'),
                          metavar={int: 'N', float: 'X', bool: 'true|false', str: 'TEXT'}[setting.kind])
   group = parser.add_argument_group('output')
