@@ -58,7 +58,7 @@ def main():
   seen['two workers'] = int(total([1, 2, 3]))
 
   elsewhere = [process_lib.WorkerProcess(compat.worker_binary()) for _ in range(2)]
-  with runtime.connect([worker.target for worker in elsewhere], timeout=3) as connected:
+  with runtime.connect([worker.target for worker in elsewhere], timeout=5) as connected:
     seen['second closed by connect'] = second.closed
     seen['connected'] = int(total([1, 2, 3]))
     again = restart(elsewhere[1])
