@@ -2,7 +2,7 @@
 
     model, history = tff_compress.keras.federate(model, client_data, uplink='hadamard | uniform:bits=2 | pack', rounds=20)
 
-federate.py is the one function; model.py turns a compiled model into what TFF's clients run, clients.py lays out their data,
+federation.py has the one function; model.py turns a compiled model into what TFF's clients run, clients.py lays out their data,
 learning.py builds the learning process, training.py runs its rounds, optimizers.py translates optimizers. TensorFlow and TFF
 are imported when `federate` is first used.
 """
@@ -11,14 +11,14 @@ import importlib
 
 from tff_compress.keras.errors import FederateError
 
-_LAZY = ('federate',)
+_LAZY = {'federate': 'tff_compress.keras.federation'}
 
 __all__ = ['FederateError', *_LAZY]
 
 
 def __getattr__(name):
   if name in _LAZY:
-    return getattr(importlib.import_module(f'tff_compress.keras.{name}'), name)
+    return getattr(importlib.import_module(_LAZY[name]), name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

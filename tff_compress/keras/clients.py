@@ -7,6 +7,7 @@ for every pass, and reads files that workers on other machines do not have.
 
 import collections
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -62,7 +63,10 @@ class Clients:
 
   def __init__(self, client_data, model, *, batch_size, local_epochs, shuffle, seed):
     self._batch_size, self._epochs, self._shuffle, self._seed = batch_size, local_epochs, shuffle, seed
-    self._ranks = _input_ranks(model)
+    inputs = getattr(model, 'inputs', None)
+    self._ranks = sorted(len(tensor.shape) for tensor in inputs) if inputs else None
+    # Whether examples may differ in shape from client to client.
+    self._flexible = not inputs or any(None in tensor.shape[1:] for tensor in inputs)
     if isinstance(client_data, tff.simulation.datasets.ClientData):
       self.names = [str(name) for name in client_data.client_ids]
       self._load = lambda index: client_data.create_tf_dataset_for_client(client_data.client_ids[index])
@@ -125,11 +129,7 @@ class Clients:
         raise FederateError(f'{whose} {max(size, total) / 1e6:.0f} MB of examples in a round and TFF takes '
                             f'{(_CLIENT_BYTES if size > _CLIENT_BYTES else _ROUND_BYTES) / 1e6:.0f} MB: use more clients with '
                             'less each, fewer local epochs, or integers that the model rescales.')
-      datasets = []
-      for run in runs:
-        parts = iter(run.arrays)
-        element = tf.nest.map_structure(lambda _: next(parts), input_spec)
-        datasets.append(tf.data.Dataset.from_tensor_slices(element).batch(run.batch_size))
+      datasets = [tf.data.Dataset.from_tensor_slices(_element(run.arrays, input_spec)).batch(run.batch_size) for run in runs]
       dataset = datasets[0]
       for other in datasets[1:]:
         dataset = dataset.concatenate(other)
@@ -191,9 +191,9 @@ class Clients:
     """One spec for two clients' batches: dimensions that differ are unknown, and number types the wider of two."""
     try:
       tf.nest.assert_same_structure(ours, theirs)
-      return tf.nest.map_structure(_wider, ours, theirs)
+      return tf.nest.map_structure(functools.partial(_wider, self._flexible), ours, theirs)
     except (ValueError, TypeError):
-      raise FederateError(f'client {self.names[index]} has data of another structure than client {self.names[0]}: '
+      raise FederateError(f'client {self.names[index]} has other data than client {self.names[0]}: '
                           f'{_shown(theirs)} and not {_shown(ours)}.') from None
 
   def _runs(self, index, round_number):
@@ -223,6 +223,17 @@ class Clients:
       runs = [_Run(tuple(array[order] for array in arrays), self._batch_size) for order in orders]
     return [_Run(tuple(np.asarray(a, s.dtype.as_numpy_dtype) for a, s in zip(run.arrays, leaves)), run.batch_size)
             for run in runs]
+
+
+def _element(arrays, input_spec):
+  """Arrays in the order key, x, y, w as `input_spec` has them."""
+  parts, taken = {}, 0
+  for name in ('key', 'x', 'y', 'w'):
+    if name in input_spec:
+      count = 1 if name == 'key' else len(input_spec[name])
+      parts[name] = arrays[0] if name == 'key' else tuple(arrays[taken:taken + count])
+      taken += count
+  return collections.OrderedDict((name, parts[name]) for name in input_spec)
 
 
 def _generator(purpose, seed, round_number, index=0):
@@ -261,18 +272,13 @@ def _joined(batches):
   return runs
 
 
-def _input_ranks(model):
-  inputs = getattr(model, 'inputs', None)
-  return sorted(len(tensor.shape) for tensor in inputs) if inputs else None
-
-
 def _kept(dtype):
   """The dtype that values travel in: floats of any width become float32, which models take."""
   return tf.float32 if dtype.is_floating else dtype
 
 
-def _wider(ours, theirs):
-  if ours.shape.rank != theirs.shape.rank:
+def _wider(flexible, ours, theirs):
+  if ours.shape.rank != theirs.shape.rank or not flexible and ours.shape[1:] != theirs.shape[1:]:
     raise ValueError
   shape = [a if a == b else None for a, b in zip(ours.shape, theirs.shape)]
   if ours.dtype == theirs.dtype:

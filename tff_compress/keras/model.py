@@ -9,9 +9,11 @@ batch normalization, say). Frozen weights are constants of the program.
 
 import collections
 import contextlib
+import copy as copy_lib
 import dataclasses
 import functools
 import random
+import re
 
 from keras.src import backend
 from keras.src.utils import version_utils
@@ -67,13 +69,15 @@ class Blueprint:
     self.trainable_spec = _spec(self.trainable)
     self.statistics_spec = _spec(self.statistics)
     self._values = None
+    with _one_sentence('the model cannot be copied ({}): give each of its layers a get_config, or pass model_fn= with a '
+                       'function that makes an uncompiled copy.'):
+      self._configs = {} if model_fn else _configs(model)
+      with self.isolated():
+        self._record()
     with self.isolated():
       self._read()
 
   def _read(self):
-    with _one_sentence('the model cannot be copied ({}): give each of its layers a get_config, or pass model_fn= with a '
-                       'function that makes an uncompiled copy.'):
-      self._record()
     with tf.Graph().as_default():
       copy = self.make()
       self.draws = bool(_random_layers(copy))
@@ -86,6 +90,8 @@ class Blueprint:
       batch = tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), self.input_spec)
       loss = tf.function(client_model.forward_pass)(batch).loss
       self.metric_names = client_model.metric_names
+    if loss is None and self.y_spec is None and self._source.loss is not None:
+      raise FederateError("the clients' data have no y: give (x, y).")
     if loss is None:
       raise FederateError('the model was compiled without a loss: pass loss= to compile.')
 
@@ -101,9 +107,16 @@ class Blueprint:
         copy = self._model_fn()
         if not copy.built:
           copy(tf.nest.map_structure(lambda s: tf.zeros([1, *s.shape[1:]], s.dtype), self.x_spec))
+      elif id(self._source) in self._configs:
+        copy = self._copy_of(self._source)
       else:
-        copy = tf.keras.models.clone_model(self._source)
+        copy = tf.keras.models.clone_model(self._source, clone_function=self._copy_of)
     return copy
+
+  def _copy_of(self, layer):
+    if id(layer) not in self._configs:
+      return tf.keras.models.clone_model(layer, clone_function=self._copy_of)
+    return type(layer).from_config(copy_lib.deepcopy(self._configs[id(layer)]))
 
   def _record(self):
     """Makes a copy once to learn in which order its variables are made, and so which one takes which constant."""
@@ -342,6 +355,9 @@ class _Creations:
     self.variables = []
 
   def __call__(self, next_creator, **arguments):
+    # Recurrent cells ask for one when they are copied into such graphs: then every step reads what the weights were before
+    # the server's arrived.
+    arguments['caching_device'] = None
     value = None
     if self._values is not None:
       if len(self.variables) >= len(self._values):
@@ -367,13 +383,13 @@ def check_model(model, model_fn=None):
   if model_fn is None and not _clonable(model):
     raise FederateError(f'{type(model).__name__} is a subclass of Model without get_config, which Keras cannot copy: pass '
                         'model_fn= with a function that makes an uncompiled copy.')
-  for layer in model.submodules:
+  for layer in _layers(model):
     if getattr(layer, 'stateful', False) and isinstance(layer, tf.keras.layers.RNN):
       raise FederateError(f'the layer {layer.name!r} is stateful, and clients keep nothing between batches: use stateful=False.')
 
 
 def _clonable(model):
-  if isinstance(model, tf.keras.Sequential) or getattr(model, '_is_graph_network', False):
+  if _is_network(model):
     return True
   try:
     model.get_config()
@@ -385,17 +401,39 @@ def _clonable(model):
 def _moving_statistics(model):
   """The variables that are not trained but change in training: those of layers that are neither frozen nor preprocessing."""
   fixed = set()
-  for layer in model.submodules:
-    if isinstance(layer, tf.keras.layers.Layer) and (
-        not layer.trainable or isinstance(layer, tf.keras.layers.experimental.preprocessing.PreprocessingLayer)):
+  for layer in _layers(model):
+    if not layer.trainable or isinstance(layer, tf.keras.layers.experimental.preprocessing.PreprocessingLayer):
       fixed.update(id(v) for v in layer.variables)
   if not model.trainable:
     return []
   return [v for v in model.non_trainable_variables if id(v) not in fixed and v.dtype.is_floating]
 
 
+def _configs(model):
+  """{id: configuration} of the model's layers, or of the model if it is not made of layers alone, at any depth.
+
+  They are read here as they differ in the graphs that TFF makes, where Keras has other base classes: some layers have none
+  there, and recurrent ones ask for what does not work.
+  """
+  if not _is_network(model):
+    return {id(model): model.get_config()}
+  configs = {}
+  for layer in model.layers:
+    configs.update(_configs(layer))
+  return configs
+
+
+def _is_network(layer):
+  return isinstance(layer, tf.keras.Sequential) or getattr(layer, '_is_graph_network', False)
+
+
+def _layers(model):
+  """The model and all layers in it, at any depth. (`submodules` fails on recurrent layers with dropout.)"""
+  return list(model._flatten_layers())
+
+
 def _random_layers(model):
-  return [layer for layer in model.submodules
+  return [layer for layer in _layers(model)
           if isinstance(getattr(layer, '_random_generator', None), backend.RandomGenerator)]
 
 
@@ -440,7 +478,7 @@ def isolated(model):
   and so to every object there is, after which a user's model has no usable `evaluate` or `fit`. And layers and
   initializers without a seed draw one from Python's generator.
   """
-  for kind in {type(part) for part in (model, *model.submodules)}:
+  for kind in {type(layer) for layer in _layers(model)}:
     # Someone else's TFF may have left them so.
     version_utils.swap_class(kind, version_utils.training.Model, version_utils.training_v1.Model, True)
     version_utils.swap_class(kind, version_utils.base_layer.Layer, version_utils.base_layer_v1.Layer, True)
@@ -477,10 +515,12 @@ def _one_sentence(text):
 
 
 def first_line(error):
-  """The line of an error's text that says what is wrong, shortened."""
-  lines = [' '.join(line.split()) for line in str(error).splitlines()]
-  # A traceback of the user's code that was traced comes first; the error itself is its last line.
+  """The line of an error's text that says what is wrong, shortened; of an error that a TFF worker reports, too."""
+  text = error.details() if callable(getattr(error, 'details', None)) else str(error)
+  text = re.sub(r'\{\{[^}]*\}\} ?', '', text or '').replace('Failed to run computation:', '')
+  lines = [' '.join(line.split()) for line in text.splitlines()]
   lines = [line for line in lines if line and not line.startswith(('File "', 'Call arguments', '•', 'Traceback'))]
-  wrapped = [line for line in lines if line.split(':')[0].isidentifier() and line.split(':')[0].endswith('Error')]
-  line = (wrapped or lines or [type(error).__name__])[0]
+  # Where code that was traced fails, the error itself comes behind its traceback.
+  named = [line for line in lines if re.match(r'[A-Za-z]+Error: ', line)]
+  line = re.sub(r'^[A-Za-z]+Error: ', '', (named or lines or [type(error).__name__])[0])
   return (line if len(line) <= 200 else line[:199] + '…').rstrip('.')

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 
+import grpc
 import numpy as np
 import tensorflow_federated as tff
 
@@ -11,6 +12,7 @@ from tff_compress import runtime
 from tff_compress.aggregators import communication
 from tff_compress.keras import learning
 from tff_compress.keras.errors import FederateError
+from tff_compress.keras.model import first_line
 
 
 class Diverged(FederateError):
@@ -59,7 +61,10 @@ class Trainer:
     start = time.perf_counter()
     chosen = self._clients.draw(self.round, self._clients_per_round)
     datasets = self._clients.datasets(chosen, self.round, self._blueprint.input_spec)
-    output = self.process.next(self.state, datasets)
+    try:
+      output = self.process.next(self.state, datasets)
+    except grpc.RpcError as error:  # The computation itself failed; a lost worker raises errors of the runtime.
+      raise FederateError(f'round {self.round + 1} failed on a client: {first_line(error)}.') from error
     metrics = output.metrics
     record = {'round': self.round + 1}
     train = dict(metrics['client_work']['train'])
@@ -67,7 +72,8 @@ class Trainer:
     for name, value in train.items():
       record.update(_flat(name, value))
     if not trained:
-      raise Diverged(f'training diverged in round {self.round + 1}: no client has a finite update; lower the learning rate.')
+      raise Diverged(f'training diverged in round {self.round + 1}: no client has a finite update; lower the learning '
+                     'rate, and look for NaN in the data.')
     if not np.isfinite(record.get('loss', 0.0)):
       raise Diverged(f'training diverged in round {self.round + 1}: the loss is {record["loss"]}; lower the learning rate.')
     weights = output.state.global_model_weights

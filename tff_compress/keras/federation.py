@@ -94,6 +94,10 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
   downlink = codec_lib('float32' if downlink is None else downlink)
   if not isinstance(uplink, tff.aggregators.WeightedAggregationFactory):
     uplink = codec_lib('float32' if uplink is None else uplink)
+  if validation_data is not None and not isinstance(validation_data, tf.data.Dataset) and not (
+      isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3):
+    raise FederateError('validation_data must be (x, y), (x, y, sample_weight) or a tf.data.Dataset, not '
+                        f'{type(validation_data).__name__}.')
   codec_seed, seed = seed, checked_seed(seed)
 
   clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed)
@@ -143,11 +147,9 @@ def _validate(model, data, batch_size):
   """{'val_loss': …} of the model on validation data."""
   if isinstance(data, tf.data.Dataset):
     result = model.evaluate(data, verbose=0, return_dict=True)
-  elif isinstance(data, (tuple, list)) and 2 <= len(data) <= 3:
+  else:
     result = model.evaluate(*data[:2], sample_weight=data[2] if len(data) == 3 else None, verbose=0, return_dict=True,
                             batch_size=max(batch_size, 256))
-  else:
-    raise FederateError(f'validation_data must be (x, y), (x, y, sample_weight) or a tf.data.Dataset, not {type(data).__name__}.')
   return {f'val_{name}': value for name, value in result.items()}
 
 
