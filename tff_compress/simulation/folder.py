@@ -23,6 +23,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 
 from tff_compress.codec.errors import CompressionError
 
@@ -32,6 +33,8 @@ MAX_RESULT = 64 << 20
 """Largest result.json that is read, in bytes."""
 
 RUNNING, FINISHED, DIVERGED = 'running', 'finished', 'diverged'
+
+_CHECKPOINT_SECONDS = 10
 
 # Settings that change neither the clients nor the numbers: a run may go on with others. More rounds are a longer run.
 _FREE = ('output', 'data_dir', 'workers', 'checkpoint_every', 'rounds')
@@ -123,7 +126,7 @@ class Journal:
 
   Args:
     folder: `Folder`.
-    checkpoint_every: rounds between checkpoints.
+    checkpoint_every: rounds between checkpoints; None: as many as pass in ten seconds.
     details: what else result.json holds, a dict.
   """
 
@@ -136,6 +139,7 @@ class Journal:
     self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='journal')
     self._pending = None
     self._csv = self._board = None
+    self._saved = time.monotonic()
 
   def resume(self, rounds, structure):
     """Goes back to the last checkpoint.
@@ -181,7 +185,13 @@ class Journal:
       status: of result.json.
     """
     self.wait()
-    due = status != RUNNING or len(rounds) % self._every == 0
+    if self._every is None:
+      due = time.monotonic() - self._saved >= _CHECKPOINT_SECONDS
+    else:
+      due = len(rounds) % self._every == 0
+    due = due or status != RUNNING
+    if due:
+      self._saved = time.monotonic()
     self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due else None, status))
 
   async def _write(self, rounds, state, status):

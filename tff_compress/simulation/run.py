@@ -64,7 +64,8 @@ class RunConfig:
     ema: factor of an exponential moving average of the server's weights that is evaluated in their place: after each round
       average := ema * average + (1 - ema) * weights. None: the weights themselves are evaluated.
     output: folder for results, checkpoints and logs; None: nothing is written.
-    checkpoint_every: rounds between checkpoints.
+    checkpoint_every: rounds between checkpoints; None: one when ten seconds have passed since the last, as one takes a moment.
+      The last round always has one.
     workers: local TFF workers that the clients of a round are split over; 0 for the TFF context that is installed.
   """
 
@@ -95,7 +96,7 @@ class RunConfig:
   evaluation_examples: Optional[int] = None
   ema: Optional[float] = None
   output: Optional[str] = None
-  checkpoint_every: int = 1
+  checkpoint_every: Optional[int] = None
   workers: int = 1
 
   def __post_init__(self):
@@ -129,7 +130,7 @@ class RunConfig:
 _WHOLE = {
     'max_clients': (1, 2**20, None), 'clients': (1, splits_lib.MAX_CLIENTS, None), 'clients_per_round': (1, 2**20),
     'rounds': (1, 10**6), 'local_epochs': (1, 10**4), 'batch_size': (1, 10**6), 'seed': (0, 2**64 - 1),
-    'evaluate_every': (1, 10**6), 'evaluation_examples': (1, 10**9, None), 'checkpoint_every': (1, 10**6), 'workers': (0, 256),
+    'evaluate_every': (1, 10**6), 'evaluation_examples': (1, 10**9, None), 'checkpoint_every': (1, 10**6, None), 'workers': (0, 256),
 }
 _NUMBERS = {
     'proximal_strength': (0, 1e6), 'client_learning_rate': (0, 1e6), 'client_momentum': (0, 1), 'server_learning_rate': (0, 1e6),
