@@ -146,7 +146,5 @@ def _parser(wanted):
       getattr(importlib.import_module(f'tff_compress.cli.{file}'), f'add_{name}')(commands[name])
       commands[name].description = textwrap.fill(commands[name].description, 79)
       commands[name].epilog = textwrap.dedent(commands[name].epilog or '')
-      if len(commands[name]._actions) > 8:  # pylint: disable=protected-access
-        commands[name].usage = f'tff-compress {name} [options]'  # All of them are listed below.
       commands[name].add_argument('--debug', action='store_true', help='show the traceback of an error, and what TensorFlow logs')
   return parser, commands

@@ -118,6 +118,7 @@ def add_demo(parser):
 
 def _add_settings(parser):
   settings = config_lib.settings()
+  parser.usage = f'{parser.prog} [options]'  # All of them are listed below it.
   parser.add_argument('--config', metavar='FILE', help='YAML file of settings: names as the flags, with _ for -')
   for title, flags in _FLAGS:
     group = parser.add_argument_group(title)
