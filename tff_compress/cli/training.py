@@ -55,7 +55,7 @@ _FLAGS = (
     ('running', (
         ('evaluate_every', 'rounds between evaluations'),
         ('evaluation_examples', 'evaluate on this many test examples; none: all'),
-        ('checkpoint_every', 'rounds between checkpoints'),
+        ('checkpoint_every', 'rounds between checkpoints; none: one every ten seconds'),
         ('workers', 'local TFF workers that a round is split over'),
     )),
 )
