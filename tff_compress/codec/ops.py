@@ -130,20 +130,19 @@ class NumpyOps:
   def from_float16_bits(self, bits):
     return bits.astype(np.uint16).view(np.float16).astype(np.float32)
 
-  def generate(self, function, size):
-    """Evaluates `function(int32 indices) -> int32` on 0 … size-1 in slices that stay in cache."""
-    out = np.empty(size, np.int32)
-    with np.errstate(over='ignore'):
-      for start in range(0, size, self.slice_size):
-        stop = min(start + self.slice_size, size)
-        out[start:stop] = function(np.arange(start, stop, dtype=np.uint32).view(np.int32))
+  def generate(self, function, start, stop):
+    """Evaluates `function(int32 indices) -> int32` on start … stop-1 in slices that stay in cache."""
+    out = np.empty(stop - start, np.int32)
+    for first in range(start, stop, self.slice_size):
+      last = min(first + self.slice_size, stop)
+      out[first - start:last - start] = function(np.arange(first, last, dtype=np.int32))
     return out
 
   def by_rows(self, function, *arrays):
     """Evaluates function(*arrays) -> tuple of arrays, where row i of the results depends on row i of the arrays alone.
 
-    Done in slices that stay in cache. The results lie in memory as the first array does, so that those for a transposed
-    view can be transposed back without a copy.
+    Done in slices that stay in cache, for which `random.Rows` are drawn then and there. The results lie in memory as the
+    first array does, so that those for a transposed view can be transposed back without a copy.
     """
     rows = arrays[0].shape[0]
     step = max(1, self.slice_size * rows // max(arrays[0].size, 1))

@@ -6,9 +6,11 @@ specification with test vectors is docs/random-numbers.md; the tests hold this f
 The generator is not cryptographic: it must never make masks for secure aggregation or noise for privacy.
 """
 
+import dataclasses
 import enum
 import hashlib
 import struct
+import typing
 
 import numpy as np
 
@@ -68,6 +70,8 @@ def x5(xp, index, k0, k1):
 class Stream:
   """The words of one purpose of one tensor, drawn in order of their index.
 
+  Every method draws `size` numbers from the `start`-th on (counted in numbers of its own kind).
+
   Args:
     xp: operation table.
     key: function chunk -> int32[2] key.
@@ -77,32 +81,57 @@ class Stream:
     self._xp = xp
     self._key = key
 
-  def words(self, size):
-    """int32[size]: words 0 … size-1 of the stream."""
+  def words(self, size, start=0):
+    """int32[size] words."""
     xp = self._xp
     parts = []
-    for chunk, start in enumerate(range(0, size, WORDS_PER_KEY)):
-      key = self._key(chunk)
-      count = min(WORDS_PER_KEY, size - start)
-      parts.append(xp.generate(lambda index, key=key: x5(xp, index, key[0], key[1]), count))
+    for chunk in range(start // WORDS_PER_KEY, -(-(start + size) // WORDS_PER_KEY)):
+      key, first = self._key(chunk), chunk * WORDS_PER_KEY
+      parts.append(xp.generate(lambda index, key=key: x5(xp, index, key[0], key[1]),
+                               max(start - first, 0), min(start + size - first, WORDS_PER_KEY)))
     if not parts:
       return xp.zeros([0], np.int32)
     return parts[0] if len(parts) == 1 else xp.concat(parts)
 
-  def halves(self, size):
+  def _words_of(self, size, start, each):
+    """The words that hold numbers start … start + size - 1 when a word holds `each`, and the place of the first in them."""
+    first = start // each
+    return self.words(-(-(start + size) // each) - first, first), start - first * each
+
+  def halves(self, size, start=0):
     """float32[size] of whole numbers 0 … 65535: two from each word, the low half first."""
-    return self._xp.halves(self.words((size + 1) // 2))[:size]
+    words, skipped = self._words_of(size, start, 2)
+    return self._xp.halves(words)[skipped:skipped + size]
 
-  def dither(self, size):
+  def dither(self, size, start=0):
     """float32[size], uniform on the open interval (0, 1): (half + 0.5) / 65536."""
-    xp = self._xp
-    words = xp.reshape(self.words((size + 1) // 2), [-1, 1])
-    dither, = xp.by_rows(lambda words: ((xp.halves(words) + np.float32(0.5)) * np.float32(2.0**-16),), words)
-    return xp.reshape(dither, [-1])[:size]
+    return (self.halves(size, start) + np.float32(0.5)) * np.float32(2.0**-16)
 
-  def signs(self, size):
+  def signs(self, size, start=0):
     """int32[size] whose top bit is a fair coin: 32 from each word, most significant bit first."""
     xp = self._xp
-    words = xp.reshape(self.words((size + 31) // 32), [-1, 1])
+    words, skipped = self._words_of(size, start, 32)
     powers = xp.constant([signed(1 << j) for j in range(32)], np.int32)
-    return xp.reshape(words * powers, [-1])[:size]
+    return xp.reshape(xp.reshape(words, [-1, 1]) * powers, [-1])[skipped:skipped + size]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """A matrix of random numbers that are drawn when a slice of its rows is asked for; `by_rows` does that.
+
+  Attributes:
+    xp: operation table.
+    draw: a method of `Stream`.
+    rows, columns: its shape.
+    start: position in the stream of its first number.
+  """
+  xp: object
+  draw: typing.Callable
+  rows: int
+  columns: int
+  start: int = 0
+
+  def __getitem__(self, rows):
+    first, stop, _ = rows.indices(self.rows)
+    drawn = self.draw((stop - first) * self.columns, self.start + first * self.columns)
+    return self.xp.reshape(drawn, [stop - first, self.columns])

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import random
+
 
 class TensorFlowOps:
   """Makes graph operations; see `tff_compress.codec.ops.NumpyOps` for what each one means.
@@ -110,11 +112,11 @@ class TensorFlowOps:
   def from_float16_bits(self, bits):
     return tf.cast(tf.bitcast(tf.cast(bits, tf.uint16), tf.float16), tf.float32)
 
-  def generate(self, function, size):
-    return function(tf.range(size, dtype=tf.int32))
+  def generate(self, function, start, stop):
+    return function(tf.range(start, stop, dtype=tf.int32))
 
   def by_rows(self, function, *arrays):
-    return function(*arrays)
+    return function(*(a[:] if isinstance(a, random.Rows) else a for a in arrays))
 
   # -- reductions and matrices --------------------------------------------------------------------------------------
 

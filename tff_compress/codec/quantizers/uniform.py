@@ -7,6 +7,7 @@ import numpy as np
 
 from tff_compress.codec import floats
 from tff_compress.codec.random import Purpose
+from tff_compress.codec.random import Rows
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Integers
@@ -86,8 +87,8 @@ class Uniform(Stage):
     width = self._width(low, high)
     arrays = [rows, low, xp.where(width > 0, width, xp.constant(1, np.float32))]
     if self.rounding == 'stochastic':
-      dither = draws.client(Purpose.QUANTIZER).dither(int(rows.shape[0]) * int(rows.shape[1]))
-      arrays.append(xp.reshape(dither, [int(rows.shape[0]), int(rows.shape[1])]))
+      dither = draws.client(Purpose.QUANTIZER).dither
+      arrays.append(Rows(xp, dither, int(rows.shape[0]), int(rows.shape[1])))
 
     def quantized(x, low, width, dither=np.float32(0.5)):
       position = xp.floor((x - low) / width + dither)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_compress.codec import floats
 from tff_compress.codec.random import Purpose
+from tff_compress.codec.random import Rows
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Real
@@ -80,16 +81,24 @@ class Hadamard(Stage):
         steps.append((size - block, 1, block, False))
     return steps
 
+  def _signs(self, xp, draws, steps):
+    """The signs of each step, [rows, block]: consecutive pieces of one stream."""
+    stream, used, pieces = draws.of(self.key, Purpose.ROTATION), 0, []
+    for _, rows, block, _ in steps:
+      pieces.append(Rows(xp, stream.signs, rows, block, used))
+      used += rows * block
+    return pieces
+
   def encode(self, xp, x, draws, signal):
     if signal.size == 0:
       return x, {}
     steps = self._plan(signal.size)
-    signs = _split(draws.of(self.key, Purpose.ROTATION), 'signs', [rows * block for _, rows, block, _ in steps])
-    dithers = _split(draws.client(Purpose.PRE_ROUNDING), 'dither', [block for *_, block, _ in steps])
-    for (start, rows, block, across), sign, dither in zip(steps, signs, dithers):
+    dithers = draws.client(Purpose.PRE_ROUNDING).dither(sum(block for *_, block, _ in steps))
+    used = 0
+    for (start, rows, block, across), signs in zip(steps, self._signs(xp, draws, steps)):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      part, = xp.by_rows(lambda x, signs, dither=dither: (_forward(xp, x, signs, dither),), part,
-                         xp.reshape(sign, [rows, block]))
+      part, = xp.by_rows(lambda x, signs, dither=dithers[used:used + block]: (_forward(xp, x, signs, dither),), part, signs)
+      used += block
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
     return x, {}
@@ -99,20 +108,12 @@ class Hadamard(Stage):
       return values
     x = values
     steps = self._plan(signal.size)
-    signs = _split(draws.of(self.key, Purpose.ROTATION), 'signs', [rows * block for _, rows, block, _ in steps])
-    for (start, rows, block, across), sign in reversed(list(zip(steps, signs))):
+    for (start, rows, block, across), signs in reversed(list(zip(steps, self._signs(xp, draws, steps)))):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      part, = xp.by_rows(lambda x, signs: (_inverse(xp, x, signs),), part, xp.reshape(sign, [rows, block]))
+      part, = xp.by_rows(lambda x, signs: (_inverse(xp, x, signs),), part, signs)
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
     return x
-
-
-def _split(stream, kind, sizes):
-  """Cuts one draw from a stream into consecutive pieces."""
-  drawn = getattr(stream, kind)(sum(sizes))
-  starts = np.cumsum([0] + sizes)
-  return [drawn[start:start + size] for start, size in zip(starts, sizes)]
 
 
 def _rows(xp, part, rows, block, across):
