@@ -56,7 +56,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
     validation_data: (x, y), (x, y, sample_weight) or a `tf.data.Dataset`, as for Keras.
     validation_freq: rounds between validations; the last round is always validated.
     seed: whole number that makes a run repeatable: who is drawn, in what order examples come, dropout, and the codecs'
-      randomness. None: different every time.
+      randomness, for the same model with the same names of layers. None: different every time.
     progress: whether to show a line per round, or a bar on a terminal.
     on_round: called after each round with the dict that describes it. Setting `model.stop_training = True` in it ends
       the training.
@@ -113,7 +113,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
   history = tf.keras.callbacks.History()
   history.set_model(model)
   history.on_train_begin()
-  model.history, model.stop_training = history, False
+  model.stop_training = False
   average = training.Average(ema_momentum)
   display = Progress(rounds, progress)
   with training.running():
@@ -139,6 +139,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
     finally:
       if average.weights is not None:
         blueprint.assign(average.weights)
+      model.history = history  # Validation has put one of its own there.
       display.close()
   return model, history
 

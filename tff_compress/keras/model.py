@@ -213,9 +213,10 @@ class ClientModel(tff.learning.models.VariableModel):
     self._starts = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self._statistics]
     self._examples = tf.Variable(tf.zeros([], tf.int64), trainable=False)
     self._clients = tf.Variable(tf.zeros([], tf.int64), trainable=False)
-    self._key = None
+    self._generators = []
     for index, layer in enumerate(_random_layers(self._model)):
-      layer._random_generator = _KeyedGenerator(self, index)
+      layer._random_generator = _KeyedGenerator(index)
+      self._generators.append(layer._random_generator)
     for metric in self._metrics:
       if not metric.variables:
         raise FederateError(f'the metric {metric.name!r} has no variables before it is used: leave it out of compile.')
@@ -255,9 +256,11 @@ class ClientModel(tff.learning.models.VariableModel):
     for start, statistic in zip(self._starts, self._statistics):
       # Not `==`, which compares objects in the graphs that TFF makes.
       start.assign(tf.where(tf.equal(self._examples, 0), statistic, start))
-    self._key = batch_input['key'][0] if specs.draws else None
+    for generator in self._generators:
+      generator.start(batch_input['key'][0])
     predictions = self._model(x, training=training)
-    self._key = None
+    for generator in self._generators:
+      generator.start(None)
     loss = self._losses(y, predictions, weight, regularization_losses=self._model.losses)
     if y is not None:
       self._metric_container.update_state(y, predictions, weight)
@@ -319,16 +322,21 @@ class _KeyedGenerator(backend.RandomGenerator):
   starts from the layer's seed.
   """
 
-  def __init__(self, owner, index):
+  def __init__(self, index):
     super().__init__(seed=0, rng_type='stateless')
-    self._owner, self._index, self._draws = owner, index, 0
+    self._index = index
+    self.start(None)
+
+  def start(self, key):
+    """Begins a batch with this key, int32[2]; with None there are no numbers to come but those of layers being built."""
+    self._key, self._draws = key, 0
 
   def make_seed_for_stateless_op(self):
     self._maybe_init()
     self._draws += 1
-    if self._owner._key is None:  # A layer that is called while the copy is built.
+    if self._key is None:
       return tf.zeros([2], tf.int32)
-    return tf.random.experimental.stateless_fold_in(self._owner._key, self._index * 65536 + self._draws)
+    return tf.random.experimental.stateless_fold_in(self._key, self._index * 65536 + self._draws)
 
   def make_legacy_seed(self):
     return None

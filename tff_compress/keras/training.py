@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import time
 
 import grpc
@@ -36,7 +37,8 @@ class Trainer:
   def __init__(self, blueprint, clients, clients_per_round, process):
     self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
     self.process = process
-    self.state = process.set_model_weights(process.initialize(), blueprint.weights())
+    with _random_state_kept():
+      self.state = process.set_model_weights(process.initialize(), blueprint.weights())
     self.round = 0
 
   @property
@@ -62,7 +64,8 @@ class Trainer:
     chosen = self._clients.draw(self.round, self._clients_per_round)
     datasets = self._clients.datasets(chosen, self.round, self._blueprint.input_spec)
     try:
-      output = self.process.next(self.state, datasets)
+      with _random_state_kept():
+        output = self.process.next(self.state, datasets)
     except grpc.RpcError as error:  # The computation itself failed; a lost worker raises errors of the runtime.
       raise FederateError(f'round {self.round + 1} failed on a client: {first_line(error)}.') from error
     metrics = output.metrics
@@ -132,6 +135,16 @@ def running():
   else:
     with runtime.local_context(max_concurrent_computation_calls=len(os.sched_getaffinity(0))) as context:
       yield context
+
+
+@contextlib.contextmanager
+def _random_state_kept():
+  """TFF's compiler draws names from Python's generator, which is the user's."""
+  state = random.getstate()
+  try:
+    yield
+  finally:
+    random.setstate(state)
 
 
 def _flat(name, value):

@@ -1,0 +1,296 @@
+"""Keras in, Keras out, on TFF's worker: the same weights as Keras, whatever the model; bytes as sent; nothing left behind."""
+
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+import tff_compress
+from tff_compress import codec as codec_lib
+from tff_compress import wire
+from tff_compress.keras import FederateError
+from tff_compress.keras import federate
+from tff_compress.keras import training
+
+keras = tf.keras
+layers = keras.layers
+
+pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
+
+CLASSES = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def arrays(seed, rows, shape=(6,), classes=3):
+  rng = np.random.default_rng(seed)
+  return rng.random((rows, *shape), np.float32), rng.integers(0, classes, rows)
+
+
+class Block(layers.Layer):
+  """A layer without get_config that holds others: Keras copies it only outside of TFF's graphs."""
+
+  def __init__(self, units, activation=None):
+    super().__init__()
+    self.dense, self.norm = layers.Dense(units, activation, use_bias=False), layers.BatchNormalization(momentum=0.8)
+
+  def call(self, x, training=None):
+    return self.norm(self.dense(x), training=training)
+
+
+class Subclassed(keras.Model):
+
+  def __init__(self):
+    super().__init__()
+    self.hidden = layers.Dense(4, kernel_constraint=keras.constraints.UnitNorm())
+    self.norm, self.out = layers.BatchNormalization(), layers.Dense(3)
+
+  def call(self, x, training=False):
+    return self.out(self.norm(self.hidden(x), training=training))
+
+
+def two_inputs():
+  """Two inputs in a dict, one of integers; moving statistics, a frozen layer, a regularizer, weights, metrics of each kind."""
+  left, right = keras.Input((4,), name='left'), keras.Input((2,), dtype='int32', name='right')
+  h = layers.Concatenate()([layers.Dense(5)(left), layers.Flatten()(layers.Embedding(7, 3)(right))])
+  h = layers.BatchNormalization(momentum=0.7, name='norm')(h)
+  h = layers.Dense(4, 'relu', trainable=False, name='frozen')(h)
+  model = keras.Model([left, right], layers.Dense(1, kernel_regularizer='l2')(h))
+  rng = np.random.default_rng(0)
+  data = {name: ({'right': rng.integers(0, 7, (rows, 2)), 'left': rng.random((rows, 4))}, rng.random((rows, 1)), rng.random(rows))
+          for name, rows in (('a', 40), ('b', 30))}
+  return model, data, lambda: dict(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), loss='mse',
+                                   metrics=[keras.metrics.MeanAbsoluteError()], weighted_metrics=['mse']), None
+
+
+def recurrent():
+  """A masked recurrent layer and layers inside layers that have no configuration; adaptive steps; labels of two kinds."""
+  tokens = keras.Input((5,))
+  h = layers.SimpleRNN(6)(layers.Embedding(9, 4, mask_zero=True)(tokens))
+  inner = keras.Sequential([keras.Input((6,)), Block(5, 'tanh'), layers.Dense(4)])
+  model = keras.Model(tokens, {'even': layers.Dense(1, name='even')(inner(h)), 'kind': layers.Dense(3, name='kind')(Block(4)(h))})
+  rng = np.random.default_rng(1)
+  data = [(rng.integers(0, 9, (rows, 5)), {'even': rng.integers(0, 2, (rows, 1)), 'kind': rng.integers(0, 3, rows)})
+          for rows in (40, 20)]
+  losses = {'even': keras.losses.BinaryCrossentropy(from_logits=True), 'kind': CLASSES}
+  return model, data, lambda: dict(optimizer=keras.optimizers.Adam(0.01), loss=losses, loss_weights={'even': 0.5, 'kind': 1.0},
+                                   metrics={'kind': ['accuracy']}), None
+
+
+def subclassed():
+  """A model that only its user can copy, with a constraint; data sets of batches, of examples and of a Python function."""
+  def make():
+    model = Subclassed()
+    model(np.zeros((1, 6), np.float32))
+    return model
+  x, y = arrays(2, 33)
+  examples = tf.data.Dataset.from_generator(lambda: zip(x, y), output_signature=(
+      tf.TensorSpec([6], tf.float64), tf.TensorSpec([], tf.int32)))
+  data = [tf.data.Dataset.from_tensor_slices(arrays(3, 30)).batch(20), examples.batch(20), arrays(4, 25)]
+  return make(), data, lambda: dict(optimizer='sgd', loss=CLASSES, metrics=['accuracy']), make
+
+
+def weights_after_fit(model, settings, data):
+  """The mean of the weights after one epoch of Keras on each client, weighted by examples."""
+  start, total, sums = model.get_weights(), 0, 0
+  for client in data.values() if isinstance(data, dict) else data:
+    model.set_weights(start)
+    model.compile(**settings())  # A fresh optimizer: clients keep nothing.
+    if isinstance(client, tf.data.Dataset):
+      rows = sum(len(y) for _, y in client)
+      model.fit(client, verbose=0)
+    else:
+      rows = len(tf.nest.flatten(client[1])[0])
+      model.fit(*client[:2], sample_weight=client[2] if len(client) > 2 else None, batch_size=20, shuffle=False, verbose=0)
+    total += rows
+    sums = sums + rows * np.array([w.astype(np.float64) for w in model.get_weights()], object)
+  model.set_weights(start)
+  return sums / total
+
+
+@pytest.mark.parametrize('case', [two_inputs, recurrent, subclassed])
+def test_one_round_is_the_mean_of_what_keras_learns_on_each_client(case):
+  model, data, settings, model_fn = case()
+  expected = weights_after_fit(model, settings, data)
+  start = model.get_weights()
+  model.compile(**settings())
+  returned, history = federate(model, data, rounds=1, shuffle=False, progress=False, model_fn=model_fn)
+  assert returned is model and model.history is history
+  moved = [not np.array_equal(a, b) for a, b in zip(start, model.get_weights())]
+  for variable, got, want, has_moved in zip(model.weights, model.get_weights(), expected, moved):
+    np.testing.assert_allclose(got, want.astype(np.float32), atol=3e-6, err_msg=variable.name)
+    assert has_moved != ('frozen' in variable.name), variable.name
+  values = sum(v.shape.num_elements() for v in model.weights if 'frozen' not in v.name)
+  clients, statistics = len(data), 'moving_mean' in str([v.name for v in model.weights])
+  # Updates and statistics are a message each; the model is one. What is frozen does not travel.
+  assert history.history['uplink_bytes'] == [clients * (4 * values + (1 + statistics) * wire.FRAME_OVERHEAD)]
+  assert history.history['downlink_bytes'] == [clients * (4 * values + wire.FRAME_OVERHEAD)]
+  names = set(model.evaluate(*_first(data), verbose=0, return_dict=True))
+  assert names <= set(history.history)
+  assert history.history['examples'] == [sum(_rows(client) for client in (data.values() if isinstance(data, dict) else data))]
+
+
+def _first(data):
+  client = next(iter(data.values())) if isinstance(data, dict) else data[0]
+  return (client,) if isinstance(client, tf.data.Dataset) else client[:2]
+
+
+def _rows(client):
+  return sum(len(y) for _, y in client) if isinstance(client, tf.data.Dataset) else len(tf.nest.flatten(client[1])[0])
+
+
+def normalized():
+  """Images far from zero mean and unit variance: without moving statistics the model is of no use outside of training."""
+  return keras.Sequential([
+      keras.Input((8, 8, 1)), layers.Rescaling(20.0, offset=50.0), layers.Conv2D(8, 3, name='conv'),
+      layers.BatchNormalization(momentum=0.6, name='norm'), layers.ReLU(), layers.Flatten(), layers.Dropout(0.2),
+      layers.Dense(10, name='logits')])
+
+
+@pytest.fixture(scope='module')
+def digits():
+  from tff_compress import simulation
+  data = simulation.load('digits')
+  parts = simulation.split('dirichlet:0.5', data.y_train, 8, 0)
+  return [(data.x_train[part], data.y_train[part]) for part in parts], (data.x_test, data.y_test)
+
+
+UPLINK = 'hadamard | uniform:bits=4 | pack'
+
+
+@pytest.fixture(scope='module')
+def trained(digits, tff_runtime):
+  """A model with batch normalization and dropout, trained twice with the same seed."""
+  del tff_runtime
+  clients, test = digits
+  keras.utils.set_random_seed(3)
+  start = normalized().get_weights()
+  results = []
+  for _ in range(2):
+    model = normalized()
+    model.set_weights(start)
+    model.compile(keras.optimizers.SGD(0.1), CLASSES, metrics=['accuracy'])
+    before = dict(zip(('loss', 'accuracy'), model.evaluate(*test, verbose=0)))
+    python_random = random.getstate()
+    _, history = federate(model, clients, rounds=6, clients_per_round=5, local_epochs=2, uplink=UPLINK, downlink='float16', seed=7,
+                          validation_data=test, progress=False)
+    results.append((model, history, before, random.getstate() == python_random))
+  return results
+
+
+def test_moving_statistics_move_and_make_the_model_good_at_inference(trained):
+  model, history, before, _ = trained[0]
+  norm = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
+  assert np.abs(norm.moving_mean.numpy()).max() > 0.5
+  assert np.abs(norm.moving_variance.numpy() - 1).max() > 0.5
+  assert before['accuracy'] < 0.3 and history.history['val_accuracy'][-1] > 0.8
+  statistics = norm.moving_mean.numpy(), norm.moving_variance.numpy()
+  norm.moving_mean.assign(tf.zeros_like(norm.moving_mean))
+  norm.moving_variance.assign(tf.ones_like(norm.moving_variance))
+  without = model.evaluate(*_test_set(), verbose=0)[1]
+  norm.moving_mean.assign(statistics[0])
+  norm.moving_variance.assign(statistics[1])
+  assert without < history.history['val_accuracy'][-1] - 0.2
+
+
+def _test_set():
+  from tff_compress import simulation
+  data = simulation.load('digits')
+  return data.x_test, data.y_test
+
+
+def test_bytes_are_the_lengths_of_the_frames(trained):
+  model, history, _, _ = trained[0]
+  spec = codec_lib.Spec.of(model)
+  update = {t.name: np.zeros(t.shape, np.float32) for t in spec.tensors}
+  codec = tff_compress.codec(UPLINK)
+  frame = len(wire.pack(codec, update, seed=0, round=0, client=0))
+  statistics = 4 * sum(v.shape.num_elements() for v in model.non_trainable_variables)
+  clients = np.array(history.history['clients'])
+  assert (clients == 5).all()
+  assert history.history['uplink_bytes'] == list(clients * (frame + statistics + wire.FRAME_OVERHEAD))
+  assert history.history['downlink_bytes'] == list(
+      clients * (len(wire.pack('float16', update, seed=0, round=0, client=0)) + statistics))
+  values = spec.parameters + statistics // 4
+  np.testing.assert_allclose(history.history['uplink_ratio'], 4 * values * clients / history.history['uplink_bytes'])
+  np.testing.assert_allclose(history.history['uplink_bits_per_parameter'], 8 * np.array(history.history['uplink_bytes']) / clients / values)
+  assert history.epoch == list(range(6))
+
+
+def test_a_seed_repeats_a_run_bit_for_bit_with_dropout_too(trained):
+  (first, one, *_), (second, other, *_) = trained
+  for a, b in zip(first.get_weights(), second.get_weights()):
+    np.testing.assert_array_equal(a, b)
+  assert one.history['val_loss'] == other.history['val_loss']
+  assert one.history['examples'] == other.history['examples'] and len(set(one.history['examples'])) > 1
+
+
+def test_keras_is_left_as_it_was(trained, digits):
+  model, _, _, same_random_state = trained[0]
+  assert same_random_state
+  model.compile('sgd', CLASSES, metrics=['accuracy'])
+  model.fit(*digits[0][0], epochs=1, verbose=0)
+  assert 'accuracy' in model.evaluate(*digits[1], verbose=0, return_dict=True)
+  # Models built afterwards are Keras's own, not those of TFF's graphs.
+  assert not any('v1' in kind.__module__ for kind in type(model).__mro__ + type(model.layers[1]).__mro__)
+
+
+def linear():
+  model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+  model.compile('sgd', CLASSES, metrics=['accuracy'])
+  return model
+
+
+def test_an_interrupted_training_leaves_the_weights_of_the_last_round():
+  model, seen = linear(), []
+
+  def interrupt(record):
+    seen.append(record)
+    if record['round'] == 2:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    federate(model, [arrays(0, 20), arrays(1, 20)], rounds=5, progress=False, seed=1, on_round=interrupt, ema_momentum=0.5)
+  again = linear()
+  assert [record['round'] for record in seen] == [1, 2]
+  assert not np.array_equal(model.get_weights()[1], again.get_weights()[1])
+  assert len(model.history.history['loss']) == 2
+
+
+def test_training_stops_when_asked_and_shows_a_line_per_round(capsys):
+  model = linear()
+
+  def stop(record):
+    model.stop_training = record['round'] == 2
+
+  _, history = federate(model, [arrays(0, 20)], rounds=5, on_round=stop)
+  assert len(history.history['loss']) == 2
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split(':')[0] for line in lines] == ['round 1/5', 'round 2/5']
+  assert 'loss' in lines[0] and 'up 104 B' in lines[0]
+
+
+@pytest.mark.parametrize('client, error, words', [
+    ((np.full((20, 6), np.nan), np.zeros(20, int)), training.Diverged, 'diverged in round 1'),
+    ((np.zeros((20, 6)), np.full(20, 9)), FederateError, 'label value of 9'),
+    (tf.data.Dataset.from_tensor_slices(arrays(0, 20)).filter(lambda x, y: False), FederateError, 'client 0 has no examples'),
+], ids=['nan', 'label', 'empty'])
+def test_failed_training_is_one_sentence_and_leaves_the_model_alone(client, error, words):
+  model = linear()
+  before = model.get_weights()
+  with pytest.raises(error, match=words) as caught:
+    federate(model, [client], rounds=2, progress=False)
+  assert '\n' not in str(caught.value) and str(caught.value).endswith('.')
+  for a, b in zip(before, model.get_weights()):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_tff_aggregators_can_stand_around_the_uplink():
+  model = linear()
+  inner = tff_compress.uplink('uniform:bits=8 | pack')
+  clipped = tff.aggregators.clipping_factory(1e-3, inner)
+  start = model.get_weights()
+  _, history = federate(model, [arrays(0, 20)], rounds=1, uplink=clipped, progress=False)
+  norm = np.sqrt(sum(((a - b)**2).sum() for a, b in zip(start, model.get_weights())))
+  assert 0 < norm < 1.1e-3
+  assert history.history['uplink_bytes'][0] < 104
