@@ -253,7 +253,8 @@ class _Progress:
       with contextlib.suppress(ImportError):  # Lines do as well.
         import tqdm  # pylint: disable=g-import-not-at-top
         total = sum(config.rounds for config in self._configs)
-        self._bar = tqdm.tqdm(total=total, desc='starting TensorFlow Federated', unit='round', dynamic_ncols=True, leave=False)
+        self._bar = tqdm.tqdm(total=total, desc='starting TensorFlow Federated', unit='round', dynamic_ncols=True,
+                              nrows=20, leave=False)  # A terminal that does not know its height has one too.
     return self
 
   def __exit__(self, *unused):
