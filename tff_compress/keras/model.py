@@ -526,6 +526,7 @@ def first_line(error):
   """The line of an error's text that says what is wrong, shortened; of an error that a TFF worker reports, too."""
   text = error.details() if callable(getattr(error, 'details', None)) else str(error)
   text = re.sub(r'\{\{[^}]*\}\} ?', '', text or '').replace('Failed to run computation:', '')
+  text = re.sub(r'assertion failed: \[(.*?)\]', r'\1', text).replace("\\'", "'")
   lines = [' '.join(line.split()) for line in text.splitlines()]
   lines = [line for line in lines if line and not line.startswith(('File "', 'Call arguments', '•', 'Traceback'))]
   # Where code that was traced fails, the error itself comes behind its traceback.

@@ -67,6 +67,9 @@ class Trainer:
       with _random_state_kept():
         output = self.process.next(self.state, datasets)
     except grpc.RpcError as error:  # The computation itself failed; a lost worker raises errors of the runtime.
+      if 'of an update holds a NaN, an infinity' in str(error.details()):
+        raise Diverged(f'training diverged in round {self.round + 1}: an update or its sum is too large to be encoded; lower '
+                       'the learning rate.') from None
       raise FederateError(f'round {self.round + 1} failed on a client: {first_line(error)}.') from error
     metrics = output.metrics
     record = {'round': self.round + 1}

@@ -1,0 +1,285 @@
+"""Simulated runs: what a configuration may be, the same clients for every codec, and going on where a run was cut short."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tff_compress.simulation import folder as folder_lib
+from tff_compress.simulation.config import ConfigError
+from tff_compress.simulation.folder import Folder
+from tff_compress.simulation.folder import FolderError
+from tff_compress.simulation.run import RunConfig
+from tff_compress.simulation.run import compare
+from tff_compress.simulation.run import run
+from tff_compress.simulation.run import variants
+
+pytestmark = pytest.mark.xdist_group('tff')
+
+SMALL = RunConfig(model='mlp', clients=8, clients_per_round=4, rounds=4, client_learning_rate=0.2, uplink='uniform:bits=4 | pack',
+                  downlink='float16', ema=0.5, evaluate_every=2, evaluation_examples=200, seed=5, checkpoint_every=1, workers=0)
+
+
+def untimed(rounds):
+  return [{name: value for name, value in entry.items() if name != 'seconds'} for entry in rounds]
+
+
+# ---- configurations ----------------------------------------------------------------------------------------------------
+
+
+BAD = {
+    'rounds': dict(rounds=0), 'rounds text': dict(rounds='4'), 'rounds fraction': dict(rounds=4.5), 'rounds bool': dict(rounds=True),
+    'rate nan': dict(client_learning_rate=float('nan')), 'rate inf': dict(client_learning_rate=float('inf')),
+    'rate zero': dict(server_learning_rate=0), 'rate text': dict(client_learning_rate='0.1'),
+    'momentum': dict(client_momentum=1.0), 'ema': dict(ema=1.0), 'seed': dict(seed=-1), 'seed large': dict(seed=2**64),
+    'dataset': dict(dataset='mnist'), 'model': dict(model='resnet'), 'algorithm': dict(algorithm='sgd'), 'weighting': dict(weighting='x'),
+    'uplink': dict(uplink='zip'), 'downlink': dict(downlink='hadamard'), 'downlink of TFF': dict(downlink='tff:hadamard:bits=1'),
+    'baseline': dict(uplink='tff:gzip'), 'baseline bits': dict(uplink='tff:hadamard:bits=99'),
+    'clients': dict(clients=3, clients_per_round=4), 'no clients': dict(clients=None), 'dropout': dict(dropout=True, model='mlp'),
+    'server momentum': dict(server_momentum=0.5, server_optimizer='adam'), 'emnist only': dict(max_clients=3),
+    'output': dict(output=''), 'output nul': dict(output='a\0b'), 'flag': dict(only_digits=1),
+}
+
+
+@pytest.mark.parametrize('changes', BAD.values(), ids=BAD)
+def test_bad_settings_are_refused_in_one_sentence_that_names_them(changes):
+  with pytest.raises(ConfigError) as caught:
+    RunConfig(**changes)
+  text = str(caught.value)
+  assert next(iter(changes)) in text and text.endswith('.') and '\n' not in text
+
+
+def test_a_configuration_survives_json():
+  config = RunConfig(client_learning_rate=1, ema=0, uplink='tff:hadamard:bits=2', output='somewhere')
+  again = RunConfig(**json.loads(json.dumps(config.as_dict())))
+  assert again == config and type(again.client_learning_rate) is float
+
+
+def test_variants_have_folders_of_their_own():
+  configs = variants(dataclasses.replace(SMALL, output='out'), ['float32', 'int8', ('int8', 'int8'), 'hadamard | uniform:bits=2 | pack',
+                                                                'hadamard|uniform:bits=2|pack'])
+  assert len({config.output for config in configs}) == 5
+  assert all(os.path.dirname(config.output) == 'out' and ' ' not in config.output for config in configs)
+  assert [config.downlink for config in configs[1:3]] == ['float16', 'int8']
+  with pytest.raises(ConfigError, match='same output folder'):
+    compare([configs[0], dataclasses.replace(configs[1], output='./out/float32')])
+
+
+# ---- folders -----------------------------------------------------------------------------------------------------------
+
+
+def entry(number):
+  return {'round': number, 'uplink_bytes': 10, 'accuracy': None, 'loss': 0.5}
+
+
+def test_folders_of_something_else_are_not_touched(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('years of work')
+  with pytest.raises(FolderError, match='is not empty and holds no run'):
+    Folder(str(tmp_path), SMALL.as_dict())
+  assert os.listdir(tmp_path) == ['thesis.tex']
+  with pytest.raises(FolderError, match='cannot be used'):
+    Folder(str(tmp_path / 'thesis.tex'), SMALL.as_dict())
+
+
+DAMAGED = {
+    'empty': '', 'cut': '{', 'list': '[]', 'bare': '{"format": 1}', 'nested': '[' * 100_000, 'bytes': '\x00\xff',
+    'rounds': '{"format": 1, "status": "finished", "config": {}, "rounds": [{}]}',
+    'version': '{"format": 9, "status": "finished", "config": {}, "rounds": []}',
+}
+
+
+@pytest.mark.parametrize('text', DAMAGED.values(), ids=DAMAGED)
+def test_damaged_results_are_refused(tmp_path, text):
+  (tmp_path / 'result.json').write_text(text, encoding='latin-1')
+  with pytest.raises(FolderError) as caught:
+    Folder(str(tmp_path), SMALL.as_dict()).read()
+  assert str(caught.value).endswith('.') and 'result.json' in str(caught.value)
+
+
+@pytest.mark.parametrize('changes, words', [
+    (dict(uplink='int8'), "uplink='uniform:bits=4 | pack', not 'int8'"), (dict(seed=6), 'seed=5, not 6'),
+    (dict(rounds=1), 'a run of 2 rounds, more than 1'), (dict(rounds=9, workers=3, checkpoint_every=7), None)])
+def test_a_run_goes_on_only_with_its_own_settings(tmp_path, changes, words):
+  Folder(str(tmp_path), SMALL.as_dict()).write_result('finished', [entry(1), entry(2)])
+  other = Folder(str(tmp_path), dataclasses.replace(SMALL, **changes).as_dict())
+  if words is None:
+    assert len(other.read()['rounds']) == 2
+  else:
+    with pytest.raises(FolderError, match=words):
+      other.read()
+
+
+def test_two_processes_do_not_run_in_one_folder(tmp_path):
+  folder = Folder(str(tmp_path), SMALL.as_dict())
+  with folder.locked():
+    with pytest.raises(FolderError, match='another process is running'):
+      with Folder(str(tmp_path), SMALL.as_dict()).locked():
+        pass
+  with folder.locked():
+    pass
+
+
+def test_writing_replaces_a_file_or_leaves_it(tmp_path, monkeypatch):
+  folder = Folder(str(tmp_path), SMALL.as_dict())
+  folder.write_result('running', [{**entry(1), 'loss': float('nan')}])
+  assert folder.read()['rounds'][0]['loss'] is None
+
+  def fail(*arguments):
+    raise OSError('the disk is full')
+
+  monkeypatch.setattr(os, 'replace', fail)
+  with pytest.raises(OSError):
+    folder.write_result('running', [entry(1), entry(2)])
+  assert os.listdir(tmp_path) == ['result.json'] and len(folder.read()['rounds']) == 1
+
+
+# ---- runs on a TFF worker ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, tff_runtime):
+  """A run that was not interrupted."""
+  del tff_runtime
+  seen = []
+  result = run(dataclasses.replace(SMALL, output=str(tmp_path_factory.mktemp('whole'))), on_round=seen.append)
+  return result, seen
+
+
+def table(folder):
+  with open(os.path.join(folder, 'metrics.csv'), newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def events(folder):
+  """{name: [(step, value)]} of the TensorBoard files, in the order they were written."""
+  import tensorflow as tf
+  found = {}
+  board = os.path.join(folder, 'tensorboard')
+  for name in sorted(os.listdir(board)):
+    for record in tf.compat.v1.train.summary_iterator(os.path.join(board, name)):
+      for value in record.summary.value:
+        found.setdefault(value.tag, []).append((record.step, float(tf.make_ndarray(value.tensor))))
+  return found
+
+
+def check_files(result):
+  """Everything in the folder says what the result says."""
+  saved = folder_lib.read_result(result.folder)
+  assert saved['status'] == result.status and saved['rounds'] == list(result.rounds)
+  assert saved['config'] == result.config.as_dict() and saved['parameters'] == result.parameters
+  rows = table(result.folder)
+  assert [int(row['round']) for row in rows] == [entry['round'] for entry in result.rounds]
+  for name in ('uplink_bytes', 'downlink_bytes_total', 'train_loss', 'accuracy'):
+    expected = [entry[name] for entry in result.rounds]
+    assert [None if row[name] == '' else float(row[name]) for row in rows] == expected
+    steps = [(entry['round'], pytest.approx(entry[name])) for entry in result.rounds if entry[name] is not None]
+    assert events(result.folder)[name] == steps
+  assert sorted(os.listdir(result.folder)) == ['checkpoints', 'metrics.csv', 'result.json', 'tensorboard']
+
+
+def test_a_run_reports_every_round(whole):
+  result, seen = whole
+  assert result.status == 'finished' and [entry['round'] for entry in result.rounds] == [1, 2, 3, 4]
+  assert seen == list(result.rounds)
+  assert [entry['accuracy'] is None for entry in result.rounds] == [True, False, True, False]
+  assert result.accuracy == result.rounds[-1]['accuracy'] > 0.3 and result.rounds[-1]['loss'] == result.loss
+  assert result.rounds[-1]['train_loss'] < result.rounds[0]['train_loss']
+  for direction, bits in (('uplink', 4), ('downlink', 16)):
+    sizes = [entry[f'{direction}_bytes'] for entry in result.rounds]
+    assert [entry[f'{direction}_bytes_total'] for entry in result.rounds] == [sum(sizes[:i]) for i in (1, 2, 3, 4)]
+    assert sizes[0] > 4 * result.parameters * bits / 8
+    for entry in result.rounds:
+      assert entry['clients'] == 4 and entry['failed_clients'] == 0
+      per_value = 8 * entry[f'{direction}_bytes'] / 4 / result.parameters
+      assert entry[f'{direction}_bits_per_parameter'] == pytest.approx(per_value)
+      assert entry[f'{direction}_ratio'] == pytest.approx(32 / per_value)
+  check_files(result)
+
+
+def test_a_finished_run_is_returned_at_once(whole):
+  result, _ = whole
+
+  def fail(record):
+    raise AssertionError('a round was trained')
+
+  assert run(result.config, on_round=fail) == result
+  with pytest.raises(FolderError, match="holds a run with uplink="):
+    run(dataclasses.replace(result.config, uplink='int8'))
+
+
+KILLED = textwrap.dedent('''
+    import os, signal, sys
+    from tff_compress.simulation.run import RunConfig, run
+    def kill(entry):
+      # The second round is being written, or not, when the process ends.
+      if entry['round'] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    run(RunConfig(**eval(sys.argv[1])), on_round=kill)
+    ''')
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(whole, tmp_path):
+  config = dataclasses.replace(SMALL, output=str(tmp_path), workers=1)
+  process = subprocess.run([sys.executable, '-c', KILLED, repr(config.as_dict())], stdin=subprocess.DEVNULL, capture_output=True,
+                           timeout=300)
+  assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
+  cut = folder_lib.read_result(str(tmp_path))
+  assert cut['status'] == 'running' and 1 <= len(cut['rounds']) <= 2
+  # What other moments would have left behind.
+  for name in ('metrics.csv_temp1234', 'result.json.x7', 'checkpoints/round_9_temp1234'):
+    os.makedirs(tmp_path / name, exist_ok=True) if 'round' in name else (tmp_path / name).write_text('half a')
+  trained = []
+  result = run(dataclasses.replace(config, workers=0), on_round=lambda entry: trained.append(entry['round']))
+  assert trained and trained[-1] == 4 and trained[0] in (1, 2, 3)
+  assert untimed(result.rounds) == untimed(whole[0].rounds)
+  check_files(result)
+
+
+def test_rounds_behind_the_last_checkpoint_are_trained_again(whole, tmp_path):
+  """As when a process ends after a round was written and before its checkpoint was; and Ctrl-C, which leaves valid files."""
+  config = dataclasses.replace(SMALL, output=str(tmp_path), checkpoint_every=2)
+
+  def interrupt(record):
+    if record['round'] == 3:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run(config, on_round=interrupt)
+  saved = folder_lib.read_result(str(tmp_path))
+  assert saved['status'] == 'running' and untimed(saved['rounds']) == untimed(whole[0].rounds[:3])
+  assert [row['round'] for row in table(tmp_path)] == ['1', '2', '3']
+  assert os.listdir(tmp_path / 'checkpoints') == ['round_2']
+  trained = []
+  result = run(config, on_round=lambda entry: trained.append(entry['round']))
+  assert trained == [3, 4] and untimed(result.rounds) == untimed(whole[0].rounds)
+  check_files(result)
+
+
+def test_codecs_see_the_same_clients_and_examples(whole):
+  uplinks = ['hadamard | uniform:bits=2 | pack', 'tff:compression_aggregator']
+  configs = variants(dataclasses.replace(SMALL, rounds=2), uplinks)
+  results = [whole[0], *compare(configs)]
+  for number in (0, 1):
+    assert len({result.rounds[number]['examples'] for result in results}) == 1
+  # Before the first update arrives, nothing that was learned can differ.
+  for name in ('train_loss', 'train_accuracy', 'downlink_bytes'):
+    assert len({result.rounds[0][name] for result in results}) == 1, name
+  assert len({result.rounds[1]['train_loss'] for result in results}) == 3
+  baseline = results[2].rounds[1]
+  assert 'uplink_bytes' not in baseline and 'uplink_ratio' not in baseline
+  assert baseline['uplink_bytes_total_estimate'] == 2 * baseline['uplink_bytes_estimate'] > 0
+  # It leaves tensors of up to 20,000 values alone, and this model has no other.
+  assert baseline['uplink_bytes_estimate'] == 4 * 4 * results[2].parameters
+
+
+def test_divergence_is_a_result(tmp_path):
+  config = dataclasses.replace(SMALL, client_learning_rate=1e6, local_epochs=3, output=str(tmp_path), ema=None)
+  result = run(config)
+  assert result.status == 'diverged' and len(result.rounds) < 4
+  assert run(config) == result
