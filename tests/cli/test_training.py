@@ -215,6 +215,17 @@ def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
   assert 'learning rate' in capsys.readouterr().err
 
 
+def test_one_of_several_that_never_came_to_a_round_is_left_out_and_named(monkeypatch, capsys, tmp_path):
+  def compare(configs, *, on_round, resume):
+    del on_round, resume
+    return [run_lib.RunResult(config, 'diverged', PARAMETERS, (entry(1, config),) if config.uplink == 'float32' else ())
+            for config in configs]
+  monkeypatch.setattr(run_lib, 'compare', compare)
+  assert cli.main(['compare', '--uplink', 'int8', '--output', str(tmp_path)]) == 0
+  captured = capsys.readouterr()
+  assert 'int8 / float32, seed 0' in captured.err and 'left out' in captured.err and 'diverged' in captured.out
+
+
 def test_report_makes_the_page_of_a_comparison_again(trained, tmp_path, capsys):
   out = tmp_path / 'out'
   assert cli.main(['compare', '--uplink', 'int8', '--rounds', '2', '--output', str(out), '--json']) == 0

@@ -298,6 +298,11 @@ def _finish(results, folder, options, details=None):
   runs = [report_lib.Run.of(result) for result in results if result.rounds]
   if not runs:
     raise CompressionError('training came to NaN or infinite values in the first round: lower the client learning rate.')
+  for result in results:
+    if not result.rounds:
+      config = result.config
+      output.say(f'{output.printable(config.uplink)} / {output.printable(config.downlink)}, seed {config.seed}: training came to NaN '
+                 'or infinite values in the first round, so it is left out.')
   path = None
   if folder is not None:
     command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])
