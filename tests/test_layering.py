@@ -102,9 +102,9 @@ def test_only_late_layers_use_the_package_as_a_whole():
 
 
 def test_the_core_imports_numpy_and_the_standard_library_alone():
-  foreign = sorted(f'{path.relative_to(ROOT)} imports {name}' for package, path in _modules() if package in ('codec', 'wire')
-                   for name in _imported(path)
-                   if name.split('.')[0] not in sys.stdlib_module_names | {'numpy', 'tff_compress'})
+  allowed = sys.stdlib_module_names | {'numpy', 'tff_compress'}
+  foreign = sorted(f'{path.relative_to(ROOT)} imports {name}' for package, path in _modules()
+                   if package in ('codec', 'wire') for name in _imported(path) if name.split('.')[0] not in allowed)
   assert not foreign, '\n'.join(foreign)
 
 
@@ -151,6 +151,6 @@ print([names, sorted(stage.registry())])
 
 
 def _run(code):
-  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   return done.stdout.strip().splitlines()[-1]

@@ -11,7 +11,7 @@ NAME = 'x'
 
 
 def decodes(text, x, draws, same_round=False):
-  """Yields (decoded float64 vector, payload length in bytes) for clients 0 … draws - 1, a round each unless `same_round`."""
+  """Yields (decoded float64 vector, payload bytes) for clients 0 … draws - 1, a round each unless `same_round`."""
   codec = codec_lib(text)
   update = {NAME: x}
   for i in range(draws):
@@ -32,7 +32,10 @@ def bits_per_value(text, x, draws=1):
 
 
 def bias_ratio(text, x, draws):
-  """n ||mean of n decodes - x||^2 / mean ||x^ - x||^2: 1 where the errors are independent and unbiased, n where all are alike."""
+  """n ||mean of n decodes - x||^2 / mean ||x^ - x||^2.
+
+  1 where the errors are independent and unbiased, n where all are alike.
+  """
   results = [decoded for decoded, _ in decodes(text, x, draws)]
   single = np.mean([np.sum((decoded - x)**2) for decoded in results])
   return draws * np.sum((np.mean(results, axis=0) - x)**2) / single

@@ -19,7 +19,8 @@ def _rows(heading):
   """Cells of the first table behind a heading, without the backquotes around code."""
   section = TEXT[TEXT.index(heading):]
   table = re.search(r'\n\|.*\n\|[-|]+\n((?:\|.*\n)+)', section)[1]
-  return [[cell.strip().replace('\\|', '|') for cell in re.split(r'(?<!\\)\|', line)[1:-1]] for line in table.strip().splitlines()]
+  return [[cell.strip().replace('\\|', '|') for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+          for line in table.strip().splitlines()]
 
 
 def _code(cell):
@@ -48,7 +49,8 @@ def test_stages_their_parameters_and_defaults():
     for field in dataclasses.fields(kind):
       expected = field.name if field.default is dataclasses.MISSING else f'{field.name}={field.default}'
       assert expected in rows[name], (name, expected)
-    assert len(dataclasses.fields(kind)) == len([p for p in re.sub(r'\([^)]*\)', '', rows[name]).split(',') if p.strip()])
+    listed = [part for part in re.sub(r'\([^)]*\)', '', rows[name]).split(',') if part.strip()]
+    assert len(dataclasses.fields(kind)) == len(listed)
 
 
 @pytest.mark.parametrize('row', _rows('## What is refused'), ids=lambda row: row[0])
@@ -56,7 +58,8 @@ def test_errors(row):
   text, error = row[0], row[1]
   with pytest.raises(codec_lib.CodecError) as raised:
     if ', on a model' in text:
-      codec_lib('*/bias => float32').encode({'dense/kernel': np.zeros((512, 10), np.float32)}, seed=0, round=0, client=0)
+      update = {'dense/kernel': np.zeros((512, 10), np.float32)}
+      codec_lib('*/bias => float32').encode(update, seed=0, round=0, client=0)
     else:
       codec_lib(_code(text))
   assert str(raised.value) == error

@@ -27,7 +27,7 @@ def test_nmse_of_both_scales_is_that_of_the_table(bits, make):
 
 
 def test_two_rotations_make_a_spike_unbiased():
-  """And one rotation does not, which is why the presets use two: of two spikes in a block only the larger decides a sign."""
+  """One rotation does not, so the presets use two: of two spikes in a block only the larger decides a sign."""
   x = np.zeros(1 << 13, np.float32)
   x[100], x[200] = 1, -0.7
   assert 0.8 < measure.bias_ratio(f'{ROTATED} | eden | pack', x, 60) < 1.25
@@ -95,7 +95,8 @@ def test_below_one_bit_the_composition_law_holds(bits, fraction):
   d = DISTORTION[bits]
   kept = codec_lib(f'subsample:{fraction} | float32').rules[0].pipeline.stages[0].kept(x.size)
   expected = (1 + d / (1 - d)) * x.size / kept - 1
-  assert measure.nmse(f'{ROTATED} | subsample:{fraction},key=client | eden:bits={bits} | pack', x, 20) == pytest.approx(expected, rel=0.03)
+  measured = measure.nmse(f'{ROTATED} | subsample:{fraction},key=client | eden:bits={bits} | pack', x, 20)
+  assert measured == pytest.approx(expected, rel=0.03)
 
 
 def test_size_is_bits_and_one_bfloat16_per_block():
@@ -109,7 +110,8 @@ def test_zeros_and_dead_blocks():
     assert not np.any(decoded)
 
 
-@pytest.mark.parametrize('text', ['eden | pack', 'hadamard | eden | pack', 'hadamard:key=client | hadamard | eden | pack'])
+@pytest.mark.parametrize('text', ['eden | pack', 'hadamard | eden | pack',
+                                  'hadamard:key=client | hadamard | eden | pack'])
 def test_an_unbiased_scale_needs_a_rotation_of_the_clients_own(text):
   with pytest.raises(codec_lib.CodecError, match='rotation of the client\'s own'):
     codec_lib(text)

@@ -16,7 +16,10 @@ def gamma(n):
 
 
 def test_gamma_has_the_lengths_and_bits_of_the_code():
-  """1: "1", 2: "010", 3: "011", 4: "00100". The unary part holds zeros and the leading one; the planes the bits below it."""
+  """1: "1", 2: "010", 3: "011", 4: "00100".
+
+  The unary part holds the zeros and the leading one, the planes the bits below it.
+  """
   assert [gamma(n) for n in (1, 2, 3, 4)] == ['1', '010', '011', '00100']
   for n in (*range(1, 70), 255, 256, 2**20 + 5, 2**23 - 1):
     unary, planes = elias_gamma.encode(xp, np.asarray([n], np.int32), 23)

@@ -1,7 +1,8 @@
 """Payload bits do not depend on how a runtime treats denormal numbers, nor on the order in which it sums.
 
 TensorFlow and TFLite flush denormal numbers to zero, NumPy and Java keep them; matrix products and sums are done in
-whatever order is fastest. Here both are imitated in NumPy, for every codec of the contract suite: see docs/random-numbers.md.
+whatever order is fastest. Both are imitated in NumPy here, for every codec of the contract suite. The rules are in
+docs/random-numbers.md, "Exactness".
 """
 
 import functools
@@ -72,7 +73,7 @@ class ReorderedOps(NumpyOps):
 
 @functools.lru_cache(maxsize=None)
 def vectors(size):
-  """{what: float32[size]}: the inputs on which an earlier version of the encoder differed between runtimes, and others."""
+  """{what: float32[size]}: inputs on which encoders without the rules differ between runtimes, and others."""
   rng = np.random.default_rng(7)
   sign = rng.choice([-1.0, 1.0], size)
   usual = rng.standard_normal(size)
@@ -83,6 +84,9 @@ def vectors(size):
       'denormal': sign * rng.uniform(0, 1, size) * TINY,
       'usual and denormal': np.where(rng.random(size) < 0.5, usual, sign * 1e-40),
       'just above and below 2^-64': sign * 2.0**rng.uniform(-66, -62, size),
+      'around 2^-80': sign * 2.0**rng.uniform(-90, -70, size),
+      'around 2^-115': usual * 2.0**-115,
+      'around 2^-122': usual * 2.0**-122,
       'one block denormal': np.where(np.arange(size) < size // 2, sign * 1e-42, usual),
       'ties': sign * rng.integers(0, 9, size) * 0.5,
       'saturating': np.where(rng.random(size) < 0.01, 2.0**64, 1e-38),

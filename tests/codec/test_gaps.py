@@ -21,10 +21,14 @@ def random_positions(p, count, seed=0):
   return positions.astype(np.int32), int(positions[-1]) + 1
 
 
-@pytest.mark.parametrize('p, parameter, expected', [(0.1, 3, 4.756), (0.04, 4, 6.085), (0.01, 6, 8.108), (1 / 400, 8, 10.114),
-                                                    (0.001, 9, 11.495), (0.0001, 13, 14.788)])
+@pytest.mark.parametrize('p, parameter, expected', [
+    (0.1, 3, 4.756), (0.04, 4, 6.085), (0.01, 6, 8.108), (1 / 400, 8, 10.114),
+    (0.001, 9, 11.495), (0.0001, 13, 14.788)])
 def test_measured_bits_are_the_formula_within_one_per_cent(p, parameter, expected):
-  """b* = 1 + floor(log2(ln(phi - 1) / ln(1 - p))), E bits = b* + 1 / (1 - (1 - p)^(2^b*)); 8.108 at p = 0.01, not 8.38."""
+  """b* = 1 + floor(log2(ln(phi - 1) / ln(1 - p))), E bits = b* + 1 / (1 - (1 - p)^(2^b*)).
+
+  That is 8.108 at p = 0.01, not 8.38.
+  """
   assert parameter == 1 + math.floor(math.log2(math.log(PHI - 1) / math.log(1 - p)))
   assert expected == pytest.approx(parameter + 1 / (1 - (1 - p)**(2**parameter)), abs=1e-3)
   count = 20000
@@ -61,8 +65,8 @@ def test_the_worked_example_of_sparse_binary_compression():
   np.testing.assert_array_equal(gaps.decode(xp, five, 2, 6)[0], [2, 3])
 
 
-@pytest.mark.parametrize('positions, below', [([], 0), ([], 5), ([0], 1), ([4], 5), ([0, 1, 2, 3, 4], 5), ([2**30], 2**30 + 1),
-                                              ([0, 2**31 - 3], 2**31 - 2)])
+@pytest.mark.parametrize('positions, below', [
+    ([], 0), ([], 5), ([0], 1), ([4], 5), ([0, 1, 2, 3, 4], 5), ([2**30], 2**30 + 1), ([0, 2**31 - 3], 2**31 - 2)])
 def test_edges(positions, below):
   positions = np.asarray(positions, np.int32)
   coded = np.concatenate([gaps.encode(xp, positions, below), np.asarray([1, 2, 3], np.uint8)])
@@ -92,7 +96,6 @@ def test_hostile_lists_are_refused():
 def test_sums_of_gaps_cannot_wrap_around():
   """Two gaps just below 2^31 in a vector of nearly 2^31 values: their sum in 32 bits would be small."""
   below = 2**31 - 2
-  unary = np.zeros(8192 + 1, np.uint8)
   quotient = (2**31 - 70000) >> 16
   numbers = np.asarray([quotient, quotient], np.int32)
   low = bits.low_bits(xp, np.asarray([65535, 65535], np.int32), 16, 16)

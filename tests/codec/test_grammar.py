@@ -11,7 +11,7 @@ from tff_compress.codec import stage as stage_lib
 @pytest.mark.parametrize('text, canonical', [
     ('float32', 'float32'),
     (' hadamard|uniform:2|pack ', 'hadamard | uniform:bits=2 | pack'),
-    ('hadamard : rotations = 2 , key=client | eden:bits=2 | pack', 'hadamard:rotations=2,key=client | eden:bits=2 | pack'),
+    ('hadamard : rotations = 2 , key=client | eden:2 | pack', 'hadamard:rotations=2,key=client | eden:bits=2 | pack'),
     ('uniform:block=1024,bits=4,range=block | pack', 'uniform:bits=4 | pack'),
     ('uniform:bits=8 | pack', 'uniform | pack'),
     ('subsample:0.0625 | float16', 'subsample:1/16 | float16'),

@@ -80,7 +80,8 @@ def test_norms_and_inner_products_are_preserved(rotations, make):
   x, other = make(5000), measure.gaussian(5000, 9)
   y, rotated = _rotate(stage, x).astype(np.float64), _rotate(stage, other).astype(np.float64)
   assert np.sum(y**2) == pytest.approx(np.sum(x.astype(np.float64)**2), rel=2e-4)
-  assert y @ rotated == pytest.approx(x.astype(np.float64) @ other, rel=1e-3, abs=1e-3 * np.linalg.norm(x) * np.linalg.norm(other))
+  scale = np.linalg.norm(x) * np.linalg.norm(other)
+  assert y @ rotated == pytest.approx(x.astype(np.float64) @ other, abs=1e-3 * scale)
 
 
 @pytest.mark.parametrize('order', [2, 4, 8, 16, 32, 64])
@@ -121,9 +122,10 @@ def test_applied_twice_it_multiplies_by_the_block():
 
 @pytest.mark.parametrize('size', [82944, 165888, 331776, 36864])
 def test_kernels_of_all_cnn_c_are_whole_blocks(size):
-  """A.3: these sizes are multiples of 1024, so a transform padded to a power of two would send 1.58 times the values."""
+  """A.3: these are multiples of 1024. A transform padded to a power of two would send 1.58 times the values."""
   assert len(Hadamard()._plan(size)) == 1
-  assert codec_lib('hadamard | uniform:bits=2,range=tensor | pack').plan(codec_lib.Spec.of({'k': np.zeros(size, np.float32)})).payload_size == size / 4 + 8
+  spec = codec_lib.Spec.of({'k': np.zeros(size, np.float32)})
+  assert codec_lib('hadamard | uniform:bits=2,range=tensor | pack').plan(spec).payload_size == size / 4 + 8
 
 
 def test_two_rotations_spread_a_spike_over_all_values():

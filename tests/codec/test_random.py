@@ -21,6 +21,9 @@ CAUGHT = 1e-10
 
 SIZE = 1 << 16
 
+# Codecs draw under np.errstate; here streams are drawn from directly, and k2 wraps as it should.
+pytestmark = pytest.mark.filterwarnings('ignore:overflow encountered in scalar:RuntimeWarning')
+
 
 def key_of(k0, k1):
   return np.array([k0, k1], np.uint32).view(np.int32)
@@ -166,6 +169,16 @@ def test_words_continue_with_the_key_of_the_next_chunk(monkeypatch):
   np.testing.assert_array_equal(stream.halves(4001)[2000:], stream.halves(4100)[2000:4001])
   from_words = np.unpackbits(expected[:1001].byteswap().view(np.uint8))
   np.testing.assert_array_equal(stream.signs(32016) < 0, from_words[:32016] == 1)
+
+
+@pytest.mark.parametrize('kind', ['words', 'signs', 'halves', 'dither'])
+@pytest.mark.parametrize('start', [0, 1, 31, 32, 33, 127, 128, 129, 200, 256, 4095, 4096, 4100])
+def test_a_draw_from_a_later_start_is_a_slice_of_the_whole(kind, start, monkeypatch):
+  monkeypatch.setattr(random, 'WORDS_PER_KEY', 128)  # A chunk ends at word 128, half 256 and sign 4096.
+  draw = getattr(randomness.stream('slices'), kind)
+  whole = draw(4500)
+  for size in (0, 1, 2, 33, 300):
+    np.testing.assert_array_equal(draw(size, start), whole[start:start + size])
 
 
 def test_a_key_draws_at_most_two_to_the_24_words():

@@ -51,8 +51,8 @@ def reference_decode(payload, size, alphabet, largest_lanes=256):
   return np.asarray(symbols[:size])
 
 
-# Symbols' weights and how far above the entropy of the drawn symbols the whole payload may be, at a million symbols. 128
-# lanes end with 16 bits each that say nothing, 2^11 bits in all; tables of 12 bits cost what they round.
+# Symbols' weights and how far above the entropy of the drawn symbols the whole payload may be, at a million symbols.
+# 128 lanes end with 16 bits each that say nothing, 2^11 bits in all; tables of 12 bits cost what they round.
 @pytest.mark.parametrize('weights, above', [([8, 4, 2, 2], 0.0025), ([1] * 16, 0.0015), ([60, 25, 10, 5], 0.003),
                                             (np.exp(-np.arange(256) / 20), 0.009), ([990, 5, 5], 0.05)],
                          ids=['1.75 bits', '4 bits', '1.5 bits', '5.8 bits', '0.09 bits'])
@@ -74,7 +74,7 @@ def test_one_lane_is_within_a_fifth_of_a_per_cent_of_entropy():
 
 
 def test_it_is_as_short_as_another_implementation():
-  """constriction's ANS coder on the same symbols with nearly the same table, its 32-bit words against our 16-bit ones."""
+  """constriction's ANS coder, with words of 32 bits, on the same symbols with nearly the same table."""
   weights = [60, 25, 10, 5]
   symbols = _drawn(weights, 50_000)
   payload, _ = Rans(lanes=1).encode(xp, symbols, None, Integers(symbols.size, 0, 3))
@@ -98,7 +98,8 @@ def test_frequencies_sum_to_4096_and_none_that_is_used_is_zero(alphabet):
     symbols = _drawn(weights, 3000, seed)
     table = _table(Rans().encode(xp, symbols, None, Integers(3000, 0, alphabet - 1))[0], alphabet)
     assert sum(table) == 4096
-    assert all((count > 0) == (frequency > 0) for count, frequency in zip(np.bincount(symbols, minlength=alphabet), table))
+    counts = np.bincount(symbols, minlength=alphabet)
+    assert all((count > 0) == (frequency > 0) for count, frequency in zip(counts, table))
 
 
 def test_rare_symbols_among_a_million_come_back():

@@ -47,7 +47,7 @@ def test_one_coordinate_of_every_stride_is_kept():
 
 
 def test_offsets_use_all_bits_of_a_word():
-  """Offset j of a stride s is floor(word s / 2^32): with 16 bits only, 1/50000 would favour some coordinates twofold."""
+  """An offset in stride s is floor(word s / 2^32): with 16 bits, 1/50000 would favour some coordinates twofold."""
   for stride in (3, 16, 50, 50000, 65536):
     draws = measure.draws_of(round=stride)
     index = Subsample(fractions.Fraction(1, stride))._index(numpy_ops, draws, 300 * stride)
@@ -84,7 +84,8 @@ def test_a_shared_mask_leaves_a_common_error():
   """Ten clients with the same update: private masks cover it together, a shared one leaves d / k - 1."""
   x = measure.gaussian(8000)
   for key, expected in (('round', 7.0), ('client', 0.7)):
-    mean = np.mean([decoded for decoded, _ in measure.decodes(f'subsample:1/8,key={key} | float32', x, 10, same_round=True)], axis=0)
+    results = measure.decodes(f'subsample:1/8,key={key} | float32', x, 10, same_round=True)
+    mean = np.mean([decoded for decoded, _ in results], axis=0)
     assert np.sum((mean - x)**2) / np.sum(x**2) == pytest.approx(expected, rel=0.1)
 
 

@@ -23,7 +23,7 @@ LENGTHS = 8 * 13 / D
                                                           (1.728, 0.5033, 1.612, 0.02)])
 @pytest.mark.parametrize('make', [measure.gaussian, measure.lognormal])
 def test_bits_and_nmse_are_those_of_the_table(threshold, bits, nmse, slack, make):
-  """At T = 2.81 some 20 values of a block are kept, so that its scale varies: 4 % more error than with one scale for all."""
+  """At T = 2.81 some 20 values of a block are kept, so its scale varies: 4 % more error than with one scale for all."""
   x = make(D)
   text = f'{ROTATED} | ternary:threshold={threshold} | rice'
   assert measure.nmse(text, x, 10) == pytest.approx(nmse, rel=slack)
@@ -74,7 +74,8 @@ def test_it_errs_less_than_other_codecs_of_the_same_size():
   assert sketch > 3 * ternary and eden > 1.4 * ternary
 
 
-@pytest.mark.parametrize('text', ['ternary | pack', 'hadamard | ternary | pack', 'hadamard:key=client | ternary:threshold=5 | pack',
+@pytest.mark.parametrize('text', ['ternary | pack', 'hadamard | ternary | pack',
+                                  'hadamard:key=client | ternary:threshold=5 | pack',
                                   'hadamard:key=client | ternary:block=5000 | pack'])
 def test_it_needs_a_rotation_of_its_own_and_parameters_in_range(text):
   with pytest.raises(codec_lib.CodecError):

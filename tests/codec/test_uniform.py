@@ -1,4 +1,4 @@
-"""Uniform quantization: levels, the exact variance of stochastic rounding, ranges, and what a rotation in front is worth."""
+"""Uniform quantization: levels, the exact variance of stochastic rounding, ranges, and what a rotation is worth."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_values_on_a_level_come_back():
 
 @pytest.mark.parametrize('bits', [1, 5, 7, 8])
 def test_the_largest_value_is_never_rounded_beyond_the_last_level(bits):
-  """(high - low) / width may come out just above 2^b - 1, and one dither in thousands then leads to the next whole number."""
+  """(high - low) / width may come out just above 2^b - 1; one dither in thousands then leads to the next number."""
   rng = np.random.default_rng(bits)
   for high in rng.uniform(1, 2, 12):
     x = np.full(30000, high, np.float32)
@@ -103,14 +103,16 @@ def test_a_rotation_makes_a_heavy_tailed_update_fifty_times_better_at_two_bits()
 @pytest.mark.parametrize('bits, expected', [(1, 9.8), (2, 0.81), (4, 0.032), (8, 1.1e-4)])
 def test_nmse_of_rotated_gaussian_blocks(bits, expected):
   """Range per block of 1024: between the block values of A.3 (4096: 0.97 at two bits) and smaller blocks."""
-  assert measure.nmse(f'hadamard | uniform:bits={bits} | pack', measure.gaussian(1 << 16), 2) == pytest.approx(expected, rel=0.05)
+  measured = measure.nmse(f'hadamard | uniform:bits={bits} | pack', measure.gaussian(1 << 16), 2)
+  assert measured == pytest.approx(expected, rel=0.05)
 
 
 def test_the_sketch_of_the_paper_costs_and_errs_as_composed():
   """A.5: 1/16 of the values at 2 bits is 0.125 bit per value; NMSE = (1 + q) / p - 1 with q the quantizer's own."""
   x = measure.gaussian(1 << 16)
   q = measure.nmse('hadamard | uniform:bits=2 | pack', x, 2)
-  assert measure.nmse('hadamard | subsample:1/16 | uniform:bits=2 | pack', x, 12) == pytest.approx((1 + q) * 16 - 1, rel=0.05)
+  sketch = measure.nmse('hadamard | subsample:1/16 | uniform:bits=2 | pack', x, 12)
+  assert sketch == pytest.approx((1 + q) * 16 - 1, rel=0.05)
   bits = measure.bits_per_value('hadamard | subsample:1/16 | uniform:bits=2,range=tensor | pack', x)
   assert bits == 0.125 + 64 / x.size
 

@@ -1,7 +1,7 @@
 """What the contract is held to: every registered stage in a valid pipeline, every preset, and some larger codecs.
 
 A stage or preset comes in by being registered, with the `examples` its class states; nothing here names one, except the
-larger codecs at the end, which show how stages stand together. Tests of other runtimes take `all_cases` and `update` from here.
+larger codecs, which show how stages stand together. Tests of other runtimes take `byte_cases` and `update` from here.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ class Case:
     return max(sizes, default=0)
 
   def update(self, size=600, seed=0):
-    """An update of about `size` values in float32 variables: heavy tails, several shapes; reproducible on any machine."""
+    """An update of about `size` float32 values: heavy tails, several shapes; reproducible on any machine."""
     return update(max(size, self.large), seed)
 
 
@@ -91,7 +91,7 @@ def update(size, seed=0):
 def values(size, seed=0):
   """float32[size] within ±0.5 with heavy tails, made of whole numbers and powers of two only: exact everywhere.
 
-  Value i is (2 h - 2^16) 2^(e - 21) with h the upper half of CRC-32 of i and the seed (two uint32, little endian), and e the
+  Value i is (2 h - 2^16) 2^(e - 21), h the upper half of CRC-32 of i and the seed (two uint32, little endian), e the
   number of trailing ones of the lower half, at most 4.
   """
   words = [zlib.crc32(np.asarray([i, seed], '<u4').tobytes()) for i in range(size)]

@@ -122,7 +122,7 @@ def constant_zero_and_spiked_vectors_stay_within_the_bound(case):
     if what == 'zeros':
       assert not np.any(errors), 'zeros must come back as zeros'
     else:
-      # A mask keeps a spike in few draws, of which these may hold more than their share: a wide margin, in that case alone.
+      # A mask keeps a spike in few draws, of which these may hold more than their share: a wide margin there.
       spread = THRESHOLD * max(np.std(errors) / np.sqrt(draws), 0 if bound < 1 else bound * norm / np.sqrt(draws))
       assert np.mean(errors) <= (bound * (1 + 1e-3) + 1e-9) * norm + spread, f'{what}: above the declared bound'
 
@@ -211,7 +211,7 @@ def error_of_the_mean_falls_as_one_over_n(case):
     return
   common, z = _common_part(errors)
   if not _shares_a_mask(case, update):
-    assert z < THRESHOLD, f'the clients of a round have an error in common: {common / single:.3g} of one client\'s, z = {z:.1f}'
+    assert z < THRESHOLD, f'clients of a round have {common / single:.3g} of their error in common: z = {z:.1f}'
     return
   alone = Prefix(case)
   decoded = vector(decode(alone, encode(alone, update, round=3), update, round=3))
@@ -247,28 +247,40 @@ class _Asked:
   """Keys that note which streams are asked for."""
 
   def __init__(self):
-    self.requests = []
+    self.requests = set()
     self._keys = keys_lib.MessageKeys(cases.SEED, cases.ROUND, cases.CLIENT)
 
   def key(self, *request):
-    self.requests.append(request)
+    self.requests.add(request)
     return self._keys.key(*request)
+
+
+def _streams(case, update):
+  """[set of (scope, name, purpose, chunk)]: the keys each stage of each segment asks for when it encodes."""
+  tensors = codec_lib.Spec.of(update).tensors
+  streams = []
+  for segment in _segments(case, update):
+    values = np.concatenate([update[tensors[i].name].reshape(-1) for i in segment.tensors])
+    pipeline = segment.pipeline
+    all_draws = pipeline._draws(numpy_ops, None, segment.name)
+    for stage, signal, draws in zip(pipeline.stages, pipeline.signals(segment.size), all_draws):
+      draws._keys = _Asked()
+      with np.errstate(all='ignore'):
+        values, _ = stage.encode(numpy_ops, values, draws, signal)
+      streams.append(draws._keys.requests)
+  return streams
 
 
 def same_keys_give_the_same_bytes_and_others_do_not(case):
   update = case.update(200)
   payload = encode(case, update)
   assert encode(case, {name: value.copy() for name, value in update.items()}) == payload
-  asked = _Asked()
-  spec = codec_lib.Spec.of(update)
-  case.codec.plan(spec).encode(numpy_ops, [update[t.name].astype(np.float32) if t.is_float else update[t.name]
-                                           for t in spec.tensors], asked)
-  scopes = {scope for scope, *_ in asked.requests}
+  streams = _streams(case, update)
+  scopes = {scope for stream in streams for scope, *_ in stream}
   assert (encode(case, update, seed=cases.SEED + 1) != payload) == bool(scopes)
   assert (encode(case, update, round=cases.ROUND + 1) != payload) == bool(scopes)
   assert (encode(case, update, client=cases.CLIENT + 1) != payload) == ('client' in scopes)
-  streams = [request for request in asked.requests]
-  assert len(set(streams)) == len(streams), 'one key serves twice'
+  assert len(set().union(*streams)) == sum(map(len, streams)), 'two stages draw from one stream'
 
 
 def linear_prefix_decodes_the_sum(case):
@@ -317,7 +329,7 @@ def cut_or_lengthened_payloads_are_refused(case):
 
 
 def damaged_payloads_are_refused_or_decode_to_numbers(case):
-  """Flipped bits, lengths and scales no encoder writes, and noise: a typed error or finite values, in bounded memory."""
+  """Flipped bits, lengths and scales no encoder writes, noise: a typed error or finite values, in bounded memory."""
   update = case.update(64)
   payload = encode(case, update)
   spec = codec_lib.Spec.of(update)
@@ -325,7 +337,8 @@ def damaged_payloads_are_refused_or_decode_to_numbers(case):
   damaged = []
   positions = rng.permutation(8 * len(payload))[:50]
   # The first and last bytes hold lengths, scales and filling: those bits are tried one by one.
-  for bit in sorted({*range(min(64, 8 * len(payload))), *range(max(0, 8 * len(payload) - 16), 8 * len(payload)), *positions}):
+  count = 8 * len(payload)
+  for bit in sorted({*range(min(64, count)), *range(max(0, count - 16), count), *positions}):
     changed = bytearray(payload)
     changed[bit // 8] ^= 1 << bit % 8
     damaged.append(bytes(changed))
@@ -336,7 +349,8 @@ def damaged_payloads_are_refused_or_decode_to_numbers(case):
   lengths = []
   for i, pattern in enumerate(patterns):
     for place in places:
-      (lengths if i < 4 else damaged).append((payload[:place] + pattern + payload[place + len(pattern):])[:len(payload)])
+      changed = (payload[:place] + pattern + payload[place + len(pattern):])[:len(payload)]
+      (lengths if i < 4 else damaged).append(changed)
   noise = [rng.bytes(len(payload)) for _ in range(10)] + [b'\xff' * len(payload), bytes(len(payload))]
 
   def try_all(payloads):

@@ -111,7 +111,8 @@ class Wrong(Stage):
 '''
 _RIGHT = dict(unbiased=True, linear=False, side='()', bound=0.0, encode='return values, {}', decode='return values')
 # A dither of the client's own, added by the encoder; {scope} is whose.
-_NOISY = "return values + (draws.of('{}', Purpose.QUANTIZER).dither(signal.size) - np.float32(0.5)) * np.float32(0.1), {{}}"
+_NOISY = ("dither = draws.of('{}', Purpose.QUANTIZER).dither(signal.size); "
+          'return values + (dither - np.float32(0.5)) * np.float32(0.1), {{}}')
 
 
 @pytest.mark.parametrize('wrong, caught_by', [

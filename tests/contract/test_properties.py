@@ -1,4 +1,4 @@
-"""Properties over generated inputs: codec texts, symbols, updates, and arbitrary bytes where payloads and frames are read."""
+"""Properties over generated inputs: codec texts, symbols, updates, and any bytes in place of payloads and frames."""
 
 import dataclasses
 import fractions
@@ -21,7 +21,8 @@ SPEC = codec_lib.Spec.of(cases.update(40))
 CODECS = [case.codec for case in cases.all_cases()]
 CODERS = [kind for kind in stage_lib.registry().values()
           if (kind.domain, kind.codomain) == (stage_lib.Integers, stage_lib.Bytes)]
-FRACTIONS = st.one_of(st.fractions(0, 1, max_denominator=10**6), st.integers(1, 70000).map(lambda n: fractions.Fraction(1, n)))
+FRACTIONS = st.one_of(st.fractions(0, 1, max_denominator=10**6),
+                      st.integers(1, 70000).map(lambda n: fractions.Fraction(1, n)))
 
 
 def _parameter(kind):
@@ -45,8 +46,9 @@ def configured(draw, kind):
 
 
 def _between(domain, codomain):
-  return st.sampled_from(sorted((k for k in stage_lib.registry().values() if (k.domain, k.codomain) == (domain, codomain)),
-                                key=lambda k: k.name)).flatmap(configured)
+  fitting = [kind for _, kind in sorted(stage_lib.registry().items())
+             if (kind.domain, kind.codomain) == (domain, codomain)]
+  return st.sampled_from(fitting).flatmap(configured)
 
 
 Real, Integers, Bytes = stage_lib.Real, stage_lib.Integers, stage_lib.Bytes
@@ -57,8 +59,9 @@ def pipelines(draw):
   transforms = draw(st.lists(_between(Real, Real), max_size=3))
   if draw(st.booleans()):
     transforms.append(cases.ROTATION)
-  ends = draw(st.one_of(_between(Real, Bytes).map(lambda s: [s]), st.tuples(_between(Real, Integers), _between(Integers, Bytes)).map(list)))
-  return ' | '.join(draw(st.sampled_from([[], ['concat']])) + transforms + ends)
+  ends = draw(st.one_of(st.tuples(_between(Real, Bytes)),
+                        st.tuples(_between(Real, Integers), _between(Integers, Bytes))))
+  return ' | '.join(draw(st.sampled_from([[], ['concat']])) + transforms + list(ends))
 
 
 CONDITIONS = st.one_of(

@@ -1,7 +1,7 @@
-"""A decoder of frames written from docs/wire-format.md and docs/random-numbers.md alone: none of the product is imported.
+"""A decoder of frames written from docs/wire-format.md and docs/random-numbers.md: nothing of the product is imported.
 
-Plain Python integers and floats, one value at a time, to be read beside the documents. It shows that they are complete, and
-catches an encoder and a decoder of the product that go wrong together.
+Plain Python integers and floats, one value at a time, to be read beside the documents. It shows that they are complete,
+and catches an encoder and a decoder of the product that go wrong together.
 """
 
 import fnmatch
@@ -60,14 +60,15 @@ class Stream:
   """Words of one purpose of one segment, for the stage of its name that stands at place `occurrence`."""
 
   def __init__(self, seed, round_number, client, name, purpose, occurrence):
-    text = name.encode('utf-8')
-    self._message = lambda chunk: (b'TFFCPRNG1' + struct.pack('<QIIBIH', seed, round_number, client, purpose, chunk, len(text)) + text)
+    self._text = name.encode('utf-8')
+    self._head = b'TFFCPRNG1' + struct.pack('<QIIB', seed, round_number, client, purpose)
     self._first, self._keys = occurrence * 65536, {}
 
   def word(self, i):
     chunk = self._first + (i >> 24)
     if chunk not in self._keys:
-      self._keys[chunk] = struct.unpack('<II', hashlib.sha256(self._message(chunk)).digest()[:8])
+      message = self._head + struct.pack('<IH', chunk, len(self._text)) + self._text
+      self._keys[chunk] = struct.unpack('<II', hashlib.sha256(message).digest()[:8])
     return word(self._keys[chunk], i & 0xFFFFFF)
 
   def negative(self, i):
@@ -159,7 +160,8 @@ class Stage:
       field, equals, value = part.partition('=')
       if not equals:
         field, value = list(self.p)[position], field
-      kind = {'fraction': Fraction, 'threshold': float, 'key': str, 'rounding': str, 'range': str, 'scale': str}.get(field, int)
+      words = {'key', 'rounding', 'range', 'scale'}
+      kind = str if field in words else {'fraction': Fraction, 'threshold': float}.get(field, int)
       self.p[field] = kind(value)
     self.streams = streams
     self.block = max(1, size if self.p.get('range') == 'tensor' else min(self.p.get('block', 1), size))
@@ -184,9 +186,11 @@ class Stage:
     if self.name == 'topk':
       self.positions = reader.positions(self.kept, self.size)
     elif self.name == 'uniform':
-      width, number = (4, lambda n: struct.unpack('<f', struct.pack('<I', n))[0]) if self.p['range'] == 'tensor' else (2, bfloat16)
-      self.low = [real(number(reader.number(width))) for _ in range(self.blocks)]
-      self.high = [real(number(reader.number(width))) for _ in range(self.blocks)]
+      def limits():
+        if self.p['range'] == 'tensor':
+          return [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(self.blocks)]
+        return [real(bfloat16(reader.number(2))) for _ in range(self.blocks)]
+      self.low, self.high = limits(), limits()
       require(all(a <= b for a, b in zip(self.low, self.high)), 'range out of order')
     elif self.name in ('eden', 'ternary'):
       self.scale = [real(bfloat16(reader.number(2))) for _ in range(self.blocks)]
@@ -201,7 +205,7 @@ class Stage:
       return None
     if self.name == 'pack':
       return (self.size * self._width() + 7) // 8
-    return {'uniform': self.blocks * (16 if self.p.get('range') == 'tensor' else 4) // (2 if self.p.get('range') == 'tensor' else 1),
+    return {'uniform': self.blocks * (8 if self.p.get('range') == 'tensor' else 4),
             'eden': 2 * self.blocks, 'ternary': 2 * self.blocks,
             'float32': 4 * self.size, 'float16': 2 * self.size + min(self.size, 1)}.get(self.name, 0)
 
@@ -278,7 +282,8 @@ class Stage:
   def _decode_eden(self, symbols):
     half = 2**(self.p['bits'] - 1)
     table = [round(c * 1024) / 1024 for c in CENTROIDS[self.p['bits']]]
-    return [self.scale[i // self.block] * (table[s - half] if s >= half else -table[half - 1 - s]) for i, s in enumerate(symbols)]
+    return [self.scale[i // self.block] * (table[s - half] if s >= half else -table[half - 1 - s])
+            for i, s in enumerate(symbols)]
 
   def _decode_ternary(self, symbols):
     return [self.scale[i // self.block] * s for i, s in enumerate(symbols)]
@@ -367,14 +372,16 @@ def matches(when, name, size):
   for condition in when.split(' & '):
     if condition.startswith('size') and condition[4] in '<>':
       limit = int(condition.lstrip('size<>='))
-      if not {'<': size < limit, '<=': size <= limit, '>': size > limit, '>=': size >= limit}[condition[4:-len(str(limit))]]:
+      holds = {'<': size < limit, '<=': size <= limit, '>': size > limit, '>=': size >= limit}
+      if not holds[condition[4:-len(str(limit))]]:
         return False
     elif not fnmatch.fnmatchcase(name, condition):
       return False
   return True
 
 
-WHOLE = {'bool': '?', 'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q', 'uint64': 'Q'}
+WHOLE = {'bool': '?', 'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q',
+         'uint64': 'Q'}
 
 
 def read_frame(codec, spec, frame, seed):

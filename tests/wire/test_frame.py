@@ -9,7 +9,8 @@ import pytest
 from tff_compress import codec as codec_lib
 from tff_compress import wire
 
-UPDATE = {'dense/kernel': np.linspace(-1, 1, 60, dtype=np.float32).reshape(6, 10), 'dense/bias': np.zeros(10, np.float32)}
+UPDATE = {'dense/kernel': np.linspace(-1, 1, 60, dtype=np.float32).reshape(6, 10),
+          'dense/bias': np.zeros(10, np.float32)}
 TEXT = 'hadamard | uniform:bits=4 | pack'
 KEYS = dict(seed=9, round=5, client=7)
 

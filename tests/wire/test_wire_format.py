@@ -1,4 +1,4 @@
-"""docs/wire-format.md is complete and true: its example, and a decoder written from it that reads every codec's frames."""
+"""docs/wire-format.md is complete and true: its example, and a decoder written from it that reads every frame."""
 
 import pathlib
 import re
@@ -84,7 +84,8 @@ def test_a_decoder_written_from_the_document_reads_every_codec(case):
   assert set(read) == set(update)
   for name, value in expected.items():
     scale = np.max(np.abs(value.astype(np.float64)), initial=1e-30)
-    np.testing.assert_allclose(np.asarray(read[name], np.float64) / scale, value.reshape(-1) / scale, atol=2e-6, err_msg=name)
+    given = np.asarray(read[name], np.float64)
+    np.testing.assert_allclose(given / scale, value.reshape(-1) / scale, atol=2e-6, err_msg=name)
 
 
 def test_it_reads_larger_messages_too():
@@ -98,9 +99,10 @@ def test_it_reads_larger_messages_too():
       np.testing.assert_allclose(read[name], value.reshape(-1), atol=2e-6)
 
 
-@pytest.mark.parametrize('case', [c for c in cases.all_cases() if c.name.startswith(('larger', 'rans', 'rice', 'elias'))], ids=str)
+@pytest.mark.parametrize('case', [case for case in cases.all_cases()
+                                  if case.name.startswith(('larger', 'rans', 'rice', 'elias'))], ids=str)
 def test_both_decoders_refuse_the_same_payloads(case):
-  """Flipped bits and cuts behind a new checksum: what one refuses the other does, so the document says all that is checked."""
+  """Flipped bits and cuts behind a new checksum: what one refuses the other does, so the document says all checks."""
   update = case.update(40)
   frame = wire.pack(case.codec, update, seed=cases.SEED, round=cases.ROUND, client=cases.CLIENT)
   rng = np.random.default_rng(0)
