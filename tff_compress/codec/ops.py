@@ -133,9 +133,10 @@ class NumpyOps:
   def generate(self, function, start, stop):
     """Evaluates `function(int32 indices) -> int32` on start … stop-1 in slices that stay in cache."""
     out = np.empty(stop - start, np.int32)
-    for first in range(start, stop, self.slice_size):
-      last = min(first + self.slice_size, stop)
-      out[first - start:last - start] = function(np.arange(first, last, dtype=np.int32))
+    with np.errstate(over='ignore'):  # Words wrap around.
+      for first in range(start, stop, self.slice_size):
+        last = min(first + self.slice_size, stop)
+        out[first - start:last - start] = function(np.arange(first, last, dtype=np.int32))
     return out
 
   def by_rows(self, function, *arrays):
