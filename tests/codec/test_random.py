@@ -21,9 +21,6 @@ CAUGHT = 1e-10
 
 SIZE = 1 << 16
 
-# Codecs draw under np.errstate; here streams are drawn from directly, and k2 wraps as it should.
-pytestmark = pytest.mark.filterwarnings('ignore:overflow encountered in scalar:RuntimeWarning')
-
 
 def key_of(k0, k1):
   return np.array([k0, k1], np.uint32).view(np.int32)
