@@ -104,3 +104,9 @@ def test_sums_of_gaps_cannot_wrap_around():
                           bits.pack(xp, low, 1), unary])
   with pytest.raises(codec_lib.PayloadError):
     gaps.decode(xp, coded, 2, below)
+  # One gap of 2^31 - 1: the position behind it is negative in 32 bits.
+  unary = bits.unary(xp, np.asarray([below >> 16], np.int32))
+  coded = np.concatenate([np.asarray([16], np.uint8), np.frombuffer(len(unary).to_bytes(4, 'little'), np.uint8),
+                          np.asarray([255, 255], np.uint8), unary])
+  with np.errstate(over='ignore'), pytest.raises(codec_lib.PayloadError, match='behind the end'):
+    gaps.decode(xp, coded, 1, below)

@@ -51,6 +51,29 @@ def reference_decode(payload, size, alphabet, largest_lanes=256):
   return np.asarray(symbols[:size])
 
 
+def reference_encode(symbols, alphabet, largest_lanes=256):
+  """Encodes as the document says, one symbol at a time."""
+  size = len(symbols)
+  counts = [int(n) for n in np.bincount(symbols, minlength=alphabet)]
+  used = sum(n > 0 for n in counts)
+  table = [n * (4096 - used) // size + (n > 0) for n in counts]
+  table[counts.index(max(counts))] += 4096 - sum(table)
+  starts = [sum(table[:s]) for s in range(alphabet)]
+  lanes = 1
+  while lanes * 2 <= min(largest_lanes, max(size // 4096, 1)):
+    lanes *= 2
+  filled = [int(s) for s in symbols] + [table.index(max(table))] * (-size % lanes)
+  states, words = [1 << 16] * lanes, []
+  for i in reversed(range(len(filled))):
+    s, x = filled[i], states[i % lanes]
+    if x >= table[s] << 20:
+      words.append(x & 0xFFFF)
+      x >>= 16
+    states[i % lanes] = 4096 * (x // table[s]) + x % table[s] + starts[s]
+  packed = sum(f << 13 * i for i, f in enumerate(table)).to_bytes((13 * alphabet + 7) // 8, 'little')
+  return packed + b''.join(x.to_bytes(4, 'little') for x in states) + b''.join(w.to_bytes(2, 'little') for w in words[::-1])
+
+
 # Symbols' weights and how far above the entropy of the drawn symbols the whole payload may be, at a million symbols.
 # 128 lanes end with 16 bits each that say nothing, 2^11 bits in all; tables of 12 bits cost what they round.
 @pytest.mark.parametrize('weights, above', [([8, 4, 2, 2], 0.0025), ([1] * 16, 0.0015), ([60, 25, 10, 5], 0.003),
@@ -89,6 +112,14 @@ def test_an_independent_decoder_reads_it(size, lanes):
   symbols = _drawn([50, 30, 15, 5, 0, 1], size)
   payload, _ = Rans(lanes=lanes).encode(xp, symbols, None, Integers(size, 0, 5))
   np.testing.assert_array_equal(reference_decode(payload, size, 6, lanes), symbols)
+
+
+@pytest.mark.parametrize('size, lanes', [(1, 256), (999, 256), (9001, 256), (20_001, 2), (20_003, 4)])
+@pytest.mark.parametrize('weights', [[50, 30, 15, 5, 0, 1], [0, 0, 1, 3], [1]], ids=str)
+def test_an_independent_encoder_writes_it(size, lanes, weights):
+  symbols = _drawn(weights, size)
+  payload, _ = Rans(lanes=lanes).encode(xp, symbols, None, Integers(size, 0, len(weights) - 1))
+  assert payload.tobytes() == reference_encode(symbols, len(weights), lanes)
 
 
 @pytest.mark.parametrize('alphabet', [1, 2, 3, 200, 256])
