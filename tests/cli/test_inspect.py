@@ -101,6 +101,29 @@ def test_standard_input_is_read(files, capsys, monkeypatch):
   assert json.loads(capsys.readouterr().out)['round'] == 3
 
 
+class _Endless(io.RawIOBase):
+  """An endless stream that counts what is read from it."""
+
+  def __init__(self):
+    super().__init__()
+    self.given = 0
+
+  def readable(self):
+    return True
+
+  def readinto(self, buffer):
+    self.given += len(buffer)
+    return len(buffer)
+
+
+def test_an_endless_input_is_refused_within_bounds(capsys, monkeypatch):
+  monkeypatch.setattr(frames, 'MAX_FRAME', 1 << 20)
+  endless = _Endless()
+  monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BufferedReader(endless)))
+  assert 'more than' in refused(['inspect', '-'], capsys)
+  assert endless.given < 2 << 20
+
+
 def test_every_truncation_and_every_flipped_byte_is_refused(files, capsys):
   folder, data = files
   path = folder / 'bad.tfc'
@@ -178,9 +201,13 @@ def test_spec_of_an_npz_is_read_from_headers_alone(tmp_path):
   assert spec.tensors == (codec_lib.TensorSpec('kernel', (16384, 16384)),)
 
 
+LONG_HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}" + b' ' * 20_000
+LONG_HEADER = b'\x93NUMPY\x01\x00' + struct.pack('<H', len(LONG_HEADER)) + LONG_HEADER
+
+
 @pytest.mark.parametrize('content', [
     b'', b'PK\x05\x06' + bytes(18), b'not a zip', {'a.npy': b'', }, {'a.npy': b'\x93NUMPY\x01\x00\xff\xff'},
-    {'a.npy': b'\x93NUMPY\x01\x00\x05\x00{1:2}'}, {'a.npy': b'\x93NUMPY\x01\x00\x0b\x00__import__('},
+    {'a.npy': b'\x93NUMPY\x01\x00\x05\x00{1:2}'}, {'a.npy': LONG_HEADER},  {'a.npy': b'\x93NUMPY\x01\x00\x0b\x00__import__('},
 ])
 def test_bad_npz_is_a_spec_error(tmp_path, content):
   path = tmp_path / 'bad.npz'
