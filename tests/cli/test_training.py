@@ -194,16 +194,21 @@ def test_missing_data_is_one_sentence_before_tensorflow_is_imported(tmp_path):
     assert done.stdout == '' and done.stderr.count('\n') == 1
 
 
-def test_interrupt_is_130_and_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize('arguments, says', [
+    (['run', '--output', '{folder}'], 'Stopped. The same command goes on from there.'),
+    (['run', '--output', '{folder}', '--restart'], 'Stopped. The same command without --restart goes on from there.'),
+    (['run'], 'Stopped. With --output DIR, a run that was stopped can go on.'),
+    (['compare', '--uplink', 'int8', '--output', '{folder}'], 'Stopped. The same command goes on from there.'),
+    (['demo', '--output', '{folder}'], 'Stopped.'),
+])
+def test_interrupt_is_130_and_says_how_to_go_on(arguments, says, monkeypatch, tmp_path, capsys):
   def compare(configs, *, on_round, resume):
     del resume
     on_round(0, entry(1, configs[0]))
     raise KeyboardInterrupt
   monkeypatch.setattr(run_lib, 'compare', compare)
-  assert cli.main(['run', '--output', str(tmp_path)]) == 130
-  assert 'The same command goes on' in capsys.readouterr().err
-  assert cli.main(['run']) == 130
-  assert 'Stopped after round 1' in capsys.readouterr().err
+  assert cli.main([text.format(folder=tmp_path) for text in arguments]) == 130
+  assert capsys.readouterr().err.splitlines()[-1] == says
 
 
 def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):

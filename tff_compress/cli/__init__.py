@@ -78,12 +78,13 @@ def main(argv=None):
       code = _guarded(arguments)
     except SystemExit as error:  # How argparse ends after --help and --version.
       code = error.code or 0
-    sys.stdout.flush()
+    if sys.stdout is not None:
+      sys.stdout.flush()
     return code
   except BrokenPipeError:
     # What is still in the buffers cannot be written either, and Python would say so at exit.
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
       os.dup2(nowhere, stream.fileno())
     return READER_GONE
 

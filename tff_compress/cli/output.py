@@ -25,7 +25,8 @@ def finite(value):
 
 def say(text):
   """One line of progress or advice, on standard error."""
-  print(text, file=sys.stderr, flush=True)
+  if sys.stderr is not None:  # It is None where it was closed; print would take standard output then.
+    print(text, file=sys.stderr, flush=True)
 
 
 def printable(text):
@@ -50,7 +51,7 @@ def table(header, rows, align=None, wrap=True):
   align = align or '<' * len(header)
   widths = [max(len(row[i]) for row in [list(header), *rows]) for i in range(len(header))]
   room = None
-  if wrap and sys.stdout.isatty():
+  if wrap and sys.stdout is not None and sys.stdout.isatty():
     room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(header) - 1)
     room = room if 24 <= room < widths[-1] else None
   lines = []

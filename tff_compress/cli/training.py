@@ -178,8 +178,7 @@ def _compare(options):
 def _demo(options):
   config = config_lib.make({**DEMO, 'output': options.output})
   configs = _variants(config, DEMO_LINKS, 1)
-  options.restart = True
-  with _training(configs, options) as train:
+  with _training(configs, options, resumes=False) as train:
     results = train()
   _finish(results, config.output, options)
 
@@ -219,20 +218,28 @@ def _variants(config, pairs, seeds):
 
 
 @contextlib.contextmanager
-def _training(configs, options):
-  """A block that can train the configurations: gives a function without arguments that returns their `RunResult`s."""
+def _training(configs, options, resumes=True):
+  """A block that can train the configurations: gives a function without arguments that returns their `RunResult`s.
+
+  `resumes` says whether the command goes on with what is in the output folder.
+  """
   # Before TensorFlow is imported, which reads it then; 3 hides what it says about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   progress = _Progress(configs, every=0.0 if len(configs) == 1 else 10.0)
 
   def train():
-    return run_lib.compare(configs, on_round=progress.round, resume=not options.restart)
+    return run_lib.compare(configs, on_round=progress.round, resume=resumes and not options.restart)
 
   try:
     with progress:
       yield train
   except KeyboardInterrupt:
-    raise KeyboardInterrupt(progress.stopped()) from None
+    hint = ''
+    if resumes and configs[0].output is None:
+      hint = ' With --output DIR, a run that was stopped can go on.'
+    elif resumes:
+      hint = f' The same command{" without --restart" if options.restart else ""} goes on from there.'
+    raise KeyboardInterrupt('Stopped.' + hint) from None
 
 
 class _Progress:
@@ -245,11 +252,10 @@ class _Progress:
 
   def __init__(self, configs, every):
     self._configs, self._every, self._shown = configs, every, -math.inf
-    self._position = self._round = 0
     self._bar = None
 
   def __enter__(self):
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
       with contextlib.suppress(ImportError):  # Lines do as well.
         import tqdm  # pylint: disable=g-import-not-at-top
         total = sum(config.rounds for config in self._configs)
@@ -261,16 +267,9 @@ class _Progress:
     if self._bar is not None:
       self._bar.close()
 
-  def stopped(self):
-    """What to say when the user stops it."""
-    if self._configs[0].output is None:
-      return f'Stopped after round {self._round}. With --output DIR, a run that was stopped can go on.'
-    return 'Stopped. The same command goes on from there.'
-
   def round(self, position, entry):
     """A round of the run at this position ended; `entry` is what was measured in it."""
     config = self._configs[position]
-    self._position, self._round = position, entry['round']
     accuracy = '' if entry['accuracy'] is None else f'accuracy {100 * entry["accuracy"]:.1f} %'
     label = config.uplink if config.uplink == config.downlink else f'{config.uplink} / {config.downlink}'
     if len(self._configs) > 1:
