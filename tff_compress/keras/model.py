@@ -363,9 +363,6 @@ class _Creations:
     self.variables = []
 
   def __call__(self, next_creator, **arguments):
-    # Recurrent cells ask for one when they are copied into such graphs: then every step reads what the weights were before
-    # the server's arrived.
-    arguments['caching_device'] = None
     value = None
     if self._values is not None:
       if len(self.variables) >= len(self._values):
@@ -421,7 +418,7 @@ def _configs(model):
   """{id: configuration} of the model's layers, or of the model if it is not made of layers alone, at any depth.
 
   They are read here as they differ in the graphs that TFF makes, where Keras has other base classes: some layers have none
-  there, and recurrent ones ask for what does not work.
+  there, and recurrent ones then ask for a cache that holds what the weights were before the server's arrived.
   """
   if not _is_network(model):
     return {id(model): model.get_config()}
