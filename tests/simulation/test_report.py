@@ -105,6 +105,12 @@ def test_a_run_that_diverged_is_marked():
   assert row[header.index('accuracy %')] == '60.0 diverged'
 
 
+def test_rows_go_from_float32_and_many_bytes_to_few():
+  runs = comparison()
+  for order in (runs, runs[::-1]):
+    assert [entry.first.uplink for entry in report.summarize(order)] == ['float32', 'int8', 'sketch']
+
+
 def test_no_float32_no_difference():
   entry, = report.summarize([run('int8', 'int8')])
   assert entry.difference is None
@@ -142,6 +148,13 @@ def test_plots_are_pictures_of_their_size(runs):
       image = Image.open(io.BytesIO(plot(series, theme)))
       assert image.format == 'PNG' and image.size[0] == 1344
       assert image.convert('L').getextrema()[1] - image.convert('L').getextrema()[0] > 100
+
+
+def test_one_band_shows_the_spread_over_seeds():
+  plain, int8, sketch = report.summarize(comparison())
+  assert report.banded([int8, plain, sketch]) is plain
+  assert report.banded([int8, sketch]) is int8
+  assert report.banded([sketch, int8]) is None  # A single seed has no spread.
 
 
 def test_plots_are_reproducible():

@@ -221,7 +221,7 @@ def load(folder):
 
 
 def summarize(runs):
-  """One `Series` per group of runs that differ in their seed only, in the order in which they first appear.
+  """One `Series` per group of runs that differ in their seed only: float32 first, then from the most bytes to the fewest.
 
   Args:
     runs: sequence of `Run`, not empty. Of two that do not differ at all, the later one counts.
@@ -231,7 +231,8 @@ def summarize(runs):
     groups.setdefault((run.uplink, run.downlink, _task(run)), {})[run.seed] = run
   plain = {task: group for (up, down, task), group in groups.items() if up in PLAIN and down in PLAIN}
   labels = _labels([next(iter(group.values())) for group in groups.values()])
-  return [_series(label, group, plain.get(key[2], {})) for label, (key, group) in zip(labels, groups.items())]
+  series = [_series(label, group, plain.get(key[2], {})) for label, (key, group) in zip(labels, groups.items())]
+  return sorted(series, key=lambda entry: (not entry.first.is_plain, -entry.uplink_bytes - entry.downlink_bytes))
 
 
 def _task(run):
@@ -314,7 +315,7 @@ def _colours(series, theme):
 
 
 def plot_rounds(series, theme='light'):
-  """PNG of test accuracy against round; a line is the mean over seeds, the band around it reaches from worst to best seed.
+  """PNG of test accuracy against round: means over seeds. The band of `banded` reaches from its worst to its best seed.
 
   Args:
     series: sequence of `Series`.
@@ -331,7 +332,7 @@ def plot_rounds(series, theme='light'):
       continue
     rounds, mean, low, high = ([point[i] for point in curve] for i in (0, 1, 2, 3))
     axes.plot(rounds, mean, color=colour, linestyle=style, linewidth=1.8, solid_capstyle='round', zorder=3)
-    if len(entry.runs) > 1:
+    if entry is banded(series):
       axes.fill_between(rounds, low, high, color=colour, alpha=0.13, linewidth=0)
     axes.plot(rounds[-1:], mean[-1:], 'o', color=colour, markersize=4, zorder=4)
     ends.append((rounds[-1], mean[-1], entry.label, colour))
@@ -339,6 +340,15 @@ def plot_rounds(series, theme='light'):
   axes.xaxis.get_major_locator().set_params(integer=True)
   _label_ends(figure, axes, ends)
   return _png(figure)
+
+
+def banded(series):
+  """The one `Series` whose spread over seeds is drawn: float32, or else the first. None where it has a single seed.
+
+  One, because the bands of runs that share their seeds lie on top of each other, and hide the lines.
+  """
+  entry = next((entry for entry in series if entry.first.is_plain), series[0])
+  return entry if len(entry.runs) > 1 else None
 
 
 def plot_bytes(series, theme='light'):
@@ -498,20 +508,21 @@ def page(series, images, command=''):
   with open(os.path.join(os.path.dirname(__file__), 'report.html'), encoding='utf-8') as file:
     template = string.Template(file.read())
   settings = _shared_settings(series)
-  several, columns = max(len(entry.runs) for entry in series) > 1, _columns(series)
+  columns = _columns(series)
   title = ' against '.join(_title_part(series))
   figures = [
-      ('accuracy_rounds', 'Test accuracy after each round.', True),
-      ('accuracy_bytes', 'Test accuracy against what had been sent by then, over all clients: the further left, the less was sent.',
-       False),
+      ('accuracy_rounds', 'Test accuracy after each round.'),
+      ('accuracy_bytes', 'Test accuracy against what had been sent by then, over all clients: the further left, the less was sent.'),
   ]
-  band = ' Lines are means over seeds, bands reach from the worst to the best seed.' if several else ''
+  if banded(series):
+    spread = f' Lines are means over seeds; the band reaches from the worst to the best seed of {banded(series).label}.'
+    figures[0] = (figures[0][0], figures[0][1] + spread)
   return template.substitute(
       title=html.escape(title), subtitle=html.escape(subtitle(series)), command=f'<pre>{html.escape(command)}</pre>' if command else '',
       header=''.join(f'<th scope="col"{" class=text" * (name in TEXT_COLUMNS)}><button>{html.escape(name).replace("× ", "×&nbsp;")}</button></th>' for name, _, _ in columns),
       rows='\n'.join(_row(entry, colours, columns) for entry, colours in zip(series, _both_colours(series))),
       caption=html.escape(caption(series)),
-      figures='\n'.join(_picture(name, text + (band if banded else ''), images) for name, text, banded in figures),
+      figures='\n'.join(_picture(name, text, images) for name, text in figures),
       sections='\n'.join(_section(entry, colours) for entry, colours in zip(series, _both_colours(series))),
       configuration='\n'.join(_property(key, value) for key, value in settings.items()),
       footer=_FOOTER)
