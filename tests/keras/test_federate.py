@@ -285,6 +285,31 @@ def test_failed_training_is_one_sentence_and_leaves_the_model_alone(client, erro
     np.testing.assert_array_equal(a, b)
 
 
+def test_clients_may_count_the_same_and_the_server_may_take_smaller_steps():
+  model, data = linear(), [arrays(0, 20), arrays(1, 60)]
+  start = model.get_weights()
+  learned = [weights_after_fit(model, lambda: dict(optimizer='sgd', loss=CLASSES), [client]) for client in data]
+  model.compile('sgd', CLASSES)
+  federate(model, data, rounds=1, shuffle=False, weighting='uniform', server_learning_rate=0.5, progress=False)
+  for got, before, one, other in zip(model.get_weights(), start, *learned):
+    np.testing.assert_allclose(got, before + 0.5 * ((one + other) / 2 - before).astype(np.float32), atol=1e-6)
+
+
+def test_fedprox_is_gradient_descent_on_the_loss_and_the_distance_to_the_server():
+  model, (x, y) = linear(), arrays(0, 60)
+  start = [weight.copy() for weight in model.get_weights()]
+  federate(model, [(x, y)], rounds=1, local_epochs=2, shuffle=False, learning_rate=0.1, proximal_strength=3.0, progress=False)
+  variables = [tf.Variable(weight) for weight in start]
+  for rows in [range(i, i + 20) for i in (0, 20, 40)] * 2:
+    with tf.GradientTape() as tape:
+      distance = sum(tf.reduce_sum((v - s)**2) for v, s in zip(variables, start))
+      loss = CLASSES(y[rows], x[rows] @ variables[0] + variables[1]) + 3.0 / 2 * distance
+    for variable, gradient in zip(variables, tape.gradient(loss, variables)):
+      variable.assign_sub(0.1 * gradient)
+  for got, variable in zip(model.get_weights(), variables):
+    np.testing.assert_allclose(got, variable.numpy(), atol=1e-6)
+
+
 def test_tff_aggregators_can_stand_around_the_uplink():
   model = linear()
   inner = tff_compress.uplink('uniform:bits=8 | pack')

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,8 +90,8 @@ def test_folders_of_something_else_are_not_touched(tmp_path):
 
 DAMAGED = {
     'empty': '', 'cut': '{', 'list': '[]', 'bare': '{"format": 1}', 'nested': '[' * 100_000, 'bytes': '\x00\xff',
-    'rounds': '{"format": 1, "status": "finished", "config": {}, "rounds": [{}]}',
-    'version': '{"format": 9, "status": "finished", "config": {}, "rounds": []}',
+    'rounds': '{"format": 1, "status": "finished", "config": {}, "parameters": 1, "rounds": [{}]}',
+    'version': '{"format": 9, "status": "finished", "config": {}, "parameters": 1, "rounds": []}',
 }
 
 
@@ -106,7 +107,7 @@ def test_damaged_results_are_refused(tmp_path, text):
     (dict(uplink='int8'), "uplink='uniform:bits=4 | pack', not 'int8'"), (dict(seed=6), 'seed=5, not 6'),
     (dict(rounds=1), 'a run of 2 rounds, more than 1'), (dict(rounds=9, workers=3, checkpoint_every=7), None)])
 def test_a_run_goes_on_only_with_its_own_settings(tmp_path, changes, words):
-  Folder(str(tmp_path), SMALL.as_dict()).write_result('finished', [entry(1), entry(2)])
+  Folder(str(tmp_path), SMALL.as_dict()).write_result('finished', [entry(1), entry(2)], parameters=9)
   other = Folder(str(tmp_path), dataclasses.replace(SMALL, **changes).as_dict())
   if words is None:
     assert len(other.read()['rounds']) == 2
@@ -127,7 +128,7 @@ def test_two_processes_do_not_run_in_one_folder(tmp_path):
 
 def test_writing_replaces_a_file_or_leaves_it(tmp_path, monkeypatch):
   folder = Folder(str(tmp_path), SMALL.as_dict())
-  folder.write_result('running', [{**entry(1), 'loss': float('nan')}])
+  folder.write_result('running', [{**entry(1), 'loss': float('nan')}], parameters=9)
   assert folder.read()['rounds'][0]['loss'] is None
 
   def fail(*arguments):
@@ -255,9 +256,22 @@ def test_rounds_behind_the_last_checkpoint_are_trained_again(whole, tmp_path):
   assert saved['status'] == 'running' and untimed(saved['rounds']) == untimed(whole[0].rounds[:3])
   assert [row['round'] for row in table(tmp_path)] == ['1', '2', '3']
   assert os.listdir(tmp_path / 'checkpoints') == ['round_2']
+  # A checkpoint that the disk has lost half of is passed over.
+  os.makedirs(tmp_path / 'checkpoints' / 'round_3')
+  (tmp_path / 'checkpoints' / 'round_3' / 'saved_model.pb').write_bytes(b'half')
   trained = []
   result = run(config, on_round=lambda entry: trained.append(entry['round']))
   assert trained == [3, 4] and untimed(result.rounds) == untimed(whole[0].rounds)
+  check_files(result)
+
+
+def test_a_run_cut_short_at_its_very_end_has_nothing_left_to_train(whole, tmp_path):
+  """As when a process ends between its last checkpoint and the word that it has finished."""
+  config = dataclasses.replace(SMALL, output=str(tmp_path))
+  shutil.copytree(whole[0].folder, tmp_path, dirs_exist_ok=True)
+  Folder(str(tmp_path), config.as_dict()).write_result('running', list(whole[0].rounds), parameters=whole[0].parameters)
+  result = run(config, on_round=lambda entry: pytest.fail('a round was trained'))
+  assert result.status == 'finished' and result.rounds == whole[0].rounds
   check_files(result)
 
 

@@ -55,12 +55,9 @@ def _build(blueprint, client_optimizer, server_optimizer, aggregator, downlink, 
       metrics_aggregator=_Metrics(blueprint, seed) if blueprint.statistics else None,
       # Bit for bit what DATASET_REDUCE gives, in two thirds of the time.
       loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR)
-  optimizer = optimizers.constrained(client_optimizer, [v.constraint for v in blueprint.trainable])
-  if proximal_strength:
-    process = tff.learning.algorithms.build_weighted_fed_prox(
-        blueprint.client_model, proximal_strength, optimizer, server_optimizer, **arguments)
-  else:
-    process = tff.learning.algorithms.build_weighted_fed_avg(blueprint.client_model, optimizer, server_optimizer, **arguments)
+  optimizer = optimizers.proximal(client_optimizer, proximal_strength)
+  optimizer = optimizers.constrained(optimizer, [v.constraint for v in blueprint.trainable])
+  process = tff.learning.algorithms.build_weighted_fed_avg(blueprint.client_model, optimizer, server_optimizer, **arguments)
   return _moving(process, blueprint) if blueprint.statistics else process
 
 

@@ -12,6 +12,7 @@ import contextlib
 import copy as copy_lib
 import dataclasses
 import functools
+import logging
 import random
 import re
 
@@ -489,9 +490,13 @@ def isolated(model):
     version_utils.swap_class(kind, version_utils.base_layer.Layer, version_utils.base_layer_v1.Layer, True)
   bases = {kind: kind.__bases__ for kind in _subclasses(version_utils.base_layer.Layer)}
   state = random.getstate()
+  logger = tf.get_logger()
+  level = logger.level
+  logger.setLevel(logging.ERROR)  # Keras calls what TensorFlow has deprecated, and users can do nothing about it.
   try:
     yield
   finally:
+    logger.setLevel(level)
     random.setstate(state)
     for kind, before in bases.items():
       if kind.__bases__ != before:

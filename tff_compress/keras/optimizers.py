@@ -3,6 +3,7 @@
 Clients start with a fresh optimizer in every round, as they keep nothing between rounds.
 """
 
+import collections
 import math
 
 import numpy as np
@@ -119,6 +120,46 @@ class _Constrained(tff.learning.optimizers.Optimizer):
 
   def set_hparams(self, state, hparams):
     return self._optimizer.set_hparams(state, hparams)
+
+
+def proximal(optimizer, strength):
+  """The optimizer with FedProx's term: strength / 2 * ||w - w_0||^2 is added to the loss, w_0 being the server's weights.
+
+  TFF 0.87 has `build_weighted_fed_prox`, which adds strength * (w_0 - w) to the gradient: the wrong sign, so that clients are
+  driven away from the server's weights (python/learning/templates/proximal_client_work.py).
+
+  Source: Li et al. 2020, "Federated optimization in heterogeneous networks", equation 2.
+
+  Args:
+    optimizer: `tff.learning.optimizers.Optimizer`.
+    strength: mu, a float; 0 gives the optimizer back.
+  """
+  return _Proximal(optimizer, strength) if strength else optimizer
+
+
+class _Proximal(tff.learning.optimizers.Optimizer):
+  """Takes the weights of the first step after `initialize` for the server's: those are what a client starts from."""
+
+  def __init__(self, optimizer, strength):
+    self._optimizer, self._strength = optimizer, strength
+
+  def initialize(self, specs):
+    return collections.OrderedDict(
+        inner=self._optimizer.initialize(specs), started=tf.constant(False),
+        start=tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), specs))
+
+  def next(self, state, weights, gradients):
+    start = tf.nest.map_structure(lambda old, w: tf.where(state['started'], old, w), state['start'], weights)
+    gradients = tf.nest.map_structure(
+        lambda w, w_0, g: None if g is None else tf.convert_to_tensor(g) + self._strength * (w - w_0), weights, start, gradients)
+    inner, weights = self._optimizer.next(state['inner'], weights, gradients)
+    return collections.OrderedDict(inner=inner, started=tf.constant(True), start=start), weights
+
+  def get_hparams(self, state):
+    return self._optimizer.get_hparams(state['inner'])
+
+  def set_hparams(self, state, hparams):
+    return collections.OrderedDict(state, inner=self._optimizer.set_hparams(state['inner'], hparams))
 
 
 def checked_rate(value, name):

@@ -62,15 +62,12 @@ def train(config, dataset, parts, folder, before, on_round):
       if saved is not None:
         trainer.state, average.weights, trainer.round = saved['state'], saved['average'], len(rounds)
     status = folder_lib.RUNNING
-    while status == folder_lib.RUNNING:
+    while trainer.round < config.rounds:
       start = time.perf_counter()
       try:
         record = trainer.next()
       except training.Diverged:
         status = folder_lib.DIVERGED
-        if folder is not None:
-          journal.wait()
-          folder.write_result(status, rounds, parameters=parameters)
         break
       average.update(trainer.weights)
       entry = _entry(record, rounds, estimate, blueprint)
@@ -79,12 +76,14 @@ def train(config, dataset, parts, folder, before, on_round):
         entry['loss'], entry['accuracy'] = evaluate()
       entry['seconds'] = time.perf_counter() - start
       rounds.append(entry)
-      if trainer.round == config.rounds:
-        status = folder_lib.FINISHED
       if journal is not None:
-        journal.write(rounds, {'state': trainer.state, 'average': average.weights}, status)
+        journal.write(rounds, {'state': trainer.state, 'average': average.weights}, last=trainer.round == config.rounds)
       if on_round is not None:
         on_round(dict(entry))
+    else:
+      status = folder_lib.FINISHED
+    if journal is not None:
+      journal.end(status, rounds)
   return status, rounds, parameters
 
 
@@ -125,7 +124,7 @@ def _entry(record, rounds, estimate, blueprint):
     total = f'{direction}_bytes_total{suffix}'
     figures = {name + suffix: value for name, value in figures.items()}
     entry.update(figures)
-    entry[total] = (rounds[-1][total] if rounds else 0) + figures[f'{direction}_bytes{suffix}']
+    entry[total] = (rounds[-1].get(total, 0) if rounds else 0) + figures[f'{direction}_bytes{suffix}']
   return entry
 
 

@@ -150,14 +150,25 @@ class Journal:
 
     Returns:
       (rounds that are kept, saved state); ([], None) to start at the beginning.
+
+    Raises:
+      FolderError: there are checkpoints, and none can be read.
     """
-    kept, state = [], None
+    problem = None
     for version in reversed(asyncio.run(self._states.get_versions()) or []):
-      if version <= len(rounds):
-        kept, state = rounds[:version], asyncio.run(self._states.load(version, structure))
-        break
-    self._prepare(kept)
-    return kept, state
+      if version > len(rounds):
+        continue
+      try:
+        state = asyncio.run(self._states.load(version, structure))
+      except Exception as error:  # TensorFlow has no one type for files that a failing disk or machine left behind.
+        problem = error
+        continue
+      self._prepare(rounds[:version])
+      return rounds[:version], state
+    if problem is not None:
+      raise FolderError(f'no checkpoint in {self._folder.path} can be read: remove the folder, or use another.') from problem
+    self._prepare([])
+    return [], None
 
   def _prepare(self, rounds):
     """Makes the tables say what `rounds` says, and opens them."""
@@ -176,33 +187,35 @@ class Journal:
     for entry in rounds:
       asyncio.run(self._board.release(_released(entry), entry['round']))
 
-  def write(self, rounds, state, status):
+  def write(self, rounds, state, last):
     """Starts to write the last of `rounds`, and the state behind it where a checkpoint is due.
 
     Args:
       rounds: all rounds so far.
       state: what to save.
-      status: of result.json.
+      last: whether no more rounds follow; then a checkpoint is due.
     """
     self.wait()
     if self._every is None:
       due = time.monotonic() - self._saved >= _CHECKPOINT_SECONDS
     else:
       due = len(rounds) % self._every == 0
-    due = due or status != RUNNING
-    if due:
+    if due or last:
       self._saved = time.monotonic()
-    self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due else None, status))
+    self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due or last else None))
 
-  async def _write(self, rounds, state, status):
+  async def _write(self, rounds, state):
     number = rounds[-1]['round']
     self._folder.write_result(RUNNING, rounds, **self._details)
     await self._csv.release(_released(rounds[-1]), number)
     await self._board.release(_released(rounds[-1]), number)
     if state is not None and number not in (await self._states.get_versions() or []):
       await self._states.save(state, number)
-    if status != RUNNING:
-      self._folder.write_result(status, rounds, **self._details)
+
+  def end(self, status, rounds):
+    """Says in result.json how the run ended, when everything else is written."""
+    self.wait()
+    self._folder.write_result(status, rounds, **self._details)
 
   def wait(self):
     """Waits until what was started is written, and raises what went wrong."""
@@ -244,6 +257,7 @@ def read_result(path):
     raise FolderError(f'{path} is damaged: remove it, or use another output folder.') from None
   rounds = result.get('rounds') if isinstance(result, dict) else None
   if (not isinstance(rounds, list) or not isinstance(result.get('config'), dict) or result.get('format') != FORMAT
+      or not isinstance(result.get('parameters'), int)
       or result.get('status') not in (RUNNING, FINISHED, DIVERGED)
       or [entry.get('round') if isinstance(entry, dict) else None for entry in rounds] != list(range(1, len(rounds) + 1))):
     raise FolderError(f'{path} is not the result of a run of this version: use another output folder.')

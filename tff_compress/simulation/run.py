@@ -242,12 +242,12 @@ class RunResult:
   @property
   def accuracy(self):
     """Test accuracy at the last evaluation, 0 to 1; None if there was none."""
-    return next((entry['accuracy'] for entry in reversed(self.rounds) if entry['accuracy'] is not None), None)
+    return next((entry['accuracy'] for entry in reversed(self.rounds) if entry.get('accuracy') is not None), None)
 
   @property
   def loss(self):
     """Test loss at the last evaluation; None if there was none."""
-    return next((entry['loss'] for entry in reversed(self.rounds) if entry['loss'] is not None), None)
+    return next((entry['loss'] for entry in reversed(self.rounds) if entry.get('loss') is not None), None)
 
 
 def run(config, *, on_round=None, resume=True):
