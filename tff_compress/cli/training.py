@@ -111,7 +111,7 @@ def add_demo(parser):
   """Gives the parser of `demo` its options."""
   parser.set_defaults(function=_demo)
   parser.description = (f'Train {DEMO["model"]} on {DEMO["dataset"]}, with float32 and with three codecs, both up and down. '
-                        'Takes two minutes.')
+                        'Takes one to two minutes.')
   parser.add_argument('--output', metavar='DIR', default='demo-report', help='folder for the report (demo-report)')
   parser.add_argument('--json', action='store_true', help='print JSON')
 
