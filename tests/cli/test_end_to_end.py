@@ -69,13 +69,15 @@ def test_compare(tff_runtime, tmp_path, capsys):
 @pytest.mark.filterwarnings('ignore:You are saving your model as an HDF5 file')
 def test_inspect_takes_the_spec_of_a_keras_model(tmp_path, capsys):
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  model = tf.keras.Sequential([tf.keras.layers.Dense(3, input_shape=(5,), name='dense'), tf.keras.layers.BatchNormalization(name='norm')])
+  layers = tf.keras.layers
+  model = tf.keras.Sequential([layers.Dense(3, input_shape=(5,), name='dense'), layers.BatchNormalization(name='norm')])
   model.save(tmp_path / 'model.h5')
   spec = codec_lib.Spec.of(model)
   update = {tensor.name: np.ones(tensor.shape, np.float32) for tensor in spec.tensors}
   assert len(update) == 4  # The moving statistics are not part of an update.
   (tmp_path / 'frame').write_bytes(wire.pack('int8', update, seed=1, round=2, client=3))
-  assert cli.main(['inspect', str(tmp_path / 'frame'), '--codec', 'int8', '--spec', str(tmp_path / 'model.h5'), '--seed', '1', '--json']) == 0
+  arguments = ['inspect', str(tmp_path / 'frame'), '--codec', 'int8', '--spec', str(tmp_path / 'model.h5'), '--seed', '1']
+  assert cli.main([*arguments, '--json']) == 0
   shown = json.loads(capsys.readouterr().out)
   assert [v['name'] for v in shown['variables']] == [tensor.name for tensor in spec.tensors]
   assert all(v['mean'] == 1 for v in shown['variables'])

@@ -46,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 
   def _check_value(self, action, value):
     if action.choices is not None and value not in action.choices:
-      what = 'command' if action.dest == 'command' else action.option_strings[0] if action.option_strings else action.dest
+      what = action.option_strings[0] if action.option_strings else action.dest
       close = difflib.get_close_matches(str(value), map(str, action.choices), 1)
       hint = f'did you mean {close[0]}' if close else f'choose from {", ".join(map(str, action.choices))}'
       raise argparse.ArgumentError(None, f'{what} {output.printable(value)[:60]!r} does not exist; {hint}')
@@ -108,7 +108,8 @@ def _guarded(arguments):
     if debug:
       raise
     what = ' '.join(str(error).split())
-    _complain(f'unexpected {type(error).__name__}{": " if what else ""}{what[:300]} (run it again with --debug for the traceback)')
+    _complain(f'unexpected {type(error).__name__}{": " if what else ""}{what[:300]} '
+              '(run it again with --debug for the traceback)')
     return UNEXPECTED
 
 
@@ -131,13 +132,14 @@ def _run(arguments):
 
 def _parser(wanted):
   """(the parser, {command: its parser}); only the wanted command has its options, so that only its file is imported."""
-  parser = _Parser(prog='tff-compress', description='Federated training with compressed uplinks and downlinks.', epilog=textwrap.dedent("""\
+  parser = _Parser(prog='tff-compress', description='Federated training with compressed uplinks and downlinks.')
+  parser.epilog = textwrap.dedent("""\
       examples:
         tff-compress run --uplink int8 --downlink int8
         tff-compress compare --uplink int8 --uplink 'hadamard | uniform:bits=2 | pack' --seeds 3
         tff-compress codecs drive
 
-      tff-compress COMMAND --help says more."""))
+      tff-compress COMMAND --help says more.""")
   parser.add_argument('--version', action='version', version=f'tff-compress {tff_compress.__version__}')
   subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
   commands = {}
@@ -147,5 +149,6 @@ def _parser(wanted):
       getattr(importlib.import_module(f'tff_compress.cli.{file}'), f'add_{name}')(commands[name])
       commands[name].description = textwrap.fill(commands[name].description, 79)
       commands[name].epilog = textwrap.dedent(commands[name].epilog or '')
-      commands[name].add_argument('--debug', action='store_true', help='show the traceback of an error, and what TensorFlow logs')
+      commands[name].add_argument('--debug', action='store_true',
+                                  help='show the traceback of an error, and what TensorFlow logs')
   return parser, commands

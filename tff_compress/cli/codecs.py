@@ -22,9 +22,10 @@ _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
 
 def add_codecs(parser):
   """Gives the parser of `codecs` its options."""
-  parser.set_defaults(function=lambda options: list_all(options.json) if options.name is None else describe(options.name, options.json))
+  parser.set_defaults(function=lambda o: list_all(o.json) if o.name is None else describe(o.name, o.json))
   parser.description = 'List the stages and presets that codecs are made of, or show one in full.'
-  parser.add_argument('name', nargs='?', metavar='NAME', help='show this stage or preset: what it does, parameters, examples')
+  parser.add_argument('name', nargs='?', metavar='NAME',
+                      help='show this stage or preset: what it does, parameters, examples')
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
@@ -192,7 +193,8 @@ def describe(name, as_json):
   for text in cls.examples:
     codec = around(cls, text) if name in stages else codec_lib.parse(written(cls, text))
     bits, nmse = measure(codec, lossless=found.kind == 'coder')
-    examples.append({'codec': str(codec) if name in stages else written(cls, text), 'bits_per_parameter': bits, 'nmse': nmse})
+    examples.append({'codec': str(codec) if name in stages else written(cls, text), 'bits_per_parameter': bits,
+                     'nmse': nmse})
   documentation = inspect.getdoc(cls)
   if as_json:
     output.print_json({**dataclasses.asdict(found), 'documentation': documentation, 'parameters': parameters,

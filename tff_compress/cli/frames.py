@@ -23,8 +23,8 @@ MAX_VALUES = 1 << 28
 def add_inspect(parser):
   """Gives the parser of `inspect` its options."""
   parser.set_defaults(function=lambda o: inspect(o.file, o.codec, o.spec, o.seed, o.json))
-  parser.description = ('Show what a file with one frame says. With the codec and the spec: also its segments; with the seed: also '
-                        'statistics of the decoded variables.')
+  parser.description = ('Show what a file with one frame says. With the codec and the spec: also its segments; with the '
+                        'seed: also statistics of the decoded variables.')
   parser.epilog = """\
       The spec is {"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}]} in a .json file,
       an .npz file with one array per variable, or a Keras model in an .h5 file."""
@@ -76,7 +76,8 @@ def inspect(path, codec_text, spec_path, seed, as_json):
       raise codec_lib.CodecError(f'--codec: {error}') from None
     spec = specs.read_spec(spec_path)
     if spec.parameters > MAX_VALUES:
-      raise CompressionError(f'the model has {spec.parameters:,} parameters; models of at most {MAX_VALUES:,} are decoded here.')
+      raise CompressionError(f'the model has {spec.parameters:,} parameters; models of at most {MAX_VALUES:,} are '
+                             'decoded here.')
     # Whether a payload is whole does not depend on the seed; what it says does.
     update, _ = wire.unpack(codec, data, spec, seed=seed or 0)
     result.update(codec=str(codec), parameters=spec.parameters,
@@ -116,8 +117,9 @@ def segments(plan, payload):
            else segment.pipeline.payload_size(segment.size) for segment in plan.segments]
   # Docs/wire-format.md: the lengths that depend on the values stand in front, 4 bytes each, little endian.
   lengths = iter(np.frombuffer(payload, '<u4', count=known.count(None)).tolist())
-  return [{'name': segment.name, 'variables': [plan.spec.tensors[i].name for i in segment.tensors], 'values': segment.size,
-           'bytes': next(lengths) if size is None else size, 'length_bytes': 4 if size is None else 0,
+  return [{'name': segment.name, 'variables': [plan.spec.tensors[i].name for i in segment.tensors],
+           'values': segment.size, 'bytes': next(lengths) if size is None else size,
+           'length_bytes': 4 if size is None else 0,
            'codec': 'as it is' if segment.pipeline is None else str(segment.pipeline)}
           for segment, size in zip(plan.segments, known)]
 
@@ -125,7 +127,8 @@ def segments(plan, payload):
 def statistics(tensor, array):
   """What a decoded variable holds: a dict."""
   values = np.asarray(array, np.float64).reshape(-1)
-  result = {'name': tensor.name, 'shape': list(tensor.shape), 'dtype': tensor.dtype, 'norm': float(np.linalg.norm(values))}
+  result = {'name': tensor.name, 'shape': list(tensor.shape), 'dtype': tensor.dtype,
+            'norm': float(np.linalg.norm(values))}
   if values.size:
     result.update(mean=float(values.mean()), deviation=float(values.std()), smallest=float(values.min()),
                   largest=float(values.max()), zeros=float(np.mean(values == 0)))
@@ -136,7 +139,8 @@ def _print(result):
   whose = 'server, to all clients' if result['client'] is None else str(result['client'])
   size = f'{result["bytes"]:,} bytes'
   if 'codec' in result and result['bits_per_parameter'] is not None:
-    size += f', {result["bits_per_parameter"]:.4g} bits per parameter, {result["ratio"]:.4g} times smaller than uncompressed'
+    size += (f', {result["bits_per_parameter"]:.4g} bits per parameter, {result["ratio"]:.4g} times smaller than '
+             'uncompressed')
   print(output.properties([
       ('file', result['file']), ('size', size), ('version', result['version']),
       ('fingerprint', result['fingerprint'] + (', of this codec and spec' if 'codec' in result else '')),
@@ -146,9 +150,11 @@ def _print(result):
       ('parameters', f'{result["parameters"]:,}' if 'codec' in result else None),
   ]))
   if 'segments' in result:
-    rows = [[part['name'], str(len(part['variables'])), f'{part["values"]:,}', f'{part["bytes"] + part["length_bytes"]:,}',
-             f'{8 * (part["bytes"] + part["length_bytes"]) / part["values"]:.4g}' if part['values'] else '-', part['codec']]
-            for part in result['segments']]
+    rows = []
+    for part in result['segments']:
+      sent = part['bytes'] + part['length_bytes']
+      rows.append([part['name'], str(len(part['variables'])), f'{part["values"]:,}', f'{sent:,}',
+                   f'{8 * sent / part["values"]:.4g}' if part['values'] else '-', part['codec']])
     print('\n' + output.table(['segment', 'variables', 'values', 'bytes', 'bits per value', 'codec'], rows, '<>>>><'))
   if 'variables' in result:
     columns = ('mean', 'deviation', 'smallest', 'largest', 'norm')

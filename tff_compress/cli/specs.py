@@ -141,7 +141,8 @@ def _from_h5(path):
   except (ValueError, TypeError, RecursionError):
     raise SpecError(f'{path} holds a model configuration that cannot be read.') from None
   if code:
-    raise SpecError(f'{path} has a part of kind {code[:60]!r}, which may run code from the file: give the spec as .json or .npz.')
+    raise SpecError(f'{path} has a part of kind {code[:60]!r}, which may run code from the file: give the spec as .json or '
+                    '.npz.')
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   try:
     model = tf.keras.models.load_model(path, compile=False)

@@ -19,8 +19,8 @@ from tff_compress.simulation import report as report_lib
 from tff_compress.simulation import run as run_lib
 
 # What `demo` trains: small enough for two cores and three minutes, TFF's import included.
-DEMO = {'dataset': 'digits', 'model': 'digits_cnn', 'split': 'dirichlet:0.5', 'clients': 20, 'clients_per_round': 10, 'rounds': 20,
-        'local_epochs': 2, 'batch_size': 10, 'client_learning_rate': 0.05}
+DEMO = {'dataset': 'digits', 'model': 'digits_cnn', 'split': 'dirichlet:0.5', 'clients': 20, 'clients_per_round': 10,
+        'rounds': 20, 'local_epochs': 2, 'batch_size': 10, 'client_learning_rate': 0.05}
 DEMO_LINKS = (('float32', 'float32'), ('int8', 'int8'), ('rotated-ternary', 'int8'), ('shared-mask', 'int8'))
 
 _CODEC = "a codec: stages such as 'hadamard | uniform:bits=2 | pack', or a preset such as int8; float32: as it is"
@@ -64,7 +64,8 @@ _FLAGS = (
 def add_run(parser):
   """Gives the parser of `run` its options."""
   parser.set_defaults(function=_run)
-  parser.description = 'Train once, with one uplink and one downlink. All settings may stand in a YAML file; flags come first.'
+  parser.description = ('Train once, with one uplink and one downlink. All settings may stand in a YAML file; flags come '
+                        'first.')
   parser.epilog = """\
       examples:
         tff-compress run --uplink int8 --downlink int8 --output runs/int8
@@ -76,14 +77,15 @@ def add_run(parser):
   parser.add_argument('--uplink', metavar='CODEC', help=f'{_CODEC}; also {" or ".join(run_lib.BASELINES)} (float32)')
   parser.add_argument('--downlink', metavar='CODEC', help='the same for the model on its way to the clients (float32)')
   _add_settings(parser)
-  parser.add_argument('--output', metavar='DIR', help='folder for results, checkpoints and the report; a run that is there is gone on with')
+  parser.add_argument('--output', metavar='DIR',
+                      help='folder for results, checkpoints and the report; a run that is there is gone on with')
 
 
 def add_compare(parser):
   """Gives the parser of `compare` its options."""
   parser.set_defaults(function=_compare)
-  parser.description = ('Train with several codecs, side by side: the same clients, data, initial weights and draws. Ends in a table, '
-                        'plots and a page.')
+  parser.description = ('Train with several codecs, side by side: the same clients, data, initial weights and draws. Ends '
+                        'in a table, plots and a page.')
   parser.epilog = """\
       --downlink is given once for all uplinks, or as often as --uplink: then they belong together, in order.
       float32 in both directions is added where it is missing, as what the others are compared with.
@@ -93,10 +95,12 @@ def add_compare(parser):
         tff-compress compare --uplink int8 --uplink tff:compression_aggregator --downlink float32"""
   parser.add_argument('--uplink', metavar='CODEC', action='append',
                       help=f'{_CODEC}; also {" or ".join(run_lib.BASELINES)}; repeat it for each')
-  parser.add_argument('--downlink', metavar='CODEC', action='append', help='the same for the model on its way to the clients (float32)')
+  parser.add_argument('--downlink', metavar='CODEC', action='append',
+                      help='the same for the model on its way to the clients (float32)')
   parser.add_argument('--seeds', metavar='N', help='train with this many seeds, counted from --seed (1)')
   _add_settings(parser)
-  parser.add_argument('--output', metavar='DIR', help='folder for results, checkpoints, plots and report.html (comparison)')
+  parser.add_argument('--output', metavar='DIR',
+                      help='folder for results, checkpoints, plots and report.html (comparison)')
 
 
 def add_report(parser):
@@ -110,8 +114,8 @@ def add_report(parser):
 def add_demo(parser):
   """Gives the parser of `demo` its options."""
   parser.set_defaults(function=_demo)
-  parser.description = (f'Train {DEMO["model"]} on {DEMO["dataset"]}, with float32 and with three codecs, both up and down. '
-                        'Takes one to two minutes.')
+  parser.description = (f'Train {DEMO["model"]} on {DEMO["dataset"]}, with float32 and with three codecs, both up and '
+                        'down. Takes one to two minutes.')
   parser.add_argument('--output', metavar='DIR', default='demo-report', help='folder for the report (demo-report)')
   parser.add_argument('--json', action='store_true', help='print JSON')
 
@@ -156,8 +160,8 @@ def _run(options):
   config = config_lib.make(values)
   with _training([config], options) as train:
     result, = train()
-  _finish([result], config.output, options, {'config': config.as_dict(), 'status': result.status, 'parameters': result.parameters,
-                                             'rounds': result.rounds})
+  details = {'config': config.as_dict(), 'status': result.status, 'parameters': result.parameters, 'rounds': result.rounds}
+  _finish([result], config.output, options, details)
 
 
 def _compare(options):
@@ -200,8 +204,8 @@ def _pairs(uplinks, downlinks):
   if len(downlinks) == 1:
     downlinks = downlinks * len(uplinks)
   if len(downlinks) != len(uplinks):
-    raise config_lib.ConfigError(f'there are {len(uplinks)} uplinks and {len(downlinks)} downlinks: give --downlink once, or once '
-                                 'for each --uplink.')
+    raise config_lib.ConfigError(f'there are {len(uplinks)} uplinks and {len(downlinks)} downlinks: give --downlink once, '
+                                 'or once for each --uplink.')
   pairs = list(dict.fromkeys(zip(uplinks, downlinks)))
   if not any(up in report_lib.PLAIN and down in report_lib.PLAIN for up, down in pairs):
     pairs.insert(0, ('float32', 'float32'))
@@ -300,8 +304,8 @@ def _finish(results, folder, options, details=None):
   for result in results:
     if not result.rounds:
       config = result.config
-      output.say(f'{output.printable(config.uplink)} / {output.printable(config.downlink)}, seed {config.seed}: training came to NaN '
-                 'or infinite values in the first round, so it is left out.')
+      output.say(output.printable(f'{config.uplink} / {config.downlink}, seed {config.seed}: training came to NaN or infinite '
+                                  'values in the first round, so it is left out.'))
   path = None
   if folder is not None:
     command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])

@@ -269,8 +269,10 @@ def _short(text, length=24):
 def _series(label, group, plain):
   runs = tuple(group[seed] for seed in sorted(group))
   accuracies = [run.accuracy for run in runs]
-  pairs = [] if group is plain else [100 * (group[seed].accuracy - plain[seed].accuracy) for seed in group if seed in plain]
-  seconds = [entry['seconds'] for run in runs for entry in (run.rounds[1:] or run.rounds) if entry['seconds'] is not None]
+  paired = [seed for seed in group if seed in plain and group is not plain]
+  pairs = [100 * (group[seed].accuracy - plain[seed].accuracy) for seed in paired]
+  later = [entry for run in runs for entry in (run.rounds[1:] or run.rounds)]
+  seconds = [entry['seconds'] for entry in later if entry['seconds'] is not None]
   up, down = ([statistics.fmean(numbers) for numbers in zip(*(run.total(direction) for run in runs))]
               for direction in ('uplink', 'downlink'))
   return Series(
@@ -352,7 +354,7 @@ def banded(series):
 
 
 def plot_bytes(series, theme='light'):
-  """PNG of test accuracy against megabytes sent by all clients so far: up on the left, up and down on the right, log scale."""
+  """PNG of test accuracy against megabytes sent so far: up on the left, up and down on the right, log scale."""
   figure, panels = _figure(theme, 2, (8.4, 4.6))
   figure.get_layout_engine().set(wspace=0.06)
   handles = []
@@ -427,7 +429,8 @@ def _label_ends(figure, axes, ends):
     shown = axes.transData.inverted().transform((0, place))[1]
     axes.annotate(label, (x, y), xytext=(max(end[1] for end in pixels), shown), textcoords=_beside(axes, 20),
                   color=colour, fontsize=9.5, va='center', annotation_clip=False,
-                  arrowprops={'arrowstyle': '-', 'color': colour, 'linewidth': 0.6, 'relpos': (0, 0.5), 'shrinkA': 1, 'shrinkB': 4})
+                  arrowprops={'arrowstyle': '-', 'color': colour, 'linewidth': 0.6, 'relpos': (0, 0.5), 'shrinkA': 1,
+                              'shrinkB': 4})
 
 
 def _apart(wanted, distance):
@@ -512,14 +515,15 @@ def page(series, images, command=''):
   title = ' against '.join(_title_part(series))
   figures = [
       ('accuracy_rounds', 'Test accuracy after each round.'),
-      ('accuracy_bytes', 'Test accuracy against what had been sent by then, over all clients: the further left, the less was sent.'),
+      ('accuracy_bytes', 'Test accuracy against what had been sent by then, over all clients: the further left, the less.'),
   ]
   if banded(series):
     spread = f' Lines are means over seeds; the band reaches from the worst to the best seed of {banded(series).label}.'
     figures[0] = (figures[0][0], figures[0][1] + spread)
   return template.substitute(
-      title=html.escape(title), subtitle=html.escape(subtitle(series)), command=f'<pre>{html.escape(command)}</pre>' if command else '',
-      header=''.join(f'<th scope="col"{" class=text" * (name in TEXT_COLUMNS)}><button>{html.escape(name).replace("× ", "×&nbsp;")}</button></th>' for name, _, _ in columns),
+      title=html.escape(title), subtitle=html.escape(subtitle(series)),
+      command=f'<pre>{html.escape(command)}</pre>' if command else '',
+      header=''.join(_head(name) for name, _, _ in columns),
       rows='\n'.join(_row(entry, colours, columns) for entry, colours in zip(series, _both_colours(series))),
       caption=html.escape(caption(series)),
       figures='\n'.join(_picture(name, text, images) for name, text in figures),
@@ -528,8 +532,8 @@ def page(series, images, command=''):
       footer=_FOOTER)
 
 
-_FOOTER = ('Bytes are the lengths of the frames that were sent, over all clients and rounds: payload, scales, padding, header and '
-           'checksum. float32 is a codec like the others. MB is 10<sup>6</sup> bytes.')
+_FOOTER = ('Bytes are the lengths of the frames that were sent, over all clients and rounds: payload, scales, padding, '
+           'header and checksum. float32 is a codec like the others. MB is 10<sup>6</sup> bytes.')
 
 
 def subtitle(series):
@@ -542,7 +546,8 @@ def subtitle(series):
     what.append(f'{settings["clients"] or "natural"} clients, {settings["clients_per_round"]} in a round')
   if 'split' in settings:
     what.append(f'split {settings["split"]}')
-  what += [f'{settings.get("rounds", len(first.rounds))} rounds', f'{len(seeds)} seed{"s" * (len(seeds) > 1)}', f'{first.parameters:,} parameters']
+  what += [f'{settings.get("rounds", len(first.rounds))} rounds', f'{len(seeds)} seed{"s" * (len(seeds) > 1)}',
+           f'{first.parameters:,} parameters']
   return ' · '.join(what)
 
 
@@ -644,6 +649,11 @@ def _swatch(colours):
   return f'<span class="swatch" style="--light:{colours[0]};--dark:{colours[1]}"></span>'
 
 
+def _head(name):
+  kind = ' class="text"' if name in TEXT_COLUMNS else ''
+  return f'<th scope="col"{kind}><button>{html.escape(name).replace("× ", "×&nbsp;")}</button></th>'
+
+
 def _row(entry, colours, columns):
   cells = []
   for name, text, value in columns:
@@ -670,7 +680,8 @@ def _property(name, value):
 def _section(entry, colours):
   seeds = ', '.join(f'{percent(run.accuracy, 2) or "none"} % (seed {run.seed})' for run in entry.runs)
   facts = [('uplink', entry.first.uplink), ('downlink', entry.first.downlink), ('accuracy', seeds),
-           ('sent in a run', f'{_sent(entry, entry.uplink_bytes / 1e6)} MB up, {_significant(entry.downlink_bytes / 1e6)} MB down')]
+           ('sent in a run', f'{_sent(entry, entry.uplink_bytes / 1e6)} MB up, '
+                             f'{_significant(entry.downlink_bytes / 1e6)} MB down')]
   details = [f'<details><summary>Every round, seed {run.seed}</summary><div class="scroll">{_rounds_table(run)}</div></details>'
              for run in entry.runs]
   table = ''.join(_property(name, value) for name, value in facts)
@@ -684,11 +695,12 @@ def _rounds_table(run):
   for item in run.rounds:
     sent, received = (run.figure(item, direction, 'bytes') for direction in ('uplink', 'downlink'))
     up, down = up + sent, down + received
-    cells = (item['round'], percent(item['accuracy'], 2), _loss(item['loss']), f'{sent:,}', f'{received:,}', f'{up / 1e6:.6g}',
-             f'{down / 1e6:.6g}', _significant(item['seconds']))
+    cells = (item['round'], percent(item['accuracy'], 2), _loss(item['loss']), f'{sent:,}', f'{received:,}',
+             f'{up / 1e6:.6g}', f'{down / 1e6:.6g}', _significant(item['seconds']))
     lines.append('<tr>' + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
   mark = ' (estimate)' if run.estimated else ''
-  titles = ('round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far', 'seconds')
+  titles = ('round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far',
+            'seconds')
   return (f'<table><thead><tr>{"".join(f"<th>{title}</th>" for title in titles)}</tr></thead>'
           f'<tbody>{"".join(lines)}</tbody></table>')
 
@@ -700,7 +712,8 @@ def _loss(value):
 def _shared_settings(series):
   """Settings that are the same in all runs."""
   every = [run.settings for entry in series for run in entry.runs]
-  return {name: value for name, value in every[0].items() if all(name in other and other[name] == value for other in every)}
+  return {name: value for name, value in every[0].items()
+          if all(name in other and other[name] == value for other in every)}
 
 
 def _write_file(path, data):
