@@ -126,8 +126,7 @@ def test_number_types_of_all_clients_become_one(model):
 
 def test_shapes_may_differ_where_the_model_takes_any():
   model = keras.Sequential([keras.Input((None,), dtype='int32'), keras.layers.Embedding(5, 2)])
-  found = clients([(np.zeros((3, 4), np.int32), np.zeros((3, 4), np.int32)), (np.zeros((3, 7), np.int32), np.zeros((3, 7), np.int32))],
-                  model)
+  found = clients([(np.zeros((3, width), np.int32), np.zeros((3, width), np.int32)) for width in (4, 7)], model)
   assert found.element_spec[0].shape.as_list() == [None, None]
   assert [x.shape for index in (0, 1) for x, _ in batches(found, index)] == [(3, 4), (3, 7)]
 
@@ -174,7 +173,8 @@ def test_data_that_cannot_be_used_are_named_in_one_sentence(model, data, words):
 
 
 def test_failures_while_reading_name_the_client(model):
-  broken = tf.data.Dataset.from_tensor_slices(numbered(4)).map(lambda x, y: (tf.debugging.check_numerics(x / 0.0, 'too hot'), y))
+  broken = tf.data.Dataset.from_tensor_slices(numbered(4)).map(
+      lambda x, y: (tf.debugging.check_numerics(x / 0.0, 'too hot'), y))
   empty = tf.data.Dataset.from_tensor_slices(numbered(4)).filter(lambda x, y: False)
   found = clients({'good': numbered(4), 'broken': broken, 'empty': empty}, model)
   with pytest.raises(FederateError, match="client 'broken' cannot be read: too hot"):

@@ -57,7 +57,8 @@ def two_inputs():
   h = layers.Dense(4, 'relu', trainable=False, name='frozen')(h)
   model = keras.Model([left, right], layers.Dense(1, kernel_regularizer='l2')(h))
   rng = np.random.default_rng(0)
-  data = {name: ({'right': rng.integers(0, 7, (rows, 2)), 'left': rng.random((rows, 4))}, rng.random((rows, 1)), rng.random(rows))
+  data = {name: ({'right': rng.integers(0, 7, (rows, 2)), 'left': rng.random((rows, 4))}, rng.random((rows, 1)),
+                 rng.random(rows))
           for name, rows in (('a', 40), ('b', 30))}
   return model, data, lambda: dict(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), loss='mse',
                                    metrics=[keras.metrics.MeanAbsoluteError()], weighted_metrics=['mse']), None
@@ -68,7 +69,8 @@ def recurrent():
   tokens = keras.Input((5,))
   h = layers.SimpleRNN(6)(layers.Embedding(9, 4, mask_zero=True)(tokens))
   inner = keras.Sequential([keras.Input((6,)), Block(5, 'tanh'), layers.Dense(4)])
-  model = keras.Model(tokens, {'even': layers.Dense(1, name='even')(inner(h)), 'kind': layers.Dense(3, name='kind')(Block(4)(h))})
+  model = keras.Model(tokens, {'even': layers.Dense(1, name='even')(inner(h)),
+                               'kind': layers.Dense(3, name='kind')(Block(4)(h))})
   rng = np.random.default_rng(1)
   data = [(rng.integers(0, 9, (rows, 5)), {'even': rng.integers(0, 2, (rows, 1)), 'kind': rng.integers(0, 3, rows)})
           for rows in (40, 20)]
@@ -172,8 +174,8 @@ def trained(digits, tff_runtime):
     model.compile(keras.optimizers.SGD(0.1), CLASSES, metrics=['accuracy'])
     before = dict(zip(('loss', 'accuracy'), model.evaluate(*test, verbose=0)))
     python_random = random.getstate()
-    _, history = federate(model, clients, rounds=6, clients_per_round=5, local_epochs=2, uplink=UPLINK, downlink='float16', seed=7,
-                          validation_data=test, progress=False)
+    _, history = federate(model, clients, rounds=6, clients_per_round=5, local_epochs=2, uplink=UPLINK,
+                          downlink='float16', seed=7, validation_data=test, progress=False)
     results.append((model, history, before, random.getstate() == python_random))
   return results
 
@@ -213,7 +215,8 @@ def test_bytes_are_the_lengths_of_the_frames(trained):
       clients * (len(wire.pack('float16', update, seed=0, round=0, client=0)) + statistics))
   values = spec.parameters + statistics // 4
   np.testing.assert_allclose(history.history['uplink_ratio'], 4 * values * clients / history.history['uplink_bytes'])
-  np.testing.assert_allclose(history.history['uplink_bits_per_parameter'], 8 * np.array(history.history['uplink_bytes']) / clients / values)
+  np.testing.assert_allclose(history.history['uplink_bits_per_parameter'],
+                             8 * np.array(history.history['uplink_bytes']) / clients / values)
   assert history.epoch == list(range(6))
 
 

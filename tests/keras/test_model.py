@@ -113,7 +113,8 @@ BAD_MODELS = {
     'subclass': (lambda: sub(True), {}, 'pass model_fn='),
     'unbuilt': (lambda: sub(False), dict(model_fn=Sub), 'has no variables yet'),
     'layer': (lambda: with_layers(NeedsArgument(len)), {}, 'cannot be copied .no configuration.'),
-    'other model_fn': (linear, dict(model_fn=lambda: keras.Sequential([keras.Input((6,)), layers.Dense(4)])), 'has other variables'),
+    'other model_fn': (linear, dict(model_fn=lambda: keras.Sequential([keras.Input((6,)), layers.Dense(4)])),
+                       'has other variables'),
     'no model_fn': (linear, dict(model_fn=lambda: None), 'cannot be copied'),
     'stateful': (stateful, {}, "the layer '.*' is stateful"),
     'frozen': (frozen, {}, 'no trainable weights'),
@@ -157,7 +158,8 @@ BAD_ARGUMENTS = {
     'validation': (dict(validation_data=3), 'validation_data'),
     'width': (dict(client_data=[data(width=7)]), 'cannot be called on this data'),
     'no labels': (dict(client_data=[data()[:1]]), 'have no y'),
-    'labels': (dict(model=linear(loss='mse'), client_data=[(data()[0], np.zeros((20, 5)))]), 'cannot be trained on this data'),
+    'labels': (dict(model=linear(loss='mse'), client_data=[(data()[0], np.zeros((20, 5)))]),
+               'cannot be trained on this data'),
 }
 
 
@@ -182,8 +184,8 @@ def copy_in_session(blueprint, run):
 
 def batch(keys, rows=4, width=6):
   x = np.ones((rows, width), np.float32)
-  return [collections.OrderedDict(key=tf.constant([key] * rows, tf.int32), x=(tf.constant(x),), y=(tf.zeros([rows], tf.int32),))
-          for key in keys]
+  return [collections.OrderedDict(key=tf.constant([key] * rows, tf.int32), x=(tf.constant(x),),
+                                  y=(tf.zeros([rows], tf.int32),)) for key in keys]
 
 
 @pytest.mark.parametrize('layer', [layers.Dropout(0.5), layers.GaussianNoise(1.0), layers.AlphaDropout(0.5)])
@@ -254,7 +256,8 @@ def test_copies_hold_frozen_weights_and_no_random_numbers():
 
   def run(client_model, session):
     copy = client_model._model
-    return session.run([copy.layers[0].kernel, copy.layers[0].bias]), client_model.trainable_variables[0].initializer.inputs[1].op.type
+    initial = client_model.trainable_variables[0].initializer.inputs[1].op.type
+    return session.run([copy.layers[0].kernel, copy.layers[0].bias]), initial
 
   (kernel, bias), initial = copy_in_session(Blueprint(model, SPEC), run)
   np.testing.assert_array_equal(kernel, model.layers[0].kernel.numpy())

@@ -23,8 +23,8 @@ from tff_compress.simulation.run import variants
 
 pytestmark = pytest.mark.xdist_group('tff')
 
-SMALL = RunConfig(model='mlp', clients=8, clients_per_round=4, rounds=4, client_learning_rate=0.2, uplink='uniform:bits=4 | pack',
-                  downlink='float16', ema=0.5, evaluate_every=2, evaluation_examples=200, seed=5, checkpoint_every=1, workers=0)
+SMALL = RunConfig(model='mlp', clients=8, clients_per_round=4, rounds=4, client_learning_rate=0.2,
+                  uplink='uniform:bits=4 | pack', downlink='float16', ema=0.5, evaluate_every=2, evaluation_examples=200, seed=5, checkpoint_every=1, workers=0)
 
 
 def untimed(rounds):
@@ -35,11 +35,13 @@ def untimed(rounds):
 
 
 BAD = {
-    'rounds': dict(rounds=0), 'rounds text': dict(rounds='4'), 'rounds fraction': dict(rounds=4.5), 'rounds bool': dict(rounds=True),
+    'rounds': dict(rounds=0), 'rounds text': dict(rounds='4'), 'rounds fraction': dict(rounds=4.5),
+    'rounds bool': dict(rounds=True),
     'rate nan': dict(client_learning_rate=float('nan')), 'rate inf': dict(client_learning_rate=float('inf')),
     'rate zero': dict(server_learning_rate=0), 'rate text': dict(client_learning_rate='0.1'),
     'momentum': dict(client_momentum=1.0), 'ema': dict(ema=1.0), 'seed': dict(seed=-1), 'seed large': dict(seed=2**64),
-    'dataset': dict(dataset='mnist'), 'model': dict(model='resnet'), 'algorithm': dict(algorithm='sgd'), 'weighting': dict(weighting='x'),
+    'dataset': dict(dataset='mnist'), 'model': dict(model='resnet'), 'algorithm': dict(algorithm='sgd'),
+    'weighting': dict(weighting='x'),
     'uplink': dict(uplink='zip'), 'downlink': dict(downlink='hadamard'), 'downlink of TFF': dict(downlink='tff:hadamard:bits=1'),
     'baseline': dict(uplink='tff:gzip'), 'baseline bits': dict(uplink='tff:hadamard:bits=99'),
     'clients': dict(clients=3, clients_per_round=4), 'no clients': dict(clients=None), 'dropout': dict(dropout=True, model='mlp'),
@@ -63,8 +65,8 @@ def test_a_configuration_survives_json():
 
 
 def test_variants_have_folders_of_their_own():
-  configs = variants(dataclasses.replace(SMALL, output='out'), ['float32', 'int8', ('int8', 'int8'), 'hadamard | uniform:bits=2 | pack',
-                                                                'hadamard|uniform:bits=2|pack'])
+  configs = variants(dataclasses.replace(SMALL, output='out'), [
+      'float32', 'int8', ('int8', 'int8'), 'hadamard | uniform:bits=2 | pack', 'hadamard|uniform:bits=2|pack'])
   assert len({config.output for config in configs}) == 5
   assert all(os.path.dirname(config.output) == 'out' and ' ' not in config.output for config in configs)
   assert [config.downlink for config in configs[1:3]] == ['float16', 'int8']
@@ -227,8 +229,8 @@ KILLED = textwrap.dedent('''
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(whole, tmp_path):
   config = dataclasses.replace(SMALL, output=str(tmp_path), workers=1)
-  process = subprocess.run([sys.executable, '-c', KILLED, repr(config.as_dict())], stdin=subprocess.DEVNULL, capture_output=True,
-                           timeout=300)
+  process = subprocess.run([sys.executable, '-c', KILLED, repr(config.as_dict())], stdin=subprocess.DEVNULL,
+                           capture_output=True, timeout=300)
   assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
   cut = folder_lib.read_result(str(tmp_path))
   assert cut['status'] == 'running' and 1 <= len(cut['rounds']) <= 2

@@ -145,7 +145,8 @@ class Clients:
     if isinstance(data, tf.data.Dataset):
       parts = _parts(data.element_spec, name)
       if any(not isinstance(leaf, tf.TensorSpec) for leaf in tf.nest.flatten(parts)):
-        raise FederateError(f'client {name} has ragged or sparse tensors: make them dense, with to_tensor or padded_batch.')
+        raise FederateError(f'client {name} has ragged or sparse tensors: make them dense, with to_tensor or '
+                            'padded_batch.')
       if any(leaf.shape.rank is None for leaf in tf.nest.flatten(parts)):
         raise FederateError(f'client {name} has tensors of unknown rank: say their shapes with tf.ensure_shape.')
       size = data.cardinality().numpy()
@@ -166,7 +167,8 @@ class Clients:
   def _arrays(self, data, name):
     """(x, y, sample_weight) as structures of arrays."""
     if not isinstance(data, (tuple, list)) or not 1 <= len(data) <= 3:
-      raise FederateError(f'the data of client {name} must be a tf.data.Dataset or a tuple (x, y), not {type(data).__name__}.')
+      raise FederateError(f'the data of client {name} must be a tf.data.Dataset or a tuple (x, y), not '
+                          f'{type(data).__name__}.')
     parts = []
     for part in data:
       # A list is an array written down; structures are tuples and dicts.
@@ -174,11 +176,13 @@ class Clients:
       parts.append(tf.nest.map_structure(np.asarray, part))
     parts = _parts(tuple(parts), name)
     leaves = tf.nest.flatten(parts)
-    if any(leaf.ndim == 0 or leaf.dtype == object and not all(isinstance(v, (str, bytes)) for v in leaf.flat) for leaf in leaves):
+    if any(leaf.ndim == 0 or leaf.dtype == object and not all(isinstance(v, (str, bytes)) for v in leaf.flat)
+           for leaf in leaves):
       raise FederateError(f'the data of client {name} must be arrays with one row per example.')
     lengths = sorted({len(leaf) for leaf in leaves})
     if len(lengths) > 1:
-      raise FederateError(f'the arrays of client {name} have {lengths[0]} and {lengths[-1]} rows: give one row per example in each.')
+      raise FederateError(f'the arrays of client {name} have {lengths[0]} and {lengths[-1]} rows: give one row per example '
+                          'in each.')
     if lengths == [0]:
       raise FederateError(f'client {name} has no examples: leave it out.')
     return parts

@@ -4,4 +4,4 @@ from tff_compress.codec.errors import CompressionError
 
 
 class FederateError(CompressionError):
-  """A model, data or arguments that cannot be trained federated, or training that diverged: one sentence that says what to do."""
+  """A model, data or arguments that cannot be trained with, or training that diverged; one sentence."""

@@ -87,7 +87,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
   elif learning_rate is not None:
     raise FederateError('client_optimizer has a learning rate of its own: leave learning_rate out.')
   elif not isinstance(client_optimizer, tff.learning.optimizers.Optimizer):
-    raise FederateError(f'client_optimizer must be a tff.learning.optimizers.Optimizer, not {type(client_optimizer).__name__}.')
+    raise FederateError('client_optimizer must be a tff.learning.optimizers.Optimizer, not '
+                        f'{type(client_optimizer).__name__}.')
   if not isinstance(server_optimizer, tff.learning.optimizers.Optimizer):
     server_optimizer = optimizers.of_server(
         server_optimizer, optimizers.checked_rate(server_learning_rate, 'server_learning_rate'), server_momentum)
@@ -102,7 +103,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
 
   clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed)
   if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
-    raise FederateError(f'clients_per_round is {clients_per_round} and there are {len(clients)} clients: use at most that many.')
+    raise FederateError(f'clients_per_round is {clients_per_round} and there are {len(clients)} clients: use at most that '
+                        'many.')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
   blueprint = Blueprint(model, clients.element_spec, model_fn)

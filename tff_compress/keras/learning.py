@@ -108,7 +108,7 @@ def _moving(process, blueprint):
   """The process, with the server's moving statistics moved by what clients report."""
   state_type = process.initialize.type_signature.result
   variances = set(blueprint.variances())
-  [train_type] = [t for name, t in tff.structure.iter_elements(process.next.type_signature.result.metrics.member['client_work'])]
+  train_type = process.next.type_signature.result.metrics.member['client_work']['train']
 
   weights_type = state_type.member.global_model_weights
 

@@ -45,7 +45,8 @@ def summary(record):
   parts = [f'{record["seconds"]:.1f} s']
   parts += [f'{name} {value:.4f}' for name, value in record.items()
             if name not in skipped and not name.startswith(('uplink_', 'downlink_')) and isinstance(value, float)]
-  parts += [f'{word} {size(record[name])}' for word, name in (('up', 'uplink_bytes'), ('down', 'downlink_bytes')) if name in record]
+  parts += [f'{word} {size(record[name])}' for word, name in (('up', 'uplink_bytes'), ('down', 'downlink_bytes'))
+            if name in record]
   if record['failed_clients']:
     parts.append(f'{record["failed_clients"]} clients failed')
   return ', '.join(parts)

@@ -84,7 +84,8 @@ class Trainer:
       raise Diverged(f'training diverged in round {self.round + 1}: the loss is {record["loss"]}; lower the learning rate.')
     weights = output.state.global_model_weights
     if not all(np.isfinite(w).all() for w in list(weights.trainable) + list(weights.non_trainable)):
-      raise Diverged(f"training diverged in round {self.round + 1}: the server's weights are not finite; lower the learning rate.")
+      raise Diverged(f"training diverged in round {self.round + 1}: the server's weights are not finite; lower the learning "
+                     'rate.')
     record.update(clients=len(chosen), failed_clients=len(chosen) - trained, examples=examples)
     record.update(self._costs(metrics, len(chosen)))
     self.state = output.state

@@ -138,8 +138,10 @@ class _Evaluation:
       chosen = np.sort(splits.generator('evaluation', 0).permutation(len(x))[:config.evaluation_examples])
       x, y = x[chosen], y[chosen]
     self._model, self._count = model, len(x)
-    self._batches = [(tf.constant(x[i:i + _TEST_BATCH]), tf.constant(y[i:i + _TEST_BATCH])) for i in range(0, len(x), _TEST_BATCH)]
-    self._step = tf.function(self._sums, reduce_retracing=True)
+    self._batches = [(tf.constant(x[i:i + _TEST_BATCH]), tf.constant(y[i:i + _TEST_BATCH]))
+                     for i in range(0, len(x), _TEST_BATCH)]
+    specs = tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([None], y.dtype)
+    self._step = tf.function(self._sums).get_concrete_function(*specs)
 
   def _sums(self, x, y):
     logits = self._model(x, training=False)

@@ -36,7 +36,8 @@ RUNNING, FINISHED, DIVERGED = 'running', 'finished', 'diverged'
 
 _CHECKPOINT_SECONDS = 10
 
-# Settings that change neither the clients nor the numbers: a run may go on with others. More rounds are a longer run.
+# Settings that change neither the clients nor, but for rounding, the numbers: a run may go on with others. More rounds are a
+# longer run.
 _FREE = ('output', 'data_dir', 'workers', 'checkpoint_every', 'rounds')
 
 

@@ -106,7 +106,8 @@ class RunConfig:
       if checked is not value:
         object.__setattr__(self, field.name, checked)
     if self.clients is not None and self.clients_per_round > self.clients:
-      raise ConfigError(f'clients_per_round is {self.clients_per_round} but there are {self.clients} clients: use at most that many.')
+      raise ConfigError(f'clients_per_round is {self.clients_per_round} but there are {self.clients} clients: use at most '
+                        'that many.')
     if self.clients is None and self.split != 'natural':
       raise ConfigError(f"clients must be given for the split {self.split!r}; only 'natural' brings its own.")
     if self.dropout and not models_lib.ARCHITECTURES[self.model].dropout:
@@ -130,11 +131,12 @@ class RunConfig:
 _WHOLE = {
     'max_clients': (1, 2**20, None), 'clients': (1, splits_lib.MAX_CLIENTS, None), 'clients_per_round': (1, 2**20),
     'rounds': (1, 10**6), 'local_epochs': (1, 10**4), 'batch_size': (1, 10**6), 'seed': (0, 2**64 - 1),
-    'evaluate_every': (1, 10**6), 'evaluation_examples': (1, 10**9, None), 'checkpoint_every': (1, 10**6, None), 'workers': (0, 256),
+    'evaluate_every': (1, 10**6), 'evaluation_examples': (1, 10**9, None), 'checkpoint_every': (1, 10**6, None),
+    'workers': (0, 256),
 }
 _NUMBERS = {
-    'proximal_strength': (0, 1e6), 'client_learning_rate': (0, 1e6), 'client_momentum': (0, 1), 'server_learning_rate': (0, 1e6),
-    'server_momentum': (0, 1), 'ema': (0, 1, None),
+    'proximal_strength': (0, 1e6), 'client_learning_rate': (0, 1e6), 'client_momentum': (0, 1),
+    'server_learning_rate': (0, 1e6), 'server_momentum': (0, 1), 'ema': (0, 1, None),
 }
 _ABOVE = ('proximal_strength', 'client_learning_rate', 'server_learning_rate')  # The least value itself is refused.
 _BELOW = ('client_momentum', 'server_momentum', 'ema')  # The greatest value itself is refused.
@@ -281,10 +283,12 @@ def run(config, *, on_round=None, resume=True):
                      and len(before['rounds']) == config.rounds):
         return RunResult(config, before['status'], before['parameters'], tuple(before['rounds']), config.output)
       folder.remove_leftovers()
-    dataset = data_lib.load(config.dataset, path=config.data_dir, max_clients=config.max_clients, only_digits=config.only_digits)
+    dataset = data_lib.load(config.dataset, path=config.data_dir, max_clients=config.max_clients,
+                            only_digits=config.only_digits)
     parts = splits_lib.split(config.split, dataset.y_train, config.clients, config.seed, client_ids=dataset.client_ids)
     if config.clients_per_round > len(parts):
-      raise ConfigError(f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most that many.')
+      raise ConfigError(f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most '
+                        'that many.')
     from tff_compress.simulation import engine  # pylint: disable=g-import-not-at-top
     status, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round)
   return RunResult(config, status, parameters, tuple(rounds), config.output)
@@ -306,7 +310,8 @@ def variants(config, uplinks):
   result, names = [], set()
   for number, link in enumerate(uplinks):
     uplink, downlink = (link, config.downlink) if isinstance(link, str) else link
-    name = re.sub(r'[^A-Za-z0-9.=]+', '-', uplink if downlink == config.downlink else f'{uplink} down {downlink}').strip('-')[:60]
+    name = uplink if downlink == config.downlink else f'{uplink} down {downlink}'
+    name = re.sub(r'[^A-Za-z0-9.=]+', '-', name).strip('-')[:60]
     if name in names:
       name = f'{name}-{number}'
     names.add(name)
