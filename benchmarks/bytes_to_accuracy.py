@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import fedavg
 
-CODECS = ('float32', 'shared-mask', 'rotated-ternary:threshold=3.1')
+CODECS = ('float32', 'shared-mask')
 """The first is what the others are compared with."""
 TARGET = 0.74
 ROUNDS = 20
