@@ -1,5 +1,6 @@
 """How training shows that it goes on: a bar on a terminal, a line per round anywhere else."""
 
+import os
 import sys
 
 
@@ -14,7 +15,7 @@ class Progress:
   def __init__(self, rounds, enabled=True):
     self._rounds, self._enabled = rounds, enabled
     self._bar = None
-    if enabled and sys.stderr.isatty():
+    if enabled and _is_terminal(sys.stderr):
       import tqdm  # pylint: disable=g-import-not-at-top
       self._bar = tqdm.tqdm(total=rounds, unit='round', dynamic_ncols=True)
 
@@ -28,7 +29,7 @@ class Progress:
     if not self._enabled:
       return
     if self._bar is not None:
-      self._bar.set_description_str('round')
+      self._bar.set_description_str('', refresh=False)
       self._bar.set_postfix_str(summary(record), refresh=False)
       self._bar.update()
     else:
@@ -37,6 +38,14 @@ class Progress:
   def close(self):
     if self._bar is not None:
       self._bar.close()
+
+
+def _is_terminal(file):
+  """Whether a bar would be seen: some programs offer a terminal without a size."""
+  try:
+    return file.isatty() and min(os.get_terminal_size(file.fileno())) > 0
+  except (OSError, ValueError):
+    return False
 
 
 def summary(record):
