@@ -1,0 +1,49 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+
+from tflite_export.errors import FileError
+
+
+def check_free(path, overwrite=False):
+  """Refuses a path that an export could not be written to, before any long work is done.
+
+  Returns:
+    pathlib.Path
+
+  Raises:
+    FileError: something is there already (and `overwrite` is not set), or its folder does not exist.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    raise FileError(f'{path} is a folder: name a file.')
+  if path.exists() and not overwrite:
+    raise FileError(f'{path} exists already: name another file, remove it, or ask for it to be overwritten.')
+  if not path.parent.is_dir():
+    raise FileError(f'the folder {path.parent} does not exist: make it first.')
+  return path
+
+
+def write(path, data, overwrite=False):
+  """Writes bytes to a file. Whatever interrupts it, there is the whole new file or what was there before."""
+  path = check_free(path, overwrite)
+  try:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  except OSError as error:
+    raise FileError(f'{path} cannot be written: {error.strerror or error}.') from None
+  try:
+    with os.fdopen(handle, 'wb') as stream:
+      stream.write(data)
+      stream.flush()
+      os.fsync(stream.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except OSError as error:
+    raise FileError(f'{path} cannot be written: {error.strerror or error}.') from None
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(temporary)
+  return path
