@@ -34,19 +34,31 @@ def pack(xp, symbols, width):
   if width in (8, 16):
     return xp.integers_to_bytes(symbols, width // 8)
   used = packed_size(xp.size(symbols), width)
-  missing = (-xp.size(symbols)) % 8
+  missing = (-xp.size(symbols)) % 16
   if not isinstance(missing, int) or missing:
     symbols = xp.concat([symbols, xp.zeros([missing], np.int32)])
   step = _step(width)
 
-  def joined(eights):
-    """[n, 8] symbols -> [n, width] bytes."""
-    fields = eights if step == width else low_bits(xp, eights, width, width)
-    fields = xp.reshape(xp.cast(fields, np.float32), [-1, 8 // step])
-    return (xp.cast(xp.reshape(xp.matmul(fields, _powers(xp, 8 // step, step)), [-1, width]), np.uint8),)
+  def joined(sixteens):
+    """[n, 16] symbols -> [n, 2 width] bytes."""
+    fields = sixteens if step == width else low_bits(xp, sixteens, width, width)
+    return (xp.reshape(_join(xp, xp.reshape(xp.cast(fields, np.uint8), [-1]), step), [-1, 2 * width]),)
 
-  packed, = xp.by_rows(joined, xp.reshape(symbols, [-1, 8]))
+  packed, = xp.by_rows(joined, xp.reshape(symbols, [-1, 16]))
   return xp.reshape(packed, [-1])[:used]
+
+
+def _join(xp, fields, step):
+  """uint8[16 n] fields of 1, 2 or 4 bits, one in a byte -> uint8[2 n step] without gaps."""
+  words = xp.integers_from_bytes(fields, 4)
+  if step == 4:
+    # Every second byte gets its neighbour's field above its own.
+    pairs = xp.integers_to_bytes(words + xp.shift_right(words, 4), 4)
+    return xp.reshape(xp.reshape(pairs, [-1, 2])[:, :1], [-1])
+  # The four fields of a word meet in its top byte; no two terms of the product share a bit, so nothing carries.
+  meeting = xp.constant(sum(1 << (24 - (8 - step) * i) for i in range(4)), np.int32)
+  fields = xp.cast(xp.shift_right(words * meeting, 24), np.uint8)
+  return fields if step == 2 else _join(xp, fields, 4)
 
 
 def unpack(xp, payload, size, width):

@@ -17,6 +17,10 @@ from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
 
 
+SIGNS_OF_BYTES = np.where(np.arange(256)[:, None] >> np.arange(7, -1, -1) & 1, np.float32(-1), np.float32(1))
+"""float32 [256, 8]: what `signs` gives for each byte."""
+
+
 class NumpyOps:
   """The operation table in NumPy. Stateless; use the module's `numpy_ops`."""
 
@@ -119,9 +123,9 @@ class NumpyOps:
     """int32[n] words -> float32[2 n], the low then the high 16 bits of each word, as numbers 0 … 65535."""
     return words.view(np.dtype('<u2')).astype(np.float32)
 
-  def flip(self, x, words):
-    """Negates x[i] where the top bit of words[i] is set."""
-    return (x.view(np.int32) ^ (words & np.int32(-2**31))).view(np.float32)
+  def signs(self, words):
+    """int32[n] -> float32[32 n]: -1 for each bit that is set and 1 for each that is not, most significant bit first."""
+    return np.take(SIGNS_OF_BYTES, words.astype('>i4').view(np.uint8), axis=0).reshape(-1)
 
   def to_float16_bits(self, x):
     """float32 -> int32 holding the 16 bits of the nearest float16 (ties to even)."""
@@ -245,6 +249,8 @@ class NumpyOps:
     """uint8[n width] -> int32[n], little endian and unsigned."""
     if width == 1:
       return payload.astype(np.int32)
+    if width == 4:
+      return np.ascontiguousarray(payload).view('<i4').astype(np.int32, copy=False)
     parts = payload.reshape(-1, width)
     full = np.zeros((parts.shape[0], 4), np.uint8)
     full[:, :width] = parts

@@ -108,11 +108,9 @@ class Stream:
     return (self.halves(size, start) + np.float32(0.5)) * np.float32(2.0**-16)
 
   def signs(self, size, start=0):
-    """int32[size] whose top bit is a fair coin: 32 from each word, most significant bit first."""
-    xp = self._xp
+    """float32[size] of fair coins, 1 or -1: 32 from each word, most significant bit first."""
     words, skipped = self._words_of(size, start, 32)
-    powers = xp.constant([signed(1 << j) for j in range(32)], np.int32)
-    return xp.reshape(xp.reshape(words, [-1, 1]) * powers, [-1])[skipped:skipped + size]
+    return self._xp.signs(words)[skipped:skipped + size]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import ops as codec_ops
 from tff_compress.codec import random
 
 
@@ -102,9 +103,10 @@ class TensorFlowOps:
   def halves(self, words):
     return tf.reshape(tf.cast(tf.bitcast(words, tf.uint16), tf.float32), [-1])
 
-  def flip(self, x, words):
-    top = tf.bitwise.bitwise_and(words, tf.constant(-2**31, tf.int32))
-    return tf.bitcast(tf.bitwise.bitwise_xor(tf.bitcast(x, tf.int32), top), tf.float32)
+  def signs(self, words):
+    most_significant_first = tf.reshape(tf.reverse(tf.bitcast(words, tf.uint8), [1]), [-1])
+    table = tf.constant(codec_ops.SIGNS_OF_BYTES)
+    return tf.reshape(tf.gather(table, tf.cast(most_significant_first, tf.int32)), [-1])
 
   def to_float16_bits(self, x):
     return tf.cast(tf.bitcast(tf.cast(x, tf.float16), tf.uint16), tf.int32)
@@ -180,7 +182,7 @@ class TensorFlowOps:
 
   def integers_from_bytes(self, payload, width):
     parts = tf.reshape(payload, [-1, width])
-    return tf.bitcast(tf.pad(parts, [[0, 0], [0, 4 - width]]), tf.int32)
+    return tf.bitcast(parts if width == 4 else tf.pad(parts, [[0, 0], [0, 4 - width]]), tf.int32)
 
   def long_to_bytes(self, x):
     return tf.reshape(tf.bitcast(x, tf.uint8)[:, :4], [-1])

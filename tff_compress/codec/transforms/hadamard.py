@@ -140,8 +140,9 @@ def _replace(xp, x, part, start, size):
 def _transform(xp, x):
   """Unnormalised Hadamard transform of each row of [rows, block]; applied twice it multiplies by block.
 
-  A row is seen as a square of order^2 = block values: H_order times the transposed square times H_order. Every partial sum adds at most order^2
-  inputs with signs, so integers of magnitude up to 2^24 / order^2 stay exact whatever order the sums are done in.
+  A row is seen as a square of order^2 = block values: H_order times the transposed square times H_order. Every partial
+  sum adds at most order^2 inputs with signs, so integers of magnitude up to 2^24 / order^2 stay exact whatever order
+  the sums are done in.
   """
   rows, block = int(x.shape[0]), int(x.shape[1])
   order = math.isqrt(block)
@@ -165,10 +166,10 @@ def _forward(xp, x, signs, dither):
   # All rows share one row of dithers. Each value is still rounded without bias; that errors of different rows go together
   # is of no account, as they are about 1e-8 of the energy and change with every message.
   integers = xp.floor(x * up + dither)
-  return _transform(xp, xp.flip(integers, signs)) * down
+  return _transform(xp, integers * signs) * down
 
 
 def _inverse(xp, x, signs):
   # Scaled first: a power of two rounds nothing, and the sums cannot overflow.
   x = x * np.float32(1 / math.isqrt(int(x.shape[1])))
-  return xp.flip(_transform(xp, x), signs)
+  return _transform(xp, x) * signs
