@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tff_compress.codec import ops as codec_ops
 from tff_compress.codec import random
+from tff_compress.tensorflow import crc32
 
 
 class TensorFlowOps:
@@ -209,16 +210,7 @@ class TensorFlowOps:
     return tf.as_dtype(name)
 
   def crc32(self, payload):
-    """For at least 4 bytes. CRC-32 is linear: every byte adds a value that depends only on it and on its place."""
-    head = tf.bitwise.invert(payload[:4])
-    values = tf.cast(tf.concat([head, payload[4:]], 0), tf.int32)
-    levels, reach = 1, _FAN
-    limit = int(payload.shape[0]) if payload.shape[0] is not None else 2**31 - 1
-    while reach < limit:
-      levels, reach = levels + 1, reach * _FAN
-    for level in range(levels):
-      values = _crc32_level(values, level)
-    return tf.bitwise.invert(values[0])
+    return crc32.crc32(payload)
 
   # -- control ------------------------------------------------------------------------------------------------------
 
@@ -296,65 +288,3 @@ def _collected(body, state):
   specs = [tf.TensorSpec(x.shape, x.dtype) for x in state]
   traced = tf.function(lambda *s: body(tf.constant(0), *s)[0], autograph=False).get_concrete_function(*specs)
   return traced.outputs[0].dtype, traced.outputs[0].shape
-
-
-# Entries that one step combines, and steps: together more bytes than a frame can have.
-_FAN = 64
-_LEVELS = 6
-_POLYNOMIAL = 0xEDB88320
-
-
-def _advance(values, zero_bytes):
-  """uint32 CRC states after `zero_bytes` more zero bytes."""
-  for _ in range(8 * zero_bytes):
-    values = np.where(values & 1, (values >> 1) ^ np.uint32(_POLYNOMIAL), values >> 1).astype(np.uint32)
-  return values
-
-
-def _build_tables():
-  """Per level, int32 [_FAN, digits, 256]: what byte `digit` with each value adds when the columns behind it follow."""
-  def apply(images, values):
-    bits = (values[..., None] >> np.arange(32, dtype=np.uint32)) & 1
-    return np.bitwise_xor.reduce(np.where(bits == 1, images, 0).astype(np.uint32), axis=-1)
-
-  byte = np.arange(256, dtype=np.uint32)
-  step = _advance(np.uint32(1) << np.arange(32, dtype=np.uint32), 1)
-  tables = []
-  for level in range(_LEVELS):
-    # At the first level a byte enters the register and is shifted through; higher levels combine registers of 4 bytes.
-    columns = [apply(step, byte)[None] if level == 0 else np.stack([byte << np.uint32(8 * k) for k in range(4)])]
-    for _ in range(_FAN - 1):
-      columns.append(apply(step, columns[-1]))
-    tables.append(np.stack(columns[::-1]).view(np.int32))
-    images = step
-    for _ in range(_FAN - 1):
-      images = apply(step, images)
-    step = images
-  return tables
-
-
-_tables = []
-
-
-def _crc32_level(values, level):
-  """Combines every _FAN entries, counted from the end, to one."""
-  if not _tables:
-    _tables.extend(_build_tables())
-  table = _tables[level]
-  values = tf.concat([tf.zeros([(-tf.shape(values)[0]) % _FAN], tf.int32), values], 0)
-  rows = tf.reshape(values, [-1, _FAN])
-  flat = tf.constant(table.reshape(-1), tf.int32)
-  digits = table.shape[1]
-  offsets = np.arange(_FAN, dtype=np.int32) * digits * 256
-  total = tf.zeros([], tf.int32)
-  for digit in range(digits):
-    byte = rows
-    if digits > 1:
-      shifted = tf.bitwise.right_shift(tf.bitcast(rows, tf.uint32), tf.constant(8 * digit, tf.uint32))
-      byte = tf.bitcast(tf.bitwise.bitwise_and(shifted, tf.constant(255, tf.uint32)), tf.int32)
-    total = tf.bitwise.bitwise_xor(tf.gather(flat, byte + (offsets + digit * 256)), total)
-  width = _FAN
-  while width > 1:
-    width //= 2
-    total = tf.bitwise.bitwise_xor(total[:, :width], total[:, width:])
-  return total[:, 0]
