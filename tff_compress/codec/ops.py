@@ -134,13 +134,13 @@ class NumpyOps:
   def from_float16_bits(self, bits):
     return bits.astype(np.uint16).view(np.float16).astype(np.float32)
 
-  def generate(self, function, start, stop):
-    """Evaluates `function(int32 indices) -> int32` on start … stop-1 in slices that stay in cache."""
+  def generate(self, function, key, start, stop):
+    """Evaluates `function(int32 indices, key[0], key[1]) -> int32` on start … stop-1 in slices that stay in cache."""
     out = np.empty(stop - start, np.int32)
     with np.errstate(over='ignore'):  # Words wrap around.
       for first in range(start, stop, self.slice_size):
         last = min(first + self.slice_size, stop)
-        out[first - start:last - start] = function(np.arange(first, last, dtype=np.int32))
+        out[first - start:last - start] = function(np.arange(first, last, dtype=np.int32), key[0], key[1])
     return out
 
   def by_rows(self, function, *arrays):

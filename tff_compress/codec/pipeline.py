@@ -100,13 +100,28 @@ class Pipeline:
       seen[stage.name] += 1
     return result
 
+  @property
+  def coder(self):
+    """Position of the first stage that takes symbols; the number of stages where a quantizer makes the bytes itself."""
+    return next((i for i, stage in enumerate(self.stages) if stage.domain is not stage_lib.Real), len(self.stages))
+
   def encode(self, xp, x, size, keys, name):
     """float32[size] -> uint8[n]: the side arrays of the stages in order, then the coder's bytes."""
-    signals = self.signals(size)
+    return self.code(xp, *self.quantize(xp, x, size, keys, name), size, keys, name)
+
+  def quantize(self, xp, x, size, keys, name):
+    """The stages before the coder, which are all that computes with real values.
+
+    Returns:
+      (what the coder takes: int32 symbols, or uint8 bytes where there is none; [{side name: int32 array}] per stage)
+    """
+    return self._encode_stages(xp, x, range(self.coder), size, keys, name)
+
+  def code(self, xp, values, sides, size, keys, name):
+    """The rest of `encode`, for what `quantize` returned."""
+    values, more = self._encode_stages(xp, values, range(self.coder, len(self.stages)), size, keys, name)
     parts = []
-    values = x
-    for stage, signal, draws in zip(self.stages, signals, self._draws(xp, keys, name)):
-      values, arrays = stage.encode(xp, values, draws, signal)
+    for stage, signal, arrays in zip(self.stages, self.signals(size), sides + more):
       for side in stage.side(signal):
         array = arrays[side.name]
         if side.width is None:
@@ -114,6 +129,14 @@ class Pipeline:
         else:
           parts.append(xp.integers_to_bytes(array, side.width))
     return xp.concat(parts + [values]) if parts else values
+
+  def _encode_stages(self, xp, values, order, size, keys, name):
+    signals, draws = self.signals(size), self._draws(xp, keys, name)
+    sides = []
+    for i in order:
+      values, arrays = self.stages[i].encode(xp, values, draws[i], signals[i])
+      sides.append(arrays)
+    return values, sides
 
   def decode(self, xp, payload, size, keys, name):
     """uint8[n] -> float32[size].
@@ -125,6 +148,10 @@ class Pipeline:
 
   def decode_to_prefix(self, xp, payload, size, keys, name):
     """Undoes all stages behind the linear prefix: uint8[n] -> float32[k]. Sums of the results are meaningful."""
+    return self._dequantize_to(self.prefix, xp, *self.uncode(xp, payload, size, keys, name), size, keys, name)
+
+  def uncode(self, xp, payload, size, keys, name):
+    """Inverse of `code`: uint8[n] -> (values, sides)."""
     signals = self.signals(size)
     sides = []
     for stage, signal in zip(self.stages, signals):
@@ -140,7 +167,16 @@ class Pipeline:
       sides.append(arrays)
     if signals[-1].size is not None:
       payload = xp.static_bytes(payload, signals[-1].size)
-    return self._decode_stages(xp, payload, sides, range(len(self.stages) - 1, self.prefix - 1, -1), signals, keys, name)
+    coders = range(len(self.stages) - 1, self.coder - 1, -1)
+    return self._decode_stages(xp, payload, sides, coders, signals, keys, name), sides
+
+  def dequantize(self, xp, values, sides, size, keys, name):
+    """Undoes `quantize`: (symbols or bytes, sides) -> float32[size]."""
+    return self._dequantize_to(0, xp, values, sides, size, keys, name)
+
+  def _dequantize_to(self, first, xp, values, sides, size, keys, name):
+    stages = range(self.coder - 1, first - 1, -1)
+    return self._decode_stages(xp, values, sides, stages, self.signals(size), keys, name)
 
   def decode_prefix(self, xp, values, size, keys, name):
     """Undoes the linear prefix: float32[k] -> float32[size], for one client's values or a sum of several."""

@@ -8,6 +8,7 @@ The generator is not cryptographic: it must never make masks for secure aggregat
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import struct
 import typing
@@ -87,8 +88,8 @@ class Stream:
     parts = []
     for chunk in range(start // WORDS_PER_KEY, -(-(start + size) // WORDS_PER_KEY)):
       key, first = self._key(chunk), chunk * WORDS_PER_KEY
-      parts.append(xp.generate(lambda index, key=key: x5(xp, index, key[0], key[1]),
-                               max(start - first, 0), min(start + size - first, WORDS_PER_KEY)))
+      parts.append(xp.generate(functools.partial(x5, xp), key, max(start - first, 0),
+                               min(start + size - first, WORDS_PER_KEY)))
     if not parts:
       return xp.zeros([0], np.int32)
     return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -115,8 +115,8 @@ class TensorFlowOps:
   def from_float16_bits(self, bits):
     return tf.cast(tf.bitcast(tf.cast(bits, tf.uint16), tf.float16), tf.float32)
 
-  def generate(self, function, start, stop):
-    return function(tf.range(start, stop, dtype=tf.int32))
+  def generate(self, function, key, start, stop):
+    return function(tf.range(start, stop, dtype=tf.int32), key[0], key[1])
 
   def by_rows(self, function, *arrays):
     return function(*(a[:] if isinstance(a, random.Rows) else a for a in arrays))

@@ -57,20 +57,25 @@ def digest_words(messages, lengths):
   return tf.bitcast(tf.reverse(result, [-1]), tf.int32)
 
 
-def _rotate(doubled, n):
-  """The low 32 bits of `doubled` (x twice, side by side) shifted right: x rotated right by n, with rubbish above."""
-  return tf.bitwise.right_shift(doubled, tf.constant(n, tf.uint64))
+# With x written twice side by side and shifted right, the low 32 bits are x rotated right.
+def _shifts(*pairs):
+  """uint64 [3, pairs, 1] from one triple of rotations per stacked word."""
+  return tf.constant(np.asarray(pairs, np.uint64).T[:, :, None])
 
 
-def _sigma(x, rotations, shift=None):
+def _rotations(x, shifts):
+  """Exclusive-or of three rotations of each word of uint32 [k, n]; one operation serves all words and rotations."""
   doubled = tf.cast(x, tf.uint64) * tf.constant((1 << 32) + 1, tf.uint64)
-  total = _rotate(doubled, rotations[0])
-  for n in rotations[1:]:
-    total = tf.bitwise.bitwise_xor(total, _rotate(doubled, n))
-  total = tf.cast(total, tf.uint32)
-  if shift is not None:
-    total = tf.bitwise.bitwise_xor(total, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32)))
-  return total
+  one, two, three = tf.unstack(tf.bitwise.right_shift(doubled, shifts))
+  return tf.cast(tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(one, two), three), tf.uint32)
+
+
+def _schedule(x, first, second, shift):
+  """Exclusive-or of two rotations and a shift of uint32 [k, n]."""
+  doubled = tf.cast(x, tf.uint64) * tf.constant((1 << 32) + 1, tf.uint64)
+  one, two = tf.unstack(tf.bitwise.right_shift(doubled, tf.constant([[[first]], [[second]]], tf.uint64)))
+  rotated = tf.cast(tf.bitwise.bitwise_xor(one, two), tf.uint32)
+  return tf.bitwise.bitwise_xor(rotated, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32)))
 
 
 # Rounds that one pass of the loop holds: a graph of all 64 would take seconds to build and to optimise.
@@ -79,21 +84,24 @@ _UNROLLED = 8
 
 def _compress(state, words):
   """One block: state is a list of 8 uint32 [n], words uint32 [16, n]."""
-  constants = tf.constant(_ROUND)
+  constants = tf.constant(_ROUND[:, None])
+  both = _shifts((2, 13, 22), (6, 11, 25))
 
   def body(i, window, *state):
     a, b, c, d, e, f, g, h = state
-    words = tf.unstack(window, num=16)
-    for j in range(_UNROLLED):
-      word = words[j] + constants[i + j]
+    for word in tf.unstack(window[:_UNROLLED] + constants[i:i + _UNROLLED], num=_UNROLLED):
+      of_a, of_e = tf.unstack(_rotations(tf.stack([a, e]), both))
       choose = tf.bitwise.bitwise_xor(g, tf.bitwise.bitwise_and(e, tf.bitwise.bitwise_xor(f, g)))
-      one = h + _sigma(e, (6, 11, 25)) + choose + word
       majority = tf.bitwise.bitwise_xor(
           tf.bitwise.bitwise_and(a, b), tf.bitwise.bitwise_and(c, tf.bitwise.bitwise_xor(a, b)))
-      two = _sigma(a, (2, 13, 22)) + majority
-      a, b, c, d, e, f, g, h = one + two, a, b, c, d + one, e, f, g
-      words.append(words[j] + _sigma(words[j + 1], (7, 18), 3) + words[j + 9] + _sigma(words[j + 14], (17, 19), 10))
-    return (i + _UNROLLED, tf.stack(words[_UNROLLED:]), a, b, c, d, e, f, g, h)
+      one = h + of_e + choose + word
+      a, b, c, d, e, f, g, h = one + of_a + majority, a, b, c, d + one, e, f, g
+    # A word depends on the one two places before it: two can be made at once.
+    known = window[:_UNROLLED] + _schedule(window[1:_UNROLLED + 1], 7, 18, 3)
+    for j in range(0, _UNROLLED, 2):
+      pair = known[j:j + 2] + window[j + 9:j + 11] + _schedule(window[j + 14:j + 16], 17, 19, 10)
+      window = tf.concat([window, pair], 0)
+    return (i + _UNROLLED, window[_UNROLLED:], a, b, c, d, e, f, g, h)
 
   result = tf.while_loop(lambda i, *_: i < 64, body, (tf.constant(0), words, *state))
   return [old + new for old, new in zip(state, result[2:])]
