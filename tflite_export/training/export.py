@@ -1,0 +1,186 @@
+"""From a Keras model to a file that trains."""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export import conversion
+from tflite_export import files
+from tflite_export import flatbuffer
+from tflite_export.errors import ExportError
+from tflite_export.training import finishing
+from tflite_export.training import losses
+from tflite_export.training import optimizers
+from tflite_export.training import parity as parity_lib
+from tflite_export.training import program as program_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingFile:
+  """What an export made.
+
+  Attributes:
+    data: the file, as bytes.
+    path: where it was written, or None.
+    signatures: {signature: {'inputs': {name: (dtype, shape)}, 'outputs': {…}}}
+    operators: {name: count} of built-in operators.
+    weights: names of the variables that set_weights takes and get_weights returns: those of `Spec.of(model)`.
+    state: names of what get_state returns.
+    learning_rate: the optimizer's, for the `learning_rate` input; None if it is a schedule.
+    parity: `Parity`: how close the file is to Keras; None if the gate was skipped.
+  """
+  data: bytes
+  path: pathlib.Path
+  signatures: dict
+  operators: dict
+  weights: tuple
+  state: tuple
+  learning_rate: float
+  parity: object
+
+  @property
+  def size(self):
+    """Bytes of the file."""
+    return len(self.data)
+
+
+def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=None, overwrite=False, proximal_mu=0.,
+                    parity_steps=2, parity_data=None, tolerances=parity_lib.Tolerances()):
+  """Makes a .tflite file that trains a Keras model with the built-in operators alone.
+
+  Its signatures are train, infer, get_weights, set_weights, and get_state and set_state where training keeps more than weights;
+  docs/training-on-device.md describes them. Before it is written, the file takes a few steps beside Keras in both interpreters.
+
+  Args:
+    model: a built Keras model of float32 with one output. It is not changed.
+    loss: name or `tf.keras.losses.Loss`; None: what the model was compiled with.
+    optimizer: name or `tf.keras.optimizers.Optimizer`, SGD or Adam; None: what the model was compiled with.
+    batch_size: examples in a batch; smaller ones are filled up with rows whose sample_weight is 0.
+    path: file to write; None: none, see the result's `data`.
+    overwrite: whether `path` may exist.
+    proximal_mu: FedProx's mu: adds mu (w - w_received) to the gradient, where w_received is what set_weights last received.
+    parity_steps: steps of the parity gate in each interpreter; 0 skips the gate.
+    parity_data: (x, y) of at least `batch_size` examples for the gate; None: random ones.
+    tolerances: `Tolerances` of the gate.
+
+  Returns:
+    `TrainingFile`
+
+  Raises:
+    ExportError: the model, the loss, the optimizer or an option cannot be exported; the message says what to do.
+    ParityError: the file does not train as Keras does.
+    FileError: `path` exists or cannot be written.
+  """
+  if path is not None:
+    files.check_free(path, overwrite)
+  _check_number('batch_size', batch_size, 1, whole=True)
+  _check_number('parity_steps', parity_steps, 0, whole=True)
+  _check_number('proximal_mu', proximal_mu, 0)
+  _check_model(model)
+  loss = losses.of(getattr(model, 'loss', None) if loss is None else loss)
+  optimizer = getattr(model, 'optimizer', None) if optimizer is None else optimizer
+  if optimizer is None:
+    raise ExportError('there is no optimizer: compile the model with one, or give optimizer=.')
+  parts = optimizers.of(optimizer)
+  shapes = _shapes(model, loss, batch_size)
+
+  say = _Progress()
+  say('recording the model')
+  program = program_lib.Program(model, loss, parts, shapes, proximal_mu)
+  signatures = program.signatures()
+  say('converting')
+  data = conversion.convert(program, {name: signature.function for name, signature in signatures.items()})
+  data = finishing.finish(data, signatures)
+  checked = None
+  if parity_steps:
+    say('comparing with Keras')
+    batch = _batches(model, loss, shapes, parity_data)
+    checked = parity_lib.check(model, data, program, loss, optimizer, batch, tolerances, parity_steps, proximal_mu)
+  if path is not None:
+    path = files.write(path, data, overwrite)
+  rate = optimizers.learning_rate(optimizer)
+  return TrainingFile(data, path, {name: s.described() for name, s in signatures.items()}, flatbuffer.operators(data).counts,
+                      tuple(program.weights), tuple(program.state), rate, checked)
+
+
+class _Progress:
+  """Says on standard error what is going on, once more than a second has passed."""
+
+  def __init__(self):
+    self._start = time.monotonic()
+
+  def __call__(self, what):
+    if time.monotonic() - self._start > 1:
+      print(f'training export: {what}', file=sys.stderr, flush=True)
+
+
+def _check_number(name, value, least, whole=False):
+  kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+  if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < 1 << 31:
+    raise ExportError(f'{name} must be a {"whole " if whole else ""}number of at least {least}, not {value!r}.')
+
+
+def _check_model(model):
+  if not isinstance(model, tf.keras.Model):
+    raise ExportError(f'a Keras model of TensorFlow {tf.__version__} is needed, not {type(model).__name__}.')
+  if not model.built:
+    raise ExportError('the model has no weights yet: give it an Input layer, or call it once on data.')
+  program_lib.check_layers(model)
+
+
+def _shapes(model, loss, batch_size):
+  inputs = model.inputs if getattr(model, 'inputs', None) else tf.nest.flatten(getattr(model, '_saved_model_inputs_spec', None))
+  if not inputs or inputs[0] is None:
+    raise ExportError('this subclassed model does not say what its input looks like: call it once on data.')
+  specs = []
+  for given in inputs:
+    if given.shape.rank is None or None in given.shape[1:]:
+      raise ExportError(f'the input {given.name!r} has shape {tuple(given.shape)}: all sizes but that of the batch must be fixed.')
+    specs.append(tf.TensorSpec([batch_size, *given.shape[1:]], given.dtype))
+  multiple = len(specs) > 1
+  with program_lib.exportable(model):
+    outputs = tf.nest.flatten(tf.function(lambda *x: model(list(x) if multiple else x[0], training=False), autograph=False)
+                              .get_concrete_function(*specs).outputs)
+  if len(outputs) != 1:
+    raise ExportError(f'the model has {len(outputs)} outputs: make a model with the one that is trained.')
+  output = outputs[0]
+  if output.dtype != tf.float32 or None in output.shape or output.shape.rank < 2 or output.shape[0] != batch_size:
+    raise ExportError(f'the output is {output.dtype.name} of shape {tuple(output.shape)}: '
+                      'it must be float32 with the batch first and at least one more axis.')
+  shape = tuple(output.shape)
+  return program_lib.Shapes(tuple(specs), loss.label_spec(shape), shape, multiple)
+
+
+def _batches(model, loss, shapes, data):
+  """The gate's batches: function of a step's number. Odd ones are partial, with weights that differ."""
+  rows = shapes.output[0]
+  words = [layer.input_dim for layer in program_lib.layers(model) if isinstance(layer, tf.keras.layers.Embedding)]
+  if data is not None:
+    x, y = data
+    x = [np.asarray(part) for part in (x if isinstance(x, (list, tuple)) else [x])]
+    y = np.asarray(y)
+    wanted = [*shapes.inputs, shapes.labels]
+    if len(x) + 1 != len(wanted) or any(len(a) < rows or a.shape[1:] != tuple(s.shape[1:]) for a, s in zip([*x, y], wanted)):
+      raise ExportError('parity_data must be (x, y) with at least batch_size rows that fit the model: '
+                        + ', '.join(str(tuple(s.shape)) for s in wanted) + '.')
+
+  def batch(step):
+    generator = np.random.default_rng(step)
+    if data is None:
+      inputs = [generator.standard_normal(s.shape).astype(s.dtype.as_numpy_dtype) if s.dtype.is_floating
+                else generator.integers(0, min(words or [256]), s.shape).astype(s.dtype.as_numpy_dtype) for s in shapes.inputs]
+      labels = loss.draw(generator, shapes.output)
+    else:
+      chosen = generator.choice(len(y), rows, replace=False)
+      inputs = [part[chosen].astype(s.dtype.as_numpy_dtype) for part, s in zip(x, shapes.inputs)]
+      labels = y[chosen].astype(shapes.labels.dtype.as_numpy_dtype)
+    weights = np.ones(rows, np.float32)
+    if step % 2:
+      weights = generator.uniform(0.5, 2, rows).astype(np.float32)
+      weights[(rows + 1) // 2:] = 0
+    return inputs, labels, weights
+  return batch

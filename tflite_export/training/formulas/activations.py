@@ -1,0 +1,115 @@
+"""Activations."""
+
+import math
+
+import tensorflow as tf
+
+from tflite_export.training.formulas.registry import forward
+from tflite_export.training.formulas.registry import gradient
+
+
+def _where(condition, dy):
+  return dy * tf.cast(condition, dy.dtype)
+
+
+@gradient('Relu')
+def _relu(op, dy):
+  return _where(op.outputs[0] > 0, dy)
+
+
+@gradient('Relu6')
+def _relu6(op, dy):
+  y = op.outputs[0]
+  return _where(tf.logical_and(y > 0, y < 6), dy)
+
+
+@gradient('LeakyRelu')
+def _leaky_relu(op, dy):
+  alpha = op.get_attr('alpha')
+  return dy * (alpha + (1 - alpha) * tf.cast(op.inputs[0] > 0, dy.dtype))
+
+
+@gradient('Elu')
+def _elu(op, dy):
+  # y = exp(x) - 1 below zero, so its derivative there is y + 1.
+  return dy * (1 + tf.minimum(op.outputs[0], 0))
+
+
+SELU_SCALE = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+@forward('Selu')
+def _selu(op, inputs, training):
+  del op, training
+  x, = inputs
+  return [SELU_SCALE * (tf.nn.relu(x) + SELU_ALPHA * (tf.exp(tf.minimum(x, 0)) - 1))]
+
+
+@forward('Softplus')
+def _softplus(op, inputs, training):
+  del op, training
+  x, = inputs
+  # log(1 + e^x) without overflow.
+  return [tf.nn.relu(x) + tf.math.log(1 + tf.exp(-tf.abs(x)))]
+
+
+@forward('Softsign')
+def _softsign(op, inputs, training):
+  del op, training
+  x, = inputs
+  return [x / (1 + tf.abs(x))]
+
+
+# Numerator and denominator of the rational approximation x P(x^2) / Q(x^2) of erf on [-4, 4] that Eigen, and so TensorFlow,
+# uses for float32; highest power first.
+_ERF_P = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
+          -2.95459980854025e-03, -1.60960333262415e-02)
+_ERF_Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
+
+
+def _polynomial(coefficients, x):
+  value = coefficients[0] * x + coefficients[1]
+  for coefficient in coefficients[2:]:
+    value = value * x + coefficient
+  return value
+
+
+@tf.custom_gradient
+def _erf_value(x):
+  bounded = tf.clip_by_value(x, -4., 4.)
+  square = bounded * bounded
+  value = bounded * _polynomial(_ERF_P, square) / _polynomial(_ERF_Q, square)
+  return value, lambda dy: dy * (2 / math.sqrt(math.pi)) * tf.exp(-x * x)
+
+
+@forward('Erf')
+def _erf(op, inputs, training):
+  del op, training
+  return [_erf_value(inputs[0])]
+
+
+@gradient('Sqrt')
+def _sqrt(op, dy):
+  return dy * 0.5 / op.outputs[0]
+
+
+@gradient('Rsqrt')
+def _rsqrt(op, dy):
+  y = op.outputs[0]
+  return dy * -0.5 * y * y * y
+
+
+@gradient('Maximum', 'Minimum')
+def _extremum(op, dy):
+  # TensorFlow gives the gradient of equal inputs to the first one.
+  a, b = op.inputs
+  first = tf.cast(a >= b if op.type == 'Maximum' else a <= b, dy.dtype)
+  return [reduce_to(dy * first, a.shape), reduce_to(dy * (1 - first), b.shape)]
+
+
+def reduce_to(x, shape):
+  """Sums over what broadcasting from `shape` has repeated."""
+  extra = len(x.shape) - len(shape)
+  axes = [*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i] != 1)]
+  return tf.reshape(tf.reduce_sum(x, axes), shape) if axes else x

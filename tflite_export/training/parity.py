@@ -1,0 +1,194 @@
+"""The gate that every exported file passes: it must train as Keras does.
+
+From the same weights, on the same random batch, the file's step is compared with the model's own gradients
+(`tf.GradientTape`) and its own optimizer. Before each step the weights and state are read back from the file, so that
+errors of one step do not add to those of the next: two correct float32 programs drift apart within tens of steps.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export import interpreters
+from tflite_export.errors import ParityError
+from tflite_export.training import optimizers
+from tflite_export.training.program import exportable
+
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerances:
+  """How far the file may be from Keras.
+
+  Attributes:
+    loss: |loss - Keras's| / max(1, |Keras's|).
+    gradient: |g - Keras's| / |Keras's| in L2 norm, per variable. To |Keras's| a thousandth of what an average variable of
+      its size has is added: gradients that are zero but for rounding, such as those of a bias before batch normalization,
+      have nothing to compare.
+    update: the change of a variable against that of Keras's optimizer, in the same measure.
+    average: |new moving average - Keras's|, relative to the largest.
+    output: |output of infer - Keras's| / max(1, largest |Keras's|).
+  """
+  loss: float = 1e-4
+  gradient: float = 5e-3
+  update: float = 5e-3
+  average: float = 1e-4
+  output: float = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+  """What the gate saw: the largest error of each kind, over all steps, by interpreter.
+
+  Attributes:
+    steps: steps per interpreter.
+    errors: {interpreter: {'loss': …, 'gradient': …, 'update': …, 'average': …, 'output': …}}
+    worst: {interpreter: name of the variable with the largest error of its gradient}
+  """
+  steps: int
+  errors: dict
+  worst: dict
+
+
+def check(model, data, program, loss, optimizer, batch, tolerances, steps, proximal, names=interpreters.NAMES):
+  """Compares a file with the model that it was made from. The model is as before, afterwards.
+
+  Args:
+    model: Keras model.
+    data: bytes of the file.
+    program: `Program` that the file was converted from.
+    loss: `losses.Loss`.
+    optimizer: Keras optimizer; a copy of it is used.
+    batch: function of the step's number that returns (list of inputs, labels, sample weights).
+    tolerances: `Tolerances`.
+    steps: how many.
+    proximal: strength of FedProx's term.
+    names: interpreters.
+
+  Returns:
+    `Parity`
+
+  Raises:
+    ParityError: some error is above its tolerance.
+  """
+  saved = [v.numpy() for v in model.variables]
+  errors, worst = {}, {}
+  try:
+    for name in names:
+      with interpreters.quiet():
+        file = interpreters.Interpreter(data, name)
+        gate = _Gate(model, file, program, loss, optimizer, tolerances, proximal)
+        for step in range(steps):
+          gate.step(*batch(step))
+        gate.infer(batch(steps)[0])
+      errors[name], worst[name] = gate.errors, gate.worst
+      for v, value in zip(model.variables, saved):
+        v.assign(value)
+  finally:
+    for v, value in zip(model.variables, saved):
+      v.assign(value)
+  return Parity(steps, errors, worst)
+
+
+class _Gate:
+  """A file and its model, step by step."""
+
+  def __init__(self, model, file, program, loss, optimizer, tolerances, proximal):
+    self._model, self._file, self._program, self._loss = model, file, program, loss
+    self._tolerances, self._proximal = tolerances, proximal
+    # Without slots only the change of a weight shows its gradient: the step is so large that the weight's rounding does not.
+    self._rate = 0.01 if program.optimizer.slots else 0.5
+    self._keras = optimizers.copy(optimizer)
+    self._keras.learning_rate = self._rate
+    self._keras.build(model.trainable_variables)
+    self._received = {name: program.original(name).numpy() for name in program.weights}
+    self.errors = dict.fromkeys(('loss', 'gradient', 'update', 'average', 'output'), 0.)
+    self.worst = ''
+    file.run('set_weights', **self._received)
+
+  def _read(self):
+    unused = np.zeros(1, np.int32)
+    weights = self._file.run('get_weights', unused=unused)
+    # Runners return outputs in an order of their own.
+    weights = {name: weights[name] for name in self._program.weights}
+    return weights, self._file.run('get_state', unused=unused) if self._program.state else {}
+
+  def step(self, inputs, labels, sample_weight):
+    """One step in the file and in Keras, compared."""
+    program, tolerances = self._program, self._tolerances
+    weights, state = self._read()
+    for name, value in weights.items():
+      program.original(name).assign(value)
+    for name in program.averages:
+      program.original(name).assign(state[name])
+    feeds = dict(zip(program.input_names, inputs), y=labels, sample_weight=sample_weight, learning_rate=np.float32(self._rate))
+    if program.noise:
+      feeds['noise'] = np.float32(0)
+    loss = float(self._file.run('train', **feeds)['loss'])
+    weights_after, state_after = self._read()
+
+    expected, gradients = self._keras_gradients(inputs, labels, sample_weight)
+    self._compare('loss', abs(loss - expected) / max(1, abs(expected)), tolerances.loss, 'the loss')
+    for name in program.averages:
+      value = program.original(name).numpy()
+      self._compare('average', np.max(np.abs(state_after[name] - value)) / max(1e-3, np.max(np.abs(value))), tolerances.average,
+                    f'the new {name!r}')
+    slots = [{name: [values[f'{name}/{slot}'] for slot in program.optimizer.slots] for name in weights}
+             for values in (state, state_after)]
+    if program.optimizer.slots or not program.adjusts_weights:
+      found = {name: program.optimizer.gradient(weights[name], weights_after[name], slots[0][name], slots[1][name], self._rate)
+               for name in weights}
+      self._compare_vectors('gradient', found, gradients, weights, 'the gradient of')
+      gradients = found
+    if program.optimizer.slots or program.adjusts_weights:
+      # Keras's optimizer takes the same step, with the file's own gradients where they are known.
+      optimizers.restore(self._keras, [slots[0][name] for name in weights], state.get('iterations', 0))
+      self._keras.apply_gradients([(tf.constant(gradients[name]), program.original(name)) for name in weights])
+      self._compare_vectors('update', {name: (weights[name] - weights_after[name]) / self._rate for name in weights},
+                            {name: (weights[name] - program.original(name).numpy()) / self._rate for name in weights}, weights,
+                            'the update of')
+
+  def _keras_gradients(self, inputs, labels, sample_weight):
+    """(loss, {name: gradient}) of the model, whose moving averages are updated."""
+    program, model = self._program, self._model
+    with exportable(model, 0.), tf.GradientTape() as tape:
+      output = model([tf.constant(x) for x in inputs] if len(inputs) > 1 else tf.constant(inputs[0]), training=True)
+      per_example = tf.reduce_mean(tf.reshape(self._loss.function(tf.constant(labels), output), [output.shape[0], -1]), 1)
+      loss = tf.reduce_sum(per_example * sample_weight) / tf.reduce_sum(sample_weight)
+      if model.losses:
+        loss += tf.add_n(model.losses)
+    variables = [program.original(name) for name in program.weights]
+    gradients = []
+    for name, v, gradient in zip(program.weights, variables, tape.gradient(loss, variables)):
+      gradient = tf.zeros_like(v) if gradient is None else tf.convert_to_tensor(gradient)
+      gradients.append(gradient + self._proximal * (v - self._received[name]))
+    return float(loss), {name: g.numpy() for name, g in zip(program.weights, program.clipping(gradients))}
+
+  def infer(self, inputs):
+    """The output of both, with the weights that the steps have led to."""
+    weights, state = self._read()
+    for name, value in [*weights.items(), *((name, state[name]) for name in self._program.averages)]:
+      self._program.original(name).assign(value)
+    found = self._file.run('infer', **dict(zip(self._program.input_names, inputs)))['output']
+    expected = self._model([tf.constant(x) for x in inputs] if len(inputs) > 1 else tf.constant(inputs[0]), training=False).numpy()
+    self._compare('output', np.max(np.abs(found - expected)) / max(1, np.max(np.abs(expected))), self._tolerances.output,
+                  'the output of infer')
+
+  def _compare_vectors(self, kind, found, expected, weights, what):
+    """In L2 norm, beyond what the rounding of weights can hide or add."""
+    squares = sum(float(np.sum(np.square(g, dtype=np.float64))) for g in expected.values())
+    average = np.sqrt(squares / sum(g.size for g in expected.values()))
+    for name, vector in expected.items():
+      rounding = np.linalg.norm(np.spacing(np.abs(weights[name]) + np.abs(self._rate * vector)).astype(np.float64)) / self._rate
+      distance = max(0., np.linalg.norm((found[name] - vector).astype(np.float64)) - rounding)
+      scale = np.linalg.norm(vector.astype(np.float64)) + 1e-3 * average * np.sqrt(vector.size) + 1e-12
+      self._compare(kind, distance / scale, getattr(self._tolerances, kind), f'{what} {name!r}', name)
+
+  def _compare(self, kind, error, tolerance, what, variable=''):
+    if not error <= tolerance:
+      raise ParityError(f'in {self._file.name}, {what} is off by {error:.2g} relative to Keras, and {tolerance:.2g} is allowed: '
+                        'nothing was written.')
+    if error >= self.errors[kind]:
+      self.errors[kind] = float(error)
+      self.worst = variable or self.worst

@@ -1,0 +1,312 @@
+"""The functions that become the signatures of a training file, and the variables they share."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress.codec.spec import Spec
+from tff_compress.codec.spec import unique_names
+from tflite_export.errors import ExportError
+from tflite_export.training import replay
+
+_RECURRENT = (tf.keras.layers.RNN,)
+_RATES = {'Dropout': 'rate', 'SpatialDropout1D': 'rate', 'SpatialDropout2D': 'rate', 'GaussianNoise': 'stddev'}
+_REFUSED = {
+    'AlphaDropout': 'Dropout', 'GaussianDropout': 'Dropout', 'SpatialDropout3D': 'Dropout',
+    'ConvLSTM1D': 'Conv1D and LSTM', 'ConvLSTM2D': 'Conv2D and LSTM', 'ConvLSTM3D': 'Conv2D and LSTM',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+  """What a batch looks like: specs of the inputs (a list), of the labels and of the output."""
+  inputs: tuple
+  labels: object
+  output: tuple
+  multiple: bool
+
+  @property
+  def input_names(self):
+    return [f'x_{n}' for n in range(len(self.inputs))] if self.multiple else ['x']
+
+
+def noisy(model):
+  """Layers that draw random numbers while training: [(layer, attribute that says how much)]."""
+  found = []
+  for layer in layers(model):
+    attribute = _RATES.get(type(layer).__name__)
+    if attribute and getattr(layer, attribute):
+      found.append((layer, attribute))
+  return found
+
+
+def layers(model):
+  return list(model._flatten_layers(include_self=False))  # pylint: disable=protected-access
+
+
+def check_layers(model):
+  """Raises ExportError for a layer that is known not to work."""
+  for layer in layers(model):
+    name = type(layer).__name__
+    if name in _REFUSED:
+      raise ExportError(f'the layer {layer.name!r} ({name}) cannot be trained on a device: use {_REFUSED[name]} instead.')
+    for rate in ('dropout', 'recurrent_dropout'):
+      if name.endswith('Cell') and getattr(layer, rate, 0):
+        raise ExportError(f'the layer {layer.name!r} ({name}) has {rate}, which cannot be exported: put a Dropout layer before '
+                          'or after it instead.')
+    if layer.dtype_policy.compute_dtype not in ('float32', None) and layer.weights:
+      raise ExportError(f'the layer {layer.name!r} computes in {layer.compute_dtype}: only float32 models can be exported.')
+  for variable in model.variables:
+    if variable.trainable and variable.dtype != tf.float32:
+      raise ExportError(f'the variable {variable.name!r} is {variable.dtype.name}: only float32 models can be exported.')
+
+
+@contextlib.contextmanager
+def exportable(model, noise=0.):
+  """While it lasts, recurrent layers unroll, and random layers are as random as `noise` (0 to 1, or a scalar tensor) says;
+  then the model is as it was."""
+  changed = []
+
+  def change(target, name, value):
+    changed.append((target, name, getattr(target, name)))
+    object.__setattr__(target, name, value)
+  try:
+    for layer in layers(model):
+      if isinstance(layer, _RECURRENT):
+        change(layer, 'unroll', True)
+        if hasattr(layer, '_could_use_gpu_kernel'):
+          change(layer, '_could_use_gpu_kernel', False)
+    for layer, attribute in noisy(model):
+      change(layer, attribute, getattr(layer, attribute) * noise)
+    yield
+  finally:
+    for target, name, value in reversed(changed):
+      object.__setattr__(target, name, value)
+
+
+class Program(tf.Module):
+  """A model, a loss and an optimizer as functions over variables of their own.
+
+  Args:
+    model: Keras model; only its values are read.
+    loss: `losses.Loss`.
+    optimizer: (optimizer, clipping, weight decay) of `optimizers.of`.
+    shapes: `Shapes`.
+    proximal: strength of FedProx's term; 0: none.
+  """
+
+  def __init__(self, model, loss, optimizer, shapes, proximal=0.):
+    super().__init__(name='program')
+    self._shapes = shapes
+    self._optimizer, self._clipping, self._decay = optimizer
+    self._proximal = proximal
+    self._model_variables = model.variables
+    self.noise = bool(noisy(model))
+    self._record(model, loss)
+    trainable = model.trainable_variables
+    if not trainable:
+      raise ExportError('the model has no trainable variables: set trainable=True on the layers to train.')
+    names = [tensor.name for tensor in Spec.of(model).tensors]
+    written = {v.ref() for v in self._training.written()}
+    others = [v for v in model.variables if v.ref() in written - {t.ref() for t in trainable}]
+    self._weights = {}
+    self._state = {}
+    self._ref = {}
+    self._constraints = {}
+    for name, v in zip(names, trainable):
+      self._weights[name] = self._variable(v)
+      self._ref[name] = v.ref()
+      self._constraints[name] = v.constraint
+    for name, v in zip(unique_names([v.name.split(':')[0] for v in others]), others):
+      self._state[name] = self._variable(v)
+      self._ref[name] = v.ref()
+    self._averages = list(self._state)
+    for name in self._weights:
+      for slot in self._optimizer.slots:
+        self._state[f'{name}/{slot}'] = tf.Variable(tf.zeros(self._weights[name].shape), name=f's{len(self._state)}')
+    if self._optimizer.counts_steps:
+      self._state['iterations'] = tf.Variable(0, name='iterations')
+    self._received = {name: tf.Variable(v, name=f'received{n}') for n, (name, v) in enumerate(self._weights.items())
+                      } if proximal else {}
+
+  def _variable(self, original):
+    return tf.Variable(original.numpy(), trainable=False, name=f'v{len(self._ref)}')
+
+  def _record(self, model, loss):
+    """Records the model twice: with its loss, training; and without, predicting."""
+    shapes = self._shapes
+
+    def call(inputs, training):
+      return model(list(inputs) if shapes.multiple else inputs[0], training=training)
+
+    def train(*arguments):
+      *inputs, labels = arguments[:-1] if self.noise else arguments
+      with exportable(model, arguments[-1] if self.noise else 0.):
+        output = call(inputs, True)
+        per_example = loss.function(labels, output)
+        extra = list(model.losses)
+      return [tf.reshape(per_example, [shapes.output[0], -1]), *extra]
+
+    def infer(*inputs):
+      with exportable(model):
+        return [call(inputs, False)]
+    noise = [tf.TensorSpec([], tf.float32)] * self.noise
+    self._training = replay.record(train, [*shapes.inputs, shapes.labels, *noise], self._model_variables)
+    self._inference = replay.record(infer, list(shapes.inputs), self._model_variables)
+
+  @property
+  def weights(self):
+    """{name as in the spec: variable}: what set_weights receives and get_weights returns."""
+    return self._weights
+
+  @property
+  def state(self):
+    """{name: variable}: what else training changes."""
+    return self._state
+
+  @property
+  def optimizer(self):
+    return self._optimizer
+
+  @property
+  def clipping(self):
+    return self._clipping
+
+  @property
+  def adjusts_weights(self):
+    """Whether a step does more to weights than adding what the gradient asks for: weight decay, constraints."""
+    return bool(self._decay) or any(constraint is not None for constraint in self._constraints.values())
+
+  @property
+  def input_names(self):
+    return self._shapes.input_names
+
+  def original(self, name):
+    """The model's own variable."""
+    return self._ref[name].deref()
+
+  @property
+  def averages(self):
+    """Names of the state that belongs to the model, such as moving averages."""
+    return self._averages
+
+  def _values(self):
+    """{ref of a model variable: tensor}. What training does not change is a constant of the file."""
+    values = {self._ref[name]: v.read_value() for name, v in (self._weights | self._state).items() if name in self._ref}
+    for v in self._model_variables:
+      if v.ref() not in values:
+        values[v.ref()] = tf.constant(v.numpy())
+    return values
+
+  def signatures(self):
+    """{signature: (tf.function, input names, {output: name})}; arguments are positional, named a0, a1, …"""
+    shapes = self._shapes
+    scalar, one = tf.TensorSpec([], tf.float32), tf.TensorSpec([1], tf.int32)
+    made = {
+        'train': (self._train, [*shapes.inputs, shapes.labels, tf.TensorSpec(shapes.output[:1], tf.float32), scalar,
+                                *[scalar] * self.noise],
+                  [*shapes.input_names, 'y', 'sample_weight', 'learning_rate', *['noise'] * self.noise], ['loss']),
+        'infer': (self._infer, shapes.inputs, shapes.input_names, ['output']),
+        'get_weights': (self._getter(self._weights), [one], ['unused'], list(self._weights)),
+        'set_weights': (self._set_weights, _specs(self._weights), list(self._weights), ['values']),
+    }
+    if self._state:
+      made['get_state'] = (self._getter(self._state), [one], ['unused'], list(self._state))
+      made['set_state'] = (self._setter(self._state), _specs(self._state), list(self._state), ['values'])
+    return {name: Signature.of(*parts) for name, parts in made.items()}
+
+  def _train(self, *arguments):
+    noise = arguments[-1:] if self.noise else ()
+    *inputs, labels, sample_weight, learning_rate = arguments[:len(arguments) - len(noise)]
+    values = self._values()
+    before = dict(values)
+    per_example, *extra = replay.replay(self._training, [*inputs, labels, *noise], values, True)
+    with replay.overridden_gradients():
+      # An empty batch has loss 0 and not 0/0.
+      share = sample_weight / tf.maximum(tf.reduce_sum(sample_weight), 1e-30)
+      loss = tf.add_n([tf.reduce_sum(tf.reduce_mean(per_example, 1) * share), *extra])
+      wanted = {name: before[self._ref[name]] for name in self._weights}
+      found = dict(zip(wanted, tf.gradients(loss, list(wanted.values()))))
+    # A variable that the loss does not depend on stays as it is.
+    gradients = {name: g for name, g in found.items() if g is not None}
+    if self._proximal:
+      gradients = {name: g + self._proximal * (wanted[name] - self._received[name]) for name, g in gradients.items()}
+    gradients = dict(zip(gradients, self._clipping(list(gradients.values()))))
+    iterations = self._state['iterations'].read_value() if self._optimizer.counts_steps else None
+    for name, gradient in gradients.items():
+      slots = [self._state[f'{name}/{slot}'] for slot in self._optimizer.slots]
+      change, new = self._optimizer.step(gradient, [s.read_value() for s in slots], learning_rate, iterations)
+      weight = wanted[name]
+      if self._decay:
+        weight = weight - weight * self._decay * learning_rate
+      weight = weight + change
+      if self._constraints[name] is not None:
+        weight = self._constraints[name](weight)
+      self._weights[name].assign(weight)
+      for slot, value in zip(slots, new):
+        slot.assign(value)
+    for name in self._averages:
+      self._state[name].assign(values[self._ref[name]])
+    if iterations is not None:
+      self._state['iterations'].assign(iterations + 1)
+    return [loss]
+
+  def _infer(self, *inputs):
+    return replay.replay(self._inference, inputs, self._values(), False)
+
+  def _getter(self, variables):
+    def get(unused):
+      # Interpreters refuse inputs that nothing uses; and an output must not be a variable's own memory.
+      nothing = unused[0] * 0
+      return [v.read_value() + tf.cast(nothing, v.dtype) for v in variables.values()]
+    return get
+
+  def _setter(self, variables):
+    def assign(*arguments):
+      for v, value in zip(variables.values(), arguments):
+        v.assign(value)
+      return [_count(arguments)]
+    return assign
+
+  def _set_weights(self, *arguments):
+    for received, value in zip(self._received.values(), arguments):
+      received.assign(value)
+    return self._setter(self._weights)(*arguments)
+
+
+def _count(tensors):
+  """How many values there are, computed from them so that every input is used."""
+  counted = [tf.reshape(t, [-1])[:1] for t in tensors]
+  return tf.add_n([tf.cast(tf.equal(c, c), tf.int32) * int(np.prod(t.shape)) for c, t in zip(counted, tensors)])
+
+
+def _specs(variables):
+  return [tf.TensorSpec(v.shape, v.dtype) for v in variables.values()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+  """A tf.function with placeholder names, and the names that the file shall show."""
+  function: object
+  inputs: list
+  outputs: list
+
+  @classmethod
+  def of(cls, function, specs, inputs, outputs):
+    named = [tf.TensorSpec(s.shape, s.dtype, name=f'a{n:04}') for n, s in enumerate(specs)]
+
+    def numbered(*arguments):
+      return {f'r{n:04}': tf.identity(t) for n, t in enumerate(function(*arguments))}
+    return cls(tf.function(numbered, input_signature=named, autograph=False), inputs, outputs)
+
+  def described(self):
+    """{'inputs': {name: (dtype, shape)}, 'outputs': {name: (dtype, shape)}}"""
+    made = self.function.get_concrete_function()
+    return {'inputs': _described(self.inputs, self.function.input_signature),
+            'outputs': _described(self.outputs, [made.structured_outputs[f'r{n:04}'] for n in range(len(self.outputs))])}
+
+
+def _described(names, specs):
+  return {name: (spec.dtype.name, tuple(spec.shape)) for name, spec in zip(names, specs)}

@@ -1,0 +1,178 @@
+"""Recording what a Keras model computes, and computing it again from other tensors and with other formulas.
+
+A model is called once in a graph of its own. Its operators are then repeated, one by one, in the graph that becomes the file:
+variables are read where the caller says, and operators with a formula (formulas/) are replaced. So the model needs no change,
+and every operator still carries the name of its layer.
+"""
+
+import contextlib
+import dataclasses
+
+import tensorflow as tf
+from tensorflow.python.framework import function_def_to_graph
+
+from tflite_export.errors import ExportError
+from tflite_export.training import formulas
+
+_CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
+_LOOPS = ('While', 'StatelessWhile', 'If', 'StatelessIf', 'Case', 'StatelessCase')
+_WRITES = {
+    'AssignVariableOp': lambda old, new: new,
+    'AssignAddVariableOp': lambda old, new: old + new,
+    'AssignSubVariableOp': lambda old, new: old - new,
+}
+_DROPPED_ATTRIBUTES = ('_class', '_gradient_op_type', '_output_shapes', '_xla_inferred_shapes')
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+  """A function as a graph.
+
+  Attributes:
+    graph: `FuncGraph`.
+    outputs: list of tensors of the graph.
+    inputs: list of its placeholders.
+    variables: {id of a placeholder: the variable whose handle it stands for}.
+  """
+  graph: object
+  inputs: list
+  outputs: list
+  variables: dict
+
+  def written(self):
+    """The variables that it assigns to, in order."""
+    found = {}
+    for op in self.graph.get_operations():
+      if op.type in _WRITES and id(op.inputs[0]) in self.variables:
+        variable = self.variables[id(op.inputs[0])]
+        found[variable.ref()] = variable
+    return list(found.values())
+
+
+def record(function, specs, variables):
+  """Calls a function of tensors in a graph.
+
+  Args:
+    function: takes a tensor for each spec and returns a flat list of tensors.
+    specs: list of `tf.TensorSpec`.
+    variables: the variables that it may use.
+
+  Raises:
+    ExportError: it uses others, or tables, or captures tensors.
+  """
+  concrete = tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
+  handles = {id(v.handle): v for v in variables}
+  graph, known = concrete.graph, {}
+  for outside, inside in graph.captures:
+    if id(outside) in handles:
+      known[id(inside)] = handles[id(outside)]
+    elif outside.dtype == tf.resource:
+      raise ExportError(f'the model uses a resource that is none of its variables ({inside.name}): keep such state out of it.')
+  internal = list(concrete.inputs)[:len(specs)]
+  return Recording(graph, internal, list(concrete.outputs), known)
+
+
+def replay(recording, inputs, values, training):
+  """Repeats a recording in the current graph.
+
+  Args:
+    recording: `Recording`.
+    inputs: tensors for its inputs.
+    values: {variable.ref(): tensor}; where the recording assigns to a variable, the entry is replaced.
+    training: whether what comes out is to be differentiated.
+
+  Returns:
+    List of tensors, the outputs.
+
+  Raises:
+    ExportError: an operator has no equivalent in the built-in runtime.
+  """
+  known = {id(a): b for a, b in zip(recording.inputs, inputs)}
+  for outside, inside in recording.graph.captures:
+    if id(inside) not in recording.variables:
+      known[id(inside)] = tf.constant(outside.numpy())
+  with overridden_gradients():
+    _replay(recording.graph, known, dict(recording.variables), values, training)
+  return [known[id(output)] for output in recording.outputs]
+
+
+@contextlib.contextmanager
+def overridden_gradients():
+  """Where operators are made whose gradients the formulas shall give."""
+  with tf.compat.v1.get_default_graph().gradient_override_map(formulas.GRADIENTS):
+    yield
+
+
+def _replay(graph, known, variables, values, training):
+  for op in graph.get_operations():
+    if op.type == 'Placeholder' or op.type == 'NoOp':
+      continue
+    if op.type == 'ReadVariableOp':
+      known[id(op.outputs[0])] = values[_variable(op, variables).ref()]
+      continue
+    if op.type == 'ResourceGather':
+      known[id(op.outputs[0])] = tf.gather(values[_variable(op, variables).ref()], known[id(op.inputs[1])])
+      continue
+    if op.type in _WRITES:
+      ref = _variable(op, variables).ref()
+      values[ref] = _WRITES[op.type](values[ref], known[id(op.inputs[1])])
+      continue
+    if op.type in _CALLS:
+      _inline(op, known, variables, values, training)
+      continue
+    if op.type in _LOOPS:
+      raise ExportError(f'{place(op.name)} loops or branches inside the graph ({op.type}), which cannot be trained on a '
+                        'device: use a layer that does not.')
+    if op.type in formulas.UNSUPPORTED:
+      raise ExportError(f'{place(op.name)} needs {op.type}, which the built-in runtime cannot train: '
+                        f'{formulas.UNSUPPORTED[op.type]}.')
+    if any(i.dtype == tf.resource for i in op.inputs):
+      raise ExportError(f'{place(op.name)} uses a variable through {op.type}, which cannot be exported.')
+    if op.type == 'Identity' and id(op.inputs[0]) in variables:
+      variables[id(op.outputs[0])] = variables[id(op.inputs[0])]
+      continue
+    arguments = [known[id(i)] for i in op.inputs]
+    outputs = None
+    if op.type in formulas.FORWARD:
+      with tf.name_scope(op.name):
+        outputs = formulas.FORWARD[op.type](op, arguments, training)
+    if outputs is None:
+      outputs = _copy(op, arguments)
+    known.update((id(old), new) for old, new in zip(op.outputs, outputs) if new is not None)
+
+
+def _variable(op, variables):
+  if id(op.inputs[0]) not in variables:
+    raise ExportError(f'{place(op.name)} uses a variable that is not one of the model: make it one.')
+  return variables[id(op.inputs[0])]
+
+
+def _copy(op, arguments):
+  if op.type == 'IdentityN':
+    # What tf.custom_gradient leaves. Its gradient function belongs to the recorded graph; what it wraps is differentiated.
+    return arguments
+  attributes = {name: value for name, value in op.node_def.attr.items() if name not in _DROPPED_ATTRIBUTES}
+  made = tf.compat.v1.get_default_graph().create_op(
+      op.type, arguments, [o.dtype for o in op.outputs], name=op.name, attrs=attributes, op_def=op.op_def)
+  return made.outputs
+
+
+def _inline(op, known, variables, values, training):
+  function = op.graph._get_function(op.get_attr('f').name)  # pylint: disable=protected-access
+  definition = getattr(function, 'cached_definition', None) or function.definition
+  inner = function_def_to_graph.function_def_to_graph(definition)
+  inside, handles = {}, {}
+  for outer, placeholder in zip(op.inputs, inner.inputs):
+    if id(outer) in variables:
+      handles[id(placeholder)] = variables[id(outer)]
+    else:
+      inside[id(placeholder)] = known[id(outer)]
+  with tf.name_scope(op.name):
+    _replay(inner, inside, handles, values, training)
+  known.update((id(old), inside[id(new)]) for old, new in zip(op.outputs, inner.outputs) if id(new) in inside)
+
+
+def place(name):
+  """'layer conv1 of model' from the name of an operator."""
+  parts = [part for part in name.split('/') if part]
+  return f'the layer {parts[1]!r}' if len(parts) > 2 else f'the operator {name!r}'
