@@ -209,6 +209,10 @@ class Plan:
         continue
       flat = [xp.reshape(xp.cast(arrays[i], np.float32), [self.spec.tensors[i].size]) for i in segment.tensors]
       parts.append(xp.segment(segment, 'encode', flat[0] if len(flat) == 1 else xp.concat(flat), keys))
+    return self.join(xp, parts)
+
+  def join(self, xp, parts):
+    """The payload of these segments: uint8[n] for each, in order."""
     lengths = [xp.integers_to_bytes(xp.vector(xp.size(part)), 4)
                for part, size in zip(parts, self._sizes) if size is None]
     return xp.concat(lengths + parts) if parts else xp.zeros([0], np.uint8)
@@ -217,8 +221,8 @@ class Plan:
     """uint8[n] -> arrays in the order of the spec. Raises PayloadError."""
     return self.decode_prefixes(xp, self.decode_to_prefixes(xp, payload, keys), keys)
 
-  def decode_to_prefixes(self, xp, payload, keys):
-    """uint8[n] -> for each segment a vector that may be summed over clients before `decode_prefixes`."""
+  def split(self, xp, payload):
+    """Inverse of `join`: uint8[n] -> list of uint8[n]. Raises PayloadError where lengths and payload do not fit."""
     variable = sum(size is None for size in self._sizes)
     head = 4 * variable
     xp.require(xp.size(payload) >= head, 'a payload is cut short.')
@@ -232,8 +236,12 @@ class Plan:
       parts.append(payload[start:start + size])
       start = start + size
     xp.require(xp.equal(xp.size(payload), start), 'there are bytes behind the end of a payload.')
+    return parts
+
+  def decode_to_prefixes(self, xp, payload, keys):
+    """uint8[n] -> for each segment a vector that may be summed over clients before `decode_prefixes`."""
     values = []
-    for segment, part in zip(self.segments, parts):
+    for segment, part in zip(self.segments, self.split(xp, payload)):
       if segment.pipeline is None:
         tensor = self.spec.tensors[segment.tensors[0]]
         part = xp.static_bytes(part, segment.size * tensor.itemsize)

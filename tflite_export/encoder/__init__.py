@@ -1,0 +1,21 @@
+"""Codecs on the device: what computes with real values in a codec as a .tflite file, the rest in the app.
+
+    update --> [ encode.tflite ] --> symbols, side values --> [ app: coders, frame ] --> bytes
+    bytes --> [ app: frame, coders ] --> symbols, side values --> [ decode.tflite ] --> variables
+
+layout.py says what goes into a file and comes out, ops.py is the table of operations that its graph is made of, graph.py the
+graph, streams.py its random numbers, export.py makes the file. host.py is the app's half in NumPy.
+"""
+
+from tflite_export.encoder.export import Export
+from tflite_export.encoder.export import export_decoder
+from tflite_export.encoder.export import export_encoder
+from tflite_export.encoder.host import finish
+from tflite_export.encoder.host import start
+from tflite_export.encoder.layout import Array
+from tflite_export.encoder.layout import Layout
+from tflite_export.encoder.streams import derive
+from tflite_export.encoder.streams import draw
+from tflite_export.encoder.streams import Request
+
+__all__ = ['Array', 'Export', 'Layout', 'Request', 'derive', 'draw', 'export_decoder', 'export_encoder', 'finish', 'start']

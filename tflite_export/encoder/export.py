@@ -1,0 +1,186 @@
+"""`export_encoder` and `export_decoder`: a codec and a spec in, one .tflite file out."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export import conversion
+from tflite_export import files
+from tflite_export import flatbuffer
+from tflite_export.encoder import graph
+from tflite_export.encoder import streams
+from tflite_export.encoder.layout import Array
+from tflite_export.encoder.layout import Layout
+from tflite_export.errors import ExportError
+
+WORDS = ('inside', 'passed')
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """An encoder or a decoder.
+
+  Attributes:
+    signature: 'encode' or 'decode', the name of its one signature.
+    data: bytes of the .tflite file.
+    path: pathlib.Path of the file, or None.
+    layout: `Layout`.
+    requests: tuple of `Request`: the keys that an app derives, in order.
+    words: 'inside' where the file makes its random numbers out of the keys, 'passed' where the app makes them.
+    error_feedback: whether residuals go in and come out.
+    inputs, outputs: tuples of `Array`.
+    operators: {operator: how often}.
+  """
+  signature: str
+  data: bytes
+  path: object
+  layout: Layout
+  requests: tuple
+  words: str
+  error_feedback: bool
+  inputs: tuple
+  outputs: tuple
+  operators: dict
+
+  def random_inputs(self, *, seed, round, client):
+    """{name: array} of the inputs that random numbers are made of, for one message; arguments as for `Codec.encode`."""
+    keys = streams.derive(self.requests, seed=seed, round=round, client=client)
+    if self.words == 'passed':
+      return {array.name: streams.draw(request, key)
+              for array, request, key in zip(_random_arrays(self.requests, self.words), self.requests, keys)}
+    return {'keys': keys.reshape(-1)} if self.requests else {}
+
+  def update_inputs(self, update):
+    """{name: array} of an encoder's inputs for the variables of an update; without the residuals.
+
+    Raises:
+      SpecError: the update does not fit the spec.
+    """
+    self.layout.spec.check(update)
+    return {array.name: np.asarray(update[self.layout.spec.tensors[i].name]).astype(np.float32).reshape(-1)
+            for i, array in self.layout.variables.items()}
+
+  def describe(self):
+    """Everything an app needs to know about the file, as a dict for JSON."""
+    layout = self.layout
+    parts = {part.index: part for part in layout.parts}
+    names = [tensor.name for tensor in layout.spec.tensors]
+    segments = []
+    for index, segment in enumerate(layout.plan.segments):
+      entry = {'name': segment.name, 'variables': [names[i] for i in segment.tensors], 'size': segment.size,
+               'codec': None if segment.pipeline is None else str(segment.pipeline)}
+      if index in parts:
+        part = parts[index]
+        stages = segment.pipeline.stages
+        signal = segment.pipeline.signals(segment.size)[segment.pipeline.coder]
+        entry['values'] = part.values.name
+        entry['coder'] = None if part.is_bytes else str(stages[segment.pipeline.coder])
+        entry['alphabet'] = None if part.is_bytes else [signal.low, signal.high]
+        entry['sides'] = [{'array': array.name, 'stage': str(stages[t]), 'name': side.name, 'width': side.width,
+                           'below': side.below if side.width is None else None} for t, side, array in part.sides]
+      segments.append(entry)
+    arrays = _random_arrays(self.requests, self.words)
+    requests = []
+    for r, request in enumerate(self.requests):
+      entry = {**dataclasses.asdict(request), 'input': arrays[r if self.words == 'passed' else 0].name}
+      requests.append(entry)
+    return {
+        'signature': self.signature,
+        'codec': str(layout.codec),
+        'fingerprint': layout.codec.fingerprint(layout.spec).hex(),
+        'bytes': len(self.data),
+        'sha256': hashlib.sha256(self.data).hexdigest(),
+        'operators': dict(self.operators),
+        'words': self.words,
+        'error_feedback': self.error_feedback,
+        'inputs': [dataclasses.asdict(array) for array in self.inputs],
+        'outputs': [dataclasses.asdict(array) for array in self.outputs],
+        'variables': [{'name': names[i], 'array': array.name,
+                       'residual': layout.residuals[i].name if self.error_feedback else None}
+                      for i, array in layout.variables.items()],
+        'segments': segments,
+        'requests': requests,
+    }
+
+
+def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', error_feedback=False):
+  """Exports what computes with real values in a codec: from an update to symbols and side values.
+
+  The rest, coders and frame, is integer arithmetic on them that an app does: `finish` is that in NumPy.
+
+  Args:
+    codec: `Codec` or its text.
+    spec: `Spec`, Keras model or mapping of name to array.
+    path: where to write the file; None for not at all.
+    overwrite: whether a file at that path may be replaced.
+    words: 'inside' if the file makes its random numbers from keys, 'passed' if the app passes in the words of the streams.
+    error_feedback: whether what a message leaves out is an output, and an input of the next message.
+
+  Returns:
+    `Export`
+
+  Raises:
+    CompressionError: no such codec, or one that does not fit the spec.
+    ExportError: a stage of the codec cannot be expressed with built-in operators.
+    FileError: the path is taken.
+  """
+  layout = Layout(codec, spec)
+  inputs = list(layout.variables.values())
+  outputs = [*layout.coded, _VALID]
+  if error_feedback:
+    inputs += layout.residuals.values()
+    outputs += layout.residuals.values()
+
+  def build(arrays, keys):
+    return graph.encode(layout, arrays, keys, error_feedback)
+
+  return _export('encode', layout, inputs, outputs, build, path, overwrite, words, error_feedback)
+
+
+def export_decoder(codec, spec, *, path=None, overwrite=False, words='inside'):
+  """Exports the inverse, for messages from the server: symbols and side values in, float32 variables out.
+
+  `start` is what an app does before, in NumPy. Arguments and errors are those of `export_encoder`.
+  """
+  layout = Layout(codec, spec)
+  outputs = [*layout.variables.values(), _VALID]
+  return _export('decode', layout, list(layout.coded), outputs, lambda arrays, keys: graph.decode(layout, arrays, keys), path,
+                 overwrite, words, False)
+
+
+_VALID = Array('valid', 'int32', 1)
+
+
+def _random_arrays(requests, words):
+  if words == 'passed':
+    return [Array(f'words_{r}', 'int32', request.words) for r, request in enumerate(requests)]
+  return [Array('keys', 'int32', 2 * len(requests))] if requests else []
+
+
+def _export(signature, layout, inputs, outputs, build, path, overwrite, words, error_feedback):
+  if words not in WORDS:
+    raise ExportError(f'words are {" or ".join(WORDS)}, not {words!r}.')
+  if path is not None:
+    files.check_free(path, overwrite)
+  recorder = streams.Recorder()
+  with tf.Graph().as_default():
+    build({array.name: tf.compat.v1.placeholder(array.dtype, [array.size]) for array in inputs}, recorder)
+  requests = recorder.requests
+  inputs = [*inputs, *_random_arrays(requests, words)]
+
+  def function(**arrays):
+    if words == 'passed':
+      keys = streams.Inputs(requests, words=[arrays[f'words_{r}'] for r in range(len(requests))])
+    else:
+      keys = streams.Inputs(requests, keys=arrays.get('keys'))
+    return build(arrays, keys)
+
+  concrete = tf.function(function, autograph=False).get_concrete_function(
+      **{array.name: tf.TensorSpec([array.size], array.dtype, name=array.name) for array in inputs})
+  data = conversion.convert(tf.Module(), {signature: concrete})
+  if path is not None:
+    path = files.write(path, data, overwrite)
+  return Export(signature, data, path, layout, requests, words, error_feedback, tuple(inputs), tuple(outputs),
+                flatbuffer.operators(data).counts)

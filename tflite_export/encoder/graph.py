@@ -1,0 +1,75 @@
+"""The graphs of encoders and decoders: the codec's own stages, over the operation table of TensorFlow Lite."""
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress.codec.codec import LARGEST
+from tflite_export.encoder.ops import TFLiteOps
+
+_FINITE = float(np.finfo(np.float32).max)
+
+
+def encode(layout, inputs, keys, error_feedback=False):
+  """Builds an encoder.
+
+  Args:
+    layout: `Layout`.
+    inputs: {name: tensor} of the variables, and of the residuals where there is error feedback.
+    keys: object with `key(scope, name, purpose, chunk)`; see streams.py.
+    error_feedback: whether residuals are added to the update, and what the message leaves out comes back as the next ones.
+
+  Returns:
+    {name: tensor}
+  """
+  flat = {i: inputs[array.name] for i, array in layout.variables.items()}
+  if error_feedback:
+    flat = {i: x + inputs[layout.residuals[i].name] for i, x in flat.items()}
+  xp = TFLiteOps(tf.bitcast(next(iter(flat.values())), tf.int32))
+  outputs, made = {}, []
+  for part in layout.parts:
+    pieces = [flat[i] for i in part.variables]
+    x = pieces[0] if len(pieces) == 1 else xp.concat(pieces)
+    _require_encodable(xp, x)
+    values, sides = part.segment.pipeline.quantize(xp, x, part.segment.size, keys, part.segment.name)
+    made.append((part, x, values, sides))
+    outputs[part.values.name] = tf.cast(tf.reshape(values, [part.values.size]), part.values.dtype)
+    for stage, side, array in part.sides:
+      outputs[array.name] = tf.reshape(sides[stage][side.name], [array.size])
+  # Before anything is decoded: what this encoder makes needs none of a decoder's checks.
+  outputs['valid'] = xp.valid
+  if error_feedback:
+    for part, x, values, sides in made:
+      decoded = part.segment.pipeline.dequantize(xp, values, sides, part.segment.size, keys, part.segment.name)
+      for i, piece in _pieces(layout, part, x - decoded):
+        outputs[layout.residuals[i].name] = piece
+  return outputs
+
+
+def decode(layout, inputs, keys):
+  """Builds a decoder: {name: tensor} of what an encoder gives -> {name: tensor} of the variables. See `encode`."""
+  xp = TFLiteOps(tf.cast(inputs[layout.parts[0].values.name], tf.int32))
+  outputs = {}
+  for part in layout.parts:
+    values = inputs[part.values.name]
+    values = values if part.is_bytes else tf.cast(values, tf.int32)
+    x = part.segment.pipeline.dequantize(xp, values, part.grouped(inputs), part.segment.size, keys, part.segment.name)
+    for i, piece in _pieces(layout, part, x):
+      if layout.spec.tensors[i].dtype == 'float16':
+        # Rounding may lead beyond the largest float16, which must not become an infinity.
+        piece = tf.minimum(tf.maximum(piece, tf.constant(-65504.0)), tf.constant(65504.0))
+      outputs[layout.variables[i].name] = piece
+  outputs['valid'] = xp.valid
+  return outputs
+
+
+def _pieces(layout, part, x):
+  """(position, values) of each variable of a segment."""
+  sizes = [layout.variables[i].size for i in part.variables]
+  return zip(part.variables, tf.split(x, sizes) if len(sizes) > 1 else [x])
+
+
+def _require_encodable(xp, x):
+  # A sum keeps every NaN, which a maximum may lose, and cannot overflow below 2^64.
+  total = tf.reduce_sum(x)
+  xp.require(tf.maximum(total, -total) <= tf.constant(_FINITE), 'the update holds a NaN.')
+  xp.require(xp.reduce_max(xp.abs(x)) <= tf.constant(LARGEST), 'the update holds a magnitude above 2^64.')
