@@ -123,6 +123,8 @@ class Program(tf.Module):
       self._state[name] = self._variable(v)
       self._ref[name] = v.ref()
     self._averages = list(self._state)
+    changing = {v.ref() for v in trainable} | {v.ref() for v in others}
+    self._constants = {v.ref(): v.numpy() for v in model.variables if v.ref() not in changing}
     for name in self._weights:
       for slot in self._optimizer.slots:
         self._state[f'{name}/{slot}'] = tf.Variable(tf.zeros(self._weights[name].shape), name=f's{len(self._state)}')
@@ -195,10 +197,7 @@ class Program(tf.Module):
   def _values(self):
     """{ref of a model variable: tensor}. What training does not change is a constant of the file."""
     values = {self._ref[name]: v.read_value() for name, v in (self._weights | self._state).items() if name in self._ref}
-    for v in self._model_variables:
-      if v.ref() not in values:
-        values[v.ref()] = tf.constant(v.numpy())
-    return values
+    return values | {ref: tf.constant(value) for ref, value in self._constants.items()}
 
   def signatures(self):
     """{signature: (tf.function, input names, {output: name})}; arguments are positional, named a0, a1, …"""

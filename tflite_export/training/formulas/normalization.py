@@ -15,18 +15,24 @@ def _batch_normalization(op, inputs, training):
   """
   x, scale, offset, mean, variance = inputs
   epsilon = op.get_attr('epsilon')
+  # Layer normalization makes its rows channels, which come second.
+  first = op.get_attr('data_format') == b'NCHW'
+  axes = [0, 2, 3] if first else [0, 1, 2]
+
+  def spread(statistic):
+    return tf.reshape(statistic, [1, x.shape[1], 1, 1]) if first else statistic
   if not op.get_attr('is_training'):
     if not training:
       return None
     gain = _times(tf.math.rsqrt(variance + epsilon), scale)
-    return [x * gain + (offset - mean * gain), mean, variance]
-  count = np.prod([x.shape[axis] for axis in (0, 1, 2)])
-  batch_mean = tf.reduce_mean(x, [0, 1, 2])
-  centred = x - batch_mean
-  batch_variance = tf.reduce_mean(centred * centred, [0, 1, 2])
+    return [x * spread(gain) + spread(offset - mean * gain), mean, variance]
+  count = np.prod([x.shape[axis] for axis in axes])
+  batch_mean = tf.reduce_mean(x, axes)
+  centred = x - spread(batch_mean)
+  batch_variance = tf.reduce_mean(centred * centred, axes)
   # Constant ones and zeros are those of layer normalization, as many as there are rows: the file need not hold them.
-  y = centred * _times(tf.math.rsqrt(batch_variance + epsilon), scale)
-  y = y if _is_constant(offset, 0) else y + offset
+  y = centred * spread(_times(tf.math.rsqrt(batch_variance + epsilon), scale))
+  y = y if _is_constant(offset, 0) else y + spread(offset)
   factor = op.get_attr('exponential_avg_factor')
   unbiased = batch_variance * (float(count) / max(float(count) - 1, 1.))
   if factor == 1 or mean.shape.num_elements() == 0:

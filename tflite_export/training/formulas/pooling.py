@@ -1,4 +1,4 @@
-"""Pooling, and enlarging."""
+"""Pooling."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +10,6 @@ from tflite_export.training.formulas.windows import Windows
 UNSUPPORTED.update({
     'MaxPool3D': 'use MaxPooling2D over slices',
     'AvgPool3D': 'use AveragePooling2D over slices',
-    'ResizeBilinear': 'use UpSampling2D(interpolation="nearest") or Conv2DTranspose',
-    'ResizeBicubic': 'use UpSampling2D(interpolation="nearest") or Conv2DTranspose',
 })
 
 
@@ -48,12 +46,3 @@ def _average_pool(op, dy):
   return windows.unpad(windows.gather([dy] * len(windows.taps)))
 
 
-@gradient('ResizeNearestNeighbor')
-def _enlarge(op, dy):
-  """Adds up the copies of each value. Only whole factors."""
-  shape = op.inputs[0].shape
-  factors = [b // a for a, b in zip(shape[1:3], dy.shape[1:3])]
-  if [a * f for a, f in zip(shape[1:3], factors)] != dy.shape[1:3].as_list():
-    raise NotImplementedError('use UpSampling2D, which enlarges by whole factors')
-  rows = tf.reduce_sum(tf.reshape(dy, [shape[0] * shape[1], factors[0], dy.shape[2] * shape[3]]), 1)
-  return [tf.reshape(tf.reduce_sum(tf.reshape(rows, [shape[0] * shape[1] * shape[2], factors[1], shape[3]]), 1), shape), None]
