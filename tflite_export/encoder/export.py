@@ -166,20 +166,21 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
     files.check_free(path, overwrite)
   recorder = streams.Recorder()
   with tf.Graph().as_default():
-    build({array.name: tf.compat.v1.placeholder(array.dtype, [array.size]) for array in inputs}, recorder)
+    build({array.name: tf.compat.v1.placeholder(array.dtype, [array.size]) for array in inputs},
+          lambda xp: recorder)
   requests = recorder.requests
   inputs = [*inputs, *_random_arrays(requests, words)]
 
   def function(**arrays):
-    if words == 'passed':
-      keys = streams.Inputs(requests, words=[arrays[f'words_{r}'] for r in range(len(requests))])
-    else:
-      keys = streams.Inputs(requests, keys=arrays.get('keys'))
+    def keys(xp):
+      drawn = ([arrays[f'words_{r}'] for r in range(len(requests))] if words == 'passed'
+               else streams.generate(xp, requests, arrays.get('keys')))
+      return streams.Words(requests, drawn)
     return build(arrays, keys)
 
   concrete = tf.function(function, autograph=False).get_concrete_function(
       **{array.name: tf.TensorSpec([array.size], array.dtype, name=array.name) for array in inputs})
-  data = conversion.convert(tf.Module(), {signature: concrete})
+  data = flatbuffer.compact(conversion.convert(tf.Module(), {signature: concrete}))
   if path is not None:
     path = files.write(path, data, overwrite)
   return Export(signature, data, path, layout, requests, words, error_feedback, tuple(inputs), tuple(outputs),

@@ -15,7 +15,7 @@ def encode(layout, inputs, keys, error_feedback=False):
   Args:
     layout: `Layout`.
     inputs: {name: tensor} of the variables, and of the residuals where there is error feedback.
-    keys: object with `key(scope, name, purpose, chunk)`; see streams.py.
+    keys: function of the `TFLiteOps` that gives an object with `key(scope, name, purpose, chunk)`; see streams.py.
     error_feedback: whether residuals are added to the update, and what the message leaves out comes back as the next ones.
 
   Returns:
@@ -25,11 +25,12 @@ def encode(layout, inputs, keys, error_feedback=False):
   if error_feedback:
     flat = {i: x + inputs[layout.residuals[i].name] for i, x in flat.items()}
   xp = TFLiteOps(tf.bitcast(next(iter(flat.values())), tf.int32))
+  keys = keys(xp)
   outputs, made = {}, []
+  _require_encodable(xp, xp.concat(list(flat.values())))
   for part in layout.parts:
     pieces = [flat[i] for i in part.variables]
     x = pieces[0] if len(pieces) == 1 else xp.concat(pieces)
-    _require_encodable(xp, x)
     values, sides = part.segment.pipeline.quantize(xp, x, part.segment.size, keys, part.segment.name)
     made.append((part, x, values, sides))
     outputs[part.values.name] = tf.cast(tf.reshape(values, [part.values.size]), part.values.dtype)
@@ -48,6 +49,7 @@ def encode(layout, inputs, keys, error_feedback=False):
 def decode(layout, inputs, keys):
   """Builds a decoder: {name: tensor} of what an encoder gives -> {name: tensor} of the variables. See `encode`."""
   xp = TFLiteOps(tf.cast(inputs[layout.parts[0].values.name], tf.int32))
+  keys = keys(xp)
   outputs = {}
   for part in layout.parts:
     values = inputs[part.values.name]
@@ -70,6 +72,6 @@ def _pieces(layout, part, x):
 
 def _require_encodable(xp, x):
   # A sum keeps every NaN, which a maximum may lose, and cannot overflow below 2^64.
-  total = tf.reduce_sum(x)
-  xp.require(tf.maximum(total, -total) <= tf.constant(_FINITE), 'the update holds a NaN.')
+  total = xp.reduce_sum(x)
+  xp.require(xp.abs(total) <= tf.constant(_FINITE), 'the update holds a NaN.')
   xp.require(xp.reduce_max(xp.abs(x)) <= tf.constant(LARGEST), 'the update holds a magnitude above 2^64.')

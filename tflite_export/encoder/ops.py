@@ -31,15 +31,16 @@ class TFLiteOps(TensorFlowOps):
   def __init__(self, source):
     super().__init__()
     # Two logical shifts by 31 leave nothing.
-    self._zero = super().shift_right(super().shift_right(source[0], 31), 31)
+    self._zero = self.shift_right(self.shift_right(source[0], 31), 31)
     self._base = tf.range(_SMALL, dtype=tf.int32) + self._zero
-    self._words = {}
 
   @property
   def valid(self):
     """int32[1]: 1 where everything holds that was required so far, otherwise 0."""
-    conditions = [tf.reshape(tf.cast(condition, tf.int32), [1]) for condition, _ in self._checks]
-    return tf.reduce_min(tf.concat([self._fill([1], 1, tf.int32), *conditions], 0), axis=0, keepdims=True)
+    conditions = [tf.reshape(condition, [-1]) for condition, _ in self._checks]
+    if not conditions:
+      return self._fill([1], 1, tf.int32)
+    return tf.reduce_min(tf.cast(tf.concat(conditions, 0), tf.int32), axis=0, keepdims=True)
 
   def require(self, condition, message):
     """Collected for `valid`, as the runtime has nothing that stops."""
@@ -47,7 +48,7 @@ class TFLiteOps(TensorFlowOps):
       if not condition:
         raise ExportError(message)
       return
-    self._checks.append((tf.reduce_min(tf.reshape(tf.cast(condition, tf.int32), [-1])), message))
+    self._checks.append((condition, message))
 
   def static_bytes(self, payload, size):
     self.require(int(payload.shape[0]) == size, f'expected {size} bytes, not {payload.shape[0]}.')
@@ -84,6 +85,15 @@ class TFLiteOps(TensorFlowOps):
 
   # -- element-wise -------------------------------------------------------------------------------------------------
 
+  def bits_of(self, x):
+    return _bitcast(x, tf.int32)
+
+  def float_of(self, bits):
+    return _bitcast(bits, tf.float32)
+
+  def shift_right(self, x, n):
+    return _bitcast(tf.bitwise.right_shift(_bitcast(x, tf.uint32), tf.constant(n, tf.uint32)), tf.int32)
+
   def abs(self, x):
     return tf.maximum(x, -x)
 
@@ -112,16 +122,9 @@ class TFLiteOps(TensorFlowOps):
     return x * tf.constant(np.int32(np.uint32(1 << n).view(np.int32)))
 
   def generate(self, function, key, start, stop):
-    """Words of a `streams.Key`: computed, or taken from those that were passed in."""
-    key.use(stop)
-    if key.words is not None:
-      return key.words[start:stop]
-    # Decoding inside an encoder draws the same words once more.
-    drawn = (key, start, stop)
-    if drawn not in self._words:
-      index = self.iota(stop - start)
-      self._words[drawn] = function(index + tf.constant(start, tf.int32) if start else index, key.k0, key.k1)
-    return self._words[drawn]
+    """Words of a `streams.Key`, which has them already."""
+    del function
+    return key.draw(start, stop)
 
   # -- reductions ---------------------------------------------------------------------------------------------------
 
@@ -159,3 +162,10 @@ class TFLiteOps(TensorFlowOps):
     if width == 2:
       return tf.cast(tf.bitcast(tf.reshape(payload, [-1, 2]), tf.uint16), tf.int32)
     return super().integers_from_bytes(payload, width)
+
+
+def _bitcast(x, dtype):
+  """To a dtype of the same size, and in one step where x was cast before."""
+  while x.op.type == 'Bitcast' and x.op.inputs[0].shape == x.shape:
+    x = x.op.inputs[0]
+  return x if x.dtype == dtype else tf.bitcast(x, dtype)

@@ -33,17 +33,20 @@ class Key:
   """What takes the place of a key while a graph is built.
 
   Attributes:
-    k0, k1: int32 scalars, or None where words are passed in.
-    words: int32[n] where words are passed in, otherwise None.
+    words: int32[n], the first words of its stream; None while it is found out how many there must be.
     used: how many words were drawn.
   """
 
-  def __init__(self, k0=None, k1=None, words=None):
-    self.k0, self.k1, self.words = k0, k1, words
+  def __init__(self, words=None):
+    self.words = words
     self.used = 0
 
-  def use(self, stop):
+  def draw(self, start, stop):
+    """int32[stop - start]: words start … stop - 1."""
     self.used = max(self.used, stop)
+    if self.words is None:
+      return tf.zeros([stop - start], tf.int32)
+    return self.words if (start, stop) == (0, self.words.shape[0]) else self.words[start:stop]
 
 
 class Recorder:
@@ -53,8 +56,7 @@ class Recorder:
     self._keys = {}
 
   def key(self, scope, name, purpose, chunk):
-    zero = tf.zeros([], tf.int32)
-    return self._keys.setdefault((scope, name, purpose, chunk), Key(zero, zero))
+    return self._keys.setdefault((scope, name, purpose, chunk), Key())
 
   @property
   def requests(self):
@@ -62,26 +64,51 @@ class Recorder:
     return tuple(Request(*request, words=key.used) for request, key in self._keys.items() if key.used)
 
 
-class Inputs:
-  """Answers the requests of a graph from its inputs.
+class Words:
+  """Answers the requests of a graph.
 
   Args:
     requests: tuple of `Request`.
-    keys: int32 [len(requests), 2], or None where words are passed in.
-    words: list with int32[request.words] for each request, or None.
+    words: int32[request.words] for each of them.
   """
 
-  def __init__(self, requests, keys=None, words=None):
-    if words is None:
-      scalars = tf.unstack(tf.reshape(keys, [-1])) if requests else []
-      made = [Key(k0, k1) for k0, k1 in zip(scalars[::2], scalars[1::2])]
-    else:
-      made = [Key(words=w) for w in words]
-    self._keys = {(r.scope, r.name, r.purpose, r.chunk): key for r, key in zip(requests, made)}
+  def __init__(self, requests, words):
+    self._keys = {(r.scope, r.name, r.purpose, r.chunk): Key(w) for r, w in zip(requests, words)}
 
   def key(self, scope, name, purpose, chunk):
-    # What was never drawn from has no input.
-    return self._keys.get((scope, name, purpose, chunk)) or Key()
+    # What nothing is drawn from has no words.
+    return self._keys.get((scope, name, purpose, chunk)) or Key(tf.zeros([0], tf.int32))
+
+
+def generate(xp, requests, keys):
+  """The words of all requests, computed at once.
+
+  Each request takes whole rows of a matrix, so that the file holds the generator once and not once per stream.
+
+  Args:
+    xp: `TFLiteOps`.
+    requests: tuple of `Request`.
+    keys: int32[2 len(requests)], k0 and k1 of each.
+
+  Returns:
+    List with int32[request.words] for each request.
+  """
+  if not requests:
+    return []
+  longest = max(request.words for request in requests)
+  columns = min(_COLUMNS, longest)
+  rows = [-(-request.words // columns) for request in requests]
+  # Which request a row belongs to, and the index of its first word.
+  owners = np.repeat(np.arange(len(requests)), rows)
+  firsts = np.concatenate([np.arange(count) for count in rows]) * columns
+  pairs = tf.gather(tf.reshape(keys, [len(requests), 2]), tf.constant(owners, tf.int32))
+  index = tf.constant(firsts[:, np.newaxis], tf.int32) + xp.iota(columns)[np.newaxis, :]
+  words = tf.reshape(random.x5(xp, index, pairs[:, :1], pairs[:, 1:]), [-1])
+  sizes = [size for count, request in zip(rows, requests) for size in (request.words, count * columns - request.words)]
+  return tf.split(words, sizes)[::2]
+
+
+_COLUMNS = 1024
 
 
 def derive(requests, *, seed, round, client):
