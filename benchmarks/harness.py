@@ -19,6 +19,7 @@ import sys
 import time
 
 import numpy as np
+import threadpoolctl
 
 from benchmarks import progress
 
@@ -72,11 +73,14 @@ def machine():
   if os.path.exists('/proc/cpuinfo'):
     with open('/proc/cpuinfo', encoding='utf-8') as lines:
       cpu = next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), cpu)
+  libraries = threadpoolctl.threadpool_info()
   packages = ('numpy', 'tensorflow', 'tensorflow_federated', 'tensorflow_model_optimization', 'zstandard')
   return {
       'cpu': cpu, 'cores': os.cpu_count(), 'threads': int(os.environ.get(THREAD_VARIABLES[0], os.cpu_count())),
       'load_average': round(os.getloadavg()[0], 1), 'system': platform.system(), 'python': platform.python_version(),
       **{name: sys.modules[name].__version__ for name in packages if name in sys.modules},
+      # OpenBLAS 0.3.23 takes its slowest kernels (Prescott) on processors it does not know; OPENBLAS_CORETYPE names others.
+      **{library['internal_api']: library['architecture'] for library in libraries if 'architecture' in library},
   }
 
 
@@ -131,6 +135,10 @@ def _shown(value):
   return f'{value:,}' if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+# The first call of a turn finds the caches and the heap as other functions left them.
+CALLS_PER_TURN = 3
+
+
 def fastest(functions, seconds):
   """Times functions side by side, so that a busy moment of the machine does not fall on one of them.
 
@@ -139,7 +147,7 @@ def fastest(functions, seconds):
     seconds: about how long to go on, in all.
 
   Returns:
-    dict of name to the fewest seconds that a call took. Each is called at least 5 times after a first, uncounted call.
+    dict of name to the fewest seconds that a call took. Each has at least 5 turns after a first, uncounted call.
   """
   for name, function in functions.items():
     progress.say(f'first call: {name}')
@@ -148,9 +156,10 @@ def fastest(functions, seconds):
   start, rounds = time.perf_counter(), 0
   while rounds < 5 or time.perf_counter() - start < seconds:
     for name, function in functions.items():
-      begin = time.perf_counter()
-      function()
-      best[name] = min(best[name], time.perf_counter() - begin)
+      for _ in range(CALLS_PER_TURN):
+        begin = time.perf_counter()
+        function()
+        best[name] = min(best[name], time.perf_counter() - begin)
     rounds += 1
     progress.say(f'timing: round {rounds}, {time.perf_counter() - start:.0f} of about {seconds} s')
   progress.say('')
