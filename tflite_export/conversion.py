@@ -1,5 +1,6 @@
 """tf.functions to .tflite bytes: built-in operators only, and the same bytes every time."""
 
+import re
 import tempfile
 
 import tensorflow as tf
@@ -45,6 +46,9 @@ def convert(module, signatures, configure=None):
 
 def _reason(error):
   """What the converter's report says in the end."""
+  missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
+  if missing:
+    return f'there is none for {", ".join(missing)}'
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
   named = [line for line in lines if line.startswith(('tf.', 'TF Select ops:', 'Flex ops:', 'Custom ops:')) or 'error:' in line]
   return (named or lines or [type(error).__name__])[0][:300]

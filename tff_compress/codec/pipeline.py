@@ -107,19 +107,33 @@ class Pipeline:
 
   def encode(self, xp, x, size, keys, name):
     """float32[size] -> uint8[n]: the side arrays of the stages in order, then the coder's bytes."""
-    return self.code(xp, *self.quantize(xp, x, size, keys, name), size, keys, name)
+    values, sides = self.encode_stages(xp, x, range(self.coder), size, keys, name)
+    return self.code(xp, values, sides, size, keys, name)
 
-  def quantize(self, xp, x, size, keys, name):
-    """The stages before the coder, which are all that computes with real values.
+  def encode_stages(self, xp, values, order, size, keys, name):
+    """Applies the stages at these positions.
 
     Returns:
-      (what the coder takes: int32 symbols, or uint8 bytes where there is none; [{side name: int32 array}] per stage)
+      (what the last of them makes, [{side name: int32 array}] of each)
     """
-    return self._encode_stages(xp, x, range(self.coder), size, keys, name)
+    signals, draws = self.signals(size), self._draws(xp, keys, name)
+    sides = []
+    for i in order:
+      values, arrays = self.stages[i].encode(xp, values, draws[i], signals[i])
+      sides.append(arrays)
+    return values, sides
 
   def code(self, xp, values, sides, size, keys, name):
-    """The rest of `encode`, for what `quantize` returned."""
-    values, more = self._encode_stages(xp, values, range(self.coder, len(self.stages)), size, keys, name)
+    """The end of `encode`, which computes with integers alone.
+
+    Args:
+      values: what the stages before the coder made: int32 symbols, or uint8 bytes where there is no coder.
+      sides: the side arrays of each of these stages.
+
+    Returns:
+      uint8[n]
+    """
+    values, more = self.encode_stages(xp, values, range(self.coder, len(self.stages)), size, keys, name)
     parts = []
     for stage, signal, arrays in zip(self.stages, self.signals(size), sides + more):
       for side in stage.side(signal):
@@ -129,14 +143,6 @@ class Pipeline:
         else:
           parts.append(xp.integers_to_bytes(array, side.width))
     return xp.concat(parts + [values]) if parts else values
-
-  def _encode_stages(self, xp, values, order, size, keys, name):
-    signals, draws = self.signals(size), self._draws(xp, keys, name)
-    sides = []
-    for i in order:
-      values, arrays = self.stages[i].encode(xp, values, draws[i], signals[i])
-      sides.append(arrays)
-    return values, sides
 
   def decode(self, xp, payload, size, keys, name):
     """uint8[n] -> float32[size].
@@ -148,7 +154,8 @@ class Pipeline:
 
   def decode_to_prefix(self, xp, payload, size, keys, name):
     """Undoes all stages behind the linear prefix: uint8[n] -> float32[k]. Sums of the results are meaningful."""
-    return self._dequantize_to(self.prefix, xp, *self.uncode(xp, payload, size, keys, name), size, keys, name)
+    values, sides = self.uncode(xp, payload, size, keys, name)
+    return self.decode_stages(xp, values, sides, range(self.coder - 1, self.prefix - 1, -1), size, keys, name)
 
   def uncode(self, xp, payload, size, keys, name):
     """Inverse of `code`: uint8[n] -> (values, sides)."""
@@ -168,22 +175,15 @@ class Pipeline:
     if signals[-1].size is not None:
       payload = xp.static_bytes(payload, signals[-1].size)
     coders = range(len(self.stages) - 1, self.coder - 1, -1)
-    return self._decode_stages(xp, payload, sides, coders, signals, keys, name), sides
-
-  def dequantize(self, xp, values, sides, size, keys, name):
-    """Undoes `quantize`: (symbols or bytes, sides) -> float32[size]."""
-    return self._dequantize_to(0, xp, values, sides, size, keys, name)
-
-  def _dequantize_to(self, first, xp, values, sides, size, keys, name):
-    stages = range(self.coder - 1, first - 1, -1)
-    return self._decode_stages(xp, values, sides, stages, self.signals(size), keys, name)
+    return self.decode_stages(xp, payload, sides, coders, size, keys, name), sides
 
   def decode_prefix(self, xp, values, size, keys, name):
     """Undoes the linear prefix: float32[k] -> float32[size], for one client's values or a sum of several."""
-    return self._decode_stages(xp, values, [{}] * self.prefix, range(self.prefix - 1, -1, -1), self.signals(size), keys, name)
+    return self.decode_stages(xp, values, [{}] * self.prefix, range(self.prefix - 1, -1, -1), size, keys, name)
 
-  def _decode_stages(self, xp, values, sides, order, signals, keys, name):
-    draws = self._draws(xp, keys, name)
+  def decode_stages(self, xp, values, sides, order, size, keys, name):
+    """Undoes the stages at these positions; `sides` has the side arrays of every stage up to the first of them."""
+    signals, draws = self.signals(size), self._draws(xp, keys, name)
     for i in order:
       values = self.stages[i].decode(xp, values, sides[i], draws[i], signals[i])
       values = xp.reshape(values, [signals[i].size])

@@ -13,12 +13,14 @@ from tflite_export.encoder import graph
 from tflite_export.encoder import streams
 from tflite_export.encoder.layout import Array
 from tflite_export.encoder.layout import Layout
+from tflite_export.encoder.ops import TFLiteOps
 from tflite_export.errors import ExportError
+from tflite_export.errors import FileError
 
 WORDS = ('inside', 'passed')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Export:
   """An encoder or a decoder.
 
@@ -180,8 +182,45 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
 
   concrete = tf.function(function, autograph=False).get_concrete_function(
       **{array.name: tf.TensorSpec([array.size], array.dtype, name=array.name) for array in inputs})
-  data = flatbuffer.compact(conversion.convert(tf.Module(), {signature: concrete}))
+  try:
+    data = conversion.convert(tf.Module(), {signature: concrete})
+  except FileError:
+    raise
+  except ExportError as error:
+    stage = _culprit(layout)
+    if stage is None:
+      raise
+    raise ExportError(f'{stage} needs an operator that the built-in runtime does not have, so choose another stage: '
+                      f'{error}') from error
+  data = flatbuffer.compact(data)
   if path is not None:
     path = files.write(path, data, overwrite)
   return Export(signature, data, path, layout, requests, words, error_feedback, tuple(inputs), tuple(outputs),
                 flatbuffer.operators(data).counts)
+
+
+def _culprit(layout):
+  """The first stage that cannot be converted when it stands alone; None if each of them can."""
+  tried = set()
+  for part in layout.parts:
+    pipeline, size = part.segment.pipeline, part.segment.size
+    for t in range(pipeline.coder):
+      if (pipeline.stages[t], size) in tried:
+        continue
+      tried.add((pipeline.stages[t], size))
+
+      def alone(x, pipeline=pipeline, size=size, t=t):
+        xp = TFLiteOps(tf.bitcast(x, tf.int32))
+        values, sides = pipeline.encode_stages(xp, x, [t], size, streams.Recorder(), '')
+        decoded = pipeline.decode_stages(xp, values, [{}] * t + sides, [t], size, streams.Recorder(), '')
+        return {'values': decoded, **{name: array for arrays in sides for name, array in arrays.items()}}
+
+      concrete = tf.function(alone, autograph=False).get_concrete_function(
+          tf.TensorSpec([pipeline.signals(size)[t].size], tf.float32, name='x'))
+      try:
+        conversion.convert(tf.Module(), {'stage': concrete})
+      except FileError:
+        raise
+      except ExportError:
+        return pipeline.stages[t]
+  return None

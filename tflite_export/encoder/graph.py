@@ -1,10 +1,14 @@
 """The graphs of encoders and decoders: the codec's own stages, over the operation table of TensorFlow Lite."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
 from tff_compress.codec.codec import LARGEST
+from tff_compress.codec.errors import CompressionError
 from tflite_export.encoder.ops import TFLiteOps
+from tflite_export.errors import ExportError
 
 _FINITE = float(np.finfo(np.float32).max)
 
@@ -31,7 +35,7 @@ def encode(layout, inputs, keys, error_feedback=False):
   for part in layout.parts:
     pieces = [flat[i] for i in part.variables]
     x = pieces[0] if len(pieces) == 1 else xp.concat(pieces)
-    values, sides = part.segment.pipeline.quantize(xp, x, part.segment.size, keys, part.segment.name)
+    values, sides = quantize(xp, part, x, keys)
     made.append((part, x, values, sides))
     outputs[part.values.name] = tf.cast(tf.reshape(values, [part.values.size]), part.values.dtype)
     for stage, side, array in part.sides:
@@ -40,8 +44,7 @@ def encode(layout, inputs, keys, error_feedback=False):
   outputs['valid'] = xp.valid
   if error_feedback:
     for part, x, values, sides in made:
-      decoded = part.segment.pipeline.dequantize(xp, values, sides, part.segment.size, keys, part.segment.name)
-      for i, piece in _pieces(layout, part, x - decoded):
+      for i, piece in _pieces(layout, part, x - dequantize(xp, part, values, sides, keys)):
         outputs[layout.residuals[i].name] = piece
   return outputs
 
@@ -54,14 +57,45 @@ def decode(layout, inputs, keys):
   for part in layout.parts:
     values = inputs[part.values.name]
     values = values if part.is_bytes else tf.cast(values, tf.int32)
-    x = part.segment.pipeline.dequantize(xp, values, part.grouped(inputs), part.segment.size, keys, part.segment.name)
-    for i, piece in _pieces(layout, part, x):
+    for i, piece in _pieces(layout, part, dequantize(xp, part, values, part.grouped(inputs), keys)):
       if layout.spec.tensors[i].dtype == 'float16':
         # Rounding may lead beyond the largest float16, which must not become an infinity.
         piece = tf.minimum(tf.maximum(piece, tf.constant(-65504.0)), tf.constant(65504.0))
       outputs[layout.variables[i].name] = piece
   outputs['valid'] = xp.valid
   return outputs
+
+
+def quantize(xp, part, x, keys):
+  """All stages of a segment before its coder: float32[n] -> (values, side arrays per stage).
+
+  Raises:
+    ExportError: names the stage that cannot be built.
+  """
+  segment, sides = part.segment, []
+  for t in range(segment.pipeline.coder):
+    with _blaming(segment.pipeline.stages[t]):
+      x, made = segment.pipeline.encode_stages(xp, x, [t], segment.size, keys, segment.name)
+    sides += made
+  return x, sides
+
+
+def dequantize(xp, part, values, sides, keys):
+  """Inverse of `quantize`."""
+  segment = part.segment
+  for t in reversed(range(segment.pipeline.coder)):
+    with _blaming(segment.pipeline.stages[t]):
+      values = segment.pipeline.decode_stages(xp, values, sides, [t], segment.size, keys, segment.name)
+  return values
+
+
+@contextlib.contextmanager
+def _blaming(stage):
+  try:
+    yield
+  except Exception as error:  # Whatever a stage meets when it is given tensors of unknown value.
+    reason = str(error) if isinstance(error, CompressionError) else f'it needs values while the file is made ({type(error).__name__})'
+    raise ExportError(f'{stage} cannot be computed in a .tflite file: {reason.rstrip(".")}; choose another stage.') from error
 
 
 def _pieces(layout, part, x):
