@@ -32,7 +32,8 @@ def _modules():
     if relative.parts[0] != '__init__.py':
       yield relative.parts[0].removesuffix('.py'), path
   for path in sorted(ROOT.glob('tflite_export/**/*.py')):
-    yield 'tflite_export', path
+    command = path.relative_to(ROOT).parts[1] == 'cli'
+    yield 'cli' if command else 'tflite_export', path
 
 
 def _imported(path):
@@ -53,7 +54,7 @@ def _package(name):
   """The package of the product that a dotted name is in; '' for its top, None for others."""
   parts = name.split('.')
   if parts[0] == 'tflite_export':
-    return 'tflite_export'
+    return 'cli' if parts[1:2] == ['cli'] else 'tflite_export'
   if parts[0] != 'tff_compress':
     return None
   # What is not a folder or module below the top, such as __version__, is the top's own.

@@ -13,7 +13,38 @@ from tflite_export.errors import FileError
 LARGEST = 1 << 30
 """Bytes of the largest file that is read."""
 
+MOST_TABLES = 1 << 18
+"""Tables (tensors, operators, buffers, names) of the largest file that is read: some fifty times those of a large network."""
+
+LONGEST_NAME = 200
+"""Bytes of the name of a custom operator that are shown."""
+
 _OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+
+
+# By kind of table, what `_check_extent` follows: vectors of tables, single tables, texts, numbers, and unions by their type.
+_VECTORS = {
+    'Model': ('OperatorCodes', 'Subgraphs', 'Buffers', 'Metadata', 'SignatureDefs', 'ExternalBufferGroups', 'ExternalBuffers'),
+    'SubGraph': ('Tensors', 'Operators'),
+    'Tensor': ('VariantTensors',),
+    'SparsityParameters': ('DimMetadata',),
+    'SignatureDef': ('Inputs', 'Outputs'),
+}
+_TABLES = {'Tensor': ('Sparsity',)}
+_TEXTS = {
+    'Model': ('Description',), 'SubGraph': ('Name',), 'Tensor': ('Name',), 'OperatorCode': ('CustomCode',),
+    'Metadata': ('Name',), 'SignatureDef': ('SignatureKey',), 'TensorMap': ('Name',), 'ExternalBufferGroup': ('Name',),
+    'ExternalBuffer': ('Packing',), 'VarHandleOptions': ('Container', 'SharedName'), 'StableHLOCompositeOptions': ('Name',),
+    'StablehloCustomCallOptions': ('CallTargetName', 'BackendConfig'),
+}
+_NUMBERS = {'Tensor': ('Shape', 'ShapeSignature'), 'Operator': ('Inputs', 'Outputs'), 'SubGraph': ('Inputs', 'Outputs')}
+_UNIONS = {'Operator': (
+    ('BuiltinOptions', {schema.BuiltinOptions.VarHandleOptions: schema.VarHandleOptions}),
+    ('BuiltinOptions2', {
+        schema.BuiltinOptions2.StableHLOCompositeOptions: schema.StableHLOCompositeOptions,
+        schema.BuiltinOptions2.StablehloCustomCallOptions: schema.StablehloCustomCallOptions,
+    }),
+)}
 
 
 def load(source):
@@ -23,37 +54,109 @@ def load(source):
     source: path or bytes.
 
   Returns:
-    The schema's `ModelT`.
+    The schema's `ModelT`. Its indices of operator codes, tensors, buffers and subgraphs are in range.
 
   Raises:
-    FileError: it is missing, too large, or no .tflite file.
+    FileError: it is missing, too large, or no whole .tflite file. Time and memory are limited by the file's size, whatever
+      is in it.
   """
-  name = 'this file'
-  if isinstance(source, (bytes, bytearray)):
-    data = bytes(source)
-  else:
-    path = pathlib.Path(source)
-    name = str(path)
-    try:
-      if path.stat().st_size > LARGEST:
-        raise FileError(f'{name} has more than {LARGEST} bytes: it is no model for a device.')
-      data = path.read_bytes()
-    except OSError as error:
-      raise FileError(f'{name} cannot be read: {error.strerror or error}.') from None
+  name, data = _read(source)
   if len(data) < 8 or data[4:8] != b'TFL3':
     raise FileError(f'{name} is not a .tflite file (its identifier is not TFL3).')
   try:
+    _check_extent(data)
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
-    if not model.subgraphs or any(graph.tensors is None for graph in model.subgraphs):
-      raise ValueError
-    for graph in model.subgraphs:
-      for operator in graph.operators or ():
-        if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
-          raise ValueError
+    _check_indices(model)
   except Exception:  # pylint: disable=broad-exception-caught
     # The generated parser follows offsets without checking them and fails in whatever way the bytes lead to.
     raise FileError(f'{name} is corrupt: its tables cannot be read.') from None
   return model
+
+
+def _read(source):
+  """(what messages call it, bytes)"""
+  if isinstance(source, (bytes, bytearray)):
+    return 'this file', bytes(source)
+  name = str(source)
+  try:
+    path = pathlib.Path(source)
+    # Checked before it is opened: opening a pipe would wait for its other end.
+    if path.exists() and not path.is_file():
+      raise FileError(f'{name} is not a file: name a .tflite file.')
+    if path.stat().st_size > LARGEST:
+      raise FileError(f'{name} has more than {LARGEST} bytes: it is no model for a device.')
+    return name, path.read_bytes()
+  except OSError as error:
+    raise FileError(f'{name} cannot be read: {error.strerror or error}.') from None
+  except ValueError as error:
+    if isinstance(error, FileError):
+      raise
+    raise FileError(f'{name!r} cannot be read: it is no path.') from None
+
+
+def _check_extent(data):
+  """Refuses files whose tables would take far more memory than the file.
+
+  Offsets may lead to the same table many times, so that a few kilobytes unpack to more than any memory holds. What is
+  counted here, without unpacking anything, is what grows: tables in vectors, texts, and lists of numbers that are gone
+  through. Writers that store equal lists once are allowed for.
+  """
+  # A table and the offset that leads to it take 8 bytes at least.
+  tables, contents = min(MOST_TABLES, 1 + len(data) // 8), 4 * len(data)
+
+  def visit(table):
+    nonlocal tables, contents
+    tables -= 1
+    kind = type(table).__name__
+    contents -= sum(len(getattr(table, field)() or b'') for field in _TEXTS.get(kind, ()))
+    contents -= sum(getattr(table, f'{field}Length')() for field in _NUMBERS.get(kind, ()))
+    if min(tables, contents) < 0:
+      raise ValueError
+    for field in _VECTORS.get(kind, ()):
+      if getattr(table, f'{field}Length')() > tables:
+        raise ValueError
+      for position in range(getattr(table, f'{field}Length')()):
+        visit(getattr(table, field)(position))
+    for field in _TABLES.get(kind, ()):
+      child = getattr(table, field)()
+      if child is not None:
+        visit(child)
+    for field, kinds in _UNIONS.get(kind, ()):
+      options, union = kinds.get(getattr(table, f'{field}Type')()), getattr(table, field)()
+      if options is not None and union is not None:
+        child = options()
+        child.Init(union.Bytes, union.Pos)
+        visit(child)
+
+  visit(schema.Model.GetRootAs(bytearray(data), 0))
+
+
+def _check_indices(model):
+  """Raises something unless every index of a model points to something, and no vector has holes."""
+  codes, buffers, graphs = len(model.operatorCodes or ()), len(model.buffers or ()), model.subgraphs
+  if not graphs:
+    raise ValueError
+  for graph in graphs:
+    tensors = len(graph.tensors)
+    for tensor in graph.tensors:
+      _within([tensor.buffer], 0, buffers)
+    _within(graph.inputs, 0, tensors)
+    _within(graph.outputs, 0, tensors)
+    for operator in graph.operators or ():
+      _within([operator.opcodeIndex], 0, codes)
+      _within(operator.inputs, -1, tensors)  # -1 stands for an optional input that is not there.
+      _within(operator.outputs, 0, tensors)
+  for signature in model.signatureDefs or ():
+    _within([signature.subgraphIndex], 0, len(graphs))
+    for named in [*(signature.inputs or ()), *(signature.outputs or ())]:
+      _within([named.tensorIndex], 0, len(graphs[signature.subgraphIndex].tensors))
+  for entry in model.metadata or ():
+    _within([entry.buffer], 0, buffers)
+
+
+def _within(indices, low, high):
+  if indices is not None and len(indices) and not (low <= min(indices) and max(indices) < high):
+    raise ValueError
 
 
 def operator_name(model, operator):
@@ -61,7 +164,7 @@ def operator_name(model, operator):
   code = model.operatorCodes[operator.opcodeIndex]
   builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
   if builtin == schema.BuiltinOperator.CUSTOM:
-    custom = (code.customCode or b'').decode('utf-8', 'replace')
+    custom = (code.customCode or b'')[:LONGEST_NAME].decode('utf-8', 'replace')
     return f'FLEX:{custom[4:]}' if custom.startswith('Flex') else f'CUSTOM:{custom}'
   return _OPERATOR_NAMES.get(builtin, f'UNKNOWN:{builtin}')
 
