@@ -1,0 +1,164 @@
+"""What the project's commands share: reading the command line, and the promises that hold for every command.
+
+Bad input is one sentence on standard error and exit code 2; an unexpected error is one sentence and exit code 1 (--debug
+shows the traceback); Ctrl-C is 130; a reader that goes away (`| head`) ends the command quietly. Results go to standard
+output, progress to standard error.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import importlib
+import os
+import sys
+import textwrap
+
+from tff_compress.cli import output
+from tff_compress.codec.errors import CompressionError
+
+BAD_INPUT = 2
+UNEXPECTED = 1
+INTERRUPTED = 130
+READER_GONE = 141
+
+
+class _Parser(argparse.ArgumentParser):
+  """argparse with errors of one sentence and with the nearest valid word."""
+
+  def __init__(self, **keywords):
+    super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **keywords)
+
+  def error(self, message):
+    raise CompressionError(f'{message.rstrip(".")}: see {self.prog} --help.')
+
+  def _check_value(self, action, value):
+    if action.choices is not None and value not in action.choices:
+      what = action.option_strings[0] if action.option_strings else action.dest
+      close = difflib.get_close_matches(str(value), map(str, action.choices), 1)
+      hint = f'did you mean {close[0]}' if close else f'choose from {", ".join(map(str, action.choices))}'
+      raise argparse.ArgumentError(None, f'{what} {output.printable(value)[:60]!r} does not exist; {hint}')
+
+  def unknown(self, arguments):
+    """Error for arguments that no option takes."""
+    name = arguments[0].split('=')[0]
+    known = [option for action in self._actions for option in action.option_strings if option.startswith('--')]
+    close = difflib.get_close_matches(name, known, 1) if name.startswith('-') else []
+    self.error(f'there is no option {output.printable(name)[:60]!r}' + (f'; did you mean {close[0]}' if close else '')
+               if name.startswith('-') else f'{output.printable(name)[:60]!r} is an argument too many')
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A program with commands.
+
+  Attributes:
+    name: what it is called on the command line.
+    description: one sentence.
+    version: text.
+    package: dotted name of the package that holds its files.
+    commands: tuple of (command, its line in the list, the file whose `add_<command>` gives the parser its options).
+    examples: texts of command lines.
+  """
+  name: str
+  description: str
+  version: str
+  package: str
+  commands: tuple
+  examples: tuple
+
+  def main(self, argv=None):
+    """Runs the command line.
+
+    Args:
+      argv: list of texts; those of the process by default.
+
+    Returns:
+      The exit code.
+    """
+    return _main(self, list(sys.argv[1:] if argv is None else argv))
+
+  def parse(self, arguments):
+    """The options (an argparse namespace) of a list of texts; raises CompressionError where they are not valid."""
+    wanted = next((text for text in arguments if not text.startswith('-')), None)
+    parser, commands = _parser(self, wanted)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+      (commands.get(options.command) or parser).unknown(unknown)
+    options.arguments = arguments
+    options.print_help = parser.print_help
+    return options
+
+
+def _main(program, arguments):
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='replace')  # A terminal without the sign ± is no reason to fail.
+  try:
+    try:
+      code = _guarded(program, arguments)
+    except SystemExit as error:  # How argparse ends after --help and --version.
+      code = error.code or 0
+    if sys.stdout is not None:
+      sys.stdout.flush()
+    return code
+  except BrokenPipeError:
+    # What is still in the buffers cannot be written either, and Python would say so at exit.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+      os.dup2(nowhere, stream.fileno())
+    return READER_GONE
+
+
+def _guarded(program, arguments):
+  """Runs the command; errors become sentences and exit codes."""
+  debug = '--debug' in arguments
+  try:
+    return _run(program, arguments)
+  except BrokenPipeError:
+    raise
+  except CompressionError as error:
+    if debug:
+      raise
+    _complain(program, error)
+    return BAD_INPUT
+  except KeyboardInterrupt as error:
+    output.say('\n' + (str(error) or f'{program.name}: stopped.'))
+    return INTERRUPTED
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    if debug:
+      raise
+    what = ' '.join(str(error).split())
+    _complain(program, f'unexpected {type(error).__name__}{": " if what else ""}{what[:300]} '
+              '(run it again with --debug for the traceback)')
+    return UNEXPECTED
+
+
+def _complain(program, error):
+  output.say(f'{program.name}: ' + output.printable(' '.join(str(error).split())))
+
+
+def _run(program, arguments):
+  options = program.parse(arguments)
+  if options.command is None:
+    options.print_help()
+    return BAD_INPUT
+  return options.function(options) or 0
+
+
+def _parser(program, wanted):
+  """(the parser, {command: its parser}); only the wanted command has its options, so that only its file is imported."""
+  parser = _Parser(prog=program.name, description=program.description)
+  parser.epilog = '\n  '.join(['examples:', *program.examples]) + f'\n\n{program.name} COMMAND --help says more.'
+  parser.add_argument('--version', action='version', version=f'{program.name} {program.version}')
+  subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
+  commands = {}
+  for name, summary, file in program.commands:
+    commands[name] = subparsers.add_parser(name, help=summary)
+    if name == wanted:
+      add = getattr(importlib.import_module(f'{program.package}.{file}'), f'add_{name.replace("-", "_")}')
+      add(commands[name])
+      commands[name].description = textwrap.fill(commands[name].description, 79)
+      commands[name].epilog = textwrap.dedent(commands[name].epilog or '')
+      commands[name].add_argument('--debug', action='store_true',
+                                  help='show the traceback of an error, and what TensorFlow logs')
+  return parser, commands

@@ -1,0 +1,30 @@
+"""The command `tflite-export`. tff_compress/cli/program.py says what holds for all of its commands.
+
+One file per command: training.py, inference.py (`inference`, `compare`), encoder.py (`encoder`, `decoder`), edgetpu.py
+(`check-edgetpu`), plan.py. Each imports what it needs when it starts.
+"""
+
+import tff_compress
+from tff_compress.cli import program
+
+PROGRAM = program.Program(
+    name='tflite-export',
+    description='Keras models and codecs as .tflite files that need nothing but the built-in operators.',
+    version=tff_compress.__version__,
+    package='tflite_export.cli',
+    commands=(
+        ('plan', 'everything a device needs, in one folder with a manifest', 'plan'),
+        ('training', 'a model that trains on the device', 'training'),
+        ('inference', 'a model that predicts: quantized, pruned, clustered', 'inference'),
+        ('compare', 'size, accuracy and latency of each way to export for inference', 'inference'),
+        ('encoder', 'the part of a codec that computes, for messages to the server', 'encoder'),
+        ('decoder', 'the same for messages from the server', 'encoder'),
+        ('check-edgetpu', 'a file against the documented operator list of the Edge TPU', 'edgetpu'),
+    ),
+    examples=(
+        'tflite-export plan model.keras --uplink drive --downlink int8 -o plan',
+        'tflite-export training model.keras --optimizer sgd -o training.tflite',
+        'tflite-export check-edgetpu model.tflite',
+    ))
+
+main = PROGRAM.main

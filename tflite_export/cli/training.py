@@ -1,0 +1,102 @@
+"""`tflite-export training`: a model that trains on the device."""
+
+import argparse
+
+from tff_compress.cli import output
+
+LOSSES = {
+    'sparse-categorical-crossentropy': 'SparseCategoricalCrossentropy',
+    'categorical-crossentropy': 'CategoricalCrossentropy',
+    'binary-crossentropy': 'BinaryCrossentropy',
+    'mean-squared-error': 'MeanSquaredError',
+    'mean-absolute-error': 'MeanAbsoluteError',
+}
+_WITH_LOGITS = ('sparse-categorical-crossentropy', 'categorical-crossentropy', 'binary-crossentropy')
+OPTIMIZERS = ('sgd', 'momentum', 'adam')
+
+
+def add_training(parser):
+  """Gives the parser of `training` its options."""
+  parser.set_defaults(function=lambda o: export(o))
+  parser.description = ('Make a .tflite file with the signatures train, infer, get_weights and set_weights out of a Keras model, '
+                        'with built-in operators only. Before it is written, a few of its steps are held against Keras.')
+  parser.epilog = """\
+      example:
+        tflite-export training model.keras --loss sparse-categorical-crossentropy --from-logits --optimizer sgd -o training.tflite"""
+  parser.add_argument('model', metavar='MODEL', help='Keras model: a .keras or .h5 file')
+  parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
+  add_options(parser)
+  parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def add_options(parser):
+  """The options that say how a model trains."""
+  parser.add_argument('--batch-size', metavar='N', type=positive, default=32, help='examples in a batch (default: 32)')
+  parser.add_argument('--loss', choices=sorted(LOSSES), help='default: what the model was compiled with')
+  parser.add_argument('--from-logits', action='store_true', help="the model's outputs are logits, not probabilities")
+  parser.add_argument('--optimizer', choices=OPTIMIZERS, help='default: what the model was compiled with')
+  parser.add_argument('--learning-rate', metavar='RATE', type=_rate,
+                      help='default: that of Keras; an app can pass another one to each step')
+  parser.add_argument('--proximal-mu', metavar='MU', type=_rate, default=0.,
+                      help="strength of FedProx's pull towards the received weights (default: 0)")
+
+
+def positive(text):
+  try:
+    value = int(text)
+    if not 1 <= value < 1 << 20:
+      raise ValueError
+    return value
+  except ValueError:
+    raise argparse.ArgumentTypeError(f'a whole number from 1 to 2^20 is expected, not {text[:40]!r}') from None
+
+
+def _rate(text):
+  try:
+    value = float(text)
+    if not 0 <= value < 1e9:
+      raise ValueError
+    return value
+  except ValueError:
+    raise argparse.ArgumentTypeError(f'a number that is not negative is expected, not {text[:40]!r}') from None
+
+
+def settings(options):
+  """Keyword arguments of `export_training` from the options of `add_options`."""
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  found = {'batch_size': options.batch_size, 'proximal_mu': options.proximal_mu}
+  if options.loss:
+    logits = {'from_logits': options.from_logits} if options.loss in _WITH_LOGITS else {}
+    found['loss'] = getattr(tf.keras.losses, LOSSES[options.loss])(**logits)
+  if options.optimizer:
+    rate = {} if options.learning_rate is None else {'learning_rate': options.learning_rate}
+    if options.optimizer == 'adam':
+      found['optimizer'] = tf.keras.optimizers.Adam(**rate)
+    else:
+      found['optimizer'] = tf.keras.optimizers.SGD(momentum=0.9 if options.optimizer == 'momentum' else 0., **rate)
+  return found
+
+
+def export(options):
+  """Makes the file and says what is in it."""
+  # pylint: disable=g-import-not-at-top
+  from tflite_export import files
+  files.check_free(options.output, options.overwrite)
+  from tflite_export import models
+  from tflite_export import training
+  made = training.export_training(models.load(options.model), path=options.output, overwrite=options.overwrite,
+                                  **settings(options))
+  if options.json:
+    output.print_json({'file': str(made.path), 'bytes': made.size, 'operators': made.operators, 'weights': made.weights,
+                       'state': made.state, 'learning_rate': made.learning_rate,
+                       'signatures': {name: sorted(parts['inputs']) for name, parts in made.signatures.items()}})
+    return
+  print(output.properties([
+      ('file', made.path), ('size', output.bytes_text(made.size)),
+      ('signatures', ', '.join(made.signatures)),
+      ('weights', f'{len(made.weights)} variables'),
+      ('state', f'{len(made.state)} variables of the optimizer and of layers' if made.state else None),
+      ('learning rate', made.learning_rate),
+      ('operators', ', '.join(made.operators)),
+  ]))
