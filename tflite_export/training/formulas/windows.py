@@ -62,14 +62,16 @@ class Windows:
   def pad(self, x, value=0.):
     """The padded input, cut to what windows reach."""
     after = [e - b - n for e, b, n in zip(self.extent, self.before, self.size)]
-    x = x[:, :x.shape[1] + min(after[0], 0), :x.shape[2] + min(after[1], 0), :]
+    if min(after) < 0:
+      x = x[:, :x.shape[1] + min(after[0], 0), :x.shape[2] + min(after[1], 0), :]
     pads = [[b, max(a, 0)] for b, a in zip(self.before, after)]
     return tf.pad(x, [[0, 0], *pads, [0, 0]], constant_values=value) if any(map(any, pads)) else x
 
   def unpad(self, x):
     """The transpose of `pad`: from [batch, *extent, channels] to the input's size."""
     after = [n + b - e for e, b, n in zip(self.extent, self.before, self.size)]
-    x = x[:, self.before[0]:self.before[0] + self.size[0], self.before[1]:self.before[1] + self.size[1], :]
+    if any(self.before) or max(after) < 0 or min(after) < 0:
+      x = x[:, self.before[0]:self.before[0] + self.size[0], self.before[1]:self.before[1] + self.size[1], :]
     pads = [[0, max(a, 0)] for a in after]
     return tf.pad(x, [[0, 0], *pads, [0, 0]]) if any(map(any, pads)) else x
 
@@ -98,7 +100,23 @@ class Windows:
       nothing = tf.zeros([shape[0], phases_h, phases_w, shape[3]])
       phases = {(r, c): phases.get((r, c), nothing) for r in range(sh) for c in range(sw)}
     image = _interleave([_interleave([phases[r, c] for c in range(sw)], 2) for r in range(sh)], 1)
-    return image[:, :self.extent[0], :self.extent[1], :]
+    return image if image.shape[1:3] == self.extent else image[:, :self.extent[0], :self.extent[1], :]
+
+  def columns(self, padded):
+    """What the taps of each row of the window read, side by side: [batch, extent, output, taps in a row * channels]."""
+    (_, sw), (_, dw), (_, ow) = self.strides, self.dilations, self.output
+    taps = [padded[:, :, j * dw:j * dw + (ow - 1) * sw + 1:sw, :] for j in range(self.kernel[1])]
+    return tf.concat(taps, -1) if len(taps) > 1 else taps[0]
+
+  def rows(self, columns):
+    """For each row of the window, what its taps read: a list of [batch, positions, taps in a row * channels]."""
+    (sh, _), (dh, _), (oh, ow) = self.strides, self.dilations, self.output
+    batch, height, _, width = columns.shape
+    if sh > 1:
+      return [tf.reshape(columns[:, i * dh:i * dh + (oh - 1) * sh + 1:sh], [batch, oh * ow, width])
+              for i in range(self.kernel[0])]
+    flat = tf.reshape(columns, [batch, height * ow, width])
+    return [flat[:, i * dh * ow:(i * dh + oh) * ow] for i in range(self.kernel[0])] if self.kernel[0] > 1 else [flat]
 
 
 def _interleave(parts, axis):
