@@ -14,6 +14,7 @@ from tests.golden import regenerate
 from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tflite_export import encoder
+from tflite_export import flatbuffer
 from tflite_export import interpreters
 
 KEYS = {'seed': cases.SEED, 'round': cases.ROUND, 'client': cases.CLIENT}
@@ -93,6 +94,14 @@ def test_every_stage_makes_the_payload_of_numpy(name, change):
   made, outputs = payload(export, name, update)
   assert_same(made, codec.encode(update, **KEYS), export.layout)
   assert outputs['valid'] == 1
+
+
+def test_no_values_are_folded_into_the_file():
+  codec, update = everything()
+  for kind in ('encode', 'decode'):
+    export = exported(kind, codec, codec_lib.Spec.of(update))
+    # The table of signs has 8 KiB; a folded constant of a segment's size would have more.
+    assert max(len(b.data) for b in flatbuffer.load(export.data).buffers if b.data is not None) <= 8192
 
 
 @pytest.mark.parametrize('name', interpreters.NAMES)

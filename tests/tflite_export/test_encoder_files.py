@@ -58,6 +58,12 @@ def test_the_description_holds_all_that_an_app_needs(written):
   assert steps['codec'] is None and 'values' not in steps and 'values' not in nothing
 
 
+def test_values_that_fill_up_a_block_are_not_in_the_file():
+  spec = codec_lib.Spec.of({'a': np.zeros((1 << 16) + 1, np.float32)})
+  for export in (encoder.export_encoder, encoder.export_decoder):
+    assert len(export('uniform:bits=4,block=65536 | pack', spec).data) < 20_000
+
+
 def test_buffers_are_aligned_as_runtimes_expect(written):
   export, _ = written
   for buffer in flatbuffer.load(export.data).buffers:

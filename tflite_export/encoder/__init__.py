@@ -10,6 +10,7 @@ graph, streams.py its random numbers, export.py makes the file. host.py is the a
 from tflite_export.encoder.export import Export
 from tflite_export.encoder.export import export_decoder
 from tflite_export.encoder.export import export_encoder
+from tflite_export.encoder.export import WORDS
 from tflite_export.encoder.host import finish
 from tflite_export.encoder.host import start
 from tflite_export.encoder.layout import Array
@@ -18,4 +19,5 @@ from tflite_export.encoder.streams import derive
 from tflite_export.encoder.streams import draw
 from tflite_export.encoder.streams import Request
 
-__all__ = ['Array', 'Export', 'Layout', 'Request', 'derive', 'draw', 'export_decoder', 'export_encoder', 'finish', 'start']
+__all__ = ['Array', 'Export', 'Layout', 'Request', 'WORDS', 'derive', 'draw', 'export_decoder', 'export_encoder', 'finish',
+           'start']

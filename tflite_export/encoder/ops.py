@@ -78,6 +78,10 @@ class TFLiteOps(TensorFlowOps):
     firsts = self.iota(rows) * tf.constant(_SMALL, tf.int32)
     return tf.reshape(firsts[:, tf.newaxis] + self._base[tf.newaxis, :], [-1])[:size]
 
+  def repeat(self, x, times):
+    # A broadcast would be made a product with that many ones.
+    return tf.fill([times], tf.reshape(x, []))
+
   def zeros(self, shape, dtype):
     shape = [int(n) for n in shape]
     dtype = tf.as_dtype(dtype)

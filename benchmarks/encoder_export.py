@@ -1,0 +1,149 @@
+"""Codecs as .tflite files: time, size and memory of encoders and decoders for the CNN, in both interpreters on one thread.
+
+The update is that of the 1,199,882-parameter CNN with normally distributed values. A time is the fastest of many calls that
+are made side by side, with the copies of inputs and outputs, and without the coder and the frame, which an app adds. Every
+payload is compared with NumPy's. Memory is how far the process grows from before the file is loaded to behind the first call.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from benchmarks import fedavg
+from benchmarks import harness
+from benchmarks import progress
+from tff_compress import codec as codec_lib
+
+CODECS = ('hadamard | uniform:bits=2 | pack', 'concat | hadamard | uniform:bits=2 | pack', 'shared-mask', 'drive', 'drive:bits=4',
+          'rotated-ternary', 'sketch', 'int8', 'float16', 'topk:1/100 | uniform:bits=4 | pack')
+KEYS = {'seed': 1, 'round': 2, 'client': 3}
+
+
+def run(quick):
+  """Measures.
+
+  Returns:
+    Rows of two tables, 'encoders' and 'decoders'.
+  """
+  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  rng = np.random.default_rng(0)
+  update = {name: (0.01 * rng.standard_normal(shape)).astype(np.float32) for name, shape in fedavg.SHAPES.items()}
+  spec = codec_lib.Spec.of(update)
+  exports = {}
+  for codec in CODECS[:2] if quick else CODECS:
+    for words in encoder.WORDS:
+      progress.say(f'exporting {codec}, words {words}')
+      exports[codec, words, 'encode'] = encoder.export_encoder(codec, spec, words=words)
+    exports[codec, 'inside', 'decode'] = encoder.export_decoder(codec, spec)
+  first = CODECS[0]
+  exports[first, 'inside, error feedback', 'encode'] = encoder.export_encoder(first, spec, error_feedback=True)
+
+  calls, memory = {}, {}
+  with tempfile.TemporaryDirectory() as folder:
+    for number, (key, export) in enumerate(exports.items()):
+      inputs = _inputs(export, update)
+      np.savez(pathlib.Path(folder, f'{number}.npz'), **inputs)
+      pathlib.Path(folder, f'{number}.tflite').write_bytes(export.data)
+      for name, call in _calls(export, inputs, update).items():
+        calls[(*key, name)] = call
+    for name in ('tf.lite', 'litert'):
+      progress.say(f'memory of {name}')
+      memory[name] = _memory(folder, len(exports), name)
+  for codec in dict.fromkeys(codec for codec, *_ in exports):
+    calls[codec, 'NumPy'] = lambda codec=codec_lib(codec): codec.encode(update, **KEYS)
+  seconds = harness.fastest(calls, 5 if quick else 120)
+
+  rows = []
+  for number, (key, export) in enumerate(exports.items()):
+    codec, words, kind = key
+    rows.append({
+        'table': f'{kind}rs', 'codec': codec, 'words': words, 'file bytes': len(export.data),
+        **{f'{name} ms': round(1e3 * seconds[(*key, name)], 2) for name in memory},
+        **({'NumPy ms, with coder': round(1e3 * seconds[codec, 'NumPy'], 2)} if kind == 'encode' else {}),
+        **{f'{name} MB': memory[name][number] for name in memory},
+    })
+  return sorted(rows, key=lambda row: row['table'], reverse=True)
+
+
+def _inputs(export, update):
+  """{name: array} of one call."""
+  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  codec, spec = export.layout.codec, export.layout.spec
+  if export.signature == 'decode':
+    arrays, _ = encoder.start(codec, spec, codec.encode(update, **KEYS))
+  else:
+    arrays = export.update_inputs(update)
+    if export.error_feedback:
+      arrays |= {array.name: np.zeros(array.size, np.float32) for array in export.layout.residuals.values()}
+  return {**arrays, **export.random_inputs(**KEYS)}
+
+
+def _calls(export, inputs, update):
+  """{interpreter: function of one call}, after a look at what it gives."""
+  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  from tflite_export import interpreters  # pylint: disable=g-import-not-at-top
+  calls = {}
+  for name in interpreters.NAMES:
+    with interpreters.quiet():
+      interpreter = interpreters.Interpreter(export.data, name)
+      outputs = interpreter.run(export.signature, **inputs)
+    codec, spec = export.layout.codec, export.layout.spec
+    if export.signature == 'encode':
+      same = encoder.finish(codec, spec, outputs) == codec.encode(update, **KEYS)
+    else:
+      decoded = codec.decode(codec.encode(update, **KEYS), spec, **KEYS)
+      same = all(np.allclose(outputs[array.name], decoded[spec.tensors[i].name].reshape(-1), rtol=1e-5, atol=1e-7)
+                 for i, array in export.layout.variables.items())
+    if not same:
+      raise AssertionError(f'{name} computes something else than NumPy for {codec}.')
+    calls[name] = lambda interpreter=interpreter: interpreter.run(export.signature, **inputs)
+  return calls
+
+
+def _memory(folder, count, name):
+  """Megabytes that each file takes, in a process that has the interpreter alone."""
+  command = [sys.executable, '-c', _MEASURE_MEMORY, folder, str(count), name]
+  return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+_MEASURE_MEMORY = '''
+import json, os, pathlib, sys
+import numpy as np
+from tflite_export import interpreters
+
+def status(field):
+  line, = [line for line in open('/proc/self/status') if line.startswith(field)]
+  return int(line.split()[1])
+
+def grown(data, inputs):
+  open('/proc/self/clear_refs', 'w').write('5')
+  before = status('VmRSS')
+  interpreter = interpreters.Interpreter(data, name)
+  interpreter.run(next(iter(interpreter.signatures)), **inputs)
+  return round((status('VmHWM') - before) / 1e3 * 1.024, 1)
+
+folder, count, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+result = []
+for number in range(count):
+  data = pathlib.Path(folder, f'{number}.tflite').read_bytes()
+  with np.load(pathlib.Path(folder, f'{number}.npz')) as archive:
+    inputs = dict(archive)
+  if not number:
+    interpreters.Interpreter(data, name)  # Imports the runtime.
+  # A process for each file: one that has run another has memory left over.
+  reading, writing = os.pipe()
+  child = os.fork()
+  if not child:
+    with interpreters.quiet():
+      os.write(writing, str(grown(data, inputs)).encode())
+    os._exit(0)
+  os.close(writing)
+  with open(reading) as stream:
+    result.append(float(stream.read()))
+  os.waitpid(child, 0)
+print(json.dumps(result))
+'''
