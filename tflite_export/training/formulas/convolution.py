@@ -10,7 +10,6 @@ from tflite_export.training.formulas.registry import UNSUPPORTED
 from tflite_export.training.formulas.registry import forward
 from tflite_export.training.formulas.registry import gradient
 from tflite_export.training.formulas.windows import Windows
-from tflite_export.training.formulas.windows import flip
 
 UNSUPPORTED.update({
     'Conv3D': 'use Conv2D over slices',
@@ -18,14 +17,26 @@ UNSUPPORTED.update({
 })
 
 
-def kernel_gradient(rows, dy, shape):
+NARROW = 4
+"""With as few input channels, as in a first layer, there is too little in a row of the kernel for a product of matrices."""
+
+
+def kernel_gradient(x, dy, windows, shape, rows=None):
   """dL/dW[i, j, a, b] = sum over n, p, q of x[n, p*s + i*d, q*s + j*d, a] dy[n, p, q, b].
 
   Args:
-    rows: what the kernel's rows read, from `Windows.rows`.
+    x: [batch, height, width, inputs].
     dy: [batch, height, width, outputs].
+    windows: `Windows` of the kernel.
     shape: of the kernel.
+    rows: what the kernel's rows read, if that is known already.
   """
+  if shape[2] <= NARROW:
+    # A convolution of x with dy when channels take the place of the batch, and stride and dilation trade places.
+    dw = tf.nn.conv2d(tf.transpose(windows.pad(x), [3, 1, 2, 0]), tf.transpose(dy, [1, 2, 0, 3]), windows.dilations, 'VALID',
+                      dilations=windows.strides)
+    return tf.transpose(dw, [1, 2, 0, 3])
+  rows = windows.rows(windows.columns(windows.pad(x))) if rows is None else rows
   dy = tf.reshape(dy, [dy.shape[0], -1, dy.shape[3]])
   # Example by example, and dy as the transposed factor: the other ways are up to three times slower.
   products = [tf.reduce_sum(tf.matmul(dy, row, transpose_a=True), 0) for row in rows]
@@ -35,22 +46,35 @@ def kernel_gradient(rows, dy, shape):
 
 def input_gradient(shape, w, dy, windows, padding):
   """dL/dx, of the given shape: dy moved back through the kernel."""
-  if windows.kernel == windows.strides == (1, 1):
-    batch, height, width, channels = dy.shape
-    dx = tf.matmul(tf.reshape(dy, [batch, height * width, channels]), w[0], transpose_b=True)
-    return tf.reshape(dx, shape)
-  if windows.strides == (1, 1) and windows.dilations != (1, 1):
-    # dy with a border on all sides, convolved with the turned kernel, covers each padded input once.
-    borders = [[(k - 1) * d] * 2 for k, d in zip(windows.kernel, windows.dilations)]
-    dx = tf.nn.conv2d(tf.pad(dy, [[0, 0], *borders, [0, 0]]), tf.transpose(flip(w), [0, 1, 3, 2]), 1, 'VALID',
-                      dilations=windows.dilations)
-    return windows.unpad(dx)
+  if windows.strides == (1, 1):
+    return windows.unpad(_spread(w, dy, windows))
   if padding == 'EXPLICIT':
     whole = [shape[0], *windows.extent, shape[3]]
     return windows.unpad(tf.raw_ops.Conv2DBackpropInput(
         input_sizes=whole, filter=w, out_backprop=dy, strides=[1, *windows.strides, 1], padding='VALID'))
   return tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=w, out_backprop=dy, strides=[1, *windows.strides, 1],
                                         padding=padding)
+
+
+def _spread(w, dy, windows):
+  """The gradient of the padded input, for stride 1.
+
+  One product gives what each row of the kernel sends back to a row of the input; those are added, each shifted by its row.
+  """
+  (kh, kw, channels, outputs), (dh, dw) = w.shape, windows.dilations
+  batch, height = dy.shape[:2]
+  width = windows.extent[1]
+  if kw > 1:
+    border = (kw - 1) * dw
+    dy = tf.pad(dy, [[0, 0], [0, 0], [border, border], [0, 0]])
+    dy = tf.concat([dy[:, :, border - j * dw:border - j * dw + width] for j in range(kw)], -1)
+  kernel = tf.reshape(tf.transpose(w, [1, 3, 0, 2]), [kw * outputs, kh * channels])
+  sent = tf.matmul(tf.reshape(dy, [batch, height * width, kw * outputs]), kernel)
+  if kh > 1:
+    parts = tf.split(sent, kh, -1)
+    sent = tf.add_n([tf.pad(part, [[0, 0], [i * dh * width, (kh - 1 - i) * dh * width], [0, 0]])
+                     for i, part in enumerate(parts)])
+  return tf.reshape(sent, [batch, *windows.extent, channels])
 
 
 @forward('Conv2D')
@@ -61,7 +85,7 @@ def _conv2d(op, inputs, training):
   if groups > 1:
     parts = zip(tf.split(x, groups, -1), tf.split(w, groups, -1))
     return [tf.concat([tf.nn.conv2d(a, b, strides, padding, dilations=dilations) for a, b in parts], -1)]
-  if tf.get_static_value(w) is not None:
+  if tf.get_static_value(w) is not None or x.shape[-1] <= NARROW:
     return None
   windows = Windows.of(op, x.shape[1:3], w.shape[:2], op.outputs[0].shape[1:3])
 
@@ -74,7 +98,7 @@ def _conv2d(op, inputs, training):
     y = tf.reshape(tf.add_n(products) if len(products) > 1 else products[0], [x.shape[0], *windows.output, outputs])
 
     def back(dy):
-      return input_gradient(x.shape.as_list(), w, dy, windows, padding), kernel_gradient(rows, dy, w.shape)
+      return input_gradient(x.shape.as_list(), w, dy, windows, padding), kernel_gradient(x, dy, windows, w.shape, rows)
     return y, back
   return [convolution(x, w)]
 
@@ -84,7 +108,7 @@ def _conv2d_gradient(op, dy):
   x, w = op.inputs
   windows = Windows.of(op, x.shape[1:3], w.shape[:2], op.outputs[0].shape[1:3])
   return [input_gradient(x.shape.as_list(), w, dy, windows, op.get_attr('padding').decode()),
-          kernel_gradient(windows.rows(windows.columns(windows.pad(x))), dy, w.shape)]
+          kernel_gradient(x, dy, windows, w.shape)]
 
 
 @gradient('Conv2DBackpropInput')
@@ -92,4 +116,4 @@ def _conv2d_transpose(op, dy):
   _, w, x = op.inputs
   windows = Windows.of(op, dy.shape[1:3], w.shape[:2], x.shape[1:3])
   back = tf.nn.conv2d(dy, w, windows.strides, op.get_attr('padding').decode(), dilations=windows.dilations)
-  return [None, kernel_gradient(windows.rows(windows.columns(windows.pad(dy))), x, w.shape), back]
+  return [None, kernel_gradient(dy, x, windows, w.shape), back]
