@@ -21,6 +21,14 @@ NARROW = 4
 """With as few input channels, as in a first layer, there is too little in a row of the kernel for a product of matrices."""
 
 
+def add(tensors):
+  """The sum, one by one: interpreters are slower at ADD_N."""
+  total = tensors[0]
+  for tensor in tensors[1:]:
+    total = total + tensor
+  return total
+
+
 def kernel_gradient(x, dy, windows, shape, rows=None):
   """dL/dW[i, j, a, b] = sum over n, p, q of x[n, p*s + i*d, q*s + j*d, a] dy[n, p, q, b].
 
@@ -72,8 +80,7 @@ def _spread(w, dy, windows):
   sent = tf.matmul(tf.reshape(dy, [batch, height * width, kw * outputs]), kernel)
   if kh > 1:
     parts = tf.split(sent, kh, -1)
-    sent = tf.add_n([tf.pad(part, [[0, 0], [i * dh * width, (kh - 1 - i) * dh * width], [0, 0]])
-                     for i, part in enumerate(parts)])
+    sent = add([tf.pad(part, [[0, 0], [i * dh * width, (kh - 1 - i) * dh * width], [0, 0]]) for i, part in enumerate(parts)])
   return tf.reshape(sent, [batch, *windows.extent, channels])
 
 
@@ -95,7 +102,7 @@ def _conv2d(op, inputs, training):
     height, width, channels, outputs = w.shape
     kernels = tf.reshape(w, [height, width * channels, outputs])
     products = [tf.matmul(row, kernels[i]) for i, row in enumerate(rows)]
-    y = tf.reshape(tf.add_n(products) if len(products) > 1 else products[0], [x.shape[0], *windows.output, outputs])
+    y = tf.reshape(add(products), [x.shape[0], *windows.output, outputs])
 
     def back(dy):
       return input_gradient(x.shape.as_list(), w, dy, windows, padding), kernel_gradient(x, dy, windows, w.shape, rows)
