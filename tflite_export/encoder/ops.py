@@ -11,6 +11,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec.ops import SIGNS_OF_BYTES
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tflite_export.errors import ExportError
 
@@ -100,6 +101,12 @@ class TFLiteOps(TensorFlowOps):
 
   def abs(self, x):
     return tf.maximum(x, -x)
+
+  def signs(self, words):
+    # From a table of bytes: it is in the file.
+    table = tf.constant(SIGNS_OF_BYTES.astype(np.int8))
+    most_significant_first = tf.reshape(tf.reverse(tf.bitcast(words, tf.uint8), [1]), [-1])
+    return tf.reshape(tf.cast(tf.gather(table, tf.cast(most_significant_first, tf.int32)), tf.float32), [-1])
 
   def to_float16_bits(self, x):
     """For values that are zero or normal as float16, which is what stages give it."""

@@ -98,11 +98,15 @@ def generate(xp, requests, keys):
   longest = max(request.words for request in requests)
   columns = min(_COLUMNS, longest)
   rows = [-(-request.words // columns) for request in requests]
-  # Which request a row belongs to, and the index of its first word.
-  owners = np.repeat(np.arange(len(requests)), rows)
-  firsts = np.concatenate([np.arange(count) for count in rows]) * columns
-  pairs = tf.gather(tf.reshape(keys, [len(requests), 2]), tf.constant(owners, tf.int32))
-  index = tf.constant(firsts[:, np.newaxis], tf.int32) + xp.iota(columns)[np.newaxis, :]
+  # The request that each row belongs to (looked up, so that it stays as small a constant as it is), and the index of the row's
+  # first word.
+  owners = np.repeat(np.arange(len(requests)), rows).astype(np.uint8 if len(requests) <= 256 else np.int32)
+  row = xp.iota(len(owners))
+  owner = tf.cast(tf.gather(tf.constant(owners), row), tf.int32)
+  starts = tf.constant(np.cumsum([0, *rows[:-1]]), tf.int32)
+  first = (row - tf.gather(starts, owner)) * tf.constant(columns, tf.int32)
+  pairs = tf.gather(tf.reshape(keys, [len(requests), 2]), owner)
+  index = first[:, np.newaxis] + xp.iota(columns)[np.newaxis, :]
   words = tf.reshape(random.x5(xp, index, pairs[:, :1], pairs[:, 1:]), [-1])
   sizes = [size for count, request in zip(rows, requests) for size in (request.words, count * columns - request.words)]
   return tf.split(words, sizes)[::2]
