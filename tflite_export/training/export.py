@@ -17,6 +17,7 @@ from tflite_export.training import losses
 from tflite_export.training import optimizers
 from tflite_export.training import parity as parity_lib
 from tflite_export.training import program as program_lib
+from tflite_export.training import structured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TrainingFile:
 
 
 def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=None, overwrite=False, proximal_mu=0.,
-                    parity_steps=2, parity_data=None, tolerances=parity_lib.Tolerances()):
+                    structure=None, parity_steps=2, parity_data=None, tolerances=parity_lib.Tolerances()):
   """Makes a .tflite file that trains a Keras model with the built-in operators alone.
 
   Its signatures are train, infer, get_weights, set_weights, and get_state and set_state where training keeps more than weights;
@@ -63,6 +64,7 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
     path: file to write; None: none, see the result's `data`.
     overwrite: whether `path` may exist.
     proximal_mu: FedProx's mu: adds mu (w - w_received) to the gradient, where w_received is what set_weights last received.
+    structure: None, `RandomMask()` or `LowRank(rank)`: trains only what a mask or a basis allows, for structured updates.
     parity_steps: steps of the parity gate in each interpreter; 0 skips the gate.
     parity_data: (x, y) of at least `batch_size` examples for the gate; None: random ones.
     tolerances: `Tolerances` of the gate.
@@ -80,6 +82,8 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   _check_number('batch_size', batch_size, 1, whole=True)
   _check_number('parity_steps', parity_steps, 0, whole=True)
   _check_number('proximal_mu', proximal_mu, 0)
+  if structure is not None and not isinstance(structure, (structured.RandomMask, structured.LowRank)):
+    raise ExportError(f'structure must be RandomMask() or LowRank(rank), not {structure!r}.')
   _check_model(model)
   loss = losses.of(getattr(model, 'loss', None) if loss is None else loss)
   optimizer = getattr(model, 'optimizer', None) if optimizer is None else optimizer
@@ -90,7 +94,7 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
 
   say = _Progress()
   say('recording the model')
-  program = program_lib.Program(model, loss, parts, shapes, proximal_mu)
+  program = program_lib.Program(model, loss, parts, shapes, proximal_mu, structure)
   signatures = program.signatures()
   say('converting')
   data = conversion.convert(program, {name: signature.function for name, signature in signatures.items()})

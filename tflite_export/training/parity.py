@@ -104,23 +104,40 @@ class _Gate:
     self._rate = 0.01 if program.optimizer.slots else 0.5
     self._keras = optimizers.copy(optimizer)
     self._keras.learning_rate = self._rate
-    self._keras.build(model.trainable_variables)
+    self._trained = {name: tf.Variable(program.trained(name), constraint=program.original(name).constraint)
+                     for name in program.weights}
+    self._keras.build(list(self._trained.values()))
     self._received = {name: program.original(name).numpy() for name in program.weights}
     self.errors = dict.fromkeys(('loss', 'gradient', 'update', 'average', 'output', 'rounding'), 0.)
     self.worst = ''
     file.run('set_weights', **self._received)
+    generator = np.random.default_rng(0)
+    self._masks = {name: generator.integers(0, 2, v.shape).astype(np.float32) for name, v in program.masks.items()}
+    self._bases = {name: (generator.standard_normal(factors.basis.shape) / np.sqrt(factors.basis.shape[1])).astype(np.float32)
+                   for name, factors in program.factors.items()}
+    if self._masks:
+      file.run('set_masks', **self._masks)
+    if self._bases:
+      file.run('set_bases', **self._bases)
 
   def _read(self):
+    """(weights, what is trained, state), {name: array} each."""
     unused = np.zeros(1, np.int32)
     weights = self._file.run('get_weights', unused=unused)
+    trained = weights | (self._file.run('get_factors', unused=unused) if self._bases else {})
+    state = self._file.run('get_state', unused=unused) if self._program.state else {}
     # Runners return outputs in an order of their own.
-    weights = {name: weights[name] for name in self._program.weights}
-    return weights, self._file.run('get_state', unused=unused) if self._program.state else {}
+    return weights, {name: trained[name] for name in self._program.weights}, state
+
+  def _confined(self, gradients):
+    """Gradients of weights as gradients of what is trained."""
+    return {name: self._program.factors[name].gradient(self._bases[name], g) if name in self._bases else g
+            for name, g in gradients.items()}
 
   def step(self, inputs, labels, sample_weight):
     """One step in the file and in Keras, compared."""
     program, tolerances = self._program, self._tolerances
-    weights, state = self._read()
+    weights, before, state = self._read()
     for name, value in weights.items():
       program.original(name).assign(value)
     for name in program.averages:
@@ -129,7 +146,7 @@ class _Gate:
     if program.noise:
       feeds['noise'] = np.float32(0)
     loss = float(self._file.run('train', **feeds)['loss'])
-    weights_after, state_after = self._read()
+    _, after, state_after = self._read()
 
     expected, gradients = self._keras_gradients(inputs, labels, sample_weight)
     self._compare('loss', abs(loss - expected) / max(1, abs(expected)), tolerances.loss, 'the loss')
@@ -137,24 +154,27 @@ class _Gate:
       value = program.original(name).numpy()
       self._compare('average', np.max(np.abs(state_after[name] - value)) / max(1e-3, np.max(np.abs(value))), tolerances.average,
                     f'the new {name!r}')
-    slots = [{name: [values[f'{name}/{slot}'] for slot in program.optimizer.slots] for name in weights}
+    slots = [{name: [values[f'{name}/{slot}'] for slot in program.optimizer.slots] for name in before}
              for values in (state, state_after)]
-    if program.optimizer.slots or not program.adjusts_weights:
-      found = {name: program.optimizer.gradient(weights[name], weights_after[name], slots[0][name], slots[1][name], self._rate)
-               for name in weights}
-      self._compare_vectors('gradient', found, gradients, weights, 'the gradient of',
+    adjusted = program.adjusts_weights or self._masks
+    if program.optimizer.slots or not adjusted:
+      found = {name: program.optimizer.gradient(before[name], after[name], slots[0][name], slots[1][name], self._rate)
+               for name in before}
+      self._compare_vectors('gradient', found, gradients, before, 'the gradient of',
                             lambda: self._rounding(inputs, labels, sample_weight, weights, gradients))
       gradients = found
-    if program.optimizer.slots or program.adjusts_weights:
+    if program.optimizer.slots or adjusted:
       # Keras's optimizer takes the same step, with the file's own gradients where they are known.
-      optimizers.restore(self._keras, [slots[0][name] for name in weights], state.get('iterations', 0))
-      self._keras.apply_gradients([(tf.constant(gradients[name]), program.original(name)) for name in weights])
-      self._compare_vectors('update', {name: (weights[name] - weights_after[name]) / self._rate for name in weights},
-                            {name: (weights[name] - program.original(name).numpy()) / self._rate for name in weights}, weights,
-                            'the update of', lambda: dict.fromkeys(weights, 0.))
+      optimizers.restore(self._keras, [slots[0][name] for name in before], state.get('iterations', 0))
+      for name, v in self._trained.items():
+        v.assign(before[name])
+      self._keras.apply_gradients([(tf.constant(gradients[name]), v) for name, v in self._trained.items()])
+      self._compare_vectors('update', {name: (before[name] - after[name]) / self._rate for name in before},
+                            {name: self._masks.get(name, np.float32(1)) * (before[name] - v.numpy()) / self._rate
+                             for name, v in self._trained.items()}, before, 'the update of', lambda: dict.fromkeys(before, 0.))
 
   def _keras_gradients(self, inputs, labels, sample_weight):
-    """(loss, {name: gradient}) of the model, whose moving averages are updated."""
+    """(loss, {name: gradient of what is trained}) of the model, whose moving averages are updated."""
     program, model = self._program, self._model
     with exportable(model, 0.), tf.GradientTape() as tape:
       output = model([tf.constant(x) for x in inputs] if len(inputs) > 1 else tf.constant(inputs[0]), training=True)
@@ -163,11 +183,13 @@ class _Gate:
       if model.losses:
         loss += tf.add_n(model.losses)
     variables = [program.original(name) for name in program.weights]
-    gradients = []
+    gradients = {}
     for name, v, gradient in zip(program.weights, variables, tape.gradient(loss, variables)):
       gradient = tf.zeros_like(v) if gradient is None else tf.convert_to_tensor(gradient)
-      gradients.append(gradient + self._proximal * (v - self._received[name]))
-    return float(loss), {name: g.numpy() for name, g in zip(program.weights, program.clipping(gradients))}
+      gradients[name] = (gradient + self._proximal * (v - self._received[name])).numpy()
+    gradients = self._confined(gradients)
+    clipped = program.clipping([tf.constant(g) for g in gradients.values()])
+    return float(loss), {name: g.numpy() for name, g in zip(gradients, clipped)}
 
   def _rounding(self, inputs, labels, sample_weight, weights, gradients):
     """{name: how far Keras's own gradient moves, in L2 norm, when the last bits of the weights change}.
@@ -193,7 +215,7 @@ class _Gate:
 
   def infer(self, inputs):
     """The output of both, with the weights that the steps have led to."""
-    weights, state = self._read()
+    weights, _, state = self._read()
     for name, value in [*weights.items(), *((name, state[name]) for name in self._program.averages)]:
       self._program.original(name).assign(value)
     found = self._file.run('infer', **dict(zip(self._program.input_names, inputs)))['output']

@@ -10,6 +10,7 @@ from tff_compress.codec.spec import Spec
 from tff_compress.codec.spec import unique_names
 from tflite_export.errors import ExportError
 from tflite_export.training import replay
+from tflite_export.training import structured
 
 _RECURRENT = (tf.keras.layers.RNN,)
 _RATES = {'Dropout': 'rate', 'SpatialDropout1D': 'rate', 'SpatialDropout2D': 'rate', 'GaussianNoise': 'stddev'}
@@ -95,9 +96,10 @@ class Program(tf.Module):
     optimizer: (optimizer, clipping, weight decay) of `optimizers.of`.
     shapes: `Shapes`.
     proximal: strength of FedProx's term; 0: none.
+    structure: `structured.RandomMask`, `structured.LowRank` or None.
   """
 
-  def __init__(self, model, loss, optimizer, shapes, proximal=0.):
+  def __init__(self, model, loss, optimizer, shapes, proximal=0., structure=None):
     super().__init__(name='program')
     self._shapes = shapes
     self._optimizer, self._clipping, self._decay = optimizer
@@ -125,9 +127,23 @@ class Program(tf.Module):
     self._averages = list(self._state)
     changing = {v.ref() for v in trainable} | {v.ref() for v in others}
     self._constants = {v.ref(): v.numpy() for v in model.variables if v.ref() not in changing}
+    self._masks, self._factors = {}, {}
+    for n, (name, v) in enumerate(self._weights.items()):
+      if isinstance(structure, structured.RandomMask):
+        self._masks[name] = tf.Variable(tf.ones(v.shape), name=f'mask{n}')
+      elif isinstance(structure, structured.LowRank) and structure.applies(v.shape):
+        self._factors[name] = structured.Factors.of(v.shape, structure.rank, f'factor{n}')
+        if self._constraints[name] is not None:
+          raise ExportError(f'the variable {name!r} has a constraint, which does not go with a product of low rank: take it off.')
+    if isinstance(structure, structured.LowRank) and not self._factors:
+      raise ExportError(f'no kernel has both sides above the rank {structure.rank}: choose a smaller one.')
+    if self._factors and proximal:
+      raise ExportError('proximal_mu does not go with LowRank, which keeps to its subspace already: leave one out.')
+    # Modules find variables in lists, but not in other objects.
+    self._tracked = [v for factors in self._factors.values() for v in (factors.basis, factors.factor)]
     for name in self._weights:
       for slot in self._optimizer.slots:
-        self._state[f'{name}/{slot}'] = tf.Variable(tf.zeros(self._weights[name].shape), name=f's{len(self._state)}')
+        self._state[f'{name}/{slot}'] = tf.Variable(tf.zeros(self.trained(name).shape), name=f's{len(self._state)}')
     if self._optimizer.counts_steps:
       self._state['iterations'] = tf.Variable(0, name='iterations')
     self._received = {name: tf.Variable(v, name=f'received{n}') for n, (name, v) in enumerate(self._weights.items())
@@ -194,10 +210,31 @@ class Program(tf.Module):
     """Names of the state that belongs to the model, such as moving averages."""
     return self._averages
 
-  def _values(self):
-    """{ref of a model variable: tensor}. What training does not change is a constant of the file."""
+  def trained(self, name):
+    """The variable that the optimizer changes for a weight: its own, or the factor of its product."""
+    return self._factors[name].factor if name in self._factors else self._weights[name]
+
+  @property
+  def factors(self):
+    """{name of a weight: `structured.Factors`}"""
+    return self._factors
+
+  @property
+  def masks(self):
+    """{name of a weight: variable}"""
+    return self._masks
+
+  def _reads(self):
+    """({name: tensor of what is trained}, {ref of a model variable: tensor}).
+
+    What training does not change is a constant of the file.
+    """
     values = {self._ref[name]: v.read_value() for name, v in (self._weights | self._state).items() if name in self._ref}
-    return values | {ref: tf.constant(value) for ref, value in self._constants.items()}
+    trained = {name: values[self._ref[name]] for name in self._weights}
+    for name, factors in self._factors.items():
+      trained[name] = factors.factor.read_value()
+      values[self._ref[name]] += factors.kernel(factors.basis.read_value(), trained[name])
+    return trained, values | {ref: tf.constant(value) for ref, value in self._constants.items()}
 
   def signatures(self):
     """{signature: (tf.function, input names, {output: name})}; arguments are positional, named a0, a1, …"""
@@ -208,42 +245,49 @@ class Program(tf.Module):
                                 *[scalar] * self.noise],
                   [*shapes.input_names, 'y', 'sample_weight', 'learning_rate', *['noise'] * self.noise], ['loss']),
         'infer': (self._infer, shapes.inputs, shapes.input_names, ['output']),
-        'get_weights': (self._getter(self._weights), [one], ['unused'], list(self._weights)),
+        'get_weights': (self._get_weights, [one], ['unused'], list(self._weights)),
         'set_weights': (self._set_weights, _specs(self._weights), list(self._weights), ['values']),
     }
     if self._state:
       made['get_state'] = (self._getter(self._state), [one], ['unused'], list(self._state))
       made['set_state'] = (self._setter(self._state), _specs(self._state), list(self._state), ['values'])
+    if self._masks:
+      made['set_masks'] = (self._setter(self._masks), _specs(self._masks), list(self._masks), ['values'])
+    if self._factors:
+      bases = {name: factors.basis for name, factors in self._factors.items()}
+      trained = {name: factors.factor for name, factors in self._factors.items()}
+      made['set_bases'] = (self._setter(bases), _specs(bases), list(bases), ['values'])
+      made['get_factors'] = (self._getter(trained), [one], ['unused'], list(trained))
     return {name: Signature.of(*parts) for name, parts in made.items()}
 
   def _train(self, *arguments):
     noise = arguments[-1:] if self.noise else ()
     *inputs, labels, sample_weight, learning_rate = arguments[:len(arguments) - len(noise)]
-    values = self._values()
-    before = dict(values)
+    before, values = self._reads()
     per_example, *extra = replay.replay(self._training, [*inputs, labels, *noise], values, True)
     with replay.overridden_gradients():
       # An empty batch has loss 0 and not 0/0.
       share = sample_weight / tf.maximum(tf.reduce_sum(sample_weight), 1e-30)
       loss = tf.add_n([tf.reduce_sum(tf.reduce_mean(per_example, 1) * share), *extra])
-      wanted = {name: before[self._ref[name]] for name in self._weights}
-      found = dict(zip(wanted, tf.gradients(loss, list(wanted.values()))))
+      found = dict(zip(before, tf.gradients(loss, list(before.values()))))
     # A variable that the loss does not depend on stays as it is.
     gradients = {name: g for name, g in found.items() if g is not None}
     if self._proximal:
-      gradients = {name: g + self._proximal * (wanted[name] - self._received[name]) for name, g in gradients.items()}
+      gradients = {name: g + self._proximal * (before[name] - self._received[name]) for name, g in gradients.items()}
     gradients = dict(zip(gradients, self._clipping(list(gradients.values()))))
     iterations = self._state['iterations'].read_value() if self._optimizer.counts_steps else None
     for name, gradient in gradients.items():
       slots = [self._state[f'{name}/{slot}'] for slot in self._optimizer.slots]
       change, new = self._optimizer.step(gradient, [s.read_value() for s in slots], learning_rate, iterations)
-      weight = wanted[name]
+      weight = before[name]
       if self._decay:
         weight = weight - weight * self._decay * learning_rate
       weight = weight + change
       if self._constraints[name] is not None:
         weight = self._constraints[name](weight)
-      self._weights[name].assign(weight)
+      if self._masks:
+        weight = before[name] + self._masks[name] * (weight - before[name])
+      self.trained(name).assign(weight)
       for slot, value in zip(slots, new):
         slot.assign(value)
     for name in self._averages:
@@ -253,14 +297,14 @@ class Program(tf.Module):
     return [loss]
 
   def _infer(self, *inputs):
-    return replay.replay(self._inference, inputs, self._values(), False)
+    return replay.replay(self._inference, inputs, self._reads()[1], False)
+
+  def _get_weights(self, unused):
+    values = self._reads()[1]
+    return _using(unused, [values[self._ref[name]] for name in self._weights])
 
   def _getter(self, variables):
-    def get(unused):
-      # Interpreters refuse inputs that nothing uses; and an output must not be a variable's own memory.
-      nothing = unused[0] * 0
-      return [v.read_value() + tf.cast(nothing, v.dtype) for v in variables.values()]
-    return get
+    return lambda unused: _using(unused, [v.read_value() for v in variables.values()])
 
   def _setter(self, variables):
     def assign(*arguments):
@@ -272,7 +316,15 @@ class Program(tf.Module):
   def _set_weights(self, *arguments):
     for received, value in zip(self._received.values(), arguments):
       received.assign(value)
+    for factors in self._factors.values():
+      factors.factor.assign(tf.zeros(factors.factor.shape))
     return self._setter(self._weights)(*arguments)
+
+
+def _using(unused, tensors):
+  """The tensors, made to depend on an input: interpreters refuse an input that nothing uses."""
+  nothing = unused[0] * 0
+  return [t + tf.cast(nothing, t.dtype) for t in tensors]
 
 
 def _count(tensors):
