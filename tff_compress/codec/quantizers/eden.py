@@ -96,8 +96,9 @@ class Eden(Stage):
     centroids = np.asarray(CENTROIDS[self.bits])
     integers = np.round(centroids * _UNITS).astype(np.float32)
     deviation = stats.root_mean_square(inverse_counts)
-    level = xp.zeros(rows.shape, np.float32)
-    centroid = xp.zeros(rows.shape, np.float32) + integers[0]
+    # With one bit there is no boundary, and one entry stands for all.
+    level = xp.zeros([1, 1], np.float32)
+    centroid = level + integers[0]
     for k, boundary in enumerate((centroids[1:] + centroids[:-1]) / 2, start=1):
       above = xp.cast(stats.magnitudes >= deviation * np.float32(boundary), np.float32)
       level = level + above
@@ -106,7 +107,8 @@ class Eden(Stage):
     if self.unbiased:
       scale = stats.squares / xp.maximum(inner, np.float32(2.0**-10))
     else:
-      energy = stats.sum_of_products(centroid, centroid) - filling * np.float32(integers[0])**2
+      each = centroid + xp.zeros(rows.shape, np.float32)
+      energy = stats.sum_of_products(each, each) - filling * np.float32(integers[0])**2
       energy = energy * np.float32(1 / _UNITS**2)
       scale = inner / energy
     half = np.float32(2**(self.bits - 1))
