@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import sys
 import time
 
@@ -18,6 +19,7 @@ from tflite_export.training import optimizers
 from tflite_export.training import parity as parity_lib
 from tflite_export.training import program as program_lib
 from tflite_export.training import structured
+from tflite_export.training.formulas.registry import place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   program = program_lib.Program(model, loss, parts, shapes, proximal_mu, structure)
   signatures = program.signatures()
   say('converting')
-  data = conversion.convert(program, {name: signature.function for name, signature in signatures.items()})
+  data = _convert(program, signatures)
   data = finishing.finish(data, signatures)
   checked = None
   if parity_steps:
@@ -109,6 +111,24 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   rate = optimizers.learning_rate(optimizer)
   return TrainingFile(data, path, {name: s.described() for name, s in signatures.items()}, flatbuffer.operators(data).counts,
                       tuple(program.weights), tuple(program.state), rate, checked)
+
+
+def _convert(program, signatures):
+  """conversion.convert, with errors that name the layer."""
+  functions = {name: signature.function for name, signature in signatures.items()}
+  try:
+    return conversion.convert(program, functions)
+  except ExportError as error:
+    wanted = set(re.findall(r'(?:tf\.|Flex)(\w+)', str(error)))
+    found = [op for function in functions.values() for op in function.get_concrete_function().graph.get_operations()
+             if op.type in wanted]
+    if not found:
+      raise
+    raise ExportError(f'{place(found[0].name)} needs {found[0].type}, which the built-in runtime does not have: use another '
+                      'layer or activation.') from error
+  except LookupError as error:
+    # tf.gradients found an operator without a gradient.
+    raise ExportError(f'the model has an operator that cannot be differentiated: {str(error).splitlines()[0][:200]}') from error
 
 
 class _Progress:

@@ -13,6 +13,7 @@ from tensorflow.python.framework import function_def_to_graph
 
 from tflite_export.errors import ExportError
 from tflite_export.training import formulas
+from tflite_export.training.formulas.registry import place
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 _LOOPS = ('While', 'StatelessWhile', 'If', 'StatelessIf', 'Case', 'StatelessCase')
@@ -60,7 +61,14 @@ def record(function, specs, variables):
   Raises:
     ExportError: it uses others, or tables, or captures tensors.
   """
-  concrete = tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
+  try:
+    concrete = tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
+  except ExportError:
+    raise
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    # Whatever a layer of the user's may do.
+    reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
+    raise ExportError(f'the model cannot be called with fixed shapes in a graph: {reason.strip()[:200]}') from error
   handles = {id(v.handle): v for v in variables}
   graph, known = concrete.graph, {}
   for outside, inside in graph.captures:
@@ -170,9 +178,3 @@ def _inline(op, known, variables, values, training):
   with tf.name_scope(op.name):
     _replay(inner, inside, handles, values, training)
   known.update((id(old), inside[id(new)]) for old, new in zip(op.outputs, inner.outputs) if id(new) in inside)
-
-
-def place(name):
-  """'layer conv1 of model' from the name of an operator."""
-  parts = [part for part in name.split('/') if part]
-  return f'the layer {parts[1]!r}' if len(parts) > 2 else f'the operator {name!r}'

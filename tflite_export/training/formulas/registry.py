@@ -7,6 +7,8 @@ differentiated through what it was replaced with. The modules beside this one ea
 
 import tensorflow as tf
 
+from tflite_export.errors import ExportError
+
 FORWARD = {}
 """{operator type: function(op, inputs, training) -> list of outputs, or None to keep the operator}."""
 
@@ -21,7 +23,10 @@ def gradient(*types):
   """Registers `function(op, dy) -> gradients of the inputs` for operator types. Only the first output may be used."""
   def register(function):
     def adapted(op, *grads):
-      return function(op, grads[0])
+      try:
+        return function(op, grads[0])
+      except NotImplementedError as error:
+        raise ExportError(f'{place(op.name)} cannot be trained with the built-in operators: {error}.') from None
     for kind in types:
       GRADIENTS[kind] = f'TfliteExport{kind}'
       tf.RegisterGradient(GRADIENTS[kind])(adapted)
@@ -36,3 +41,9 @@ def forward(*types):
       FORWARD[kind] = function
     return function
   return register
+
+
+def place(name):
+  """Where an operator is, from its name in a graph: 'the layer NAME'."""
+  parts = [part for part in name.split('/') if part and not part.startswith('gradients')]
+  return f'the layer {parts[1]!r}' if len(parts) > 2 else f'the operator {name!r}'
