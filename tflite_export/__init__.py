@@ -10,6 +10,7 @@ import importlib
 _LAZY = {
     'export_training': 'tflite_export.training',
     'export_inference': 'tflite_export.inference',
+    'distill': 'tflite_export.inference',
     'export_encoder': 'tflite_export.encoder',
     'export_decoder': 'tflite_export.encoder',
     'check_edgetpu': 'tflite_export.edgetpu',

@@ -1,0 +1,191 @@
+"""From a model and a recipe to a file that predicts."""
+
+import dataclasses
+import gzip
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export import conversion
+from tflite_export import edgetpu
+from tflite_export import files
+from tflite_export import flatbuffer
+from tflite_export import interpreters
+from tflite_export import models
+from tflite_export.errors import ExportError
+from tflite_export.errors import FileError
+from tflite_export.inference import examples
+from tflite_export.inference import finetuning
+from tflite_export.inference import program as program_lib
+from tflite_export.inference import recipes
+
+MOST_CALIBRATION = 256
+"""Examples that activations are measured with; further ones of the representative data are left out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceFile:
+  """What an export made.
+
+  Attributes:
+    data: the file, as bytes.
+    path: where it was written, or None.
+    recipe: the recipe as text.
+    operators: {name: count} of built-in operators.
+    inputs, outputs: {name: {'dtype', 'shape', 'scale', 'zero_point'}} of the signature 'infer'. A value v of an 8-bit tensor stands for
+      scale · (v - zero_point); scale is None where values are what they are.
+  """
+  data: bytes
+  path: pathlib.Path
+  recipe: str
+  operators: dict
+  inputs: dict
+  outputs: dict
+
+  @property
+  def size(self):
+    """Bytes of the file."""
+    return len(self.data)
+
+  @property
+  def gzip_size(self):
+    """Bytes of the file after gzip, as an app's package or a download stores it."""
+    return len(gzip.compress(self.data, 9, mtime=0))
+
+  def check_edgetpu(self):
+    """`edgetpu.Report` of the file."""
+    return edgetpu.check_edgetpu(self.data)
+
+
+def export_inference(model, *, recipe='int8', representative_data=None, train_data=None, student=None,
+                     training=finetuning.Training(), batch_size=1, path=None, overwrite=False, progress=None):
+  """Makes a .tflite file that predicts, with the built-in operators alone.
+
+  Its one signature is 'infer'. Before the file is returned or written, it is loaded and run in both interpreters. Without a part
+  that trains, the same model and data give the same bytes.
+
+  Args:
+    model: a built Keras model of float32; for recipes that do not train also a `models.Exported`. It is not changed.
+    recipe: text such as 'int8' or 'prune:0.9+cluster:16+int8'; docs/inference-on-device.md lists the parts.
+    representative_data: examples as the model will see them, [n, …], or one array per input: int8 measures the range of
+      activations with up to 256 of them.
+    train_data: (x, y), for the parts that train.
+    student: Keras model that `distill` trains in the place of `model`.
+    training: `Training`: epochs, learning rates, loss.
+    batch_size: examples in a batch of the file.
+    path: file to write; None: none, see the result's `data`.
+    overwrite: whether `path` may exist.
+    progress: `finetuning.Progress` that says what goes on; a new one by default.
+
+  Returns:
+    `InferenceFile`
+
+  Raises:
+    ExportError: the model, the recipe, the data or an option do not go together; the message says what to do.
+    FileError: `path` exists or cannot be written.
+  """
+  recipe = recipes.parse(recipe)
+  if path is not None:
+    files.check_free(path, overwrite)
+  if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size < 1 << 20:
+    raise ExportError(f'batch_size must be a whole number from 1 to {(1 << 20) - 1}, not {batch_size!r}.')
+  training.check()
+  specs = program_lib.specs(model)
+  progress = progress or finetuning.Progress()
+  calibration = None
+  if recipe.calibrates:
+    if representative_data is None:
+      raise ExportError(f'{recipe} measures the range of activations: give representative_data=, about a hundred examples as the '
+                        'model will see them.')
+    calibration = examples.inputs(representative_data, specs, 'representative_data')
+    if len(next(iter(calibration.values()))) < batch_size:
+      raise ExportError(f'representative_data has fewer examples than a batch ({batch_size}): give more.')
+  if recipe.trains:
+    model = _trained(model, recipe, specs, train_data, student, training, progress)
+  progress.say('converting')
+  data = _convert(model, recipe, batch_size, calibration)
+  inputs, outputs = _run(data, recipe)
+  if path is not None:
+    path = files.write(path, data, overwrite)
+  return InferenceFile(data, path, str(recipe), flatbuffer.operators(data).counts, inputs, outputs)
+
+
+def _trained(model, recipe, specs, train_data, student, training, progress):
+  """The model after the parts that train."""
+  if isinstance(model, models.Exported):
+    raise ExportError(f'{model.name} holds no Keras layers, and {recipe} trains: choose from float32, float16, dynamic and int8.')
+  if train_data is None:
+    raise ExportError(f'{recipe} trains the model further: give train_data=(x, y).')
+  x, y = examples.labelled(train_data, specs, 'train_data')
+  if 'distill' in recipe and student is None:
+    raise ExportError('distill needs the smaller model that learns: give student=.')
+  loss = training.loss or getattr(model, 'loss', None)
+  if loss is None and any(recipes.PARTS[name].trains and name != 'distill' for name, _ in recipe.parts):
+    raise ExportError('there is no loss: compile the model with one, or give training=Training(loss=…).')
+  trainer = finetuning.Trainer(x, y, loss, training, progress)
+  if 'distill' in recipe:
+    program_lib.specs(student)
+    model = finetuning.teach(model, student, trainer)
+  pruned = 'prune' in recipe or 'prune-2:4' in recipe
+  if pruned:
+    two_of_four = 'prune-2:4' in recipe
+    model = finetuning.prune(model, None if two_of_four else recipe.parameter('prune'), two_of_four, trainer)
+  if 'cluster' in recipe:
+    model = finetuning.cluster(model, recipe.parameter('cluster'), pruned, trainer)
+  if 'qat' in recipe:
+    model = finetuning.quantization_aware(model, pruned, 'cluster' in recipe, trainer)
+  return model
+
+
+def _convert(model, recipe, batch_size, calibration):
+  """Bytes of the file."""
+  program = program_lib.Program(model, batch_size)
+  optimize = tf.lite.Optimize
+
+  def batches():
+    rows = min(MOST_CALIBRATION, len(next(iter(calibration.values()))) // batch_size)
+    for row in range(rows):
+      part = slice(row * batch_size, (row + 1) * batch_size)
+      yield program_lib.SIGNATURE, {name: array[part] for name, array in calibration.items()}
+
+  def configure(converter):
+    converter.experimental_enable_resource_variables = False
+    if recipe.storage != 'float32':
+      converter.optimizations = [optimize.DEFAULT]
+    if recipe.storage == 'float16':
+      converter.target_spec.supported_types = [tf.float16]
+    if 'sparse' in recipe:
+      converter.optimizations = [*converter.optimizations, optimize.EXPERIMENTAL_SPARSITY]
+    if recipe.calibrates:
+      converter.representative_dataset = tf.lite.RepresentativeDataset(batches)
+      converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if recipe.storage == 'int8':
+      if all(spec.dtype == tf.float32 for spec in program_lib.specs(model).values()):
+        converter.inference_input_type = tf.int8
+      converter.inference_output_type = tf.int8
+
+  return conversion.convert(program, {program_lib.SIGNATURE: program.signature()}, configure)
+
+
+def _run(data, recipe):
+  """Runs a file once in both interpreters. Returns (inputs, outputs) as `InferenceFile` describes them."""
+  for name in interpreters.NAMES:
+    try:
+      with interpreters.quiet():
+        interpreter = interpreters.Interpreter(data, name)
+        inputs, outputs = interpreter.details(program_lib.SIGNATURE)
+        zeros = {key: np.zeros(tensor['shape'], tensor['dtype']) for key, tensor in inputs.items()}
+        interpreter.run(program_lib.SIGNATURE, **zeros)
+    except (FileError, ExportError) as error:
+      raise ExportError(f'the file that {recipe} gives does not run: {str(error).rstrip(".")}.') from None
+  return _described(inputs), _described(outputs)
+
+
+def _described(tensors):
+  found = {}
+  for name, tensor in tensors.items():
+    scale, zero_point = tensor['quantization']
+    found[name] = {'dtype': np.dtype(tensor['dtype']).name, 'shape': tuple(int(size) for size in tensor['shape']),
+                   'scale': float(scale) or None, 'zero_point': int(zero_point) if scale else None}
+  return found
