@@ -142,6 +142,8 @@ def _run(program, arguments):
   if options.command is None:
     options.print_help()
     return BAD_INPUT
+  # What TensorFlow logs when it is imported is about devices that it did not find.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   return options.function(options) or 0
 
 

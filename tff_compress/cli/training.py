@@ -227,8 +227,6 @@ def _training(configs, options, resumes=True):
 
   `resumes` says whether the command goes on with what is in the output folder.
   """
-  # Before TensorFlow is imported, which reads it then; 3 hides what it says about devices that it did not find.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   progress = _Progress(configs, every=0.0 if len(configs) == 1 else 10.0)
 
   def train():
