@@ -1,8 +1,9 @@
 """tff-compress: encoded uplinks and downlinks for TensorFlow Federated, the same bytes in a simulation and on a phone.
 
 `tff_compress.codec(text)` makes a codec; `tff_compress.uplink(codec)` and `tff_compress.downlink(codec, model_fn)` plug it
-into TFF's learning algorithms; `tff_compress.keras.federate` trains a Keras model with them. TensorFlow and TFF are
-imported when a name that needs them is used, not before.
+into TFF's learning algorithms; `tff_compress.build_fed_avg` makes one whose clients remember;
+`tff_compress.keras.federate` trains a Keras model with them. TensorFlow and TFF are imported when a name that needs
+them is used, not before.
 """
 
 import importlib
@@ -15,8 +16,9 @@ __version__ = '0.1.0'
 _LAZY = {
     'uplink': 'tff_compress.aggregators',
     'downlink': 'tff_compress.distributors',
+    'build_fed_avg': 'tff_compress.processes',
 }
-_MODULES = ('aggregators', 'distributors', 'keras', 'runtime', 'simulation', 'tensorflow')
+_MODULES = ('aggregators', 'distributors', 'keras', 'processes', 'runtime', 'simulation', 'tensorflow')
 
 __all__ = ['codec', 'wire', *_LAZY, *_MODULES]
 

@@ -10,6 +10,7 @@ import tree
 
 from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
+from tff_compress.aggregators import frame_sum
 from tff_compress.codec import random
 from tff_compress.runtime import compat
 from tff_compress.tensorflow import messages as messages_lib
@@ -75,7 +76,7 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
       if tensor.dtype == 'bool':
         raise codec_lib.SpecError(f'variable {tensor.name!r} is boolean, which has no sum: cast it to an integer first.')
     messages = messages_lib.MessageFunctions(self._codec, spec, self._seed)
-    prefix_types = messages.prefix_types
+    total = frame_sum.FrameSum(messages)
     nonce = self._nonce
     frame_type = tff.TensorType(np.uint8, [None])
 
@@ -86,21 +87,17 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
 
     @tff.tensorflow.computation
     def zero():
-      sums = [tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in prefix_types]
-      return sums, tf.zeros([], tf.int64), tf.zeros([], tf.int64)
+      return total.zero()
 
     accumulator_type = zero.type_signature.result
 
     @tff.tensorflow.computation(accumulator_type, frame_type)
     def accumulate(accumulator, frame):
-      sums, total, clients = accumulator
-      decoded = messages.decode_to_prefixes(frame)
-      return ([a + b for a, b in zip(sums, decoded)], total + tf.size(frame, out_type=tf.int64),
-              clients + tf.constant(1, tf.int64))
+      return total.accumulate(accumulator, frame)
 
     @tff.tensorflow.computation(accumulator_type, accumulator_type)
     def merge(a, b):
-      return [x + y for x, y in zip(a[0], b[0])], a[1] + b[1], a[2] + b[2]
+      return total.merge(a, b)
 
     @tff.tensorflow.computation(accumulator_type)
     def report(accumulator):
@@ -108,10 +105,9 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
 
     @tff.tensorflow.computation(np.int32, accumulator_type)
     def finish(round_number, accumulator):
-      sums, total, clients = accumulator
-      arrays = messages.decode_prefixes(list(sums), round_number)
-      result = tf.nest.pack_sequence_as(structure, arrays)
-      return result, accounting.measurements('uplink', total, clients, spec), round_number + 1
+      result = tf.nest.pack_sequence_as(structure, total.arrays(accumulator, round_number))
+      measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], spec)
+      return result, measured, round_number + 1
 
     @tff.federated_computation
     def init():
@@ -120,8 +116,8 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     @tff.federated_computation(init.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
     def next_fn(state, value):
       frames = tff.federated_map(encode, (value, tff.federated_broadcast(state)))
-      total = tff.federated_aggregate(frames, zero(), accumulate, merge, report)
-      result, measured, following = tff.federated_map(finish, (state, total))
+      added = tff.federated_aggregate(frames, zero(), accumulate, merge, report)
+      result, measured, following = tff.federated_map(finish, (state, added))
       return tff.templates.MeasuredProcessOutput(following, result, measured)
 
     self.parts = collections.OrderedDict(encode=encode, zero=zero, accumulate=accumulate, merge=merge, finish=finish)

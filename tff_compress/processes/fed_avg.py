@@ -1,0 +1,377 @@
+"""Federated averaging whose clients remember: error feedback, changes of the model, uploads that are skipped."""
+
+import collections
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_compress import codec as codec_lib
+from tff_compress.aggregators import accounting
+from tff_compress.aggregators.codec_sum import checked_seed
+from tff_compress.aggregators.codec_sum import spec_of_structure
+from tff_compress.aggregators.frame_sum import FrameSum
+from tff_compress.distributors import downlink as downlink_lib
+from tff_compress.processes import changes as changes_lib
+from tff_compress.processes import schedule as schedule_lib
+from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.relevance import Relevance
+from tff_compress.runtime import compat
+from tff_compress.tensorflow.ops import TensorFlowOps
+
+MAX_CLIENT = (1 << 32) - 2
+"""Largest number of a client."""
+
+_NEVER = -1
+
+
+class ClientStateProcess(tff.templates.IterativeProcess):
+  """An iterative process whose clients remember.
+
+      next(server_state@SERVER, client_data@CLIENTS, client_states@CLIENTS) -> (server_state, metrics, client_states@CLIENTS)
+
+  With several workers the clients' results may come back in another order: a client's state says whose it is, in `client`.
+
+  Attributes:
+    client_state_type: TFF type of a client's state.
+    fingerprint: 16 bytes that differ, nearly surely, where states do not fit: another model, codec or way to remember.
+    get_model_weights, set_model_weights: computations as those of `tff.learning.templates.LearningProcess`. After
+      the weights were set, every client's copy of the model is out of date.
+  """
+
+  def __init__(self, initialize, next_fn, *, client_state_type, fingerprint, get_model_weights, set_model_weights):
+    super().__init__(initialize, next_fn, next_is_multi_arg=True)
+    self.client_state_type, self.fingerprint = client_state_type, fingerprint
+    self.get_model_weights, self.set_model_weights = get_model_weights, set_model_weights
+
+  def initialize_client(self, client):
+    """The state of a client that has not taken part yet.
+
+    Args:
+      client: its number, 0 … `MAX_CLIENT`; no two of a round may have the same.
+
+    Raises:
+      ProcessError: it is no such number.
+    """
+    if isinstance(client, bool) or not isinstance(client, (int, np.integer)) or not 0 <= client <= MAX_CLIENT:
+      raise ProcessError(f'a client is a whole number from 0 to {MAX_CLIENT}, not {client!r}.')
+    state = tf.nest.map_structure(lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype),
+                                  compat.tensor_specs(self.client_state_type))
+    return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),
+                                   version=np.int32(changes_lib.UNKNOWN))
+
+  @property
+  def client_state_bytes(self):
+    """Size of one client's state."""
+    specs = tf.nest.flatten(compat.tensor_specs(self.client_state_type))
+    return sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+
+
+def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=False, relevance=None,
+                  client_optimizer_fn=None, server_optimizer_fn=None,
+                  client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None, spec=None):
+  """Builds federated averaging whose clients remember.
+
+  One round:
+    1. Clients receive the model: encoded as a whole, or what changed in it since they last took part.
+    2. Each trains it on its data. With error feedback, it adds to its update what its codec has lost before.
+    3. It encodes that and sends a frame, and remembers what this one loses.
+    4. The server decodes the frames, and moves its model by their mean, weighted as TFF does.
+
+  A client without examples, or whose update is not finite, sends nothing, and its memory of updates stays as it was.
+
+  Args:
+    model_fn: function that makes a `tff.learning.models.VariableModel`.
+    uplink: codec of the updates: `Codec` or text; or a mapping of round to such, each used from that round on.
+    downlink: codec of the model, sent as a whole; `Changes` to send what changed; None for float32 as a whole.
+    error_feedback: True, False or an `ErrorFeedback`.
+    relevance: `Relevance`, for clients that skip uploads; None: all upload.
+    client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rate 0.1 and 1.
+    client_weighting: `tff.learning.ClientWeighting`.
+    metrics_aggregator: as for `tff.learning.algorithms.build_weighted_fed_avg`.
+    seed: whole number for reproducible runs; None draws one.
+    spec: what to take the variables' names from, for codecs with rules on names: a `Spec`, a Keras model, or a mapping
+      of name to array, of all weights: the trainable ones first.
+
+  Returns:
+    `ClientStateProcess`. Its server state is a `tff.learning.templates.LearningAlgorithmState`. The metrics are those of
+    TFF's learning algorithms, with the bytes of both directions as `tff_compress.aggregators.communication` finds them;
+    `metrics['aggregator']` also has `uplink_skipped`, the number of clients that sent nothing.
+
+  Raises:
+    ProcessError: an argument cannot be used.
+    CodecError: a codec is not valid, or not for this model.
+  """
+  parts = _Parts(model_fn, uplink, downlink, error_feedback, relevance, client_weighting, checked_seed(seed), spec)
+  optimizers = tff.learning.optimizers
+  client_work = tff.learning.templates.build_model_delta_client_work(
+      model_fn, client_optimizer_fn or optimizers.build_sgdm(0.1), client_weighting, metrics_aggregator,
+      # Bit for bit what DATASET_REDUCE gives, in two thirds of the time.
+      loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR)
+  finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
+      server_optimizer_fn or optimizers.build_sgdm(1.0), parts.weights_type)
+  return _compose(parts, client_work, finalizer)
+
+
+class _Parts:
+  """What a process is put together from: types, specs and message functions."""
+
+  def __init__(self, model_fn, uplink, downlink, error_feedback, relevance, client_weighting, seed, names):
+    if not callable(model_fn) or isinstance(model_fn, tff.learning.models.FunctionalModel):
+      raise ProcessError('model_fn must be a function that makes a tff.learning.models.VariableModel.')
+    if relevance is not None and not isinstance(relevance, Relevance):
+      raise ProcessError(f'relevance must be a Relevance(…) or None, not {relevance!r}.')
+    if not isinstance(client_weighting, tff.learning.ClientWeighting):
+      raise ProcessError(f'client_weighting must be a tff.learning.ClientWeighting, not {client_weighting!r}.')
+    self.feedback, self.relevance = ErrorFeedback.of(error_feedback), relevance
+    steps = schedule_lib.schedule(uplink)
+
+    def initial_weights():
+      return tff.learning.models.ModelWeights.from_model(model_fn())
+
+    self.initial_weights = tff.tensorflow.computation(initial_weights)
+    self.weights_type = self.initial_weights.type_signature.result
+    self.structure = compat.tensor_specs(self.weights_type)
+    names = None if names is None else codec_lib.Spec.of(names)
+    self.spec = spec_of_structure(self.structure, names)
+    count = len(tf.nest.flatten(self.structure.trainable))
+    if names is None:
+      self.update_spec = spec_of_structure(self.structure.trainable)
+    else:
+      self.update_spec = codec_lib.Spec(self.spec.tensors[:count])
+    for tensor in self.update_spec.tensors:
+      if tensor.dtype != 'float32':
+        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: clients that remember need '
+                           'float32 variables.')
+    self.uplink = schedule_lib.messages(steps, self.update_spec, seed)
+    self.changes = None
+    if isinstance(downlink, changes_lib.Changes):
+      self.changes = changes_lib.ChangeMessages(downlink, self.spec, seed)
+    else:
+      self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
+                                      spec=names)
+    self.client_state_type = self._client_state_type()
+    description = [steps, self.feedback, relevance, downlink if self.changes else None, self.spec,
+                   str(self.client_state_type)]
+    self.fingerprint = hashlib.sha256('\n'.join(map(str, description)).encode('utf-8')).digest()[:16]
+
+  @property
+  def keeps_model(self):
+    """Whether clients keep the model that they received."""
+    return self.changes is not None or self.relevance is not None
+
+  def _client_state_type(self):
+    fields = collections.OrderedDict(client=tff.TensorType(np.int64), seen=tff.TensorType(np.int32),
+                                     version=tff.TensorType(np.int32))
+    types = [tff.TensorType(tf.as_dtype(t.dtype).as_numpy_dtype, t.shape) for t in self.spec.tensors]
+    for slot in self.feedback.slots if self.feedback else ():
+      fields[slot] = types[:len(self.update_spec.tensors)]
+    if self.keeps_model:
+      fields['model'] = types
+    return tff.to_type(fields)
+
+  # -- in graphs, on a client
+
+  def upload(self, update, weight, memory, before, now, round_number):
+    """(frame, memory) of a client after training.
+
+    Args:
+      update: list of tensors, the weights before training less those after.
+      weight: float32 scalar.
+      memory: OrderedDict, the client's state when the round began.
+      before, now: trainable weights of the model that it had, and that it received; None where they are not kept.
+      round_number: int32 scalar.
+    """
+    xp = TensorFlowOps()
+    number = tf.bitcast(memory['client'], tf.int32)[0]
+    is_new = memory['seen'] < 0
+    missed = tf.where(is_new, 0, tf.maximum(round_number - memory['seen'] - 1, 0))
+    slots = self.feedback.slots if self.feedback else ()
+    kept = {slot: list(memory[slot]) for slot in slots}
+    usable = weight > 0
+    uploads = usable
+    if self.relevance:
+      uploads &= is_new | self.relevance.holds(xp, [-x for x in update], before, now, round_number)
+    filled = self.feedback.accumulate(xp, kept, update, missed) if slots else {}
+    signal = filled.get('residual', update)
+
+    def send():
+      frame = self.uplink.encode(signal, round_number, number)
+      settled = self.feedback.settle(xp, filled, self.uplink.decode(frame)) if slots else {}
+      return frame, settled
+
+    def keep():
+      if not slots:
+        return tf.zeros([0], tf.uint8), {}
+      # Not sent for lack of relevance: what was not sent is in the residual. Not usable: nothing happened.
+      chosen = tf.nest.map_structure(lambda new, old: tf.where(usable, new, old), filled, kept)
+      return tf.zeros([0], tf.uint8), chosen
+
+    frame, memorized = tf.cond(uploads, send, keep)
+    following = collections.OrderedDict(memory)
+    following.update(memorized)
+    # Only those who took part have not missed this round.
+    following['seen'] = tf.where(usable, round_number, memory['seen'])
+    return frame, following
+
+
+def _compose(parts, client_work, finalizer):
+  """The process: two halves that the downlink and the uplink are, around TFF's client work and finalizer."""
+  weights_type, client_type, structure = parts.weights_type, parts.client_state_type, parts.structure
+  count = len(parts.update_spec.tensors)
+  pack = lambda tensors: tf.nest.pack_sequence_as(structure, list(tensors))
+  flat = lambda weights: tf.nest.flatten(weights)
+  frame_type = tff.TensorType(np.uint8, [None])
+  total = FrameSum(parts.uplink)
+  data_type = client_work.next.type_signature.parameter[2]
+  result_type = client_work.next.type_signature.result.result.member
+
+  # -- uplink
+
+  shared = parts.keeps_model
+
+  @tff.tensorflow.computation(result_type, client_type, weights_type, np.int32)
+  def encode(result, memory, received, round_number):
+    before = list(memory['model'])[:count] if shared else None
+    frame, following = parts.upload(flat(result.update), tf.cast(result.update_weight, tf.float32), memory, before,
+                                    flat(received)[:count], round_number)
+    if shared:
+      following['model'] = flat(received)
+    return frame, following
+
+  @tff.tensorflow.computation
+  def zero():
+    return total.zero()
+
+  sum_type = zero.type_signature.result
+
+  @tff.tensorflow.computation(sum_type, tff.to_type((frame_type, result_type.update_weight)))
+  def accumulate(accumulator, value):
+    frame, weight = value
+    return total.accumulate(accumulator, frame, tf.cast(weight, tf.float32))
+
+  @tff.tensorflow.computation(sum_type, sum_type)
+  def merge(a, b):
+    return total.merge(a, b)
+
+  @tff.tensorflow.computation(sum_type)
+  def report(accumulator):
+    return accumulator
+
+  @tff.tensorflow.computation(np.int32, sum_type)
+  def finish(round_number, accumulator):
+    weight = accumulator['weight']
+    mean = [tf.math.divide_no_nan(array, tf.cast(weight, array.dtype)) for array in total.arrays(accumulator, round_number)]
+    measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], parts.update_spec)
+    measured['uplink_skipped'] = accumulator['clients'] - accumulator['sent']
+    return tf.nest.pack_sequence_as(structure.trainable, mean), measured, round_number + 1
+
+  # -- downlink
+
+  changes = parts.changes
+  if changes is not None:
+
+    @tff.tensorflow.computation(weights_type)
+    def initial_log(weights):
+      return changes.initial(flat(weights))
+
+    log_type = initial_log.type_signature.result
+
+    @tff.tensorflow.computation(log_type, weights_type)
+    def restarted(state, weights):
+      return changes.restart(state, flat(weights))
+
+    @tff.tensorflow.computation(log_type, weights_type, np.int32)
+    def published(state, weights, round_number):
+      return state['log'], state['ends'], state['version'], changes.whole(flat(weights), round_number)
+
+    @tff.tensorflow.computation(client_type, published.type_signature.result)
+    def receive(memory, message):
+      log, ends, version, whole = message
+      sent = changes.send(collections.OrderedDict(log=log, ends=ends, version=version), whole, memory['version'])
+      return pack(changes.receive(sent, list(memory['model']))), tf.size(sent, out_type=tf.int64), version
+
+    @tff.tensorflow.computation(client_type, np.int32)
+    def with_version(memory, version):
+      return collections.OrderedDict(memory, version=version)
+
+    @tff.tensorflow.computation(log_type)
+    def target_of(state):
+      return pack(state['target'])
+
+    @tff.tensorflow.computation(log_type, weights_type, weights_type, np.int32)
+    def advance(state, weights, target, round_number):
+      following, model = changes.advance(state, flat(weights), flat(target), round_number)
+      return following, pack(model)
+
+    @tff.tensorflow.computation(np.int64, np.int64)
+    def measure(sent, clients):
+      return accounting.measurements('downlink', sent, clients, parts.spec)
+
+  # -- the process
+
+  state_class = tff.learning.templates.LearningAlgorithmState
+
+  @tff.federated_computation
+  def init():
+    weights = tff.federated_eval(parts.initial_weights, tff.SERVER)
+    distributor = tff.federated_map(initial_log, weights) if changes is not None else parts.distributor.initialize()
+    return tff.federated_zip(state_class(weights, distributor, client_work.initialize(),
+                                         tff.federated_value(np.int32(0), tff.SERVER), finalizer.initialize()))
+
+  state_type = init.type_signature.result
+
+  @tff.federated_computation(state_type, data_type, tff.FederatedType(client_type, tff.CLIENTS))
+  def next_fn(state, client_data, memories):
+    weights, round_number = state.global_model_weights, state.aggregator
+    if changes is not None:
+      message = tff.federated_broadcast(tff.federated_map(published, (state.distributor, weights, round_number)))
+      got = tff.federated_map(receive, (memories, message))
+      received, memories = got[0], tff.federated_map(with_version, (memories, got[2]))
+      clients = tff.federated_sum(tff.federated_value(np.int64(1), tff.CLIENTS))
+      sent_down = tff.federated_map(measure, (tff.federated_sum(got[1]), clients))
+    else:
+      output = parts.distributor.next(state.distributor, weights)
+      received, sent_down = output.result, output.measurements
+    work = client_work.next(state.client_work, received, client_data)
+    frames, following = tff.federated_map(
+        encode, (work.result, memories, received, tff.federated_broadcast(round_number)))
+    weight = tff.federated_map(_weight_of(result_type), work.result)
+    added = tff.federated_aggregate(tff.federated_zip((frames, weight)), zero(), accumulate, merge, report)
+    mean, measured, next_round = tff.federated_map(finish, (round_number, added))
+    if changes is not None:
+      final = finalizer.next(state.finalizer, tff.federated_map(target_of, state.distributor), mean)
+      distributor, model = tff.federated_map(advance, (state.distributor, weights, final.result, round_number))
+    else:
+      final = finalizer.next(state.finalizer, weights, mean)
+      distributor, model = output.state, final.result
+    server = tff.federated_zip(state_class(model, distributor, work.state, next_round, final.state))
+    metrics = tff.federated_zip(collections.OrderedDict(
+        distributor=sent_down, client_work=work.measurements, aggregator=measured, finalizer=final.measurements))
+    return server, metrics, following
+
+  member = state_type.member
+
+  @tff.tensorflow.computation(member)
+  def get_model_weights(state):
+    return state.global_model_weights
+
+  @tff.tensorflow.computation(member, weights_type)
+  def set_model_weights(state, weights):
+    distributor = changes.restart(state.distributor, flat(weights)) if changes is not None else state.distributor
+    return state_class(weights, distributor, state.client_work, state.aggregator, state.finalizer)
+
+  return ClientStateProcess(
+      init, next_fn, client_state_type=client_type, fingerprint=parts.fingerprint, get_model_weights=get_model_weights,
+      set_model_weights=set_model_weights)
+
+
+def _weight_of(result_type):
+
+  @tff.tensorflow.computation(result_type)
+  def weight_of(result):
+    return result.update_weight
+
+  return weight_of

@@ -1,0 +1,101 @@
+"""Error feedback: a client keeps what its codec lost, and adds it to its next update.
+
+The algebra is written over the operation table of `tff_compress.codec.ops`, so that it is the same in NumPy and in a graph.
+"""
+
+import dataclasses
+from typing import Optional
+
+import numpy as np
+
+from tff_compress.processes.errors import ProcessError
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorFeedback:
+  """What a client remembers between rounds, around any codec C.
+
+  With x the client's update, e its residual and c = decode(C(e)) what the server receives (Seide et al. 2014; Stich et al.
+  2018):
+
+      e += x;  send C(e);  e -= c
+
+  With momentum m (deep gradient compression, Lin et al. 2018), u the client's velocity:
+
+      u = m u + x;  e += u;  send C(e);  where c is not 0: e = 0 and u = 0
+
+  The residual is in units of the update as it is before clients are weighted. It delays what it keeps by as many rounds as
+  a value waits for being sent, about 1/p where the share p is sent: use a smaller step than without.
+
+  Attributes:
+    decay: e and u are multiplied by this for each round that the client missed, 0 … 1.
+    drop_after: e and u start at 0 again when the client missed more rounds than this; None: never.
+    momentum: m, 0 … below 1; 0 for none.
+    masking: with momentum, whether e and u are zeroed where values were sent. Without, e -= c and u stays.
+  """
+  decay: float = 1.0
+  drop_after: Optional[int] = None
+  momentum: float = 0.0
+  masking: bool = True
+
+  def __post_init__(self):
+    for name, most in (('decay', 'at most 1'), ('momentum', 'below 1')):
+      value = getattr(self, name)
+      if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1 or (
+          name == 'momentum' and value == 1):
+        raise ProcessError(f'error feedback: {name} must be a number of at least 0 and {most}, not {value!r}.')
+    if self.drop_after is not None and (isinstance(self.drop_after, bool) or not isinstance(self.drop_after, int)
+                                        or self.drop_after < 0):
+      raise ProcessError('error feedback: drop_after must be a whole number of rounds of at least 0, or None, not '
+                         f'{self.drop_after!r}.')
+    if not isinstance(self.masking, bool):
+      raise ProcessError(f'error feedback: masking must be True or False, not {self.masking!r}.')
+
+  @classmethod
+  def of(cls, value):
+    """An `ErrorFeedback` or None, from one of these, or from True or False. Raises ProcessError."""
+    if value is None or value is False:
+      return None
+    if value is True:
+      return cls()
+    if isinstance(value, cls):
+      return value
+    raise ProcessError(f'error_feedback must be True, False or an ErrorFeedback(…), not {value!r}.')
+
+  @property
+  def slots(self):
+    """Names of what is remembered, each of the update's shapes."""
+    return ('residual', 'velocity') if self.momentum else ('residual',)
+
+  def accumulate(self, xp, memory, update, missed):
+    """What to send, before it is encoded.
+
+    Args:
+      xp: operation table.
+      memory: {slot: list of float32 arrays}.
+      update: list of float32 arrays.
+      missed: int32 scalar, rounds since the client last took part, those two not counted.
+
+    Returns:
+      The memory with the update in it; its residual is what to encode. If nothing is sent, it is what to keep.
+    """
+    factor = xp.constant(self.decay, np.float32) ** xp.cast(missed, np.float32)
+    if self.drop_after is not None:
+      factor = xp.where(missed > self.drop_after, xp.constant(0, np.float32), factor)
+    residual = [factor * e for e in memory['residual']]
+    if not self.momentum:
+      return {'residual': [e + x for e, x in zip(residual, update)]}
+    velocity = [xp.constant(self.momentum, np.float32) * (factor * u) + x for u, x in zip(memory['velocity'], update)]
+    return {'residual': [e + u for e, u in zip(residual, velocity)], 'velocity': velocity}
+
+  def settle(self, xp, memory, sent):
+    """What to keep.
+
+    Args:
+      memory: what `accumulate` gave.
+      sent: list of float32 arrays, what the server decodes.
+    """
+    if not (self.momentum and self.masking):
+      return {**memory, 'residual': [e - c for e, c in zip(memory['residual'], sent)]}
+    return {slot: [v * xp.cast(xp.equal(c, 0), np.float32) for v, c in zip(values, sent)]
+            for slot, values in memory.items()}
