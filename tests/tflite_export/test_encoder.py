@@ -116,11 +116,11 @@ def test_every_stage_decodes_to_the_values_of_numpy(name):
   assert outputs['valid'] == 1
   for i, array in export.layout.variables.items():
     expected = known[spec.tensors[i].name].reshape(-1)
-    if name == 'litert':
-      np.testing.assert_array_equal(outputs[array.name], expected)
-    else:
-      scale = np.max(np.abs(expected), initial=1e-30)
-      np.testing.assert_allclose(outputs[array.name] / scale, expected / scale, rtol=0, atol=3e-7)
+    segment, = [part.segment for part in export.layout.parts if i in part.variables]
+    # A rotation is undone by sums of floats, whose order differs; everything else is the same operations.
+    rotated = any(stage.isotropic for stage in segment.pipeline.stages)
+    scale = np.max(np.abs(expected), initial=1e-30)
+    np.testing.assert_allclose(outputs[array.name] / scale, expected / scale, rtol=0, atol=3e-7 if rotated else 0)
   assert set(others) == set(lossless(update))
   assert all(np.array_equal(value, update[variable]) for variable, value in others.items())
 
