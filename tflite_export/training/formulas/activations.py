@@ -36,19 +36,32 @@ SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
 
 
+@tf.custom_gradient
+def _selu_value(x):
+  y = SELU_SCALE * (tf.nn.relu(x) + SELU_ALPHA * (tf.exp(tf.minimum(x, 0)) - 1))
+
+  def back(dy):
+    below = tf.sign(tf.nn.relu(-y))
+    return dy * (SELU_SCALE + below * (y + SELU_SCALE * (SELU_ALPHA - 1)))
+  return y, back
+
+
 @forward('Selu')
 def _selu(op, inputs, training):
   del op, training
-  x, = inputs
-  return [SELU_SCALE * (tf.nn.relu(x) + SELU_ALPHA * (tf.exp(tf.minimum(x, 0)) - 1))]
+  return [_selu_value(inputs[0])]
+
+
+@tf.custom_gradient
+def _softplus_value(x):
+  # log(1 + e^x) without overflow. Differentiating this term by term would give 0 at 0, where the slope is a half.
+  return tf.nn.relu(x) + tf.math.log(1 + tf.exp(-tf.abs(x))), lambda dy: dy * tf.sigmoid(x)
 
 
 @forward('Softplus')
 def _softplus(op, inputs, training):
   del op, training
-  x, = inputs
-  # log(1 + e^x) without overflow.
-  return [tf.nn.relu(x) + tf.math.log(1 + tf.exp(-tf.abs(x)))]
+  return [_softplus_value(inputs[0])]
 
 
 @forward('Softsign')
