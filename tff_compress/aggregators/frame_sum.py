@@ -58,13 +58,8 @@ class FrameSum:
 
   def merge(self, a, b):
     """The accumulator of both."""
-    return tf.nest.map_structure(tf.add, _lists(a), _lists(b))
+    return tf.nest.map_structure(tf.add, a, b)
 
   def arrays(self, accumulator, round_number):
     """The sum as tensors in the order, shapes and dtypes of the spec."""
     return self._messages.decode_prefixes(list(accumulator['sums']), round_number)
-
-
-def _lists(accumulator):
-  """TFF passes structures as containers of its own, which `tf.nest` does not compare equal to lists."""
-  return collections.OrderedDict((name, list(value) if name == 'sums' else value) for name, value in accumulator.items())

@@ -11,14 +11,16 @@ from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
 from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.relevance import Relevance
+from tff_compress.processes.store import ClientStore
 
 _LAZY = {
     'Changes': 'changes',
     'ClientStateProcess': 'fed_avg',
+    'Runner': 'runner',
     'build_fed_avg': 'fed_avg',
 }
 
-__all__ = ['ClientError', 'ErrorFeedback', 'ProcessError', 'Relevance', 'StateError', *_LAZY]
+__all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'ProcessError', 'Relevance', 'StateError', *_LAZY]
 
 
 def __getattr__(name):

@@ -1,0 +1,143 @@
+"""Rounds of a process whose clients remember, without their states showing."""
+
+import collections
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress.processes.errors import ClientError
+from tff_compress.processes.errors import StateError
+from tff_compress.processes.fed_avg import MAX_CLIENT
+from tff_compress.processes.store import ClientStore
+from tff_compress.processes.store import Layout
+from tff_compress.runtime import compat
+
+
+class Runner:
+  """Runs a `ClientStateProcess`, and keeps the states of its clients by their ids.
+
+      runner = Runner(tff_compress.build_fed_avg(model_fn, uplink='topk:1/100 | float32', error_feedback=True))
+      for ids in …:
+        metrics = runner.next(ids, [data[i] for i in ids])
+
+  Whatever goes wrong in a round, the server's state and those of the clients are as before, and the next round can run.
+
+  Args:
+    process: `ClientStateProcess`.
+    folder, max_clients, max_bytes: as for `ClientStore`.
+
+  Attributes:
+    state: the server's state; may be replaced by one that was saved. A client whose state is newer is then refused.
+    store: `ClientStore`.
+
+  Raises:
+    ProcessError: a limit cannot be used.
+    StateError: the folder cannot be used.
+  """
+
+  def __init__(self, process, *, folder=None, max_clients=None, max_bytes=None):
+    self.process = process
+    self._specs = compat.tensor_specs(process.client_state_type)
+    leaves = tf.nest.flatten(self._specs)
+    layout = Layout(process.fingerprint, tuple((tuple(leaf.shape), leaf.dtype.name) for leaf in leaves))
+    self.store = ClientStore(layout, folder, max_clients=max_clients, max_bytes=max_bytes)
+    self.state = process.initialize()
+
+  @property
+  def round(self):
+    """Number of rounds that are done."""
+    return int(self.state.aggregator)
+
+  def next(self, client_ids, datasets, check=None):
+    """Runs one round.
+
+    Args:
+      client_ids: whose turn it is: texts or whole numbers, each once. 3 and '3' are the same client.
+      datasets: list of `tf.data.Dataset`, one for each.
+      check: called with (server state, metrics) before anything is kept; what it raises leaves all as it was. None: no check.
+
+    Returns:
+      The round's metrics, an OrderedDict; `metrics['client_states']` has `clients` and `bytes` that are stored, `dropped`, the
+      number of clients whose states were dropped so far, and `bytes_per_client` of one state.
+
+    Raises:
+      ClientError: the ids cannot be used.
+      StateError: a client's state cannot be used, or the new one not be written.
+    """
+    names = _names(client_ids)
+    datasets = list(datasets)
+    if len(datasets) != len(names):
+      raise ClientError(f'there are {len(names)} client ids and {len(datasets)} datasets: give one for each.')
+    numbers = _numbers(names)
+    done = self.round
+    states = [self._load(name, number, done) for name, number in zip(names, numbers)]
+    state, metrics, states = self.process.next(self.state, datasets, states)
+    if check is not None:
+      check(state, metrics)
+    # Not by position: with several workers, results may come in another order.
+    following = {int(memory['client']): memory for memory in states}
+    if sorted(following) != sorted(numbers):
+      raise ClientError('the round returned the states of other clients than took part.')
+    self.store.put(done + 1, {name: tf.nest.flatten(following[number]) for name, number in zip(names, numbers)})
+    self.state = state
+    return collections.OrderedDict(metrics, client_states=self.measurements())
+
+  def measurements(self):
+    """What is stored: `clients`, `bytes`, `dropped` and `bytes_per_client`."""
+    return collections.OrderedDict(clients=len(self.store), bytes=self.store.bytes, dropped=self.store.dropped,
+                                   bytes_per_client=self.process.client_state_bytes)
+
+  def client_state(self, client_id):
+    """What is stored of a client: an OrderedDict as the process has it.
+
+    Raises:
+      ClientError: nothing is.
+      StateError: it cannot be read.
+    """
+    name, = _names([client_id])
+    if name not in self.store:
+      raise ClientError(f'nothing is stored of client {client_id!r}.')
+    return self._load(name, 0, None)
+
+  def forget(self, client_id):
+    """Lets a client start anew, whatever is stored of it. Raises ClientError if nothing is."""
+    name, = _names([client_id])
+    if name not in self.store:
+      raise ClientError(f'nothing is stored of client {client_id!r}.')
+    self.store.forget(name)
+
+  def _load(self, name, number, done):
+    found = self.store.get(name)
+    if found is None:
+      return self.process.initialize_client(number)
+    written, arrays = found
+    if done is not None and written > done:
+      raise StateError(f'the state of client {name!r} is of round {written}, and the server is at round {done}: load the '
+                       "server's state of that round, or forget the client.")
+    return collections.OrderedDict(tf.nest.pack_sequence_as(self._specs, arrays), client=np.int64(number))
+
+
+def _names(client_ids):
+  names = []
+  for client in client_ids:
+    if isinstance(client, bool) or not isinstance(client, (str, int, np.integer)):
+      raise ClientError(f'a client id is a text or a whole number, not {client!r}.')
+    names.append(str(client))
+  if not names:
+    raise ClientError('a round needs at least one client.')
+  for name, count in collections.Counter(names).items():
+    if count > 1:
+      raise ClientError(f'client {name!r} is {count} times in one round: give it one dataset with all its data.')
+  return names
+
+
+def _numbers(names):
+  """The number that each client has for this round: of its id alone, but for the rare case that two have the same."""
+  numbers = {}
+  for name in names:
+    number = int.from_bytes(hashlib.sha256(name.encode('utf-8', 'surrogatepass')).digest()[-4:], 'little')
+    while number > MAX_CLIENT or number in numbers:
+      number = (number + 1) % (MAX_CLIENT + 1)
+    numbers[number] = name
+  return list(numbers)
