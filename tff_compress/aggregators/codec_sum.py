@@ -16,8 +16,10 @@ from tff_compress.runtime import compat
 from tff_compress.tensorflow import messages as messages_lib
 from tff_compress.tensorflow.ops import TensorFlowOps
 
+_STATEFUL = 'use tff_compress.build_fed_avg(model_fn, uplink=…, error_feedback=…)'
 
-def uplink(codec, *, weighted=True, seed=None, spec=None):
+
+def uplink(codec, *, weighted=True, seed=None, spec=None, error_feedback=False):
   """An aggregation factory for `model_aggregator=` of TFF's learning algorithms: a mean of encoded updates.
 
   Args:
@@ -28,13 +30,17 @@ def uplink(codec, *, weighted=True, seed=None, spec=None):
       with equal updates round alike.
     spec: what to take the variables' names from, for codecs with rules on names: a `Spec`, a Keras model, or a mapping
       of name to array, in the order of the update. By default a variable's name is its path in the update.
+    error_feedback: must be False: an aggregation factory has nowhere to keep what clients remember between rounds.
+      `tff_compress.build_fed_avg` has.
 
   Returns:
     `tff.aggregators.MeanFactory` (weighted) or `tff.aggregators.UnweightedMeanFactory` around a `CodecSumFactory`.
 
   Raises:
-    CodecError: the codec is not valid.
+    CodecError: the codec is not valid, or needs clients that remember.
   """
+  if error_feedback:
+    raise codec_lib.CodecError(f'an aggregation factory has nowhere to keep what clients remember: {_STATEFUL}.')
   total = CodecSumFactory(codec, seed=seed, spec=spec)
   if weighted:
     return tff.aggregators.MeanFactory(value_sum_factory=total, no_nan_division=True)
@@ -58,6 +64,8 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
   """
 
   def __init__(self, codec, *, seed=None, spec=None):
+    if isinstance(codec, collections.abc.Mapping):
+      raise codec_lib.CodecError(f'an uplink here has one codec for all rounds; for a schedule, {_STATEFUL}.')
     self._codec = codec_lib(codec)
     self._reproducible = seed is not None
     self._seed = checked_seed(seed)

@@ -39,8 +39,11 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
     `accounting.measurements('downlink', …)`.
 
   Raises:
-    CodecError: the codec is not valid or does not match a variable.
+    CodecError: the codec is not valid, does not match a variable, or needs clients that remember.
   """
+  if not isinstance(codec, (str, codec_lib.Codec)):
+    raise codec_lib.CodecError(f'a downlink is a codec or its text, not {type(codec).__name__}; for a downlink of changes, use '
+                               'tff_compress.build_fed_avg(model_fn, downlink=…).')
   codec = codec_lib(codec)
   seed = checked_seed(seed)
   weights_type = _weights_type(model)

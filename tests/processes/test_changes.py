@@ -1,0 +1,139 @@
+"""The downlink of changes as graph functions: every client's copy is the server's model, bit for bit, whoever took part."""
+
+import struct
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_compress import codec as codec_lib
+from tff_compress import wire
+from tff_compress.processes import Changes
+from tff_compress.processes import ProcessError
+from tff_compress.processes.changes import ChangeMessages
+from tff_compress.processes.changes import UNKNOWN
+
+pytestmark = pytest.mark.xdist_group('tff')
+
+ROUNDS, CLIENTS = 12, 4
+SPEC = codec_lib.Spec.of({'w': np.zeros((10, 20), np.float32), 'b': np.zeros(7, np.float32), 'n': np.zeros(2, np.int32)})
+START = [np.linspace(-1, 1, 200, dtype=np.float32).reshape(10, 20), np.zeros(7, np.float32), np.int32([1, 2])]
+
+
+class Downlink:
+  """The functions of `ChangeMessages`, each traced once."""
+
+  def __init__(self, changes):
+    self.messages = ChangeMessages(changes, SPEC, seed=5)
+    for name in ('initial', 'restart', 'advance', 'whole', 'send', 'receive'):
+      setattr(self, name, tf.function(getattr(self.messages, name), reduce_retracing=True))
+
+
+@pytest.fixture(scope='module', params=['concat | topk:1/20 | float32', 'hadamard | uniform:bits=2 | pack'])
+def downlink(request):
+  return Downlink(Changes(request.param))
+
+
+def equal(a, b):
+  return all(np.array_equal(x, y) for x, y in zip(a, b))
+
+
+patterns = st.lists(st.lists(st.booleans(), min_size=CLIENTS, max_size=CLIENTS), min_size=1, max_size=ROUNDS)
+
+
+@hypothesis.settings(max_examples=8)
+@hypothesis.given(patterns, st.integers(0, ROUNDS))
+def test_copies_are_identical_whatever_the_participation(downlink, pattern, replaced_at):
+  """Also when the server's model is replaced between two rounds."""
+  rng = np.random.default_rng(len(pattern))
+  model = [tf.constant(w) for w in START]
+  state = downlink.initial(model)
+  clients = [(UNKNOWN, [tf.zeros_like(w) for w in START]) for _ in range(CLIENTS)]
+  sent, frames = 0, {}
+  target = model
+  for round_number, present in enumerate(pattern):
+    if round_number == replaced_at:
+      model = target = [w * 2 for w in model]
+      state = downlink.restart(state, model)
+      frames = {}
+    now = int(state['version'])
+    whole = downlink.whole(model, np.int32(round_number))
+    assert len(whole) == downlink.messages.model_bytes
+    for client in range(CLIENTS):
+      if not present[client]:
+        continue
+      version, copy = clients[client]
+      message = downlink.send(state, whole, np.int32(version))
+      missed = [frames.get(v) for v in range(version, now)] if version != UNKNOWN else [None]
+      listed = None if None in missed else 1 + sum(4 + len(frame) for frame in missed)
+      # The cheaper of the missed messages and the whole model.
+      assert len(message) == (len(whole) if listed is None or listed > len(whole) else listed)
+      copy = downlink.receive(message, copy)
+      assert equal(copy, model)
+      clients[client] = now, copy
+      sent += len(message)
+    target = [w + rng.normal(0, 0.1, w.shape).astype(np.float32) if w.dtype.is_floating else w + 1 for w in model]
+    state, following = downlink.advance(state, model, target, np.int32(round_number))
+    model = list(following)
+    size = int(state['ends'][-1] - (state['ends'][-2] if len(state['ends']) > 1 else 0)) - 4
+    frames[now] = np.asarray(state['log'])[-size:].tobytes()
+    assert len(state['log']) + 1 <= downlink.messages.model_bytes
+    np.testing.assert_array_equal(model[2], target[2])  # Whole numbers lose nothing.
+
+
+def test_what_a_message_loses_is_sent_later(downlink):
+  """The server's E += x; C = codec(E); E -= C: the model less the residual is the sum of all that came in."""
+  model = [tf.constant(w) for w in START]
+  state = downlink.initial(model)
+  moves = [np.random.default_rng(i).normal(0, 1, (10, 20)).astype(np.float32) for i in range(8)]
+  for number, move in enumerate(moves):
+    target = [state['target'][0] + move, *state['target'][1:]]
+    state, model = downlink.advance(state, model, target, np.int32(number))
+    residual = state['target'][0] - model[0]
+    np.testing.assert_allclose(model[0] + residual, START[0] + sum(moves[:number + 1]), atol=1e-4)
+  assert np.abs(residual).max() > 0.01
+  forgetful = Downlink(Changes('concat | topk:1/20 | float32', residual=False))
+  state, model = forgetful.advance(forgetful.initial(START), START, target, np.int32(0))
+  assert equal(state['target'], model) and not equal(model, START)
+
+
+def test_a_message_is_the_frames_that_numpy_reads(downlink):
+  state = downlink.initial(START)
+  target = [w + 1 if w.dtype == np.int32 else w + np.sin(np.arange(w.size, dtype=np.float32)).reshape(w.shape) for w in START]
+  model = START
+  for number in (3, 4):
+    state, model = downlink.advance(state, model, [t * (number - 2) for t in target], np.int32(number))
+  message = downlink.send(state, downlink.whole(model, np.int32(5)), np.int32(0)).numpy().tobytes()
+  copy = dict(zip('wbn', START))
+  assert message[0] == 0
+  position = 1
+  for number in (3, 4):
+    length, = struct.unpack_from('<I', message, position)
+    position += 4
+    change, frame = wire.unpack(str(downlink.messages._changes.codec), message[position:position + length], SPEC, seed=5,
+                                round=number, client=codec_lib.SHARED_CLIENT)
+    position += length
+    copy = {name: copy[name] + change[name] for name in 'wbn'}
+  assert position == len(message)
+  for name, w in zip('wbn', model):
+    np.testing.assert_allclose(copy[name], w, atol=1e-5)
+  whole = downlink.send(state, downlink.whole(model, np.int32(5)), np.int32(UNKNOWN)).numpy().tobytes()
+  assert whole[0] == 1
+  read, _ = wire.unpack('float32', whole[1:], SPEC, seed=5)
+  assert all(np.array_equal(read[name], w) for name, w in zip('wbn', model))
+
+
+def test_a_version_from_the_future_gets_the_whole_model(downlink):
+  state = downlink.initial(START)
+  assert len(downlink.send(state, downlink.whole(START, np.int32(0)), np.int32(9))) == downlink.messages.model_bytes
+
+
+def test_bad_arguments_are_typed_errors():
+  with pytest.raises(codec_lib.CodecError):
+    Changes('nonsense')
+  with pytest.raises(ProcessError):
+    Changes('float32', residual=1)
+  with pytest.raises(codec_lib.SpecError, match='boolean'):
+    ChangeMessages(Changes('float32'), codec_lib.Spec.of({'m': np.zeros(3, bool)}), 1)
