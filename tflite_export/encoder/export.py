@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -154,6 +155,9 @@ def export_decoder(codec, spec, *, path=None, overwrite=False, words='inside'):
 
 _VALID = Array('valid', 'int32', 1)
 
+# Graphs of more operations than this are announced, as they take more than a few seconds.
+_MANY = 5000
+
 
 def _random_arrays(requests, words):
   if words == 'passed':
@@ -167,9 +171,14 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
   if path is not None:
     files.check_free(path, overwrite)
   recorder = streams.Recorder()
-  with tf.Graph().as_default():
+  with tf.Graph().as_default() as traced:
     build({array.name: tf.compat.v1.placeholder(array.dtype, [array.size]) for array in inputs},
           lambda xp: recorder)
+  operations = len(traced.get_operations())
+  if operations > _MANY:
+    # It takes some milliseconds for each.
+    print(f'{signature}r: converting {operations:,} operations; a codec that starts with concat makes fewer', file=sys.stderr,
+          flush=True)
   requests = recorder.requests
   inputs = [*inputs, *_random_arrays(requests, words)]
 
