@@ -89,12 +89,16 @@ def names_shapes_and_dtypes_come_back(case):
 
 
 def error_is_within_its_declared_bound(case):
-  """The mean of ||x^ - x||^2 over keys is at most the declared bound times ||x||^2, segment by segment."""
+  """The mean of ||x^ - x||^2 over keys is at most the declared bound times ||x||^2, segment by segment.
+
+  A stage that declares none, such as signs without a scale, is held to nothing here.
+  """
   x, errors = _errors(case, False)
   bounds = []
   for segment in _segments(case, case.update(400 if case.lossless else 1500)):
     bounds.append(segment.pipeline.nmse_bound(segment.size))
-  assert None not in bounds, 'every stage of today declares a bound'
+  if None in bounds:
+    return
   nmse = np.sum(errors**2, axis=1) / np.sum(x**2)
   # The bound holds for each segment, so the largest holds for the whole.
   spread = THRESHOLD * np.std(nmse) / np.sqrt(len(nmse))
@@ -118,7 +122,11 @@ def constant_zero_and_spiked_vectors_stay_within_the_bound(case):
     for i in range(draws):
       decoded = decode(case, encode(case, update, round=i, client=i), update, round=i, client=i)['x']
       assert np.all(np.isfinite(decoded)), what
+      if bound is None:
+        continue
       errors.append(np.sum((decoded.astype(np.float64) - x)**2))
+    if bound is None:
+      continue
     if what == 'zeros':
       assert not np.any(errors), 'zeros must come back as zeros'
     else:
@@ -159,6 +167,8 @@ def extreme_magnitudes_come_back_finite(case):
     segment, = _segments(case, update)
     decoded = decode(case, encode(case, update), update)['x'].astype(np.float64)
     assert np.all(np.isfinite(decoded)), what
+    if segment.pipeline.nmse_bound(size) is None:
+      continue
     # Whatever a mask multiplies by, nothing may grow beyond the norm times what one kept value stands for.
     norm = np.sqrt(np.sum(update['x'].astype(np.float64)**2))
     largest = norm * (1 + segment.pipeline.nmse_bound(size))

@@ -22,6 +22,11 @@ DEFAULTS = {
     'uniform': {'bits': 8, 'rounding': 'stochastic', 'range': 'block', 'block': 1024},
     'eden': {'bits': 1, 'scale': 'unbiased', 'block': 4096},
     'ternary': {'threshold': 2.441, 'block': 4096},
+    'sigma-clip': {'deviations': 2.5},
+    'symmetric': {'levels': 7, 'norm': 'l2', 'per': 'block', 'block': 512},
+    'sign': {'scale': 'mean', 'per': 'tensor', 'block': 1024},
+    'sparse-ternary': {'fraction': None},
+    'sparse-binary': {'fraction': None},
     'rans': {'lanes': 256},
 }
 CENTROIDS = {
@@ -160,11 +165,12 @@ class Stage:
       field, equals, value = part.partition('=')
       if not equals:
         field, value = list(self.p)[position], field
-      words = {'key', 'rounding', 'range', 'scale'}
-      kind = str if field in words else {'fraction': Fraction, 'threshold': float}.get(field, int)
+      words = {'key', 'rounding', 'range', 'scale', 'norm', 'per'}
+      kind = str if field in words else {'fraction': Fraction, 'threshold': float, 'deviations': float}.get(field, int)
       self.p[field] = kind(value)
     self.streams = streams
-    self.block = max(1, size if self.p.get('range') == 'tensor' else min(self.p.get('block', 1), size))
+    whole = 'tensor' in (self.p.get('range'), self.p.get('per'))
+    self.block = max(1, size if whole else min(self.p.get('block', 1), size))
     self.blocks = -(-size // self.block)
 
   @property
@@ -180,7 +186,10 @@ class Stage:
       return self.kept, None
     if self.name in ('uniform', 'eden'):
       return self.size, (0, 2**self.p['bits'] - 1)
-    return self.size, (-1, 1) if self.name == 'ternary' else None
+    if self.name == 'symmetric':
+      return self.size, (-self.p['levels'], self.p['levels'])
+    alphabet = {'ternary': (-1, 1), 'sparse-ternary': (-1, 1), 'sparse-binary': (0, 1), 'sign': (0, 1)}.get(self.name)
+    return self.size, alphabet
 
   def read_side(self, reader):
     if self.name == 'topk':
@@ -192,6 +201,15 @@ class Stage:
         return [real(bfloat16(reader.number(2))) for _ in range(self.blocks)]
       self.low, self.high = limits(), limits()
       require(all(a <= b for a, b in zip(self.low, self.high)), 'range out of order')
+    elif self.name in ('sparse-ternary', 'sparse-binary'):
+      self.scale = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(min(self.size, 1))]
+      require(self.name == 'sparse-binary' or all(s >= 0 for s in self.scale), 'negative mean')
+    elif self.name in ('symmetric', 'sign') and self.p.get('scale') != 'unit':
+      if self.p['per'] == 'tensor':
+        self.scale = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(self.blocks)]
+      else:
+        self.scale = [real(bfloat16(reader.number(2))) for _ in range(self.blocks)]
+      require(all(s >= 0 for s in self.scale), 'negative scale')
     elif self.name in ('eden', 'ternary'):
       self.scale = [real(bfloat16(reader.number(2))) for _ in range(self.blocks)]
       require(all(s >= 0 for s in self.scale), 'negative scale')
@@ -205,7 +223,10 @@ class Stage:
       return None
     if self.name == 'pack':
       return (self.size * self._width() + 7) // 8
+    one = 4 if self.p.get('per') == 'tensor' else 2
     return {'uniform': self.blocks * (8 if self.p.get('range') == 'tensor' else 4),
+            'symmetric': self.blocks * one, 'sign': self.blocks * one if self.p.get('scale') == 'mean' else 0,
+            'sparse-ternary': 4 * min(self.size, 1), 'sparse-binary': 4 * min(self.size, 1),
             'eden': 2 * self.blocks, 'ternary': 2 * self.blocks,
             'float32': 4 * self.size, 'float16': 2 * self.size + min(self.size, 1)}.get(self.name, 0)
 
@@ -272,7 +293,22 @@ class Stage:
 
   def decode(self, values):
     """Undoes a stage that is not the last: what it gave -> what it was given."""
-    return getattr(self, f'_decode_{self.name}')(values)
+    return getattr(self, f'_decode_{self.name.replace("-", "_")}')(values)
+
+  def _decode_sigma_clip(self, values):
+    return values
+
+  def _decode_symmetric(self, symbols):
+    return [self.scale[i // self.block] / self.p['levels'] * s for i, s in enumerate(symbols)]
+
+  def _decode_sign(self, symbols):
+    scale = [1.0] * self.blocks if self.p['scale'] == 'unit' else self.scale
+    return [scale[i // self.block] * (2 * s - 1) for i, s in enumerate(symbols)]
+
+  def _decode_sparse_ternary(self, symbols):
+    return [self.scale[0] * s for s in symbols]
+
+  _decode_sparse_binary = _decode_sparse_ternary
 
   def _decode_uniform(self, symbols):
     top = 2**self.p['bits'] - 1

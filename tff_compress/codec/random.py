@@ -29,6 +29,8 @@ class Purpose(enum.IntEnum):
   PRE_ROUNDING = 3
   QUANTIZER = 4
   PERMUTATION = 5
+  COUNT_SKETCH = 6
+  COUNT_SKETCH_ROUNDING = 7
 
 
 def derive_key(seed, round, client, name, purpose, chunk=0):

@@ -4,9 +4,7 @@ import dataclasses
 import fractions
 from typing import ClassVar
 
-import numpy as np
-
-from tff_compress.codec import floats
+from tff_compress.codec import selection
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
@@ -35,7 +33,7 @@ class TopK(Stage):
 
   def kept(self, size):
     """Number of coordinates kept of `size`."""
-    return min(size, max(1, round(self.fraction * size)))
+    return selection.count(self.fraction, size)
 
   def output(self, signal):
     return Real(self.kept(signal.size))
@@ -47,10 +45,7 @@ class TopK(Stage):
     return 1 - self.kept(signal.size) / max(signal.size, 1) + 1e-6
 
   def encode(self, xp, x, draws, signal):
-    magnitudes = xp.abs(x)
-    # Denormal numbers rank as zeros, as some runtimes take them for that anyway.
-    magnitudes = xp.where(magnitudes < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), magnitudes)
-    index = xp.largest(magnitudes, self.kept(signal.size))
+    index = selection.largest_magnitudes(xp, x, self.kept(signal.size))
     return xp.gather(x, index), {'positions': index}
 
   def decode(self, xp, values, side, draws, signal):

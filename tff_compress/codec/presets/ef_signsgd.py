@@ -1,0 +1,18 @@
+"""EF-signSGD's compressor: signs and the mean magnitude."""
+
+import dataclasses
+from typing import ClassVar
+
+from tff_compress.codec.presets import Preset
+
+
+@dataclasses.dataclass(frozen=True)
+class EfSignSgd(Preset):
+  """Signs times the mean magnitude of each variable; meant for error feedback."""
+  name: ClassVar[str] = 'ef-signsgd'
+  summary: ClassVar[str] = 'signs times the mean magnitude, for error feedback: 1 bit per parameter'
+  source: ClassVar[str] = 'Karimireddy et al. 2019'
+
+  @property
+  def text(self):
+    return 'sign | pack'

@@ -1,0 +1,48 @@
+"""Limits values that stand out, relative to the root mean square of all."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from tff_compress.codec import sums
+from tff_compress.codec.stage import check
+from tff_compress.codec.stage import Real
+from tff_compress.codec.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class SigmaClip(Stage):
+  """Every value, limited to -c sigma … c sigma, sigma the root mean square. Biased where a value is larger.
+
+  It keeps a few large values from setting the scale of a following quantizer. At c = 2.5 it costs 0.23 % of the energy of
+  normally distributed values.
+
+  Attributes:
+    deviations: c, 0.1 … 1000.
+  """
+  name: ClassVar[str] = 'sigma-clip'
+  summary: ClassVar[str] = 'values limited to a multiple of their root mean square'
+  source: ClassVar[str] = 'Wen et al. 2017 (TernGrad), sec. 3.2'
+  linear: ClassVar[bool] = True
+  examples: ClassVar[tuple] = ('', 'deviations=1.5')
+
+  deviations: float = 2.5
+
+  def __post_init__(self):
+    check(0.1 <= self.deviations <= 1000, f'sigma-clip: deviations must be 0.1 … 1000, not {self.deviations}.')
+
+  def output(self, signal):
+    return Real(signal.size)
+
+  def nmse_bound(self, signal):
+    return 1.0
+
+  def encode(self, xp, x, draws, signal):
+    if not signal.size:
+      return x, {}
+    limit = sums.root_mean_square(xp, x, signal.size) * np.float32(self.deviations)
+    return xp.minimum(xp.maximum(x, -limit), limit), {}
+
+  def decode(self, xp, values, side, draws, signal):
+    return values
