@@ -14,7 +14,7 @@ from tff_compress.codec.ops import numpy_ops as xp
 
 pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
 
-SEED, RATE, CLIENTS = 11, np.float32(0.5), 4
+SEED, RATE, CLIENTS = 11, np.float32(0.1), 4
 NAMES = ('kernel', 'bias')
 SPEC = codec_lib.Spec.of({'kernel': np.zeros((12, 5), np.float32), 'bias': np.zeros(5, np.float32)})
 START = [np.zeros((12, 5), np.float32), np.zeros(5, np.float32)]
@@ -39,9 +39,9 @@ def model_fn():
 
 
 def examples(client):
-  """Clients have their own classes, and unequal numbers of examples."""
+  """Clients have more of some classes than of others, and unequal numbers of examples."""
   rng = np.random.default_rng(client)
-  y = rng.integers(client % 5, client % 5 + 2, 8 + 4 * client) % 5
+  y = rng.choice([*range(5), client, client], 20 + 4 * client)
   return (rng.standard_normal((len(y), 12)) + y[:, None]).astype(np.float32), y.astype(np.int32)
 
 
