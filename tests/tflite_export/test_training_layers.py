@@ -142,7 +142,7 @@ def test_a_wrong_formula_does_not_pass_the_gate(monkeypatch, tmp_path):
     return [.5 * found[0] + .5 * tf.stop_gradient(found[0]), *found[1:]] if training else found
   monkeypatch.setitem(formulas.FORWARD, 'FusedBatchNormV3', wrong)
   path = tmp_path / 'model.tflite'
-  with pytest.raises(ParityError, match=r"in tf\.lite, the gradient of 'first/kernel' is off by 0\.(49|5)\d* .* nothing was written"):
+  with pytest.raises(ParityError, match=r"in tf\.lite, the gradient of 'first/kernel' is off by 0\.4\d .* nothing was written"):
     export_training(model, loss='mse', optimizer='sgd', batch_size=4, path=path)
   assert not path.exists()
 

@@ -23,7 +23,7 @@ class Tolerances:
 
   Attributes:
     loss: |loss - Keras's| / max(1, |Keras's|).
-    gradient: |g - Keras's| / |Keras's| in L2 norm, per variable. To |Keras's| a hundredth of what an average variable of
+    gradient: |g - Keras's| / |Keras's| in L2 norm, per variable. To |Keras's| a tenth of what an average variable of
       its size has is added: gradients that are zero but for rounding, such as those of a bias before batch normalization,
       have nothing to compare.
     update: the change of a variable against that of Keras's optimizer, in the same measure.
@@ -100,8 +100,8 @@ class _Gate:
   def __init__(self, model, file, program, loss, optimizer, tolerances, proximal):
     self._model, self._file, self._program, self._loss = model, file, program, loss
     self._tolerances, self._proximal = tolerances, proximal
-    # Without slots only the change of a weight shows its gradient: the step is so large that the weight's rounding does not.
-    self._rate = 0.01 if program.optimizer.slots else 0.5
+    # Without slots only the change of a weight shows its gradient: the step is large, so that the weight's rounding does not.
+    self._rate = 0.01 if program.optimizer.slots else 0.1
     self._keras = optimizers.copy(optimizer)
     self._keras.learning_rate = self._rate
     self._trained = {name: tf.Variable(program.trained(name), constraint=program.original(name).constraint)
@@ -192,9 +192,9 @@ class _Gate:
     return float(loss), {name: g.numpy() for name, g in zip(gradients, clipped)}
 
   def _rounding(self, inputs, labels, sample_weight, weights, gradients):
-    """{name: how far Keras's own gradient moves, in L2 norm, when the last bits of the weights change}.
+    """{name: how far Keras's own gradient moves, in L2 norm, when the weights change by a millionth}.
 
-    Deep networks with normalization amplify rounding, and a value at the kink of a ReLU takes one side or the other: there
+    That is about what summing in another order does to activations. Deep networks with normalization amplify rounding, and a value at the kink of a ReLU takes one side or the other: there
     two correct programs differ by more than any fixed tolerance.
     """
     generator = np.random.default_rng(0)
@@ -202,7 +202,7 @@ class _Gate:
     for _ in range(2):
       for name, value in weights.items():
         signs = generator.choice(np.float32([-1, 1]), value.shape)
-        self._program.original(name).assign(value * (1 + np.float32(2**-22) * signs))
+        self._program.original(name).assign(value * (1 + np.float32(2**-20) * signs))
       _, moved = self._keras_gradients(inputs, labels, sample_weight)
       for name in weights:
         distances[name] = max(distances[name], np.linalg.norm((moved[name] - gradients[name]).astype(np.float64)))
@@ -231,7 +231,7 @@ class _Gate:
     for name, vector in expected.items():
       hidden = np.linalg.norm(np.spacing(np.abs(weights[name]) + np.abs(self._rate * vector)).astype(np.float64)) / self._rate
       distance = max(0., np.linalg.norm((found[name] - vector).astype(np.float64)) - hidden)
-      scale = np.linalg.norm(vector.astype(np.float64)) + 1e-2 * average * np.sqrt(vector.size) + 1e-12
+      scale = np.linalg.norm(vector.astype(np.float64)) + 0.1 * average * np.sqrt(vector.size) + 1e-12
       allowed = tolerance
       if not distance / scale <= tolerance:
         excuse = rounding() if excuse is None else excuse
