@@ -70,8 +70,15 @@ class Case:
     return max(sizes, default=0)
 
   def update(self, size=600, seed=0):
-    """An update of about `size` float32 values: heavy tails, several shapes; reproducible on any machine."""
-    return update(max(size, self.large), seed)
+    """An update of about `size` float32 values: heavy tails, several shapes; reproducible on any machine.
+
+    Where a stage asks for shapes, the kernel is one of convolutions, 3 x 3 values for each of 7 filters and some inputs.
+    """
+    made = update(max(size, self.large), seed)
+    if any(stage.needs_shapes for rule in self.codec.rules for stage in rule.pipeline.stages):
+      inputs = -(-size // 63)
+      made['dense/kernel'] = values(63 * inputs, seed).reshape(3, 3, inputs, 7)
+    return made
 
 
 def update(size, seed=0):
@@ -133,7 +140,7 @@ def of_stage(kind):
 
 def _needs_rotation(kind, text):
   """Whether the configured stage asks for a rotation in front."""
-  if kind.domain is not stage_lib.Real:
+  if kind.domain is not stage_lib.Real or kind.needs_shapes:
     return False
   end = {stage_lib.Real: ' | float32', stage_lib.Integers: ' | pack', stage_lib.Bytes: ''}[kind.codomain]
   stage = codec_lib(f'{ROTATION} | {text}{end}').rules[0].pipeline.stages[1]

@@ -6,6 +6,7 @@ version in tff_compress/wire/frame.py if a release has been made, and say in CHA
 manifest.json has the keys (seed, round, client) and names every case: its codec, its update (size and seed for
 `tests.contract.cases.update`, which is made of CRC-32 values and so is the same in every language, with the SHA-256 of
 its variables' little-endian bytes in order), and its file with length and SHA-256.
+Where a stage asks for shapes, the kernel is one of convolutions: see `Case.update`.
 """
 
 import hashlib

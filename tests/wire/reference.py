@@ -13,7 +13,7 @@ from fractions import Fraction
 
 MASK = 0xFFFFFFFF
 SHARED = 0xFFFFFFFF
-ROTATION, SUBSET = 1, 2
+ROTATION, SUBSET, COUNT_SKETCH = 1, 2, 6
 
 DEFAULTS = {
     'hadamard': {'rotations': 1, 'block': 1024, 'key': 'round'},
@@ -23,6 +23,7 @@ DEFAULTS = {
     'eden': {'bits': 1, 'scale': 'unbiased', 'block': 4096},
     'ternary': {'threshold': 2.441, 'block': 4096},
     'sigma-clip': {'deviations': 2.5},
+    'countsketch': {'fraction': None, 'rows': 5},
     'symmetric': {'levels': 7, 'norm': 'l2', 'per': 'block', 'block': 512},
     'sign': {'scale': 'mean', 'per': 'tensor', 'block': 1024},
     'sparse-ternary': {'fraction': None},
@@ -157,7 +158,7 @@ def real(value):
 class Stage:
   """One stage of a pipeline on one segment: sizes, side arrays and decoding."""
 
-  def __init__(self, text, streams, size, alphabet):
+  def __init__(self, text, streams, size, alphabet, shapes):
     name, _, given = text.partition(':')
     self.name, self.size, self.alphabet = name, size, alphabet
     self.p = dict(DEFAULTS.get(name, {}))
@@ -168,7 +169,7 @@ class Stage:
       words = {'key', 'rounding', 'range', 'scale', 'norm', 'per'}
       kind = str if field in words else {'fraction': Fraction, 'threshold': float, 'deviations': float}.get(field, int)
       self.p[field] = kind(value)
-    self.streams = streams
+    self.streams, self.shapes = streams, shapes
     whole = 'tensor' in (self.p.get('range'), self.p.get('per'))
     self.block = max(1, size if whole else min(self.p.get('block', 1), size))
     self.blocks = -(-size // self.block)
@@ -184,6 +185,10 @@ class Stage:
     """(size, alphabet) of what the next stage is given."""
     if self.name in ('subsample', 'topk'):
       return self.kept, None
+    if self.name == 'countsketch':
+      return self.p['rows'] * self._columns(), None
+    if self.name == 'pool':
+      return sum(values for _, values in self._kernels()), None
     if self.name in ('uniform', 'eden'):
       return self.size, (0, 2**self.p['bits'] - 1)
     if self.name == 'symmetric':
@@ -297,6 +302,32 @@ class Stage:
 
   def _decode_sigma_clip(self, values):
     return values
+
+  def _kernels(self):
+    return [(s[0] * s[1], s[2] * s[3]) if len(s) == 4 and math.prod(s) else (1, math.prod(s)) for s in self.shapes]
+
+  def _decode_pool(self, values):
+    x = []
+    for places, count in self._kernels():
+      x, values = x + values[:count] * places, values[count:]
+    return x
+
+  def _columns(self):
+    return max(1, round(self.p['fraction'] * self.size / self.p['rows'])) if self.size else 0
+
+  def _decode_countsketch(self, values):
+    d, c, rows = self.size, self._columns(), self.p['rows']
+    stream = self.streams('round', COUNT_SKETCH)
+    chunks = -(-d // c) if d else 0
+    x = []
+    for i in range(d):
+      estimates = []
+      for j in range(rows):
+        column = (i + (stream.word(j * chunks + i // c) >> 1)) % c
+        negative = stream.negative(32 * rows * chunks + j * chunks * c + i)
+        estimates.append(-values[j * c + column] if negative else values[j * c + column])
+      x.append(sorted(estimates)[rows // 2])
+    return x
 
   def _decode_symmetric(self, symbols):
     return [self.scale[i // self.block] / self.p['levels'] * s for i, s in enumerate(symbols)]
@@ -441,6 +472,7 @@ def read_frame(codec, spec, frame, seed):
 
   segments = []  # [name, variables, size, stage texts or dtype]
   joined_at = {}
+  shapes = {name: shape for name, _, shape in spec}
   for name, dtype, shape in spec:
     size = math.prod(shape)
     if dtype in WHOLE:
@@ -467,7 +499,7 @@ def read_frame(codec, spec, frame, seed):
 
       def streams(scope, purpose, name=name, occurrence=occurrence):
         return Stream(seed, round_number, client if scope == 'client' else SHARED, name, purpose, occurrence)
-      chain.append(Stage(text, streams, given, alphabet))
+      chain.append(Stage(text, streams, given, alphabet, [shapes[name] for name in names]))
       given, alphabet = chain[-1].output()
     sizes = [stage.static_bytes() for stage in chain]
     prepared.append((names, size, chain, None if None in sizes else sum(sizes)))

@@ -180,7 +180,10 @@ class Plan:
       else:
         joined[rule] = len(segments)
         segments.append(Segment(rule.when, (position,), tensor.size, rule.pipeline))
-    for segment in segments:
+    for i, segment in enumerate(segments):
+      if segment.pipeline is not None:
+        shapes = [spec.tensors[position].shape for position in segment.tensors]
+        segments[i] = dataclasses.replace(segment, pipeline=segment.pipeline.of_shapes(shapes))
       if segment.size >= 1 << 31:
         raise SpecError(f'{segment.name!r} joins {segment.size} values; the limit is 2^31-1.')
     self.segments = tuple(segments)

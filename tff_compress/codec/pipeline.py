@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -23,9 +24,11 @@ class Pipeline:
   Attributes:
     stages: tuple of `Stage`.
     joined: whether the tensors that the codec gives this pipeline are encoded as one vector (`concat | …`).
+    shapes: those of the variables of one segment, where a stage asks for them; see `of_shapes`.
   """
   stages: tuple
   joined: bool = False
+  shapes: tuple = ()
 
   def __post_init__(self):
     if not self.stages:
@@ -36,6 +39,8 @@ class Pipeline:
       hint = '' if _chain_problem(ordered) else f' The order {" | ".join(map(str, ordered))} works.'
       raise CodecError(problem + hint)
     for position, stage in enumerate(self.stages):
+      if stage.needs_shapes and position:
+        raise CodecError(f'{stage} works on variables in their shape, which {self.stages[position - 1]} changes: put it first.')
       if stage.needs_rotation:
         rotations = [s for s in self.stages[:position] if s.isotropic]
         if not rotations or rotations[-1].linear:
@@ -46,19 +51,24 @@ class Pipeline:
   def __str__(self):
     return ' | '.join(['concat'] * self.joined + [str(s) for s in self.stages])
 
+  def of_shapes(self, shapes):
+    """The same pipeline for variables of these shapes: itself where no stage asks for shapes."""
+    return dataclasses.replace(self, shapes=tuple(shapes)) if self.stages[0].needs_shapes else self
+
   @functools.lru_cache(maxsize=1024)
   def signals(self, size):
     """The signals before each stage and behind the last for `size` values: a tuple, one longer than `stages`."""
-    signals = [stage_lib.Real(size)]
+    fitting = size == sum(math.prod(shape) for shape in self.shapes)
+    signals = [stage_lib.Real(size, self.shapes if fitting else ())]
     for stage in self.stages:
       signals.append(stage.output(signals[-1]))
     return tuple(signals)
 
   @property
   def prefix(self):
-    """Number of leading stages that are linear: the sum of what they encode can be decoded at once."""
+    """Number of leading stages of which the sum of what clients encode is decoded at once."""
     for count, stage in enumerate(self.stages):
-      if not stage.linear:
+      if not stage.summable:
         return count
     return len(self.stages)
 
@@ -86,7 +96,7 @@ class Pipeline:
     total = self.signals(size)[-1].size
     for stage, signal in zip(self.stages, self.signals(size)):
       for side in stage.side(signal):
-        if side.width is None:
+        if side.width is None or side.size is None:
           return None
         if total is not None:
           total += side.size * side.width
@@ -141,6 +151,8 @@ class Pipeline:
         if side.width is None:
           parts.append(gaps.encode(xp, array, side.below))
         else:
+          if side.size is None:
+            parts.append(xp.integers_to_bytes(xp.vector(xp.size(array)), 4))
           parts.append(xp.integers_to_bytes(array, side.width))
     return xp.concat(parts + [values]) if parts else values
 
@@ -153,7 +165,7 @@ class Pipeline:
     return self.decode_prefix(xp, self.decode_to_prefix(xp, payload, size, keys, name), size, keys, name)
 
   def decode_to_prefix(self, xp, payload, size, keys, name):
-    """Undoes all stages behind the linear prefix: uint8[n] -> float32[k]. Sums of the results are meaningful."""
+    """Undoes all stages behind the summable prefix: uint8[n] -> float32[k]. Sums of the results are meaningful."""
     values, sides = self.uncode(xp, payload, size, keys, name)
     return self.decode_stages(xp, values, sides, range(self.coder - 1, self.prefix - 1, -1), size, keys, name)
 
@@ -167,7 +179,14 @@ class Pipeline:
         if side.width is None:
           arrays[side.name], payload = gaps.decode(xp, payload, xp.constant(side.size, np.int32), side.below)
         else:
-          length = side.size * side.width
+          if side.size is None:
+            xp.require(xp.size(payload) >= 4, 'a tensor is cut short.')
+            count, payload = xp.integers_from_bytes(payload[:4], 4)[0], payload[4:]
+            # Compared before it is multiplied, so that nothing wraps around.
+            xp.require((count >= 0) & (count <= xp.size(payload) // side.width), 'a tensor is cut short.')
+          else:
+            count = side.size
+          length = count * side.width
           xp.require(xp.size(payload) >= length, 'a tensor is cut short.')
           arrays[side.name] = xp.integers_from_bytes(payload[:length], side.width)
           payload = payload[length:]
@@ -178,7 +197,7 @@ class Pipeline:
     return self.decode_stages(xp, payload, sides, coders, size, keys, name), sides
 
   def decode_prefix(self, xp, values, size, keys, name):
-    """Undoes the linear prefix: float32[k] -> float32[size], for one client's values or a sum of several."""
+    """Undoes the summable prefix: float32[k] -> float32[size], for one client's values or a sum of several."""
     return self.decode_stages(xp, values, [{}] * self.prefix, range(self.prefix - 1, -1, -1), size, keys, name)
 
   def decode_stages(self, xp, values, sides, order, size, keys, name):

@@ -20,8 +20,15 @@ from tff_compress.codec.errors import CodecError
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-  """A vector of `size` float32 values."""
+  """A vector of `size` float32 values.
+
+  Attributes:
+    size: number of values.
+    shapes: shapes of the variables that lie in the vector one after the other; () behind the first stage, and where no stage
+      asks for them.
+  """
   size: int
+  shapes: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Side:
 
   Attributes:
     name: unique within the stage.
-    size: number of int32 entries.
+    size: number of int32 entries; None where it depends on the values, in which case it is sent before them (4 bytes).
     width: bytes sent per entry, little endian (4 also carries the bits of a float32); None for an ascending list of
       positions, which is sent as Rice-coded gaps.
     below: exclusive upper limit of the positions, where width is None.
@@ -68,6 +75,9 @@ class Stage:
     unbiased: E[decode(encode(x))] == x over the stage's own randomness.
     isotropic: the stage rotates; quantizers that owe their unbiasedness to a rotation ask for it.
     needs_rotation: the stage is only unbiased behind an isotropic stage with the client's own key.
+    needs_shapes: the stage works on variables in their shape (`signal.shapes`), so it can only stand first.
+    summable: what the clients of a round encode may be added before it is decoded. So it is where `decode` is linear; other
+      stages may say so where decoding the sum is what they are for.
   """
   name: ClassVar[str] = ''
   domain: ClassVar[type] = Real
@@ -77,11 +87,16 @@ class Stage:
   linear: ClassVar[bool] = False
   unbiased: ClassVar[bool] = False
   isotropic: ClassVar[bool] = False
+  needs_shapes: ClassVar[bool] = False
   examples: ClassVar[tuple] = ('',)
 
   @property
   def needs_rotation(self):
     return False
+
+  @property
+  def summable(self):
+    return self.linear
 
   def output(self, signal):
     """The signal this stage makes from an input signal (static)."""

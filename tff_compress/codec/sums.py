@@ -15,6 +15,17 @@ BITS = 23
 _SQUARE_BITS = 14  # Squares of whole numbers up to 2^15 fit an int32.
 
 
+def scale(xp, bits, largest):
+  """(up, unit): 2^bits / p and its inverse, p the power of two below `largest`; both 0 where `largest` is below 2^-64.
+
+  The largest magnitude times `up` is in 2^bits … 2^(bits + 1); all are float32[1], bits an int.
+  """
+  live = xp.cast(largest >= floats.SMALLEST, np.float32)
+  exponent = floats.exponent(xp, xp.maximum(largest, floats.SMALLEST))
+  up = floats.power(xp, xp.constant(254 + bits, np.int32) - exponent) * live
+  return up, floats.power(xp, exponent - xp.constant(bits, np.int32)) * live
+
+
 def whole(xp, x, bits, largest):
   """Magnitudes as whole numbers.
 
@@ -28,10 +39,7 @@ def whole(xp, x, bits, largest):
     (int32[n], float32[1]): round(|x| 2^bits / p), which is at most 2^(bits + 1), with p the power of two below `largest`;
     and p / 2^bits, what one counts for. Both are 0 where `largest` is below 2^-64.
   """
-  live = xp.cast(largest >= floats.SMALLEST, np.float32)
-  exponent = floats.exponent(xp, xp.maximum(largest, floats.SMALLEST))
-  up = floats.power(xp, xp.constant(254 + bits, np.int32) - exponent) * live
-  unit = floats.power(xp, exponent - xp.constant(bits, np.int32)) * live
+  up, unit = scale(xp, bits, largest)
   return xp.cast(xp.floor(xp.abs(x) * up + np.float32(0.5)), np.int32), unit
 
 

@@ -8,6 +8,7 @@ is an integer of at most 2^24: exact in float32 in any order.
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec import sums
 
 BLOCK = 4096
 """The largest block for which the sums below stay exact."""
@@ -25,10 +26,7 @@ class Moments:
   def __init__(self, xp, rows):
     self._xp = xp
     self.largest = xp.reduce_max(xp.abs(rows))
-    live = xp.cast(self.largest >= floats.SMALLEST, np.float32)
-    exponent = floats.exponent(xp, xp.maximum(self.largest, floats.SMALLEST))
-    up = floats.power(xp, xp.constant(254 + 11, np.int32) - exponent) * live
-    self.unit = floats.power(xp, exponent - xp.constant(11, np.int32)) * live
+    up, self.unit = sums.scale(xp, 11, self.largest)
     self.magnitudes = xp.floor(xp.abs(rows) * up + np.float32(0.5))
     self.squares = self.sum_of_products(self.magnitudes, self.magnitudes)
 
