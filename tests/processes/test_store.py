@@ -55,7 +55,7 @@ def test_limits_drop_those_that_took_part_least_recently(folder):
 
 def test_states_newer_than_a_round_can_be_taken_back(folder):
   store = ClientStore(LAYOUT, folder)
-  store.kept_round = 2
+  store.kept_rounds = (0, 2)
   for number in (1, 2, 3, 4):
     store.put(number, {'a': state(number), **({'b': state(10 + number)} if number % 2 else {})})
   store.put(5, {'c': state(7)})

@@ -46,6 +46,8 @@ BAD = {
     'baseline': dict(uplink='tff:gzip'), 'baseline bits': dict(uplink='tff:hadamard:bits=99'),
     'clients': dict(clients=3, clients_per_round=4), 'no clients': dict(clients=None), 'dropout': dict(dropout=True, model='mlp'),
     'server momentum': dict(server_momentum=0.5, server_optimizer='adam'), 'emnist only': dict(max_clients=3),
+    'feedback momentum': dict(feedback_momentum=0.5), 'feedback': dict(error_feedback='yes'),
+    'downlink changes': dict(downlink_changes=1),
     'output': dict(output=''), 'output nul': dict(output='a\0b'), 'flag': dict(only_digits=1),
 }
 
@@ -299,3 +301,30 @@ def test_divergence_is_a_result(tmp_path):
   result = run(config)
   assert result.status == 'diverged' and len(result.rounds) < 4
   assert run(config) == result
+
+
+def test_a_run_whose_clients_remember_goes_on_as_if_nothing_had_happened(tmp_path, tff_runtime):
+  """Stopped two rounds after its last checkpoint: the clients' states go back to it with the server's."""
+  del tff_runtime
+  config = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', downlink='concat | topk:1/10 | float32', rounds=6,
+                               error_feedback=True, downlink_changes=True, checkpoint_every=3)
+  whole = run(config)
+  first, last = whole.rounds[0], whole.rounds[-1]
+  # At first everyone needs the whole model; then most have it, and receive a tenth of it per round that they missed.
+  assert first['downlink_ratio'] < 1.01 and first['uplink_ratio'] > 8 and last['downlink_bytes'] < 0.6 * first['downlink_bytes']
+  assert last['train_loss'] < first['train_loss'] and last['client_states_bytes'] > 4 * 2 * 4 * whole.parameters
+
+  def stop(entry):
+    if entry['round'] == 5:
+      raise KeyboardInterrupt
+
+  cut = dataclasses.replace(config, output=str(tmp_path))
+  with pytest.raises(KeyboardInterrupt):
+    run(cut, on_round=stop)
+  trained = []
+  again = run(cut, on_round=trained.append)
+  assert [entry['round'] for entry in trained] == [4, 5, 6]
+  different = [(a, b) for a, b in zip(untimed(whole.rounds), untimed(again.rounds))
+               if {**a, 'client_states_bytes': 0} != {**b, 'client_states_bytes': 0}]
+  assert not different
+  assert os.listdir(tmp_path / 'clients')

@@ -48,6 +48,9 @@ _FLAGS = (
         ('server_optimizer', f'{", ".join(run_lib.SERVER_OPTIMIZERS)}'),
         ('server_learning_rate', 'learning rate of the server'),
         ('server_momentum', "momentum of the server's SGD"),
+        ('error_feedback', 'clients remember what the uplink loses, and add it to their next update'),
+        ('feedback_momentum', 'momentum of the feedback; 0: none'),
+        ('downlink_changes', 'the downlink sends what changed in the model, and clients keep a copy'),
         ('weighting', 'examples: clients count by their number of examples; uniform: all the same'),
         ('ema', 'factor of a moving average of the weights, which is then what is evaluated; none: no average'),
         ('seed', 'where the split, the initial weights, the draw of clients and the codecs take their randomness from'),
@@ -129,7 +132,9 @@ def _add_settings(parser):
     for name, text in flags:
       setting = settings[name]
       shown = str(setting.default).lower() if setting.kind is bool or setting.default is None else setting.default
-      group.add_argument(setting.flag, dest=name, help=f'{text} ({shown})'.replace('%', '%%'),
+      # A flag that may be true or false is true where nothing is said.
+      bare = {'nargs': '?', 'const': 'true'} if setting.kind is bool else {}
+      group.add_argument(setting.flag, dest=name, **bare, help=f'{text} ({shown})'.replace('%', '%%'),
                          metavar={int: 'N', float: 'X', bool: 'true|false', str: 'TEXT'}[setting.kind])
   group = parser.add_argument_group('output')
   group.add_argument('--restart', action='store_true', help='begin again where the folder holds a part of this run')

@@ -20,6 +20,20 @@ class Diverged(FederateError):
   """Training produced NaN or infinite values."""
 
 
+class _Forgetful:
+  """Runs a learning process whose clients remember nothing, as `tff_compress.processes.Runner` runs one whose clients do."""
+
+  def __init__(self, process):
+    self.process, self.state = process, process.initialize()
+
+  def next(self, client_ids, datasets, check):
+    del client_ids
+    output = self.process.next(self.state, datasets)
+    check(output.state, output.metrics)
+    self.state = output.state
+    return output.metrics
+
+
 class Trainer:
   """A learning process, its state, and the clients it runs on.
 
@@ -27,19 +41,27 @@ class Trainer:
     blueprint: `Blueprint` of the model; training starts from the model's weights.
     clients: `Clients`.
     clients_per_round: how many are drawn for a round; None for all.
-    process: learning process made by `learning.build`.
+    process: learning process made by `learning.build`, or a `tff_compress.processes.Runner`.
 
   Attributes:
-    state: the process's state; may be replaced by one that was saved.
+    state: the server's state; may be replaced by one that was saved.
     round: number of rounds that are done.
   """
 
   def __init__(self, blueprint, clients, clients_per_round, process):
     self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
-    self.process = process
     with _random_state_kept():
-      self.state = process.set_model_weights(process.initialize(), blueprint.weights())
+      self._runner = _Forgetful(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
+      self.state = self._runner.process.set_model_weights(self._runner.state, blueprint.weights())
     self.round = 0
+
+  @property
+  def state(self):
+    return self._runner.state
+
+  @state.setter
+  def state(self, state):
+    self._runner.state = state
 
   @property
   def weights(self):
@@ -53,7 +75,7 @@ class Trainer:
       dict: `round` from 1; the loss and metrics of the local training, over all clients and steps; `clients` drawn and
       `failed_clients` among them, whose updates were not finite and were left out; `examples` trained on; and of each
       direction `…_bytes` over all clients, `…_bits_per_parameter` and `…_ratio` to float32 (uplink figures only where the
-      uplink measures them); `seconds`.
+      uplink measures them); `client_states_bytes`, what is stored of clients that remember; `seconds`.
 
     Raises:
       Diverged: no client had a finite update, or the loss or the server's weights are not finite. The state is left as it
@@ -63,16 +85,25 @@ class Trainer:
     start = time.perf_counter()
     chosen = self._clients.draw(self.round, self._clients_per_round)
     datasets = self._clients.datasets(chosen, self.round, self._blueprint.input_spec)
+    record = {'round': self.round + 1}
     try:
       with _random_state_kept():
-        output = self.process.next(self.state, datasets)
+        metrics = self._runner.next([self._clients.names[index] for index in chosen], datasets,
+                                    lambda state, metrics: self._check(state, metrics, record, len(chosen)))
     except grpc.RpcError as error:  # The computation itself failed; a lost worker raises errors of the runtime.
       if 'of an update holds a NaN, an infinity' in str(error.details()):
         raise Diverged(f'training diverged in round {self.round + 1}: an update or its sum is too large to be encoded; lower '
                        'the learning rate.') from None
       raise FederateError(f'round {self.round + 1} failed on a client: {first_line(error)}.') from error
-    metrics = output.metrics
-    record = {'round': self.round + 1}
+    record.update(self._costs(metrics, len(chosen)))
+    if 'client_states' in metrics:
+      record['client_states_bytes'] = int(metrics['client_states']['bytes'])
+    self.round += 1
+    record['seconds'] = time.perf_counter() - start
+    return record
+
+  def _check(self, state, metrics, record, clients):
+    """Raises Diverged unless a round went well; fills the record."""
     train = dict(metrics['client_work']['train'])
     examples, trained = int(train.pop('num_examples')), int(train.pop('num_clients'))
     for name, value in train.items():
@@ -82,16 +113,11 @@ class Trainer:
                      'rate, and look for NaN in the data.')
     if not np.isfinite(record.get('loss', 0.0)):
       raise Diverged(f'training diverged in round {self.round + 1}: the loss is {record["loss"]}; lower the learning rate.')
-    weights = output.state.global_model_weights
+    weights = state.global_model_weights
     if not all(np.isfinite(w).all() for w in list(weights.trainable) + list(weights.non_trainable)):
       raise Diverged(f"training diverged in round {self.round + 1}: the server's weights are not finite; lower the learning "
                      'rate.')
-    record.update(clients=len(chosen), failed_clients=len(chosen) - trained, examples=examples)
-    record.update(self._costs(metrics, len(chosen)))
-    self.state = output.state
-    self.round += 1
-    record['seconds'] = time.perf_counter() - start
-    return record
+    record.update(clients=clients, failed_clients=clients - trained, examples=examples)
 
   def _costs(self, metrics, clients):
     found = communication({name: metrics[name] for name in ('distributor', 'aggregator')})

@@ -67,8 +67,8 @@ class ClientStore:
   Attributes:
     dropped: how many clients' states were dropped since the store was made, to stay within the limits. Those that took part
       least recently go first.
-    kept_round: with a folder, a round to which `rewind` must be able to return: of each client the last state up to
-      this round is kept beside the newest. None: only the newest is kept.
+    kept_rounds: rounds to which `rewind` must be able to return: of each client the last state up to each of them is
+      kept beside the newest.
 
   Raises:
     ProcessError: a limit is no positive whole number.
@@ -84,7 +84,7 @@ class ClientStore:
     # {name of client: {round: bytes}}, least recent first.
     self._index = collections.OrderedDict(sorted(self._records.index().items(), key=lambda item: (max(item[1]), item[0])))
     self._bytes = sum(size for rounds in self._index.values() for size in rounds.values())
-    self.dropped, self.kept_round = 0, None
+    self.dropped, self.kept_rounds = 0, ()
 
   def __len__(self):
     """Number of clients of which there is a state."""
@@ -136,10 +136,8 @@ class ClientStore:
       rounds[round_number] = size
       self._bytes += size
       self._index.move_to_end(name)
-      spare = None
-      if self.kept_round is not None:
-        spare = max((r for r in rounds if r <= self.kept_round), default=None)
-      for old in [r for r in rounds if r not in (spare, round_number)]:
+      kept = {max((r for r in rounds if r <= limit), default=None) for limit in (*self.kept_rounds, round_number)}
+      for old in set(rounds) - kept:
         self._remove(name, old)
     while len(self._index) > 1 and self._is_over():
       self._drop(next(iter(self._index)))

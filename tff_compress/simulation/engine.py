@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
+from tff_compress import processes
 from tff_compress import runtime
 from tff_compress.aggregators import uplink as uplink_lib
 from tff_compress.keras import learning
@@ -47,11 +48,7 @@ def train(config, dataset, parts, folder, before, on_round):
   average = training.Average(config.ema)
   journal = None
   with _workers(config.workers), contextlib.ExitStack() as stack:
-    process = learning.build(
-        blueprint, client_optimizer=optimizers.sgd(config.client_learning_rate, config.client_momentum),
-        server_optimizer=optimizers.of_server(config.server_optimizer, config.server_learning_rate, config.server_momentum),
-        aggregator=aggregator, downlink=_text(config.downlink), uniform=config.weighting == 'uniform', seed=config.seed,
-        proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
+    process = _process(config, blueprint, aggregator, folder)
     trainer = training.Trainer(blueprint, clients, config.clients_per_round, process)
     rounds = []
     if folder is not None:
@@ -61,9 +58,13 @@ def train(config, dataset, parts, folder, before, on_round):
                                      {'state': trainer.state, 'average': trainer.weights})
       if saved is not None:
         trainer.state, average.weights, trainer.round = saved['state'], saved['average'], len(rounds)
+      if config.has_memory:
+        process.store.rewind(trainer.round)
     status = folder_lib.RUNNING
     while trainer.round < config.rounds:
       start = time.perf_counter()
+      if config.has_memory and journal is not None:
+        process.store.kept_rounds = journal.checkpoints
       try:
         record = trainer.next()
       except training.Diverged:
@@ -109,6 +110,23 @@ def _uplink(config, blueprint):
   return baselines.aggregator(bits), baselines.bytes_estimate(bits, blueprint.weights().trainable)
 
 
+def _process(config, blueprint, aggregator, folder):
+  """What `Trainer` runs: a learning process, or a `Runner` of one whose clients remember."""
+  common = dict(
+      client_optimizer=optimizers.sgd(config.client_learning_rate, config.client_momentum),
+      server_optimizer=optimizers.of_server(config.server_optimizer, config.server_learning_rate, config.server_momentum),
+      uniform=config.weighting == 'uniform', seed=config.seed,
+      proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
+  downlink = _text(config.downlink)
+  if not config.has_memory:
+    return learning.build(blueprint, aggregator=aggregator, downlink=downlink, **common)
+  feedback = processes.ErrorFeedback(momentum=config.feedback_momentum) if config.error_feedback else False
+  process = learning.build_with_memory(
+      blueprint, uplink=_text(config.uplink), downlink=processes.Changes(downlink) if config.downlink_changes else downlink,
+      error_feedback=feedback, **common)
+  return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS))
+
+
 def _entry(record, rounds, estimate, blueprint):
   """What the result says of a round, from what `Trainer.next` returns."""
   entry = {'round': record['round'], 'clients': record['clients'], 'failed_clients': record['failed_clients'],
@@ -125,6 +143,8 @@ def _entry(record, rounds, estimate, blueprint):
     figures = {name + suffix: value for name, value in figures.items()}
     entry.update(figures)
     entry[total] = (rounds[-1].get(total, 0) if rounds else 0) + figures[f'{direction}_bytes{suffix}']
+  if 'client_states_bytes' in record:
+    entry['client_states_bytes'] = record['client_states_bytes']
   return entry
 
 

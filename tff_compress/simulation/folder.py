@@ -4,6 +4,7 @@
     metrics.csv    the rounds as a table (tff.program.CSVFileReleaseManager)
     tensorboard/   the same for TensorBoard (tff.program.TensorBoardReleaseManager)
     checkpoints/   the server's state (tff.program.FileProgramStateManager)
+    clients/       the states of clients that remember (tff_compress.processes.ClientStore)
 
 A round is written in this order, so whatever round the last checkpoint belongs to is complete in everything else, and what
 lies beyond it is dropped and trained again. Every file is written under another name and then renamed: a process that is
@@ -27,7 +28,8 @@ import time
 
 from tff_compress.codec.errors import CompressionError
 
-RESULT, METRICS, TENSORBOARD, CHECKPOINTS = 'result.json', 'metrics.csv', 'tensorboard', 'checkpoints'
+RESULT, METRICS, TENSORBOARD, CHECKPOINTS, CLIENTS = (
+    'result.json', 'metrics.csv', 'tensorboard', 'checkpoints', 'clients')
 FORMAT = 1
 MAX_RESULT = 64 << 20
 """Largest result.json that is read, in bytes."""
@@ -63,7 +65,7 @@ class Folder:
       entries = os.listdir(path)
     except OSError as error:
       raise FolderError(f'{path} cannot be used as output folder: {error.strerror}.') from None
-    known = (RESULT, METRICS, TENSORBOARD, CHECKPOINTS)
+    known = (RESULT, METRICS, TENSORBOARD, CHECKPOINTS, CLIENTS)
     if entries and not any(entry.startswith(known) for entry in entries):
       raise FolderError(f'{path} is not empty and holds no run: use another output folder.')
 
@@ -100,7 +102,7 @@ class Folder:
 
   def clear(self):
     """Removes the run that is there."""
-    for name in (TENSORBOARD, CHECKPOINTS):
+    for name in (TENSORBOARD, CHECKPOINTS, CLIENTS):
       shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
     for name in (METRICS, RESULT):
       with contextlib.suppress(FileNotFoundError):
@@ -129,6 +131,9 @@ class Journal:
     folder: `Folder`.
     checkpoint_every: rounds between checkpoints; None: as many as pass in ten seconds.
     details: what else result.json holds, a dict.
+
+  Attributes:
+    checkpoints: rounds that a later process may go on from: of the last checkpoint, and of one that is being written.
   """
 
   def __init__(self, folder, checkpoint_every, details):
@@ -141,6 +146,7 @@ class Journal:
     self._pending = None
     self._csv = self._board = None
     self._saved = time.monotonic()
+    self.checkpoints = (0,)
 
   def resume(self, rounds, structure):
     """Goes back to the last checkpoint.
@@ -165,6 +171,7 @@ class Journal:
         problem = error
         continue
       self._prepare(rounds[:version])
+      self.checkpoints = (version,)
       return rounds[:version], state
     if problem is not None:
       raise FolderError(f'no checkpoint in {self._folder.path} can be read: remove the folder, or use another.') from problem
@@ -203,6 +210,7 @@ class Journal:
       due = len(rounds) % self._every == 0
     if due or last:
       self._saved = time.monotonic()
+      self.checkpoints = (self.checkpoints[-1], len(rounds))
     self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due or last else None))
 
   async def _write(self, rounds, state):

@@ -57,6 +57,9 @@ class RunConfig:
       tensors above 20,000 values, with adaptive zeroing and clipping) or 'tff:hadamard:bits=N' (TFF's EncodedSumFactory
       with a Hadamard transform and an N-bit quantizer, N from 1 to 16).
     downlink: codec text, or 'none'.
+    error_feedback: whether clients remember what their uplink loses, and add it to their next update.
+    feedback_momentum: momentum of the feedback (deep gradient compression); 0 for none.
+    downlink_changes: whether the downlink sends what changed in the model instead of all of it, and clients keep a copy.
     seed: whole number that the split, the draw of clients, the order of examples, the initial weights, dropout and the
       codecs' randomness come from.
     evaluate_every: rounds between evaluations on the test set; the last round is always evaluated.
@@ -91,6 +94,9 @@ class RunConfig:
   weighting: str = 'examples'
   uplink: str = 'float32'
   downlink: str = 'float32'
+  error_feedback: bool = False
+  feedback_momentum: float = 0.0
+  downlink_changes: bool = False
   seed: int = 0
   evaluate_every: int = 1
   evaluation_examples: Optional[int] = None
@@ -117,6 +123,16 @@ class RunConfig:
     if self.dataset != 'emnist' and (self.max_clients is not None or not self.only_digits):
       raise ConfigError(f'max_clients and only_digits are for emnist: leave them out for {self.dataset}.')
 
+    if self.feedback_momentum and not self.error_feedback:
+      raise ConfigError('feedback_momentum is for error_feedback: give both, or none.')
+    if self.has_memory and self.baseline:
+      raise ConfigError(f'error_feedback and downlink_changes need an uplink of this package, not {self.uplink!r}.')
+
+  @property
+  def has_memory(self):
+    """Whether clients remember something between rounds."""
+    return self.error_feedback or self.downlink_changes
+
   @property
   def baseline(self):
     """Whether the uplink is one of TFF's own."""
@@ -136,10 +152,10 @@ _WHOLE = {
 }
 _NUMBERS = {
     'proximal_strength': (0, 1e6), 'client_learning_rate': (0, 1e6), 'client_momentum': (0, 1),
-    'server_learning_rate': (0, 1e6), 'server_momentum': (0, 1), 'ema': (0, 1, None),
+    'server_learning_rate': (0, 1e6), 'server_momentum': (0, 1), 'feedback_momentum': (0, 1), 'ema': (0, 1, None),
 }
 _ABOVE = ('proximal_strength', 'client_learning_rate', 'server_learning_rate')  # The least value itself is refused.
-_BELOW = ('client_momentum', 'server_momentum', 'ema')  # The greatest value itself is refused.
+_BELOW = ('client_momentum', 'server_momentum', 'feedback_momentum', 'ema')  # The greatest value itself is refused.
 _WORDS = {
     'dataset': data_lib.NAMES, 'model': tuple(models_lib.ARCHITECTURES), 'algorithm': ALGORITHMS,
     'server_optimizer': SERVER_OPTIMIZERS, 'weighting': ('examples', 'uniform'),
@@ -170,7 +186,7 @@ def _checked(name, value):
       raise ConfigError(f'{name} must be {"above" if name in _ABOVE else "at least"} {least:g} and '
                         f'{"below" if name in _BELOW else "at most"} {most:g}, not {value!r}.')
     return value if type(value) is float else number
-  if name in ('dropout', 'only_digits'):
+  if name in ('dropout', 'only_digits', 'error_feedback', 'downlink_changes'):
     if not isinstance(value, bool):
       raise ConfigError(f'{name} must be True or False, not {value!r}.')
     return value
@@ -232,6 +248,7 @@ class RunResult:
       uplink_bytes_total, downlink_bytes_total: of this round and those before it (`uplink_bytes_total_estimate`).
       uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to float32
         (`…_estimate`).
+      client_states_bytes: of all states that are stored, where clients remember.
       seconds: of the round with its evaluation; in the first, TFF also builds its programs.
     folder: where it was saved, or None. There, `result.json` has all of this; see folder.py for the rest.
   """
