@@ -25,6 +25,9 @@ CASES = {
                             error_feedback=processes.ErrorFeedback(decay=0.9)),
     'momentum': dict(uplink=SPARSE, error_feedback=processes.ErrorFeedback(momentum=0.5),
                      relevance=processes.Relevance(0.6)),
+    # Signum with majority vote: one bit up, one bit down.
+    'vote': dict(uplink='signsgd', downlink=processes.Changes('signsgd', residual=False, step=0.01), uniform=True,
+                 error_feedback=processes.ErrorFeedback(momentum=0.9, residual=False)),
 }
 
 
@@ -68,8 +71,11 @@ def built():
 
   def build(case):
     if case not in made:
+      arguments = dict(CASES[case])
+      if arguments.pop('uniform', False):
+        arguments['client_weighting'] = tff.learning.ClientWeighting.UNIFORM
       made[case] = processes.build_fed_avg(
-          model_fn, client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE)), seed=SEED, spec=SPEC, **CASES[case])
+          model_fn, client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE)), seed=SEED, spec=SPEC, **arguments)
     return made[case]
   return build
 
@@ -77,9 +83,9 @@ def built():
 class Simulated:
   """The same process in NumPy."""
 
-  def __init__(self, *, uplink, error_feedback, downlink=None, relevance=None):
+  def __init__(self, *, uplink, error_feedback, downlink=None, relevance=None, uniform=False):
     self.uplink = dict(uplink) if isinstance(uplink, dict) else {0: uplink}
-    self.feedback, self.downlink, self.relevance = error_feedback, downlink, relevance
+    self.feedback, self.downlink, self.relevance, self.uniform = error_feedback, downlink, relevance, uniform
     self.round, self.weights, self.target, self.log = 0, START, START, []
     self.memories = [{slot: START for slot in self.feedback.slots} for _ in range(CLIENTS)]
     self.seen, self.version, self.had = [-1] * CLIENTS, [None] * CLIENTS, [None] * CLIENTS
@@ -109,9 +115,9 @@ class Simulated:
           xp, [-v for v in x], self.had[client], self.weights, np.int32(self.round))
       self.seen[client], self.had[client] = self.round, self.weights
       if relevant:
-        size, sent = self.pack(codec, memory['residual'], client)
+        size, sent = self.pack(codec, self.feedback.signal(memory), client)
         memory = self.feedback.settle(xp, memory, sent)
-        count = len(examples(client)[1])
+        count = 1 if self.uniform else len(examples(client)[1])
         up, weight, total = up + size, weight + count, [t + count * c for t, c in zip(total, sent)]
       else:
         skipped += 1
@@ -120,9 +126,11 @@ class Simulated:
     if self.downlink is None:
       self.weights = self.target
     else:
-      size, change = self.pack(self.downlink.codec, [t - w for t, w in zip(self.target, self.weights)],
+      step = np.float32(self.downlink.step)
+      size, change = self.pack(self.downlink.codec, [(t - w) / step for t, w in zip(self.target, self.weights)],
                                codec_lib.SHARED_CLIENT)
-      self.weights = [w + c for w, c in zip(self.weights, change)]
+      self.weights = [w + c * step for w, c in zip(self.weights, change)]
+      self.target = self.target if self.downlink.residual else self.weights
       self.log.append(size)
     self.round += 1
     return up, down, skipped

@@ -85,6 +85,16 @@ def test_momentum_is_corrected_and_masked():
   np.testing.assert_array_equal([unmasked[0][0]['residual'][0], unmasked[0][0]['velocity'][0]], [[0, 3], [4, 3]])
 
 
+def test_velocity_without_residual_is_signum():
+  signum = ErrorFeedback(momentum=0.5, residual=False)
+  memory = {'velocity': [np.zeros(2, np.float32)]}
+  for update, expected in (([4, -1], [4, -1]), ([-1, 1], [1, 0.5]), ([-3, 0], [-2.5, 0.25])):
+    memory = signum.accumulate(xp, memory, [np.float32(update)], np.int32(0))
+    np.testing.assert_array_equal(signum.signal(memory)[0], expected)
+    memory = signum.settle(xp, memory, [np.sign(expected)])
+  assert signum.slots == ('velocity',)
+
+
 @pytest.mark.parametrize('feedback, missed, factor', [
     (ErrorFeedback(decay=0.5), 0, 1), (ErrorFeedback(decay=0.5), 3, 0.125), (ErrorFeedback(drop_after=3), 3, 1),
     (ErrorFeedback(drop_after=3), 4, 0), (ErrorFeedback(decay=0.0), 0, 1), (ErrorFeedback(decay=0.0), 1, 0)])
@@ -104,7 +114,7 @@ def test_an_update_is_relevant_where_enough_signs_agree():
 
 @pytest.mark.parametrize('make', [
     lambda: ErrorFeedback(decay=1.5), lambda: ErrorFeedback(momentum=1.0), lambda: ErrorFeedback(drop_after=-1),
-    lambda: ErrorFeedback(decay=float('nan')), lambda: ErrorFeedback(masking=1), lambda: ErrorFeedback.of('yes'),
+    lambda: ErrorFeedback(decay=float('nan')), lambda: ErrorFeedback(masking=1), lambda: ErrorFeedback(residual=False), lambda: ErrorFeedback.of('yes'),
     lambda: processes.Relevance(2), lambda: processes.Relevance(decay='1')])
 def test_bad_settings_are_typed_errors(make):
   with pytest.raises(processes.ProcessError):

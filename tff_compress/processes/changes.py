@@ -35,14 +35,19 @@ class Changes:
   Attributes:
     codec: `Codec` or its text; of one message a round that all clients apply.
     residual: whether the server sends later what a message lost. Without, it is forgotten.
+    step: changes are divided by this before they are encoded, and multiplied by it after they are decoded: how far a
+      codec that sends signs alone goes.
   """
   codec: object
   residual: bool = True
+  step: float = 1.0
 
   def __post_init__(self):
     object.__setattr__(self, 'codec', codec_lib(self.codec))
     if not isinstance(self.residual, bool):
       raise ProcessError(f'changes: residual must be True or False, not {self.residual!r}.')
+    if isinstance(self.step, bool) or not isinstance(self.step, (int, float)) or not 0 < self.step < float('inf'):
+      raise ProcessError(f'changes: step must be a finite number above 0, not {self.step!r}.')
 
 
 class ChangeMessages:
@@ -67,7 +72,7 @@ class ChangeMessages:
       if tensor.dtype == 'bool':
         raise codec_lib.SpecError(f'variable {tensor.name!r} is boolean, which has no differences: cast it to an integer '
                                   'first.')
-    self._residual = changes.residual
+    self._residual, self._step, self._spec = changes.residual, changes.step, spec
     self._changes = MessageFunctions(changes.codec, spec, seed)
     self._model = MessageFunctions('float32', spec, seed)
     self.model_bytes = 1 + FRAME_OVERHEAD + self._model.plan.payload_size
@@ -99,9 +104,9 @@ class ChangeMessages:
     Returns:
       (state, W) of the next version.
     """
-    change = [m - w for m, w in zip(target, model)]
+    change = self._scaled([m - w for m, w in zip(target, model)], 1 / self._step)
     frame = self._changes.encode(change, round_number, tf.constant(random.signed(random.SHARED_CLIENT), tf.int32))
-    model = [w + c for w, c in zip(model, self._changes.decode(frame))]
+    model = self._moved(model, frame)
     log = tf.concat([state['log'], _bytes_of(tf.size(frame)), frame], 0)
     ends = tf.concat([state['ends'], [tf.size(log)]], 0)
     starts = tf.concat([[0], ends[:-1]], 0)
@@ -111,6 +116,15 @@ class ChangeMessages:
     return collections.OrderedDict(
         version=state['version'] + 1, target=target if self._residual else [tf.identity(w) for w in model],
         log=log[first:], ends=ends[dropped:] - first), model
+
+  def _moved(self, model, frame):
+    """The model after the change that a frame holds."""
+    return [w + c for w, c in zip(model, self._scaled(self._changes.decode(frame), self._step))]
+
+  def _scaled(self, tensors, factor):
+    if factor == 1:
+      return tensors
+    return [t * tf.cast(factor, t.dtype) if spec.is_float else t for t, spec in zip(tensors, self._spec.tensors)]
 
   def whole(self, model, round_number):
     """uint8[n]: the message with the whole model."""
@@ -142,8 +156,7 @@ class ChangeMessages:
     def apply(start, model):
       length = tf.bitcast(body[start:start + _LENGTH_BYTES], tf.int32)
       start += _LENGTH_BYTES
-      change = self._changes.decode(body[start:start + length])
-      return start + length, [w + c for w, c in zip(model, change)]
+      return start + length, self._moved(model, body[start:start + length])
 
     def changed():
       return tf.while_loop(lambda start, _: start < tf.size(body), apply, (tf.constant(0), list(model)))[1]

@@ -195,7 +195,7 @@ class _Parts:
     if self.relevance:
       uploads &= is_new | self.relevance.holds(xp, [-x for x in update], before, now, round_number)
     filled = self.feedback.accumulate(xp, kept, update, missed) if slots else {}
-    signal = filled.get('residual', update)
+    signal = self.feedback.signal(filled) if slots else update
 
     def send():
       frame = self.uplink.encode(signal, round_number, number)

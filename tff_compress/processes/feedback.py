@@ -24,6 +24,9 @@ class ErrorFeedback:
 
       u = m u + x;  e += u;  send C(e);  where c is not 0: e = 0 and u = 0
 
+  Without residual, velocity alone is kept, u = m u + x, and C(u) is sent: with the codec signsgd that is Signum (Bernstein
+  et al. 2018).
+
   The residual is in units of the update as it is before clients are weighted. It delays what it keeps by as many rounds as
   a value waits for being sent, about 1/p where the share p is sent: use a smaller step than without.
 
@@ -32,11 +35,13 @@ class ErrorFeedback:
     drop_after: e and u start at 0 again when the client missed more rounds than this; None: never.
     momentum: m, 0 … below 1; 0 for none.
     masking: with momentum, whether e and u are zeroed where values were sent. Without, e -= c and u stays.
+    residual: whether there is e. Without, momentum must not be 0.
   """
   decay: float = 1.0
   drop_after: Optional[int] = None
   momentum: float = 0.0
   masking: bool = True
+  residual: bool = True
 
   def __post_init__(self):
     for name, most in (('decay', 'at most 1'), ('momentum', 'below 1')):
@@ -48,8 +53,11 @@ class ErrorFeedback:
                                         or self.drop_after < 0):
       raise ProcessError('error feedback: drop_after must be a whole number of rounds of at least 0, or None, not '
                          f'{self.drop_after!r}.')
-    if not isinstance(self.masking, bool):
-      raise ProcessError(f'error feedback: masking must be True or False, not {self.masking!r}.')
+    for name in ('masking', 'residual'):
+      if not isinstance(getattr(self, name), bool):
+        raise ProcessError(f'error feedback: {name} must be True or False, not {getattr(self, name)!r}.')
+    if not (self.residual or self.momentum):
+      raise ProcessError('error feedback: without residual and momentum there is nothing to remember.')
 
   @classmethod
   def of(cls, value):
@@ -65,7 +73,11 @@ class ErrorFeedback:
   @property
   def slots(self):
     """Names of what is remembered, each of the update's shapes."""
-    return ('residual', 'velocity') if self.momentum else ('residual',)
+    return ('residual',) * self.residual + ('velocity',) * bool(self.momentum)
+
+  def signal(self, memory):
+    """What of a memory is to be encoded: list of arrays."""
+    return memory['residual' if self.residual else 'velocity']
 
   def accumulate(self, xp, memory, update, missed):
     """What to send, before it is encoded.
@@ -77,16 +89,18 @@ class ErrorFeedback:
       missed: int32 scalar, rounds since the client last took part, those two not counted.
 
     Returns:
-      The memory with the update in it; its residual is what to encode. If nothing is sent, it is what to keep.
+      The memory with the update in it; `signal` of it is what to encode. If nothing is sent, it is what to keep.
     """
     factor = xp.constant(self.decay, np.float32) ** xp.cast(missed, np.float32)
     if self.drop_after is not None:
       factor = xp.where(missed > self.drop_after, xp.constant(0, np.float32), factor)
-    residual = [factor * e for e in memory['residual']]
-    if not self.momentum:
-      return {'residual': [e + x for e, x in zip(residual, update)]}
-    velocity = [xp.constant(self.momentum, np.float32) * (factor * u) + x for u, x in zip(memory['velocity'], update)]
-    return {'residual': [e + u for e, u in zip(residual, velocity)], 'velocity': velocity}
+    filled = {}
+    if self.momentum:
+      update = [xp.constant(self.momentum, np.float32) * (factor * u) + x for u, x in zip(memory['velocity'], update)]
+      filled['velocity'] = update
+    if self.residual:
+      filled['residual'] = [factor * e + x for e, x in zip(memory['residual'], update)]
+    return filled
 
   def settle(self, xp, memory, sent):
     """What to keep.
@@ -95,6 +109,8 @@ class ErrorFeedback:
       memory: what `accumulate` gave.
       sent: list of float32 arrays, what the server decodes.
     """
+    if not self.residual:
+      return memory
     if not (self.momentum and self.masking):
       return {**memory, 'residual': [e - c for e, c in zip(memory['residual'], sent)]}
     return {slot: [v * xp.cast(xp.equal(c, 0), np.float32) for v, c in zip(values, sent)]
