@@ -14,36 +14,72 @@ def _batch_normalization(op, inputs, training):
   unbiased one, as in TensorFlow, while values are normalized with the biased one.
   """
   x, scale, offset, mean, variance = inputs
-  epsilon = op.get_attr('epsilon')
   # Layer normalization makes its rows channels, which come second.
-  first = op.get_attr('data_format') == b'NCHW'
-  axes = [0, 2, 3] if first else [0, 1, 2]
-
-  def spread(statistic):
-    return tf.reshape(statistic, [1, x.shape[1], 1, 1]) if first else statistic
+  channels = Channels(1 if op.get_attr('data_format') == b'NCHW' else 3, x.shape)
+  epsilon = op.get_attr('epsilon')
   if not op.get_attr('is_training'):
     if not training:
       return None
-    gain = _times(tf.math.rsqrt(variance + epsilon), scale)
-    return [x * spread(gain) + spread(offset - mean * gain), mean, variance]
-  count = np.prod([x.shape[axis] for axis in axes])
-  batch_mean = tf.reduce_mean(x, axes)
-  centred = x - spread(batch_mean)
-  batch_variance = tf.reduce_mean(centred * centred, axes)
-  # Constant ones and zeros are those of layer normalization, as many as there are rows: the file need not hold them.
-  y = centred * spread(_times(tf.math.rsqrt(batch_variance + epsilon), scale))
-  y = y if _is_constant(offset, 0) else y + spread(offset)
+    gain = tf.math.rsqrt(variance + epsilon) * scale
+    return [x * channels.spread(gain) + channels.spread(offset - mean * gain), mean, variance]
+  # Its scale and offset are constant, as many as there are rows: the file need not hold them.
+  constant = _is_constant(scale, 1) and _is_constant(offset, 0)
+  y, batch_mean, batch_variance = _normalize(x, None if constant else scale, None if constant else offset, channels, epsilon)
   factor = op.get_attr('exponential_avg_factor')
-  unbiased = batch_variance * (float(count) / max(float(count) - 1, 1.))
+  unbiased = batch_variance * (float(channels.count) / max(float(channels.count) - 1, 1.))
   if factor == 1 or mean.shape.num_elements() == 0:
     return [y, batch_mean, unbiased]
   return [y, mean + factor * (batch_mean - mean), variance + factor * (unbiased - variance)]
+
+
+class Channels:
+  """Sums per channel of a tensor with four axes, and the way back.
+
+  Args:
+    axis: of the channels.
+    shape: of the tensor.
+  """
+
+  def __init__(self, axis, shape):
+    self._inner = [other for other in (1, 2, 3) if other != axis]
+    self._spread = [1] * 4
+    self._spread[axis] = shape[axis]
+    self.count = np.prod([shape[other] for other in (0, *self._inner)])
+
+  def mean(self, x):
+    # In two steps: interpreters add one number after the other, which over a whole batch loses digits.
+    return tf.reduce_mean(tf.reduce_mean(x, self._inner), 0)
+
+  def spread(self, x):
+    return tf.reshape(x, self._spread)
+
+
+def _normalize(x, scale, offset, channels, epsilon):
+  """(normalized x, mean, variance), with the gradient in closed form; without scale and offset if they are None.
+
+  With n = (x - mean) / deviation: dL/dx = scale / deviation (dy - mean(dy) - n mean(dy n)).
+  """
+  @tf.custom_gradient
+  def normalize(*arguments):
+    x = arguments[0]
+    mean = channels.mean(x)
+    centred = x - channels.spread(mean)
+    variance = channels.mean(centred * centred)
+    inverse = tf.math.rsqrt(variance + epsilon)
+    n = centred * channels.spread(inverse)
+    y = n if scale is None else n * channels.spread(arguments[1]) + channels.spread(arguments[2])
+
+    def back(dy, *unused):
+      del unused
+      mean_dy, mean_dyn = channels.mean(dy), channels.mean(dy * n)
+      gain = inverse if scale is None else inverse * arguments[1]
+      dx = (dy - channels.spread(mean_dy) - n * channels.spread(mean_dyn)) * channels.spread(gain)
+      return dx if scale is None else (dx, mean_dyn * float(channels.count), mean_dy * float(channels.count))
+    return (y, mean, variance), back
+  return normalize(x) if scale is None else normalize(x, scale, offset)
 
 
 def _is_constant(tensor, value):
   static = tf.get_static_value(tensor)
   return static is not None and np.all(static == value)
 
-
-def _times(x, scale):
-  return x if _is_constant(scale, 1) else x * scale
