@@ -1,8 +1,9 @@
-"""Codecs as .tflite files: time, size and memory of encoders and decoders for the CNN, in both interpreters on one thread.
+"""Codecs as .tflite files: time, size and memory of encoders and decoders in both interpreters, on one thread.
 
-The update is that of the 1,199,882-parameter CNN with normally distributed values. A time is the fastest of many calls that
-are made side by side, with the copies of inputs and outputs, and without the coder and the frame, which an app adds. Every
-payload is compared with NumPy's. Memory is how far the process grows from before the file is loaded to behind the first call.
+The update is that of the 1,199,882-parameter CNN with normally distributed values. A time is the fastest of many calls
+that are made side by side, with the copies of inputs and outputs, and without the coder and the frame, which an app adds.
+Every payload is compared with NumPy's. Memory is how far the process grows from before the file is loaded to behind the
+first call.
 """
 
 import json
@@ -19,8 +20,8 @@ from benchmarks import harness
 from benchmarks import progress
 from tff_compress import codec as codec_lib
 
-CODECS = ('hadamard | uniform:bits=2 | pack', 'concat | hadamard | uniform:bits=2 | pack', 'shared-mask', 'drive', 'drive:bits=4',
-          'rotated-ternary', 'sketch', 'int8', 'float16', 'topk:1/100 | uniform:bits=4 | pack')
+CODECS = ('hadamard | uniform:bits=2 | pack', 'concat | hadamard | uniform:bits=2 | pack', 'shared-mask', 'drive',
+          'drive:bits=4', 'rotated-ternary', 'sketch', 'int8', 'float16', 'topk:1/100 | uniform:bits=4 | pack')
 KEYS = {'seed': 1, 'round': 2, 'client': 3}
 
 
@@ -28,7 +29,7 @@ def run(quick):
   """Measures.
 
   Returns:
-    Rows of the tables 'encoders' and 'decoders', and of 'many variables': sizes for MobileNetV2 (width 0.35), which has 158.
+    Rows of the tables 'encoders' and 'decoders', and of 'many variables': sizes for MobileNetV2 (width 0.35).
   """
   from tflite_export import encoder  # pylint: disable=g-import-not-at-top
   rng = np.random.default_rng(0)
@@ -76,7 +77,8 @@ def _many_variables():
   from tflite_export import encoder  # pylint: disable=g-import-not-at-top
   model = tf.keras.applications.MobileNetV2(alpha=0.35, weights=None, classes=10, input_shape=(96, 96, 3))
   rows = []
-  for codec in ('drive', 'concat | hadamard | uniform:bits=2 | pack', 'size<2000 => float32; * => hadamard | uniform:bits=2 | pack'):
+  for codec in ('drive', 'concat | hadamard | uniform:bits=2 | pack',
+                'size<2000 => float32; * => hadamard | uniform:bits=2 | pack'):
     start = time.perf_counter()
     export = encoder.export_encoder(codec, model)
     rows.append({'table': 'many variables', 'codec': codec, 'variables': len(export.layout.variables),

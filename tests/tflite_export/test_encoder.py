@@ -1,7 +1,7 @@
 """Encoder and decoder files compute what NumPy computes, bit for bit, in both interpreters.
 
-`everything` is one codec whose rules hold the real-valued half of every pipeline of the contract suite, each with variables of
-its own, so that one conversion covers every registered stage and preset.
+`everything` is one codec whose rules hold the real-valued half of every pipeline of the contract suite, each with variables
+of its own, so that one conversion covers every registered stage and preset.
 """
 
 import functools
@@ -13,6 +13,7 @@ from tests.contract import cases
 from tests.golden import regenerate
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.codec import random
 from tflite_export import encoder
 from tflite_export import flatbuffer
 from tflite_export import interpreters
@@ -82,7 +83,8 @@ def assert_same(made, expected, layout):
     return
   assert len(made) == len(expected)
   parts = [layout.plan.split(codec_lib.codec.numpy_ops, np.frombuffer(p, np.uint8)) for p in (made, expected)]
-  raise AssertionError([f'{s.name}: {s.pipeline}' for s, a, b in zip(layout.plan.segments, *parts) if a.tobytes() != b.tobytes()])
+  raise AssertionError([f'{segment.name}: {segment.pipeline}' for segment, a, b in zip(layout.plan.segments, *parts)
+                        if a.tobytes() != b.tobytes()])
 
 
 @pytest.mark.parametrize('name', interpreters.NAMES)
@@ -158,7 +160,8 @@ SMALL = {'dense/kernel': cases.values(1300).reshape(13, 100), 'gate': cases.valu
 def test_error_feedback_carries_what_a_message_leaves_out(name, words):
   codec, spec = codec_lib('hadamard | subsample:1/4 | uniform:bits=2 | rans'), codec_lib.Spec.of(SMALL)
   export = exported('encode', codec, spec, words=words, error_feedback=True)
-  residuals = {array.name: np.linspace(-0.1, 0.2, array.size, dtype=np.float32) for array in export.layout.residuals.values()}
+  residuals = {array.name: np.linspace(-0.1, 0.2, array.size, dtype=np.float32)
+               for array in export.layout.residuals.values()}
   made, outputs = payload(export, name, SMALL, residuals)
   effective = {'dense/kernel': SMALL['dense/kernel'] + residuals['residual_0'].reshape(13, 100),
                'gate': SMALL['gate'].astype(np.float32) + residuals['residual_1'], 'steps': SMALL['steps']}
@@ -168,7 +171,8 @@ def test_error_feedback_carries_what_a_message_leaves_out(name, words):
   for i, variable in enumerate(('dense/kernel', 'gate')):
     left = effective[variable] - decoded[variable]
     assert np.abs(left).max() > 0.01
-    np.testing.assert_allclose(outputs[f'residual_{i}'], left.reshape(-1), rtol=0, atol=1e-6 * np.abs(decoded[variable]).max())
+    tolerance = 1e-6 * np.abs(decoded[variable]).max()
+    np.testing.assert_allclose(outputs[f'residual_{i}'], left.reshape(-1), rtol=0, atol=tolerance)
 
 
 def test_words_are_those_of_the_streams_and_nothing_else_is_asked_for():
@@ -180,9 +184,9 @@ def test_words_are_those_of_the_streams_and_nothing_else_is_asked_for():
   # Kernel: two steps of 1024 dithers, two to a word; 2 * 1024 signs, 32 to a word; one of every 4; 325 dithers.
   assert [r.words for r in export.requests][:4] == [1024, 64, 325, 163]
   keys = encoder.derive(export.requests, **KEYS)
-  from tff_compress.codec import random
-  np.testing.assert_array_equal(keys[1], random.derive_key(cases.SEED, cases.ROUND, random.SHARED_CLIENT, 'dense/kernel', 1))
-  np.testing.assert_array_equal(keys[3], random.derive_key(cases.SEED, cases.ROUND, cases.CLIENT, 'dense/kernel', 4))
+  for row, client, purpose in ((1, random.SHARED_CLIENT, 1), (3, cases.CLIENT, 4)):
+    expected = random.derive_key(cases.SEED, cases.ROUND, client, 'dense/kernel', purpose)
+    np.testing.assert_array_equal(keys[row], expected)
   vectors = np.asarray([0xC4A0E45C, 0xD62362B2, 0x5F50CDF9], np.uint32).view(np.int32)
   np.testing.assert_array_equal(encoder.draw(encoder.Request('round', '', 1, 0, 3), np.zeros(2, np.int32)), vectors)
 
@@ -214,11 +218,11 @@ def test_a_decoder_says_that_scales_are_no_numbers(name):
 
   outputs = run()
   assert outputs['valid'] == 1 and outputs['update_1'].max() == 65504
-  for array, value in (('side_0_0_high', [0x7FC0]), ('side_0_0_high', [0xBF80]), ('side_0_0_low', [0xFF80]), ('side_1_0_exponent', [215]),
-                       ('values_2', np.full(9, np.nan, np.float32).view(np.uint8)),
+  for array, value in (('side_0_0_high', [0x7FC0]), ('side_0_0_high', [0xBF80]), ('side_0_0_low', [0xFF80]),
+                       ('side_1_0_exponent', [215]), ('values_2', np.full(9, np.nan, np.float32).view(np.uint8)),
                        ('values_1', np.full(50, np.inf, np.float16).view(np.uint8))):
     assert run(**{array: np.asarray(value, inputs[array].dtype)})['valid'] == 0, array
-  # The same scale is refused by the codec in NumPy; a smaller one than any float16 scale that an encoder writes decodes.
+  # A scale that leads beyond the largest float16.
   largest = np.full(50, 0x7BFF, np.uint16).view(np.uint8)
   assert run(values_1=largest, side_1_0_exponent=np.asarray([170], np.int32))['update_1'].max() == 65504
 

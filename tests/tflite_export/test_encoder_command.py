@@ -25,7 +25,8 @@ def test_an_encoder_is_written_and_described(spec, tmp_path, capsys):
   said = capsys.readouterr()
   described = json.loads(said.out)
   assert described.pop('file') == str(path)
-  expected = encoder.export_encoder('uniform:bits=2 | pack', {'dense/kernel': np.zeros((30, 10), np.float32), 'steps': np.zeros(2, np.int64)})
+  update = {'dense/kernel': np.zeros((30, 10), np.float32), 'steps': np.zeros(2, np.int64)}
+  expected = encoder.export_encoder('uniform:bits=2 | pack', update)
   assert described == expected.describe() and path.read_bytes() == expected.data
   assert '300 parameters' not in said.out and '302 parameters' in said.err
 

@@ -19,7 +19,8 @@ from tflite_export import flatbuffer
 
 pytestmark = pytest.mark.xdist_group('encoder')
 
-UPDATE = {'a': np.linspace(-1, 1, 300, dtype=np.float32).reshape(3, 100), 'steps': np.arange(3), 'nothing': np.zeros((0, 2), np.float32)}
+UPDATE = {'a': np.linspace(-1, 1, 300, dtype=np.float32).reshape(3, 100), 'steps': np.arange(3),
+          'nothing': np.zeros((0, 2), np.float32)}
 SPEC = codec_lib.Spec.of(UPDATE)
 TEXT = 'topk:1/3 | uniform:bits=3 | rice'
 
@@ -41,14 +42,16 @@ def test_the_file_is_what_the_result_says(written):
   for defined, arrays in ((signature.inputs, export.inputs), (signature.outputs, export.outputs)):
     shapes = {entry.name.decode(): list(graph.tensors[entry.tensorIndex].shape) for entry in defined}
     assert shapes == {array.name: [array.size] for array in arrays}
-  assert not export.operators.keys() & {'QUANTIZE', 'DEQUANTIZE'} and all(tensor.shapeSignature is None for tensor in graph.tensors)
+  assert not export.operators.keys() & {'QUANTIZE', 'DEQUANTIZE'}
+  assert all(tensor.shapeSignature is None for tensor in graph.tensors), 'every shape is known'
 
 
 def test_the_description_holds_all_that_an_app_needs(written):
   export, _ = written
   described = json.loads(json.dumps(export.describe()))
   assert described['codec'] == TEXT and described['signature'] == 'encode' and described['bytes'] == len(export.data)
-  assert described['inputs'] == [{'name': 'update_0', 'dtype': 'float32', 'size': 300}, {'name': 'keys', 'dtype': 'int32', 'size': 2}]
+  assert described['inputs'] == [{'name': 'update_0', 'dtype': 'float32', 'size': 300},
+                                 {'name': 'keys', 'dtype': 'int32', 'size': 2}]
   assert described['requests'] == [
       {'scope': 'client', 'name': 'a', 'purpose': 4, 'chunk': 0, 'words': 50, 'input': 'keys'}]
   kernel, steps, nothing = described['segments']
@@ -110,8 +113,8 @@ class Foreign(stage_lib.Stage):
     return values
 
 
-@pytest.mark.parametrize('how, reason', [('operator', 'tf.Erf'), ('numpy', 'needs values'), ('shape', 'only known when it runs'),
-                                         ('side', 'fixed sizes')])
+@pytest.mark.parametrize('how, reason', [('operator', 'tf.Erf'), ('numpy', 'needs values'),
+                                         ('shape', 'only known when it runs'), ('side', 'fixed sizes')])
 def test_a_stage_that_cannot_run_on_a_device_is_named(how, reason):
   pipeline = Pipeline((Foreign(how), *codec_lib('uniform | pack').rules[0].pipeline.stages))
   with pytest.raises(errors.ExportError, match=str(Foreign(how)) + ' .*' + reason) as caught:

@@ -7,8 +7,8 @@ from tff_compress.cli import output
 from tff_compress.cli import specs
 
 _EPILOG = """\
-    The model is a Keras model (.keras or .h5), or only the names and shapes of its variables: an .npz file with one array
-    per variable, or {{"variables": [{{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}}]}} in a .json file.
+    The model is a Keras model (.keras or .h5), or only the names and shapes of its variables: an .npz file with one
+    array per variable, or {{"variables": [{{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}}]}} in .json.
 
     example:
       tflite-export {command} 'hadamard | uniform:bits=2 | pack' model.keras -o {command}.tflite"""
@@ -17,8 +17,8 @@ _EPILOG = """\
 def add_encoder(parser):
   """Gives the parser of `encoder` its options."""
   parser.set_defaults(function=lambda o: export('encoder', o))
-  parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for bit as '
-                        'NumPy does. Coders and frame are left to the app.')
+  parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for bit '
+                        'as NumPy does. Coders and frame are left to the app.')
   parser.epilog = _EPILOG.format(command='encoder')
   _add_common(parser)
   parser.add_argument('--error-feedback', action='store_true',
@@ -73,8 +73,8 @@ def export(kind, options):
   print(output.properties([
       ('file', made.path), ('size', output.bytes_text(len(made.data))), ('codec', codec), ('signature', made.signature),
       ('operators', f'{sum(made.operators.values())}, all built in: {", ".join(made.operators)}')]))
-  print('\n' + output.table(['in', 'dtype', 'values'], [[a.name, a.dtype, f'{a.size:,}'] for a in made.inputs], '<<>'))
-  print('\n' + output.table(['out', 'dtype', 'values'], [[a.name, a.dtype, f'{a.size:,}'] for a in made.outputs], '<<>'))
+  for title, arrays in (('in', made.inputs), ('out', made.outputs)):
+    print('\n' + output.table([title, 'dtype', 'values'], [[a.name, a.dtype, f'{a.size:,}'] for a in arrays], '<<>'))
   if made.requests:
     print('\n' + output.table(['key', 'scope', 'name', 'purpose', 'chunk', 'words'],
                               [[str(r), q.scope, q.name, str(q.purpose), str(q.chunk), f'{q.words:,}']

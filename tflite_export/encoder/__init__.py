@@ -3,8 +3,8 @@
     update --> [ encode.tflite ] --> symbols, side values --> [ app: coders, frame ] --> bytes
     bytes --> [ app: frame, coders ] --> symbols, side values --> [ decode.tflite ] --> variables
 
-layout.py says what goes into a file and comes out, ops.py is the table of operations that its graph is made of, graph.py the
-graph, streams.py its random numbers, export.py makes the file. host.py is the app's half in NumPy.
+layout.py says what goes into a file and comes out, ops.py is the table of operations that its graph is made of, graph.py
+the graph, streams.py its random numbers, export.py makes the file. host.py is the app's half in NumPy.
 """
 
 from tflite_export.encoder.export import Export
@@ -19,5 +19,5 @@ from tflite_export.encoder.streams import derive
 from tflite_export.encoder.streams import draw
 from tflite_export.encoder.streams import Request
 
-__all__ = ['Array', 'Export', 'Layout', 'Request', 'WORDS', 'derive', 'draw', 'export_decoder', 'export_encoder', 'finish',
-           'start']
+__all__ = ['Array', 'Export', 'Layout', 'Request', 'WORDS', 'derive', 'draw', 'export_decoder', 'export_encoder',
+           'finish', 'start']

@@ -118,7 +118,7 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     spec: `Spec`, Keras model or mapping of name to array.
     path: where to write the file; None for not at all.
     overwrite: whether a file at that path may be replaced.
-    words: 'inside' if the file makes its random numbers from keys, 'passed' if the app passes in the words of the streams.
+    words: 'inside' if the file makes its random numbers from keys, 'passed' if the app passes in the streams' words.
     error_feedback: whether what a message leaves out is an output, and an input of the next message.
 
   Returns:
@@ -149,8 +149,11 @@ def export_decoder(codec, spec, *, path=None, overwrite=False, words='inside'):
   """
   layout = Layout(codec, spec)
   outputs = [*layout.variables.values(), _VALID]
-  return _export('decode', layout, list(layout.coded), outputs, lambda arrays, keys: graph.decode(layout, arrays, keys), path,
-                 overwrite, words, False)
+
+  def build(arrays, keys):
+    return graph.decode(layout, arrays, keys)
+
+  return _export('decode', layout, list(layout.coded), outputs, build, path, overwrite, words, False)
 
 
 _VALID = Array('valid', 'int32', 1)
@@ -177,8 +180,8 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
   operations = len(traced.get_operations())
   if operations > _MANY:
     # It takes some milliseconds for each.
-    print(f'{signature}r: converting {operations:,} operations; a codec that starts with concat makes fewer', file=sys.stderr,
-          flush=True)
+    print(f'{signature}r: converting {operations:,} operations; a codec that starts with concat makes fewer',
+          file=sys.stderr, flush=True)
   requests = recorder.requests
   inputs = [*inputs, *_random_arrays(requests, words)]
 

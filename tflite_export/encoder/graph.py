@@ -20,7 +20,7 @@ def encode(layout, inputs, keys, error_feedback=False):
     layout: `Layout`.
     inputs: {name: tensor} of the variables, and of the residuals where there is error feedback.
     keys: function of the `TFLiteOps` that gives an object with `key(scope, name, purpose, chunk)`; see streams.py.
-    error_feedback: whether residuals are added to the update, and what the message leaves out comes back as the next ones.
+    error_feedback: whether residuals are added to the update, and what the message leaves out comes back as the next.
 
   Returns:
     {name: tensor}
@@ -94,8 +94,10 @@ def _blaming(stage):
   try:
     yield
   except Exception as error:  # Whatever a stage meets when it is given tensors of unknown value.
-    reason = str(error) if isinstance(error, CompressionError) else f'it needs values while the file is made ({type(error).__name__})'
-    raise ExportError(f'{stage} cannot be computed in a .tflite file: {reason.rstrip(".")}; choose another stage.') from error
+    reason = f'it needs values while the file is made ({type(error).__name__})'
+    if isinstance(error, CompressionError):
+      reason = str(error).rstrip('.')
+    raise ExportError(f'{stage} cannot be computed in a .tflite file: {reason}; choose another stage.') from error
 
 
 def _pieces(layout, part, x):

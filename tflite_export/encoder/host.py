@@ -1,4 +1,4 @@
-"""The app's half of a message in NumPy: from what an encoder gives to the payload, and from a payload to what a decoder takes."""
+"""The app's half of a message in NumPy: from what an encoder gives to a payload, and from one to what a decoder takes."""
 
 import numpy as np
 
@@ -27,8 +27,8 @@ def finish(codec, spec, outputs, as_they_are=None):
   """
   layout = Layout(codec, spec)
   if not _entry(outputs, 'valid').all():
-    raise UpdateError('the update holds a NaN, an infinity or a magnitude above 2^64: clip or zero such updates before they '
-                      'are encoded.')
+    raise UpdateError('the update holds a NaN, an infinity or a magnitude above 2^64: clip or zero such updates before '
+                      'they are encoded.')
   arrays = {array.name: array.check(_entry(outputs, array.name)) for array in layout.coded}
   parts = {part.index: part for part in layout.parts}
   pieces = []
@@ -37,7 +37,8 @@ def finish(codec, spec, outputs, as_they_are=None):
       tensor = layout.spec.tensors[segment.tensors[0]]
       value = np.asarray(_entry(as_they_are or {}, tensor.name))
       if value.shape != tensor.shape or value.dtype.name != tensor.dtype:
-        raise ExportError(f'{tensor.name} is {tensor.dtype}{list(tensor.shape)}, not {value.dtype.name}{list(value.shape)}.')
+        raise ExportError(f'{tensor.name} is {tensor.dtype}{list(tensor.shape)}, not '
+                          f'{value.dtype.name}{list(value.shape)}.')
       pieces.append(numpy_ops.raw_bytes(value))
     elif index in parts:
       part = parts[index]

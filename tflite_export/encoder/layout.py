@@ -1,7 +1,7 @@
 """What goes into an encoder or decoder file and what comes out: names, dtypes and sizes, from a codec and a spec.
 
-Every array is flat. `i` is the position of a variable in the spec, `s` that of a segment in the payload, `t` that of a stage in
-its pipeline:
+Every array is flat. `i` is the position of a variable in the spec, `s` that of a segment in the payload, `t` that of a
+stage in its pipeline:
 
     update_i, residual_i        float32, the variable's values in row-major order
     values_s                    symbols in the narrowest dtype that holds them, or the bytes of a float stage
@@ -73,8 +73,8 @@ class Layout:
 
   Attributes:
     codec, spec, plan: what it was made from.
-    variables: {position in the spec: `Array`} of the variables that go into the file: those of a float dtype that are not
-      empty.
+    variables: {position in the spec: `Array`} of the variables that go into the file: those of a float dtype that are
+      not empty.
     residuals: the same positions: `Array` of what error feedback carries from one message to the next.
     parts: tuple of `Part`, in the order of the payload.
 
@@ -92,19 +92,20 @@ class Layout:
     self.parts = tuple(self._part(index, segment) for index, segment in enumerate(self.plan.segments)
                        if segment.pipeline is not None and segment.size)
     if not self.parts:
-      raise ExportError('none of the variables holds float values, so there is nothing to encode: send them as they are.')
+      raise ExportError('none of the variables holds float values, so there is nothing to encode: send them as they '
+                        'are.')
 
   def _part(self, index, segment):
     pipeline = segment.pipeline
     signals = pipeline.signals(segment.size)
     signal = signals[pipeline.coder]
     if signal.size is None:
-      raise ExportError(f'the size of what {pipeline.stages[pipeline.coder - 1]} gives depends on the values, but arrays of '
-                        '.tflite files have fixed sizes: choose a stage followed by a coder.')
+      raise ExportError(f'the size of what {pipeline.stages[pipeline.coder - 1]} gives depends on the values, but arrays '
+                        'of .tflite files have fixed sizes: choose a stage followed by a coder.')
     for stage, given in zip(pipeline.stages[:pipeline.coder], signals):
       if any(side.size is None for side in stage.side(given)):
-        raise ExportError(f'how much {stage} sends depends on the values, but arrays of .tflite files have fixed sizes: choose '
-                          'another stage.')
+        raise ExportError(f'how much {stage} sends depends on the values, but arrays of .tflite files have fixed sizes: '
+                          'choose another stage.')
     values = Array(f'values_{index}', _narrowest(signal), signal.size)
     sides = tuple((t, side, Array(f'side_{index}_{t}_{side.name}', 'int32', side.size))
                   for t in range(pipeline.coder) for side in pipeline.stages[t].side(signals[t]))

@@ -1,9 +1,9 @@
 """The operation table of `tff_compress.codec.ops` for .tflite files: operators of the built-in runtime alone.
 
-It is the TensorFlow table with other formulations where one of these holds: TensorFlow Lite has no such operator (bitwise and,
-casts to float16), an interpreter is slow at it (`abs`, maxima of one long row), or the converter would compute it in advance
-and write the result into the file (ranges, zeros). The last is kept from happening by what the converter cannot know: a
-zero that is computed from an input when the file runs.
+It is the TensorFlow table with other formulations where one of these holds: TensorFlow Lite has no such operator (bitwise
+and, casts to float16), an interpreter is slow at it (`abs`, maxima of one long row), or the converter would compute it in
+advance and write the result into the file (ranges, zeros). The last is kept from happening by what the converter cannot
+know: a zero that is computed from an input when the file runs.
 """
 
 import math
@@ -122,8 +122,9 @@ class TFLiteOps(TensorFlowOps):
   def from_float16_bits(self, bits):
     sign = self.shift_right(bits, 15)
     magnitude = bits - self.shift_left(sign, 15)
-    infinite = tf.cast(magnitude >= tf.constant(31 << 10, tf.int32), tf.int32)
-    normal = self.float_of(self.shift_left(magnitude, 13) + (infinite + tf.constant(1, tf.int32)) * tf.constant(_FLOAT16_BIAS, tf.int32))
+    # The exponent of infinities and NaNs is the largest in both formats.
+    biases = tf.cast(magnitude >= tf.constant(31 << 10, tf.int32), tf.int32) + tf.constant(1, tf.int32)
+    normal = self.float_of(self.shift_left(magnitude, 13) + biases * tf.constant(_FLOAT16_BIAS, tf.int32))
     denormal = tf.cast(magnitude, tf.float32) * tf.constant(2.0**-24)
     value = tf.where(magnitude >= tf.constant(1 << 10, tf.int32), normal, denormal)
     return value * (tf.constant(1.0) - tf.constant(2.0) * tf.cast(sign, tf.float32))

@@ -98,8 +98,8 @@ def generate(xp, requests, keys):
   longest = max(request.words for request in requests)
   columns = min(_COLUMNS, longest)
   rows = [-(-request.words // columns) for request in requests]
-  # The request that each row belongs to (looked up, so that it stays as small a constant as it is), and the index of the row's
-  # first word.
+  # The request that each row belongs to (looked up, so that it stays as small a constant as it is), and the index of
+  # the row's first word.
   owners = np.repeat(np.arange(len(requests)), rows).astype(np.uint8 if len(requests) <= 256 else np.int32)
   row = xp.iota(len(owners))
   owner = tf.cast(tf.gather(tf.constant(owners), row), tf.int32)
