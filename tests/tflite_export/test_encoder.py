@@ -1,7 +1,7 @@
 """Encoder and decoder files compute what NumPy computes, bit for bit, in both interpreters.
 
-`everything` is one codec whose rules hold the real-valued half of every pipeline of the contract suite, each with variables
-of its own, so that one conversion covers every registered stage and preset.
+`everything` is one codec whose rules hold the real-valued half of every pipeline of the contract suite, each with
+variables of its own, so that one conversion covers every registered stage and preset.
 """
 
 import functools

@@ -17,8 +17,8 @@ _EPILOG = """\
 def add_encoder(parser):
   """Gives the parser of `encoder` its options."""
   parser.set_defaults(function=lambda o: export('encoder', o))
-  parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for bit '
-                        'as NumPy does. Coders and frame are left to the app.')
+  parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for '
+                        'bit as NumPy does. Coders and frame are left to the app.')
   parser.epilog = _EPILOG.format(command='encoder')
   _add_common(parser)
   parser.add_argument('--error-feedback', action='store_true',
