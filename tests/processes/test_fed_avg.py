@@ -264,6 +264,28 @@ def test_weights_that_are_set_reach_everyone(built):
   assert all(np.array_equal(a, b + 1) for a, b in zip(runner.client_state(0)['model'], weights.trainable))
 
 
+@pytest.mark.parametrize('normalize', ['none', 'inverse_p'])
+def test_structured_updates_change_nothing_outside_the_mask(normalize):
+  """One step is the masked gradient, as it is or times 1/p; many steps with momentum leave the rest at exactly 0."""
+  import tensorflow_federated as tff
+  uplink = 'concat | subsample:1/4,key=client | float32'
+  process = processes.build_fed_avg(model_fn, uplink=uplink, structured=processes.Structured(normalize), seed=SEED, spec=SPEC,
+                                    client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE), 0.9))
+  ones = {name: np.ones(w.shape, np.float32) for name, w in zip(NAMES, START)}
+  masks = []
+  for client, data, steps in ((0, dataset(0), 1), (1, dataset(1).unbatch().batch(4), 7)):
+    server, metrics, _ = process.next(process.initialize(), [data], [process.initialize_client(client)])
+    frame = wire.pack(uplink, ones, seed=SEED, round=0, client=client)
+    mask, _ = wire.unpack(uplink, frame, SPEC, seed=SEED)
+    assert communication(metrics)['uplink_bytes'] == len(frame)
+    for name, moved, x in zip(NAMES, server.global_model_weights.trainable, update(START, client)):
+      assert np.all(moved[mask[name] == 0] == 0)
+      if steps == 1:
+        np.testing.assert_allclose(moved, -x * (mask[name] if normalize == 'inverse_p' else mask[name] != 0), atol=1e-6)
+    masks.append(mask['kernel'])
+  assert np.any(masks[0] != masks[1])
+
+
 def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
   with pytest.raises(codec_lib.CompressionError, match='build_fed_avg'):
     tff_compress.uplink(SPARSE, error_feedback=True)
@@ -274,7 +296,8 @@ def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
 
 
 @pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(error_feedback='yes'),
-                                   dict(relevance=0.8), dict(seed=-1), dict(client_weighting='uniform'),
+                                   dict(relevance=0.8), dict(structured=True), dict(structured=processes.Structured()),
+                                   dict(seed=-1), dict(client_weighting='uniform'),
                                    dict(downlink='nonsense'), dict(spec={'a': np.zeros(3)})])
 def test_bad_arguments_are_typed_errors(wrong):
   with pytest.raises(codec_lib.CompressionError):

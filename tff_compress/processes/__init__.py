@@ -17,6 +17,7 @@ _LAZY = {
     'Changes': 'changes',
     'ClientStateProcess': 'fed_avg',
     'Runner': 'runner',
+    'Structured': 'structured',
     'build_fed_avg': 'fed_avg',
 }
 

@@ -24,6 +24,7 @@ from tensorflow_federated.python.core.impl.executors import remote_executor
 from tensorflow_federated.python.core.impl.executors import remote_executor_stub
 from tensorflow_federated.python.core.impl.types import type_analysis
 from tensorflow_federated.python.core.impl.types import type_conversions
+from tensorflow_federated.python.learning.templates import model_delta_client_work
 
 from tff_compress.runtime.errors import NotMergeableError
 
@@ -45,6 +46,15 @@ CHANNEL_OPTIONS = (
 def tensor_specs(value_type):
   """Returns the nested structure of `tf.TensorSpec` of a TFF tensor or structure type."""
   return tff.types.type_to_tf_tensor_specs(value_type)
+
+
+def client_update(model_fn, weighting, loop_implementation):
+  """The local training of TFF's federated averaging: a `tf.function` of (optimizer, weights, data set).
+
+  It returns a `tff.learning.templates.ClientResult` and the metrics that are not finalized yet.
+  """
+  return model_delta_client_work.build_model_delta_update_with_tff_optimizer(
+      model_fn, weighting=weighting, loop_implementation=loop_implementation)
 
 
 # -- contexts
