@@ -1,12 +1,13 @@
 """A training step on the device, without Flex: against Keras and against an export that needs Flex.
 
-The CNN has 1,199,882 parameters, batches of 32, plain SGD. All are timed in turns in one process with one thread. Memory is the
-growth of the largest resident set of a process of its own, from before the file is loaded until after three steps.
+The CNN has 1,199,882 parameters, batches of 32, plain SGD. All are timed in turns in one process with one thread.
+Memory is the growth of the largest resident set of a process of its own, from before the file is loaded until after
+three steps.
 """
 
 import json
 import pathlib
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,8 @@ def run(quick):
   """Measures.
 
   Returns:
-    Rows of three tables: 'step' (what, milliseconds, ratio to Keras, ratio to Flex), 'file' (what, bytes, peak memory in MB,
-    operators that need Flex) and 'MobileNetV2' (what, milliseconds, bytes, seconds of the export, largest errors of the gate).
+    Rows of three tables: 'step' (what, milliseconds, ratio to Keras, ratio to Flex), 'file' (what, bytes, peak memory
+    in MB, operators that need Flex) and 'MobileNetV2' (what, milliseconds, bytes, seconds of the export, errors).
   """
   # pylint: disable=g-import-not-at-top
   import tensorflow as tf
@@ -49,14 +50,16 @@ def run(quick):
   for name, data, runtimes in (('Flex export', flex, ['tf.lite']), ('this', ours, ['tf.lite', 'litert'])):
     for runtime in runtimes:
       progress.say(f'memory: {name}, {runtime}')
-      rows.append(dict(table='file', what=f'{name}, {runtime}', bytes=len(data), peak_megabytes=_peak(data, runtime, name == 'this'),
+      rows.append(dict(table='file', what=f'{name}, {runtime}', bytes=len(data),
+                       peak_megabytes=_peak(data, runtime, name == 'this'),
                        flex_operators=' '.join(name.partition(':')[2] for name in flatbuffer.operators(data).foreign)))
   return rows + _mobilenet(quick)
 
 
 def _feeds(weighted, shape=(28, 28, 1)):
   generator = np.random.default_rng(0)
-  feeds = dict(x=generator.standard_normal((BATCH, *shape)).astype(np.float32), y=generator.integers(0, 10, BATCH).astype(np.int32),
+  feeds = dict(x=generator.standard_normal((BATCH, *shape)).astype(np.float32),
+               y=generator.integers(0, 10, BATCH).astype(np.int32),
                learning_rate=RATE)
   return feeds | dict(sample_weight=np.ones(BATCH, np.float32)) if weighted else feeds
 
@@ -122,11 +125,17 @@ def _measure(path, runtime, weighted):
   else:
     import ai_edge_litert.interpreter  # pylint: disable=g-import-not-at-top,unused-import
   from tflite_export import interpreters  # pylint: disable=g-import-not-at-top,unused-import
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  before = _largest()
   step = _step(pathlib.Path(path).read_bytes(), runtime, weighted)
   for _ in range(3):
     step()
-  print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+  print(json.dumps((_largest() - before) / 1024))
+
+
+def _largest():
+  """Kilobytes of this process's largest resident set. getrusage would count what the parent had, too."""
+  status = pathlib.Path('/proc/self/status').read_text(encoding='ascii')
+  return int(re.search(r'^VmHWM:\s*(\d+) kB', status, re.MULTILINE)[1])
 
 
 def _mobilenet(quick):
@@ -146,11 +155,13 @@ def _mobilenet(quick):
     file = export_training(model, loss=loss, optimizer='sgd', batch_size=BATCH)
     export = time.perf_counter() - begin
     seconds = harness.fastest({'Keras, tf.function': _keras_step(model, loss, shape),
-                               **{f'this, {runtime}': _step(file.data, runtime, shape=shape) for runtime in ('tf.lite', 'litert')}},
+                               **{f'this, {runtime}': _step(file.data, runtime, shape=shape)
+                                  for runtime in ('tf.lite', 'litert')}},
                               3 if quick else 30)
     for what, value in seconds.items():
       errors = file.parity.errors.get(what.partition(', ')[2], {})
       rows.append(dict(table='MobileNetV2', what=f'{name}: {what}', milliseconds=1e3 * value,
                        ratio_to_keras=value / seconds['Keras, tf.function'], bytes=file.size, export_seconds=export,
-                       loss_error=errors.get('loss'), gradient_error=errors.get('gradient'), rounding=errors.get('rounding')))
+                       loss_error=errors.get('loss'), gradient_error=errors.get('gradient'),
+                       rounding=errors.get('rounding')))
   return rows

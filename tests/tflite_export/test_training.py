@@ -27,7 +27,8 @@ pytestmark = pytest.mark.xdist_group('training_export')
 def network(*between, **compiled):
   keras.utils.set_random_seed(1)
   model = keras.Sequential([
-      keras.Input((6, 6, 1)), layers.Conv2D(4, 3, activation='relu', name='conv'), layers.Flatten(name='flat'), *between,
+      keras.Input((6, 6, 1)), layers.Conv2D(4, 3, activation='relu', name='conv'), layers.Flatten(name='flat'),
+      *between,
       layers.Dense(3, name='head')])
   if compiled:
     model.compile(**compiled)
@@ -85,7 +86,8 @@ def adam(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def masked():
-  return export(network(), optimizer=keras.optimizers.SGD(momentum=.9, weight_decay=.1), structure=RandomMask(), parity_steps=2)
+  return export(network(), optimizer=keras.optimizers.SGD(momentum=.9, weight_decay=.1), structure=RandomMask(),
+                parity_steps=2)
 
 
 @pytest.fixture(scope='module')
@@ -145,7 +147,8 @@ def test_the_loss_is_the_weighted_mean(plain, batch, initial):
   x, y = batch
   each = [step(start(plain, **initial), x, y, weight=np.eye(ROWS)[n]) for n in range(ROWS)]
   weight = np.array([1, 2, .5, 3])
-  assert step(start(plain, **initial), x, y, weight=weight) == pytest.approx(np.dot(weight, each) / weight.sum(), rel=1e-5)
+  assert step(start(plain, **initial), x, y, weight=weight) == pytest.approx(np.dot(weight, each) / weight.sum(),
+                                                                             rel=1e-5)
 
 
 def test_an_empty_batch_changes_nothing(plain, batch, initial):
@@ -232,13 +235,16 @@ def test_a_frozen_backbone_is_a_constant_of_the_file(plain, batch, initial):
 
 
 @pytest.mark.parametrize('loss', [
-    'mse', 'mean_absolute_error', keras.losses.CategoricalCrossentropy(from_logits=True), keras.losses.BinaryCrossentropy(from_logits=True),
+    'mse', 'mean_absolute_error', keras.losses.CategoricalCrossentropy(from_logits=True),
+    keras.losses.BinaryCrossentropy(from_logits=True),
     'binary_crossentropy', 'categorical_crossentropy', 'sparse_categorical_crossentropy'], ids=str)
 def test_losses_regularizers_constraints_and_decay(loss):
   """The gate compares with Keras: its loss with its regularizers, its optimizer with decay and constraints."""
   keras.utils.set_random_seed(1)
-  last = {'binary_crossentropy': 'sigmoid'}.get(loss, 'softmax' if isinstance(loss, str) and loss.endswith('entropy') else None)
-  model = keras.Sequential([keras.Input((5,)), layers.Dense(4, 'tanh', kernel_regularizer='l2', kernel_constraint='non_neg'),
+  last = {'binary_crossentropy': 'sigmoid'}.get(loss, 'softmax' if isinstance(loss, str) and loss.endswith('entropy')
+                                                else None)
+  model = keras.Sequential([keras.Input((5,)), layers.Dense(4, 'tanh', kernel_regularizer='l2',
+                                                            kernel_constraint='non_neg'),
                             layers.Dense(3, last, bias_regularizer='l1')])
   file = export(model, loss=loss, optimizer=keras.optimizers.SGD(.1, weight_decay=.05, clipvalue=.3), parity_steps=2)
   assert file.parity.steps == 2
@@ -328,7 +334,8 @@ def dense(**options):
     (network, dict(structure=LowRank(50)), 'choose a smaller one'),
     (network, dict(parity_steps=1, parity_data=(np.zeros((2, 6, 6, 1)), np.zeros(2))), 'parity_data must be'),
     (lambda: 'model.keras', {}, 'a Keras model of TensorFlow'),
-    (lambda: keras.Sequential([keras.Input((None, 4)), layers.Dense(2)]), {}, 'all sizes but that of the batch must be fixed'),
+    (lambda: keras.Sequential([keras.Input((None, 4)), layers.Dense(2)]), {},
+     'all sizes but that of the batch must be fixed'),
     (lambda: dense(dtype='float16'), {}, 'only float32 models'),
     (lambda: dense(dtype='mixed_float16'), {}, 'only float32 models'),
     (frozen, {}, 'no trainable variables'),

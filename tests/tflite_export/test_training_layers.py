@@ -31,7 +31,8 @@ def sequences(*between):
 
 def words(*between):
   keras.utils.set_random_seed(1)
-  return keras.Sequential([keras.Input((6,), dtype='int32'), layers.Embedding(10, 4, mask_zero=True), *between, layers.Dense(3)])
+  return keras.Sequential([keras.Input((6,), dtype='int32'), layers.Embedding(10, 4, mask_zero=True), *between,
+                           layers.Dense(3)])
 
 
 def attention():
@@ -56,38 +57,49 @@ def inverted_residual():
 
 MODELS = {
     'convolutions': lambda: images(
-        layers.Conv2D(5, 3, 2, 'same'), layers.Conv2D(6, 3, padding='same'), layers.Conv2D(6, 3, padding='same', dilation_rate=2),
+        layers.Conv2D(5, 3, 2, 'same'), layers.Conv2D(6, 3, padding='same'),
+        layers.Conv2D(6, 3, padding='same', dilation_rate=2),
         layers.Conv2D(6, 3, (2, 1), 'same', groups=2), layers.Conv2D(5, 1)),
     'transposed convolutions': lambda: images(
         layers.Conv2DTranspose(5, 3, 2, 'same'), layers.Conv2D(5, 3, 3, 'same'), layers.Conv2DTranspose(3, 3)),
     'depthwise convolutions': lambda: images(
-        layers.Conv2D(4, 1), layers.DepthwiseConv2D(3, padding='same'), layers.DepthwiseConv2D(3, 2, padding='same', depth_multiplier=2),
+        layers.Conv2D(4, 1), layers.DepthwiseConv2D(3, padding='same'),
+        layers.DepthwiseConv2D(3, 2, padding='same', depth_multiplier=2),
         layers.DepthwiseConv2D(2, dilation_rate=2, padding='same'), layers.SeparableConv2D(5, 3, padding='same')),
     'convolutions in one dimension': lambda: sequences(
         layers.Conv1D(5, 3, padding='same'), layers.Conv1D(5, 2, padding='causal', dilation_rate=2),
         layers.Conv1D(4, 3, strides=2, padding='same'), layers.SeparableConv1D(4, 2)),
     'pooling': lambda: images(
-        layers.Conv2D(4, 1), layers.MaxPooling2D(3, 1, 'same'), layers.AveragePooling2D(3, 1, 'same'), layers.MaxPooling2D(2),
+        layers.Conv2D(4, 1), layers.MaxPooling2D(3, 1, 'same'), layers.AveragePooling2D(3, 1, 'same'),
+        layers.MaxPooling2D(2),
         layers.UpSampling2D(2), layers.AveragePooling2D(2), layers.UpSampling2D((2, 3), interpolation='bilinear')),
     'pooling in one dimension': lambda: sequences(
-        layers.Conv1D(4, 1), layers.MaxPooling1D(2, 1), layers.AveragePooling1D(2), layers.Conv1D(4, 1), layers.GlobalMaxPooling1D()),
+        layers.Conv1D(4, 1), layers.MaxPooling1D(2, 1), layers.AveragePooling1D(2), layers.Conv1D(4, 1),
+        layers.GlobalMaxPooling1D()),
     'batch normalization': lambda: images(
         layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU(), layers.Flatten(), layers.Dense(5),
         layers.BatchNormalization(momentum=.9, scale=False)),
     'other normalization': lambda: images(
-        layers.Conv2D(4, 3), layers.LayerNormalization(), layers.GroupNormalization(2), layers.Conv2D(4, 1), layers.UnitNormalization()),
+        layers.Conv2D(4, 3), layers.LayerNormalization(), layers.GroupNormalization(2), layers.Conv2D(4, 1),
+        layers.UnitNormalization()),
     'activations': lambda: images(
-        layers.Conv2D(4, 1, activation='elu'), layers.ReLU(6.), layers.Conv2D(4, 1), layers.LeakyReLU(), layers.Conv2D(4, 1, activation='gelu'),
-        layers.Conv2D(4, 1, activation='selu'), layers.Conv2D(4, 1, activation='softplus'), layers.Softmax(), shape=(3, 3, 2)),
+        layers.Conv2D(4, 1, activation='elu'), layers.ReLU(6.), layers.Conv2D(4, 1), layers.LeakyReLU(),
+        layers.Conv2D(4, 1, activation='gelu'),
+        layers.Conv2D(4, 1, activation='selu'), layers.Conv2D(4, 1, activation='softplus'), layers.Softmax(),
+        shape=(3, 3, 2)),
     'more activations': lambda: images(
-        layers.Conv2D(4, 1, activation='swish'), layers.Conv2D(4, 1, activation='tanh'), layers.Conv2D(4, 1, activation='sigmoid'),
-        layers.Conv2D(4, 1, activation='hard_sigmoid'), layers.Conv2D(4, 1), layers.PReLU(), layers.Conv2D(4, 1, activation='relu'),
+        layers.Conv2D(4, 1, activation='swish'), layers.Conv2D(4, 1, activation='tanh'),
+        layers.Conv2D(4, 1, activation='sigmoid'),
+        layers.Conv2D(4, 1, activation='hard_sigmoid'), layers.Conv2D(4, 1), layers.PReLU(),
+        layers.Conv2D(4, 1, activation='relu'),
         shape=(3, 3, 2)),
     'shapes': lambda: images(
-        layers.Conv2D(4, 3), layers.ZeroPadding2D(1), layers.Cropping2D(2), layers.Rescaling(.5), layers.SpatialDropout2D(.2),
+        layers.Conv2D(4, 3), layers.ZeroPadding2D(1), layers.Cropping2D(2), layers.Rescaling(.5),
+        layers.SpatialDropout2D(.2),
         layers.GaussianNoise(.2), layers.Permute((3, 1, 2)), layers.Reshape((4, -1)), layers.Dropout(.3)),
     'recurrent': lambda: sequences(
-        layers.Bidirectional(layers.LSTM(3, return_sequences=True)), layers.GRU(3, return_sequences=True), layers.SimpleRNN(3)),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True)), layers.GRU(3, return_sequences=True),
+        layers.SimpleRNN(3)),
     'embedding': lambda: words(layers.GRU(3, reset_after=False)),
     'attention': attention,
     'an inverted residual': inverted_residual,
@@ -97,13 +109,15 @@ MODELS = {
 @pytest.mark.parametrize('name', MODELS)
 def test_layers_train_as_in_keras(name):
   model = MODELS[name]()
-  file = export_training(model, loss=keras.losses.SparseCategoricalCrossentropy(True), optimizer='sgd', batch_size=4, tolerances=TIGHT)
+  file = export_training(model, loss=keras.losses.SparseCategoricalCrossentropy(True), optimizer='sgd', batch_size=4,
+                         tolerances=TIGHT)
   assert not any(':' in operator for operator in file.operators)
   assert set(file.parity.errors) == set(interpreters.NAMES)
   assert all(errors['loss'] < 1e-5 and errors['gradient'] < 1e-4 for errors in file.parity.errors.values())
 
 
-@pytest.mark.parametrize('activation', ['relu', 'elu', 'selu', 'softplus', 'softsign', 'gelu', 'relu6', 'leaky_relu', 'mish'])
+@pytest.mark.parametrize('activation', ['relu', 'elu', 'selu', 'softplus', 'softsign', 'gelu', 'relu6', 'leaky_relu',
+                                        'mish'])
 def test_activations_have_the_slope_of_tensorflow_at_zero(activation):
   """Units whose inputs are all 0 sit exactly at the kink until their bias moves."""
   x = tf.zeros([1, 1])
@@ -126,7 +140,8 @@ def test_moving_averages_advance():
   for name in interpreters.NAMES:
     with interpreters.quiet():
       run = interpreters.Interpreter(file.data, name)
-      run.run('train', x=data, y=np.zeros((4, 1), np.float32), sample_weight=np.ones(4, np.float32), learning_rate=np.float32(0))
+      run.run('train', x=data, y=np.zeros((4, 1), np.float32), sample_weight=np.ones(4, np.float32),
+              learning_rate=np.float32(0))
     state = run.run('get_state', unused=np.zeros(1, np.int32))
     np.testing.assert_allclose(state['bn/moving_mean'], [.1 * data.mean()], rtol=1e-6)
     np.testing.assert_allclose(state['bn/moving_variance'], [.9 + .1 * data.var(ddof=1)], rtol=1e-6)
@@ -142,7 +157,8 @@ def test_a_wrong_formula_does_not_pass_the_gate(monkeypatch, tmp_path):
     return [.5 * found[0] + .5 * tf.stop_gradient(found[0]), *found[1:]] if training else found
   monkeypatch.setitem(formulas.FORWARD, 'FusedBatchNormV3', wrong)
   path = tmp_path / 'model.tflite'
-  with pytest.raises(ParityError, match=r"in tf\.lite, the gradient of 'first/kernel' is off by 0\.4\d .* nothing was written"):
+  with pytest.raises(ParityError,
+                     match=r"in tf\.lite, the gradient of 'first/kernel' is off by 0\.4\d .* nothing was written"):
     export_training(model, loss='mse', optimizer='sgd', batch_size=4, path=path)
   assert not path.exists()
 
@@ -166,7 +182,8 @@ def test_layers_that_cannot_be_expressed_are_named(layer, expected):
   between = [layers.Reshape((2, 2, 1))] if 'Random' in str(layer()) else []
   between += [layer()]
   if expected is None:
-    between, expected = [*between, layers.Conv3D(1, 1, name='odd')], "the layer 'odd' needs Conv3D, .*: use Conv2D over slices"
+    between.append(layers.Conv3D(1, 1, name='odd'))
+    expected = "the layer 'odd' needs Conv3D, .*: use Conv2D over slices"
   model = images(layers.Dense(4), *between, shape=(4,))
   with pytest.raises(ExportError, match=expected) as caught:
     export_training(model, loss='mse', optimizer='sgd', batch_size=4)

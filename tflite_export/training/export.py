@@ -55,8 +55,9 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
                     structure=None, parity_steps=2, parity_data=None, tolerances=parity_lib.Tolerances()):
   """Makes a .tflite file that trains a Keras model with the built-in operators alone.
 
-  Its signatures are train, infer, get_weights, set_weights, and get_state and set_state where training keeps more than weights;
-  docs/training-on-device.md describes them. Before it is written, the file takes a few steps beside Keras in both interpreters.
+  Its signatures are train, infer, get_weights, set_weights, and get_state and set_state where training keeps more than
+  weights; docs/training-on-device.md describes them. Before it is written, the file takes a few steps beside Keras in
+  both interpreters.
 
   Args:
     model: a built Keras model of float32 with one output. It is not changed.
@@ -65,8 +66,10 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
     batch_size: examples in a batch; smaller ones are filled up with rows whose sample_weight is 0.
     path: file to write; None: none, see the result's `data`.
     overwrite: whether `path` may exist.
-    proximal_mu: FedProx's mu: adds mu (w - w_received) to the gradient, where w_received is what set_weights last received.
-    structure: None, `RandomMask()` or `LowRank(rank)`: trains only what a mask or a basis allows, for structured updates.
+    proximal_mu: FedProx's mu: adds mu (w - w_received) to the gradient, where w_received is what set_weights last
+      received.
+    structure: None, `RandomMask()` or `LowRank(rank)`: trains only what a mask or a basis allows, for structured
+      updates.
     parity_steps: steps of the parity gate in each interpreter; 0 skips the gate.
     parity_data: (x, y) of at least `batch_size` examples for the gate; None: random ones.
     tolerances: `Tolerances` of the gate.
@@ -98,18 +101,19 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   say('recording the model')
   program = program_lib.Program(model, loss, parts, shapes, proximal_mu, structure)
   signatures = program.signatures()
-  say('converting')
+  say('converting', program.operators)
   data = _convert(program, signatures)
   data = finishing.finish(data, signatures)
   checked = None
   if parity_steps:
-    say('comparing with Keras')
+    say('comparing with Keras', program.operators)
     batch = _batches(model, loss, shapes, parity_data)
     checked = parity_lib.check(model, data, program, loss, optimizer, batch, tolerances, parity_steps, proximal_mu)
   if path is not None:
     path = files.write(path, data, overwrite)
   rate = optimizers.learning_rate(optimizer)
-  return TrainingFile(data, path, {name: s.described() for name, s in signatures.items()}, flatbuffer.operators(data).counts,
+  return TrainingFile(data, path, {name: s.described() for name, s in signatures.items()},
+                      flatbuffer.operators(data).counts,
                       tuple(program.weights), tuple(program.state), rate, checked)
 
 
@@ -132,13 +136,16 @@ def _convert(program, signatures):
 
 
 class _Progress:
-  """Says on standard error what is going on, once more than a second has passed."""
+  """Says on standard error what is going on, where it takes more than a second."""
+
+  # Such a model takes that long; and while the converter runs, nothing could be said any more.
+  MANY_OPERATORS = 150
 
   def __init__(self):
     self._start = time.monotonic()
 
-  def __call__(self, what):
-    if time.monotonic() - self._start > 1:
+  def __call__(self, what, operators=0):
+    if time.monotonic() - self._start > 1 or operators > self.MANY_OPERATORS:
       print(f'training export: {what}', file=sys.stderr, flush=True)
 
 
@@ -157,7 +164,8 @@ def _check_model(model):
 
 
 def _shapes(model, loss, batch_size):
-  inputs = model.inputs if getattr(model, 'inputs', None) else tf.nest.flatten(getattr(model, '_saved_model_inputs_spec', None))
+  called = getattr(model, '_saved_model_inputs_spec', None)
+  inputs = getattr(model, 'inputs', None) or tf.nest.flatten(called)
   if not inputs or inputs[0] is None:
     raise ExportError('this subclassed model does not say what its input looks like: call it once on data.')
   specs = []
@@ -167,8 +175,8 @@ def _shapes(model, loss, batch_size):
     specs.append(tf.TensorSpec([batch_size, *given.shape[1:]], given.dtype))
   multiple = len(specs) > 1
   with program_lib.exportable(model):
-    outputs = tf.nest.flatten(tf.function(lambda *x: model(list(x) if multiple else x[0], training=False), autograph=False)
-                              .get_concrete_function(*specs).outputs)
+    predict = tf.function(lambda *x: model(list(x) if multiple else x[0], training=False), autograph=False)
+    outputs = tf.nest.flatten(predict.get_concrete_function(*specs).outputs)
   if len(outputs) != 1:
     raise ExportError(f'the model has {len(outputs)} outputs: make a model with the one that is trained.')
   output = outputs[0]
@@ -188,7 +196,9 @@ def _batches(model, loss, shapes, data):
     x = [np.asarray(part) for part in (x if isinstance(x, (list, tuple)) else [x])]
     y = np.asarray(y)
     wanted = [*shapes.inputs, shapes.labels]
-    if len(x) + 1 != len(wanted) or any(len(a) < rows or a.shape[1:] != tuple(s.shape[1:]) for a, s in zip([*x, y], wanted)):
+    fits = len(x) + 1 == len(wanted) and all(
+        len(a) >= rows and a.shape[1:] == tuple(s.shape[1:]) for a, s in zip([*x, y], wanted))
+    if not fits:
       raise ExportError('parity_data must be (x, y) with at least batch_size rows that fit the model: '
                         + ', '.join(str(tuple(s.shape)) for s in wanted) + '.')
 
@@ -196,7 +206,8 @@ def _batches(model, loss, shapes, data):
     generator = np.random.default_rng(step)
     if data is None:
       inputs = [generator.standard_normal(s.shape).astype(s.dtype.as_numpy_dtype) if s.dtype.is_floating
-                else generator.integers(0, min(words or [256]), s.shape).astype(s.dtype.as_numpy_dtype) for s in shapes.inputs]
+                else generator.integers(0, min(words or [256]), s.shape).astype(s.dtype.as_numpy_dtype)
+                for s in shapes.inputs]
       labels = loss.draw(generator, shapes.output)
     else:
       chosen = generator.choice(len(y), rows, replace=False)

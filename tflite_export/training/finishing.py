@@ -10,7 +10,8 @@ from tflite_export import flatbuffer
 def finish(data, signatures):
   """Gives inputs and outputs their names.
 
-  TensorFlow allows only some characters in names of arguments; the file itself allows all, so variables keep their names.
+  TensorFlow allows only some characters in names of arguments; the file itself allows all, so variables keep their
+  names.
 
   Args:
     data: bytes of a file whose inputs are a0000, a0001, … and outputs r0000, ….
@@ -41,7 +42,8 @@ def finish(data, signatures):
 
 
 def _fill(model):
-  """Computes initial values that are all the same, such as the zeros of an optimizer's slots, instead of storing them."""
+  """Computes initial values that are all the same, such as the zeros of an optimizer's slots, instead of storing
+  them."""
   codes = [_builtin(code) for code in model.operatorCodes]
   replaced = set()
   for graph in model.subgraphs:

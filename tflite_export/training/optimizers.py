@@ -1,6 +1,7 @@
 """Optimizers of the training step, with the arithmetic of Keras's own.
 
-Each is data: what it keeps per variable, and one step as a function of tensors. The learning rate is an input of the file.
+Each is data: what it keeps per variable, and one step as a function of tensors. The learning rate is an input of the
+file.
 """
 
 import dataclasses
@@ -79,7 +80,7 @@ class Adam:
 
 
 def copy(optimizer):
-  """A Keras optimizer with the settings of another and without its state; one of the older kind becomes one of the newer."""
+  """A Keras optimizer with the settings of another, without its state; a legacy one becomes one of the newer kind."""
   optimizer = tf.keras.optimizers.get(optimizer)
   kind = getattr(tf.keras.optimizers, type(optimizer).__name__)
   known = kind().get_config()
@@ -94,7 +95,8 @@ def restore(optimizer, slots, iterations):
     slots: for each variable a list of arrays, as `Sgd.slots` or `Adam.slots` name them.
     iterations: steps taken so far.
   """
-  kept = [optimizer.momentums] if hasattr(optimizer, 'momentums') else [optimizer._momentums, optimizer._velocities]  # pylint: disable=protected-access
+  # pylint: disable=protected-access
+  kept = [optimizer.momentums] if hasattr(optimizer, 'momentums') else [optimizer._momentums, optimizer._velocities]
   for n, values in enumerate(slots):
     for variables, value in zip(kept, values):
       variables[n].assign(value)

@@ -24,10 +24,11 @@ class Tolerances:
   Attributes:
     loss: |loss - Keras's| / max(1, |Keras's|).
     gradient: |g - Keras's| / |Keras's| in L2 norm, per variable. To |Keras's| a tenth of what an average variable of
-      its size has is added: gradients that are zero but for rounding, such as those of a bias before batch normalization,
-      have nothing to compare.
+      its size has is added: gradients that are zero but for rounding, such as those of a bias before batch
+      normalization, have nothing to compare.
     update: the change of a variable against that of Keras's optimizer, in the same measure.
-    rounding: where a gradient is farther off, how many times as far as rounding alone moves Keras's own gradient it may be.
+    rounding: where a gradient is farther off, how many times as far as rounding alone moves Keras's own gradient it
+      may be.
     average: |new moving average - Keras's|, relative to the largest.
     output: |output of infer - Keras's| / max(1, largest |Keras's|).
   """
@@ -45,8 +46,8 @@ class Parity:
 
   Attributes:
     steps: steps per interpreter.
-    errors: {interpreter: {'loss': …, 'gradient': …, 'update': …, 'average': …, 'output': …, 'rounding': …}}; the last is how
-      far rounding alone moves Keras's own gradient, relative to it, and 0 where that was not needed.
+    errors: {interpreter: {'loss': …, 'gradient': …, 'update': …, 'average': …, 'output': …, 'rounding': …}}; the last
+      is how far rounding alone moves Keras's own gradient, relative to it, and 0 where that was not needed.
     worst: {interpreter: name of the variable with the largest error of its gradient}
   """
   steps: int
@@ -100,7 +101,8 @@ class _Gate:
   def __init__(self, model, file, program, loss, optimizer, tolerances, proximal):
     self._model, self._file, self._program, self._loss = model, file, program, loss
     self._tolerances, self._proximal = tolerances, proximal
-    # Without slots only the change of a weight shows its gradient: the step is large, so that the weight's rounding does not.
+    # Without slots only the change of a weight shows its gradient: the step is large, so that the weight's rounding
+    # does not.
     self._rate = 0.01 if program.optimizer.slots else 0.1
     self._keras = optimizers.copy(optimizer)
     self._keras.learning_rate = self._rate
@@ -142,7 +144,8 @@ class _Gate:
       program.original(name).assign(value)
     for name in program.averages:
       program.original(name).assign(state[name])
-    feeds = dict(zip(program.input_names, inputs), y=labels, sample_weight=sample_weight, learning_rate=np.float32(self._rate))
+    feeds = dict(zip(program.input_names, inputs), y=labels, sample_weight=sample_weight,
+                 learning_rate=np.float32(self._rate))
     if program.noise:
       feeds['noise'] = np.float32(0)
     loss = float(self._file.run('train', **feeds)['loss'])
@@ -152,7 +155,8 @@ class _Gate:
     self._compare('loss', abs(loss - expected) / max(1, abs(expected)), tolerances.loss, 'the loss')
     for name in program.averages:
       value = program.original(name).numpy()
-      self._compare('average', np.max(np.abs(state_after[name] - value)) / max(1e-3, np.max(np.abs(value))), tolerances.average,
+      self._compare('average', np.max(np.abs(state_after[name] - value)) / max(1e-3, np.max(np.abs(value))),
+                    tolerances.average,
                     f'the new {name!r}')
     slots = [{name: [values[f'{name}/{slot}'] for slot in program.optimizer.slots] for name in before}
              for values in (state, state_after)]
@@ -171,14 +175,16 @@ class _Gate:
       self._keras.apply_gradients([(tf.constant(gradients[name]), v) for name, v in self._trained.items()])
       self._compare_vectors('update', {name: (before[name] - after[name]) / self._rate for name in before},
                             {name: self._masks.get(name, np.float32(1)) * (before[name] - v.numpy()) / self._rate
-                             for name, v in self._trained.items()}, before, 'the update of', lambda: dict.fromkeys(before, 0.))
+                             for name, v in self._trained.items()}, before, 'the update of',
+                             lambda: dict.fromkeys(before, 0.))
 
   def _keras_gradients(self, inputs, labels, sample_weight):
     """(loss, {name: gradient of what is trained}) of the model, whose moving averages are updated."""
     program, model = self._program, self._model
     with exportable(model, 0.), tf.GradientTape() as tape:
       output = model([tf.constant(x) for x in inputs] if len(inputs) > 1 else tf.constant(inputs[0]), training=True)
-      per_example = tf.reduce_mean(tf.reshape(self._loss.function(tf.constant(labels), output), [output.shape[0], -1]), 1)
+      per_example = tf.reduce_mean(tf.reshape(self._loss.function(tf.constant(labels), output), [output.shape[0], -1]),
+                                   1)
       loss = tf.reduce_sum(per_example * sample_weight) / tf.reduce_sum(sample_weight)
       if model.losses:
         loss += tf.add_n(model.losses)
@@ -194,8 +200,9 @@ class _Gate:
   def _rounding(self, inputs, labels, sample_weight, weights, gradients):
     """{name: how far Keras's own gradient moves, in L2 norm, when the weights change by a millionth}.
 
-    That is about what summing in another order does to activations. Deep networks with normalization amplify rounding, and a value at the kink of a ReLU takes one side or the other: there
-    two correct programs differ by more than any fixed tolerance.
+    That is about what summing in another order does to activations. Deep networks with normalization amplify rounding,
+    and a value at the kink of a ReLU takes one side or the other: there two correct programs differ by more than any
+    fixed tolerance.
     """
     generator = np.random.default_rng(0)
     distances = dict.fromkeys(weights, 0.)
@@ -219,12 +226,15 @@ class _Gate:
     for name, value in [*weights.items(), *((name, state[name]) for name in self._program.averages)]:
       self._program.original(name).assign(value)
     found = self._file.run('infer', **dict(zip(self._program.input_names, inputs)))['output']
-    expected = self._model([tf.constant(x) for x in inputs] if len(inputs) > 1 else tf.constant(inputs[0]), training=False).numpy()
-    self._compare('output', np.max(np.abs(found - expected)) / max(1, np.max(np.abs(expected))), self._tolerances.output,
+    expected = self._model([tf.constant(x) for x in inputs] if len(inputs) > 1 else tf.constant(inputs[0]),
+                           training=False).numpy()
+    self._compare('output', np.max(np.abs(found - expected)) / max(1, np.max(np.abs(expected))),
+                  self._tolerances.output,
                   'the output of infer')
 
   def _compare_vectors(self, kind, found, expected, weights, what, rounding):
-    """In L2 norm, beyond what the rounding of weights can hide or add. `rounding` is asked only if that is not close enough."""
+    """In L2 norm, beyond what the rounding of weights can hide or add. `rounding` is asked only if that is not close
+    enough."""
     squares = sum(float(np.sum(np.square(g, dtype=np.float64))) for g in expected.values())
     average = np.sqrt(squares / sum(g.size for g in expected.values()))
     tolerance, excuse = getattr(self._tolerances, kind), None

@@ -13,7 +13,7 @@ from tflite_export.training import replay
 from tflite_export.training import structured
 
 _RECURRENT = (tf.keras.layers.RNN,)
-_RATES = {'Dropout': 'rate', 'SpatialDropout1D': 'rate', 'SpatialDropout2D': 'rate', 'GaussianNoise': 'stddev'}
+_RATES = ((tf.keras.layers.Dropout, 'rate'), (tf.keras.layers.GaussianNoise, 'stddev'))
 _REFUSED = {
     'AlphaDropout': 'Dropout', 'GaussianDropout': 'Dropout', 'SpatialDropout3D': 'Dropout',
     'ConvLSTM1D': 'Conv1D and LSTM', 'ConvLSTM2D': 'Conv2D and LSTM', 'ConvLSTM3D': 'Conv2D and LSTM',
@@ -35,12 +35,8 @@ class Shapes:
 
 def noisy(model):
   """Layers that draw random numbers while training: [(layer, attribute that says how much)]."""
-  found = []
-  for layer in layers(model):
-    attribute = _RATES.get(type(layer).__name__)
-    if attribute and getattr(layer, attribute):
-      found.append((layer, attribute))
-  return found
+  return [(layer, attribute) for layer in layers(model) for kind, attribute in _RATES
+          if isinstance(layer, kind) and getattr(layer, attribute)]
 
 
 def layers(model):
@@ -66,8 +62,8 @@ def check_layers(model):
 
 @contextlib.contextmanager
 def exportable(model, noise=0.):
-  """While it lasts, recurrent layers unroll, and random layers are as random as `noise` (0 to 1, or a scalar tensor) says;
-  then the model is as it was."""
+  """While it lasts, recurrent layers unroll, and random layers are as random as `noise` (0 to 1, or a scalar tensor)
+  says; then the model is as it was."""
   changed = []
 
   def change(target, name, value):
@@ -183,6 +179,11 @@ class Program(tf.Module):
   def state(self):
     """{name: variable}: what else training changes."""
     return self._state
+
+  @property
+  def operators(self):
+    """How many operators the model and its loss have in a graph."""
+    return len(self._training.graph.get_operations())
 
   @property
   def optimizer(self):
@@ -356,7 +357,8 @@ class Signature:
     """{'inputs': {name: (dtype, shape)}, 'outputs': {name: (dtype, shape)}}"""
     made = self.function.get_concrete_function()
     return {'inputs': _described(self.inputs, self.function.input_signature),
-            'outputs': _described(self.outputs, [made.structured_outputs[f'r{n:04}'] for n in range(len(self.outputs))])}
+            'outputs': _described(self.outputs, [made.structured_outputs[f'r{n:04}']
+                                                 for n in range(len(self.outputs))])}
 
 
 def _described(names, specs):

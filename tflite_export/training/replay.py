@@ -1,8 +1,8 @@
 """Recording what a Keras model computes, and computing it again from other tensors and with other formulas.
 
-A model is called once in a graph of its own. Its operators are then repeated, one by one, in the graph that becomes the file:
-variables are read where the caller says, and operators with a formula (formulas/) are replaced. So the model needs no change,
-and every operator still carries the name of its layer.
+A model is called once in a graph of its own. Its operators are then repeated, one by one, in the graph that becomes
+the file: variables are read where the caller says, and operators with a formula (formulas/) are replaced. So the model
+needs no change, and every operator still carries the name of its layer.
 """
 
 import contextlib
@@ -157,7 +157,8 @@ def _variable(op, variables):
 
 def _copy(op, arguments):
   if op.type == 'IdentityN':
-    # What tf.custom_gradient leaves. Its gradient function belongs to the recorded graph; what it wraps is differentiated.
+    # What tf.custom_gradient leaves. Its gradient function belongs to the recorded graph; what it wraps is
+    # differentiated.
     return arguments
   attributes = {name: value for name, value in op.node_def.attr.items() if name not in _DROPPED_ATTRIBUTES}
   made = tf.compat.v1.get_default_graph().create_op(

@@ -1,6 +1,8 @@
-"""Training confined to a subspace, so that a client sends only what it trained (structured updates, McMahan et al. 2016).
+"""Training confined to a subspace, so that a client sends only what it trained (structured updates, McMahan et al.
+2016).
 
-Nothing here draws random numbers: masks and bases are set from outside, from whatever seed the server and the client share.
+Nothing here draws random numbers: masks and bases are set from outside, from whatever seed the server and the client
+share.
 """
 
 import dataclasses
@@ -15,7 +17,8 @@ from tflite_export.errors import ExportError
 class RandomMask:
   """Every variable changes only where its mask, set by the signature set_masks, is 1.
 
-  The optimizer's step is masked and not the gradient: momentum, Adam and weight decay would otherwise move the rest too.
+  The optimizer's step is masked and not the gradient: momentum, Adam and weight decay would otherwise move the rest
+  too.
   """
 
 
@@ -23,9 +26,9 @@ class RandomMask:
 class LowRank:
   """Kernels change by a product A B of rank `rank`: A is set by the signature set_bases, B is trained, from 0.
 
-  A kernel is a matrix of its last axis and all others. A stands on its shorter side, so that B has `rank / shorter side` of
-  the kernel's values: `rank / 4` of them for a rank of a quarter. Variables with one axis, and kernels whose shorter side is at
-  most `rank`, are trained whole.
+  A kernel is a matrix of its last axis and all others. A stands on its shorter side, so that B has the share
+  `rank / shorter side` of the kernel's values. Variables with one axis, and kernels whose shorter side is at most `rank`,
+  are trained whole.
 
   Attributes:
     rank: a whole number, at least 1.

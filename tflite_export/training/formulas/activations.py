@@ -71,11 +71,13 @@ def _softsign(op, inputs, training):
   return [x / (1 + tf.abs(x))]
 
 
-# Numerator and denominator of the rational approximation x P(x^2) / Q(x^2) of erf on [-4, 4] that Eigen, and so TensorFlow,
-# uses for float32; highest power first.
-_ERF_P = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
+# Numerator and denominator of the rational approximation x P(x^2) / Q(x^2) of erf on [-4, 4] that Eigen, and so
+# TensorFlow, uses for float32; highest power first.
+_ERF_P = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+          -7.34990630326855e-04,
           -2.95459980854025e-03, -1.60960333262415e-02)
-_ERF_Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
+_ERF_Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+          -1.42647390514189e-02)
 
 
 def _polynomial(coefficients, x):

@@ -1,7 +1,7 @@
 """Convolutions as products of matrices.
 
-Interpreters have fast paths for convolutions whose kernel is a constant. Here kernels change, and then a product of matrices is
-faster than CONV_2D, in LiteRT by far: its products go to XNNPACK, its convolutions do not.
+Interpreters have fast paths for convolutions whose kernel is a constant. Here kernels change, and then a product of
+matrices is faster than CONV_2D, in LiteRT by far: its products go to XNNPACK, its convolutions do not.
 """
 
 import tensorflow as tf
@@ -18,7 +18,8 @@ UNSUPPORTED.update({
 
 
 NARROW = 4
-"""With as few input channels, as in a first layer, there is too little in a row of the kernel for a product of matrices."""
+"""With as few input channels, as in a first layer, there is too little in a row of the kernel for a product of
+matrices."""
 
 
 def add(tensors):
@@ -41,7 +42,8 @@ def kernel_gradient(x, dy, windows, shape, rows=None):
   """
   if shape[2] <= NARROW:
     # A convolution of x with dy when channels take the place of the batch, and stride and dilation trade places.
-    dw = tf.nn.conv2d(tf.transpose(windows.pad(x), [3, 1, 2, 0]), tf.transpose(dy, [1, 2, 0, 3]), windows.dilations, 'VALID',
+    dw = tf.nn.conv2d(tf.transpose(windows.pad(x), [3, 1, 2, 0]), tf.transpose(dy, [1, 2, 0, 3]), windows.dilations,
+                      'VALID',
                       dilations=windows.strides)
     return tf.transpose(dw, [1, 2, 0, 3])
   rows = windows.rows(windows.columns(windows.pad(x))) if rows is None else rows
@@ -67,7 +69,8 @@ def input_gradient(shape, w, dy, windows, padding):
 def _spread(w, dy, windows):
   """The gradient of the padded input, for stride 1.
 
-  One product gives what each row of the kernel sends back to a row of the input; those are added, each shifted by its row.
+  One product gives what each row of the kernel sends back to a row of the input; those are added, each shifted by its
+  row.
   """
   (kh, kw, channels, outputs), (dh, dw) = w.shape, windows.dilations
   batch, height = dy.shape[:2]
@@ -80,7 +83,8 @@ def _spread(w, dy, windows):
   sent = tf.matmul(tf.reshape(dy, [batch, height * width, kw * outputs]), kernel)
   if kh > 1:
     parts = tf.split(sent, kh, -1)
-    sent = add([tf.pad(part, [[0, 0], [i * dh * width, (kh - 1 - i) * dh * width], [0, 0]]) for i, part in enumerate(parts)])
+    sent = add([tf.pad(part, [[0, 0], [i * dh * width, (kh - 1 - i) * dh * width], [0, 0]])
+                for i, part in enumerate(parts)])
   return tf.reshape(sent, [batch, *windows.extent, channels])
 
 

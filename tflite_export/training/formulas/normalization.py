@@ -10,8 +10,8 @@ from tflite_export.training.formulas.registry import forward
 def _batch_normalization(op, inputs, training):
   """Normalizes [batch, height, width, channels] per channel.
 
-  Outputs: the normalized values, and the moving mean and variance after this batch. The variance that goes into those is the
-  unbiased one, as in TensorFlow, while values are normalized with the biased one.
+  Outputs: the normalized values, and the moving mean and variance after this batch. The variance that goes into those
+  is the unbiased one, as in TensorFlow, while values are normalized with the biased one.
   """
   x, scale, offset, mean, variance = inputs
   # Layer normalization makes its rows channels, which come second.
@@ -24,7 +24,8 @@ def _batch_normalization(op, inputs, training):
     return [x * channels.spread(gain) + channels.spread(offset - mean * gain), mean, variance]
   # Its scale and offset are constant, as many as there are rows: the file need not hold them.
   constant = _is_constant(scale, 1) and _is_constant(offset, 0)
-  y, batch_mean, batch_variance = _normalize(x, None if constant else scale, None if constant else offset, channels, epsilon)
+  y, batch_mean, batch_variance = _normalize(x, None if constant else scale, None if constant else offset, channels,
+                                             epsilon)
   factor = op.get_attr('exponential_avg_factor')
   unbiased = batch_variance * (float(channels.count) / max(float(channels.count) - 1, 1.))
   if factor == 1 or mean.shape.num_elements() == 0:

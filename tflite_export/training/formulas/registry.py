@@ -1,8 +1,8 @@
 """The table of formulas: how an operator is computed and differentiated with what the built-in runtime has.
 
-TensorFlow differentiates most operators with others that exist in the built-in runtime. Each formula here is for one where it
-does not: a *gradient* replaces how the operator is differentiated, a *forward* replaces the operator itself, which is then
-differentiated through what it was replaced with. The modules beside this one each hold a family.
+TensorFlow differentiates most operators with others that exist in the built-in runtime. Each formula here is for one
+where it does not: a *gradient* replaces how the operator is differentiated, a *forward* replaces the operator itself,
+which is then differentiated through what it was replaced with. The modules beside this one each hold a family.
 """
 
 import tensorflow as tf

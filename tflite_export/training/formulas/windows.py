@@ -80,7 +80,8 @@ class Windows:
     if self.tiles and self.kernel[0] == self.kernel[1] > 1:
       return tf.split(tf.nn.space_to_depth(padded, self.kernel[0]), len(self.taps), axis=-1)
     (sh, sw), (dh, dw), (oh, ow) = self.strides, self.dilations, self.output
-    return [padded[:, i * dh:i * dh + (oh - 1) * sh + 1:sh, j * dw:j * dw + (ow - 1) * sw + 1:sw, :] for i, j in self.taps]
+    return [padded[:, i * dh:i * dh + (oh - 1) * sh + 1:sh, j * dw:j * dw + (ow - 1) * sw + 1:sw, :]
+            for i, j in self.taps]
 
   def gather(self, values):
     """The transpose of `slices`: adds up what each tap sends back to the padded input."""
