@@ -52,16 +52,13 @@ def load(path, layers=True):
     ExportError: it is the model of a newer Keras, or has parts that cannot be loaded; the message says what works.
   """
   path = pathlib.Path(path)
-  try:
-    if path.is_dir():
-      return _folder(path, layers)
-    if not path.is_file():
-      raise FileError(f'{path} {"is not a file" if path.exists() else "does not exist"}: name a .keras or .h5 file, or the folder '
-                      'of a SavedModel.')
-  except ValueError as error:
-    if isinstance(error, FileError):
-      raise
-    raise FileError(f'{str(path)!r} cannot be read: it is no path.') from None
+  if '\0' in str(path):
+    raise FileError(f'{str(path)!r} cannot be read: it is no path.')
+  if path.is_dir():
+    return _folder(path, layers)
+  if not path.is_file():
+    raise FileError(f'{path} {"is not a file" if path.exists() else "does not exist"}: name a .keras or .h5 file, or the folder of '
+                    'a SavedModel.')
   if path.name.endswith('.weights.h5'):
     raise ExportError(f'{path} holds weights without a model: save the whole model with model.save.')
   if path.suffix == '.keras':

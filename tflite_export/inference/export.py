@@ -101,6 +101,8 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
     calibration = examples.inputs(representative_data, specs, 'representative_data')
     if len(next(iter(calibration.values()))) < batch_size:
       raise ExportError(f'representative_data has fewer examples than a batch ({batch_size}): give more.')
+  if 'distill' not in recipe:
+    _refuse_crashes(model, recipe)
   if recipe.trains:
     model = _trained(model, recipe, specs, train_data, student, training, progress)
   progress.say('converting')
@@ -126,6 +128,7 @@ def _trained(model, recipe, specs, train_data, student, training, progress):
   trainer = finetuning.Trainer(x, y, loss, training, progress)
   if 'distill' in recipe:
     program_lib.specs(student)
+    _refuse_crashes(student, recipe)
     model = finetuning.teach(model, student, trainer)
   pruned = 'prune' in recipe or 'prune-2:4' in recipe
   if pruned:
@@ -136,6 +139,22 @@ def _trained(model, recipe, specs, train_data, student, training, progress):
   if 'qat' in recipe:
     model = finetuning.quantization_aware(model, pruned, 'cluster' in recipe, trainer)
   return model
+
+
+def _refuse_crashes(model, recipe):
+  """Refuses two cases in which TensorFlow's converter takes this process down with it."""
+  if recipe.storage != 'float16' and not recipe.calibrates:
+    return
+  program = program_lib.Program(model, 1)
+  function = program.signature().get_concrete_function()
+  if not _loops(function):
+    return
+  found = flatbuffer.operators(conversion.convert(program, {program_lib.SIGNATURE: function}, _freeze)).counts
+  if recipe.storage == 'float16' and 'UNIDIRECTIONAL_SEQUENCE_LSTM' in found:
+    raise ExportError("TensorFlow's converter never ends with float16 and an LSTM layer: choose float32, dynamic or int8.")
+  if recipe.calibrates and 'WHILE' in found:
+    raise ExportError('activations inside a loop cannot be measured for int8: build recurrent layers with unroll=True, or '
+                      'choose float32 or dynamic.')
 
 
 def _convert(model, recipe, batch_size, calibration):
@@ -150,7 +169,7 @@ def _convert(model, recipe, batch_size, calibration):
       yield program_lib.SIGNATURE, {name: array[part] for name, array in calibration.items()}
 
   def configure(converter):
-    converter.experimental_enable_resource_variables = False
+    _freeze(converter)
     if recipe.storage != 'float32':
       converter.optimizations = [optimize.DEFAULT]
     if recipe.storage == 'float16':
@@ -166,6 +185,18 @@ def _convert(model, recipe, batch_size, calibration):
       converter.inference_output_type = tf.int8
 
   return conversion.convert(program, {program_lib.SIGNATURE: program.signature()}, configure)
+
+
+def _loops(function):
+  """Whether there is a loop in a concrete function, such as that of a recurrent layer."""
+  graph = function.graph.as_graph_def()
+  nodes = [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
+  return any(node.op in ('While', 'StatelessWhile') for node in nodes)
+
+
+def _freeze(converter):
+  """Weights become constants."""
+  converter.experimental_enable_resource_variables = False
 
 
 def _run(data, recipe):

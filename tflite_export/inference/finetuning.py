@@ -121,12 +121,17 @@ class Trainer:
     self.progress.say(what)
     epochs = settings.later_epochs if later else settings.epochs
     rate = settings.later_learning_rate if later else settings.learning_rate
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel('ERROR')  # A model of its own per recipe is traced anew, which TensorFlow would advise against each time.
     try:
       model.compile(tf.keras.optimizers.Adam(rate), loss or self.loss)
       history = model.fit(self.x, self.y if y is None else y, settings.batch_size, epochs, verbose=0,
                           callbacks=[*callbacks, self.progress])
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
       raise ExportError(f'{what} fails ({_reason(error)}): check that the loss fits the labels.') from None
+    finally:
+      logger.setLevel(level)
     if not np.isfinite(history.history['loss'][-1]) or not all(np.isfinite(w).all() for w in model.get_weights()):
       raise ExportError(f'{what} diverged: choose a lower learning rate.')
 
@@ -152,20 +157,24 @@ def cluster(model, clusters, pruned, trainer):
   from tensorflow_model_optimization.clustering import keras as clustering
   from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster as experimental
 
+  few = []
+
   def wrap(layer):
     kernels = [weight for weight in layer.trainable_weights if weight.shape.rank > 1]
     if any(np.count_nonzero(kernel) <= clusters for kernel in kernels):
+      few.append(layer.name)
       layer.trainable = False  # It has that few values already; what is zero stays zero.
       return layer
     return experimental.cluster_weights(layer, number_of_clusters=clusters, preserve_sparsity=pruned,
                                         cluster_centroids_init=clustering.CentroidInitialization.KMEANS_PLUS_PLUS)
-  wrapped = _wrap(model, wrap, 'clustered')
-  trainer.fit(wrapped, 'clustering', later=True)
+  wrapped = _wrap(model, wrap, 'clustered', few)
+  if wrapped.trainable_weights:
+    trainer.fit(wrapped, 'clustering', later=True)
   return copy(clustering.strip_clustering(wrapped))
 
 
-def _wrap(model, wrap, done):
-  """A copy whose layers are wrapped where tensorflow-model-optimization knows how."""
+def _wrap(model, wrap, done, others=()):
+  """A copy whose layers are wrapped where tensorflow-model-optimization knows how, or `wrap` puts them among the others."""
   wrapped = []
 
   def wrap_or_not(layer):
@@ -181,7 +190,7 @@ def _wrap(model, wrap, done):
     made = tf.keras.models.clone_model(source, clone_function=wrap_or_not)
   except Exception as error:  # pylint: disable=broad-exception-caught
     raise ExportError(f'this model cannot be {done} ({_reason(error)}).') from None
-  if not wrapped:
+  if not wrapped and not others:
     raise ExportError(f'this model cannot be {done}: no layer of it is of a kind that tensorflow-model-optimization knows.')
   return made
 

@@ -22,7 +22,7 @@ def specs(model):
     if not model.built:
       raise ExportError('the model has no weights yet: give it an Input layer, or call it once on data.')
     for layer in model.submodules:
-      if isinstance(layer, tf.keras.layers.Layer) and layer.compute_dtype not in ('float32', None):
+      if isinstance(layer, tf.keras.layers.Layer) and layer.compute_dtype in ('float16', 'bfloat16', 'float64'):
         raise ExportError(f'the layer {layer.name!r} computes in {layer.compute_dtype}: only float32 models can be exported.')
     for variable in model.variables:
       if variable.dtype.is_floating and variable.dtype != tf.float32:
