@@ -65,7 +65,7 @@ MODELS = {
     'depthwise convolutions': lambda: images(
         layers.Conv2D(4, 1), layers.DepthwiseConv2D(3, padding='same'),
         layers.DepthwiseConv2D(3, 2, padding='same', depth_multiplier=2),
-        layers.DepthwiseConv2D(2, dilation_rate=2, padding='same'), layers.SeparableConv2D(5, 3, padding='same')),
+        layers.DepthwiseConv2D(2, dilation_rate=2, depth_multiplier=2), layers.SeparableConv2D(5, 3, padding='same')),
     'convolutions in one dimension': lambda: sequences(
         layers.Conv1D(5, 3, padding='same'), layers.Conv1D(5, 2, padding='causal', dilation_rate=2),
         layers.Conv1D(4, 3, strides=2, padding='same'), layers.SeparableConv1D(4, 2)),
