@@ -26,6 +26,9 @@ DEFAULTS = {
     'countsketch': {'fraction': None, 'rows': 5},
     'symmetric': {'levels': 7, 'norm': 'l2', 'per': 'block', 'block': 512},
     'sign': {'scale': 'mean', 'per': 'tensor', 'block': 1024},
+    'cluster': {'centroids': 3, 'iterations': 10},
+    'bound': {'error': None, 'mode': 'absolute', 'limit': 127},
+    'sparsify': {'fraction': None},
     'sparse-ternary': {'fraction': None},
     'sparse-binary': {'fraction': None},
     'rans': {'lanes': 256},
@@ -166,8 +169,9 @@ class Stage:
       field, equals, value = part.partition('=')
       if not equals:
         field, value = list(self.p)[position], field
-      words = {'key', 'rounding', 'range', 'scale', 'norm', 'per'}
-      kind = str if field in words else {'fraction': Fraction, 'threshold': float, 'deviations': float}.get(field, int)
+      words = {'key', 'rounding', 'range', 'scale', 'norm', 'per', 'mode'}
+      kind = str if field in words else {'fraction': Fraction, 'threshold': float, 'deviations': float,
+                                        'error': float}.get(field, int)
       self.p[field] = kind(value)
     self.streams, self.shapes = streams, shapes
     whole = 'tensor' in (self.p.get('range'), self.p.get('per'))
@@ -191,6 +195,12 @@ class Stage:
       return sum(values for _, values in self._kernels()), None
     if self.name in ('uniform', 'eden'):
       return self.size, (0, 2**self.p['bits'] - 1)
+    if self.name == 'sparsify':
+      return self.size, (-2, 1)
+    if self.name == 'cluster':
+      return self.size, (0, self.p['centroids'] - 1)
+    if self.name == 'bound':
+      return self.size, (-self.p['limit'] - 1, self.p['limit'])
     if self.name == 'symmetric':
       return self.size, (-self.p['levels'], self.p['levels'])
     alphabet = {'ternary': (-1, 1), 'sparse-ternary': (-1, 1), 'sparse-binary': (0, 1), 'sign': (0, 1)}.get(self.name)
@@ -206,6 +216,16 @@ class Stage:
         return [real(bfloat16(reader.number(2))) for _ in range(self.blocks)]
       self.low, self.high = limits(), limits()
       require(all(a <= b for a, b in zip(self.low, self.high)), 'range out of order')
+    elif self.name == 'cluster':
+      self.codebook = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(self.p['centroids'] if self.size else 0)]
+    elif self.name == 'sparsify':
+      self.step = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(min(self.size, 1))]
+      require(all(s >= 0 for s in self.step), 'negative threshold')
+      self.outliers = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(reader.number(4))]
+    elif self.name == 'bound':
+      self.step = [real(bfloat16(reader.number(2))) for _ in range(min(self.size, 1))]
+      require(all(s >= 0 for s in self.step), 'negative step')
+      self.outliers = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(reader.number(4))]
     elif self.name in ('sparse-ternary', 'sparse-binary'):
       self.scale = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(min(self.size, 1))]
       require(self.name == 'sparse-binary' or all(s >= 0 for s in self.scale), 'negative mean')
@@ -224,13 +244,14 @@ class Stage:
 
   def static_bytes(self):
     """Bytes of side arrays and of the last stage, or None where they depend on the values."""
-    if self.name in ('topk', 'rice', 'elias', 'rans'):
+    if self.name in ('topk', 'bound', 'sparsify', 'rice', 'elias', 'rans', 'huffman'):
       return None
     if self.name == 'pack':
       return (self.size * self._width() + 7) // 8
     one = 4 if self.p.get('per') == 'tensor' else 2
     return {'uniform': self.blocks * (8 if self.p.get('range') == 'tensor' else 4),
             'symmetric': self.blocks * one, 'sign': self.blocks * one if self.p.get('scale') == 'mean' else 0,
+            'cluster': 4 * self.p.get('centroids', 0) * min(self.size, 1),
             'sparse-ternary': 4 * min(self.size, 1), 'sparse-binary': 4 * min(self.size, 1),
             'eden': 2 * self.blocks, 'ternary': 2 * self.blocks,
             'float32': 4 * self.size, 'float16': 2 * self.size + min(self.size, 1)}.get(self.name, 0)
@@ -270,6 +291,31 @@ class Stage:
     symbols = [0] * self.size
     for position, sign, magnitude in zip(positions, signs, magnitudes):
       symbols[position] = -magnitude if sign else magnitude
+    return symbols
+
+  def _huffman(self, reader):
+    low, high = self.alphabet
+    if not self.size:
+      return []
+    lengths = reader.symbols(high - low + 1, 5)
+    require(max(lengths) <= 16, 'word length')
+    used = [n for n in lengths if n]
+    require(sum(Fraction(1, 1 << n) for n in used) == 1 or used == [1], 'not a code')
+    words, following = {}, 0
+    for length in range(1, 17):
+      for symbol, n in enumerate(lengths):
+        if n == length:
+          words[length, following >> 16 - length] = symbol
+          following += 1 << 16 - length
+    symbols, place = [], 0
+    for _ in range(self.size):
+      word, length = 0, 0
+      while (length, word) not in words:
+        require(length < 16 and place < 8 * len(reader.data), 'cut short, or no word')
+        word, length, place = 2 * word + (reader.data[place // 8] >> place % 8 & 1), length + 1, place + 1
+      symbols.append(words[length, word] + low)
+    require(int.from_bytes(reader.data, 'little') >> place == 0, 'unused bits are set')
+    reader.take(-(-place // 8))
     return symbols
 
   def _rans(self, reader):
@@ -328,6 +374,17 @@ class Stage:
         estimates.append(-values[j * c + column] if negative else values[j * c + column])
       x.append(sorted(estimates)[rows // 2])
     return x
+
+  def _decode_cluster(self, symbols):
+    return [self.codebook[s] for s in symbols]
+
+  def _decode_bound(self, symbols):
+    lowest = self.output()[1][0]
+    require(symbols.count(lowest) == len(self.outliers), 'another count of outliers')
+    rest = iter(self.outliers)
+    return [next(rest) if s == lowest else s * self.step[0] for s in symbols]
+
+  _decode_sparsify = _decode_bound
 
   def _decode_symmetric(self, symbols):
     return [self.scale[i // self.block] / self.p['levels'] * s for i, s in enumerate(symbols)]

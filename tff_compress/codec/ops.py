@@ -177,6 +177,10 @@ class NumpyOps:
     """Exact 64-bit sum of all elements of an int32 array, as a scalar."""
     return int(np.sum(x, dtype=np.int64))
 
+  def totals(self, x):
+    """Exact 64-bit sums over the last axis of an int32 array, which goes away."""
+    return np.sum(x, axis=-1, dtype=np.int64)
+
   def sum_last(self, x):
     """int32 sum over the last axis, which goes away."""
     return np.sum(x, axis=-1, dtype=np.int32)

@@ -135,6 +135,9 @@ class TensorFlowOps:
   def total(self, x):
     return tf.reduce_sum(tf.cast(x, tf.int64))
 
+  def totals(self, x):
+    return tf.reduce_sum(tf.cast(x, tf.int64), axis=-1)
+
   def sum_last(self, x):
     return tf.reduce_sum(x, axis=-1)
 

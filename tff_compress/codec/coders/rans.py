@@ -6,14 +6,11 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import bits
+from tff_compress.codec.coders import frequencies
 from tff_compress.codec.stage import Bytes
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Integers
 from tff_compress.codec.stage import Stage
-
-_PRECISION = 12
-_TOTAL = 1 << _PRECISION
-
 
 @dataclasses.dataclass(frozen=True)
 class Rans(Stage):
@@ -59,7 +56,7 @@ class Rans(Stage):
     lanes = self._lanes(signal.size)
     steps = -(-signal.size // lanes)
     symbols = symbols - xp.constant(signal.low, np.int32)
-    table = _frequencies(xp, xp.count(symbols, alphabet), alphabet, signal.size)
+    table = frequencies.frequencies(xp, xp.count(symbols, alphabet), alphabet, signal.size)
     starts = xp.cumsum(table) - table
     # Lanes without a symbol in the last row code one of the most frequent kind there, which the decoder drops.
     filler = xp.repeat(xp.vector(xp.argmax(table)), steps * lanes - signal.size)
@@ -69,11 +66,11 @@ class Rans(Stage):
 
     def body(i, state):
       f, c = frequency[steps - 1 - i], start[steps - 1 - i]
-      full = state >= f * (1 << (32 - _PRECISION))
+      full = state >= f * (1 << (32 - frequencies.PRECISION))
       # -1 marks a lane that writes no word in this step.
       word = xp.where(full, state % 65536, state * 0 - 1)
       state = xp.where(full, state // 65536, state)
-      return word, (state // f * _TOTAL + state % f + c,)
+      return word, (state // f * frequencies.TOTAL + state % f + c,)
 
     initial = xp.zeros([lanes], np.int64) + (1 << 16)
     words, (state,) = xp.collect(steps, body, (initial,))
@@ -95,19 +92,19 @@ class Rans(Stage):
     xp.require((xp.size(values) >= head) & xp.equal(count * 2, xp.size(values) - head) & (count <= steps * lanes),
                'an entropy-coded tensor has an impossible length.')
     table = bits.unpack(xp, values[:table_bytes], alphabet, 13)
-    xp.require(xp.equal(xp.total(table), _TOTAL), 'the frequencies of an entropy-coded tensor do not sum to 4096.')
+    xp.require(xp.equal(xp.total(table), frequencies.TOTAL), 'the frequencies of an entropy-coded tensor do not sum to 4096.')
     words = xp.cast(xp.integers_from_bytes(values[head:], 2), np.int64)
     # Reads behind the end see zeros and are noticed by the count of words at the end.
     words = xp.concat([words, xp.zeros([lanes], np.int64)])
     ends = xp.cumsum(table)
-    slots = xp.iota(_TOTAL)
+    slots = xp.iota(frequencies.TOTAL)
     symbol_of = xp.search(ends, slots)
     frequency_of = xp.cast(xp.gather(table, symbol_of), np.int64)
     offset_of = xp.cast(slots - xp.gather(ends - table, symbol_of), np.int64)
 
     def body(i, state, used):
-      slot = xp.cast(state % _TOTAL, np.int32)
-      state = xp.gather(frequency_of, slot) * (state // _TOTAL) + xp.gather(offset_of, slot)
+      slot = xp.cast(state % frequencies.TOTAL, np.int32)
+      state = xp.gather(frequency_of, slot) * (state // frequencies.TOTAL) + xp.gather(offset_of, slot)
       low = xp.cast(state < 65536, np.int32)
       ordinal = xp.cumsum(low)
       index = xp.minimum(used + ordinal - low, xp.constant(0, np.int32) + count)
@@ -119,13 +116,3 @@ class Rans(Stage):
     symbols, (state, used) = xp.collect(steps, body, (state, xp.constant(0, np.int32)))
     xp.require(xp.equal(used, count) & xp.all(xp.equal(state, 65536)), 'an entropy-coded tensor does not end as it should.')
     return xp.reshape(symbols, [-1])[:signal.size] + xp.constant(signal.low, np.int32)
-
-
-def _frequencies(xp, counts, alphabet, size):
-  """int32[A] frequencies that sum to 4096, at least 1 for every symbol that occurs; integers only."""
-  used = xp.cast(counts > 0, np.int32)
-  left = xp.long(_TOTAL) - xp.total(used)
-  share = xp.cast(xp.cast(counts, np.int64) * left // size, np.int32) + used
-  rest = xp.integer(xp.long(_TOTAL) - xp.total(share))
-  most = xp.cast(xp.equal(xp.iota(alphabet), xp.argmax(counts)), np.int32)
-  return share + most * rest
