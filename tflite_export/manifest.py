@@ -61,7 +61,8 @@ class Plan:
 
 
 def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=None, optimizer=None, batch_size=32,
-                proximal_mu=0., words='inside', error_feedback=False, recipe=None, representative_data=None):
+                proximal_mu=0., structure=None, words='inside', error_feedback=False, recipe=None,
+                representative_data=None):
   """Makes a plan.
 
   Args:
@@ -70,7 +71,7 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
     downlink: codec of the weights that the server sends, or its text; None: they are sent as float32, and there is no decoder.
     path: folder to make.
     overwrite: whether a plan that is there already may be replaced.
-    loss, optimizer, batch_size, proximal_mu: as for `export_training`.
+    loss, optimizer, batch_size, proximal_mu, structure: as for `export_training`.
     words, error_feedback: as for `export_encoder`.
     recipe: how the inference model is made, see `export_inference`; None: 'int8' with representative data, 'dynamic' without.
     representative_data: examples that calibrate an int8 model.
@@ -96,7 +97,7 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
     made['decoder'] = encoder_lib.export_decoder(downlink, spec, words=words)
   _say('the training model')
   made['training'] = training_lib.export_training(model, loss=loss, optimizer=optimizer, batch_size=batch_size,
-                                                  proximal_mu=proximal_mu)
+                                                  proximal_mu=proximal_mu, structure=structure)
   _say('the inference model')
   made['inference'] = inference_lib.export_inference(model, recipe=recipe, representative_data=representative_data)
   manifest = _manifest(model, spec, uplink, downlink, batch_size, proximal_mu, made)

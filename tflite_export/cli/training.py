@@ -40,6 +40,8 @@ def add_options(parser):
                       help='default: that of Keras; an app can pass another one to each step')
   parser.add_argument('--proximal-mu', metavar='MU', type=_rate, default=0.,
                       help="strength of FedProx's pull towards the received weights (default: 0)")
+  parser.add_argument('--structure', metavar='TEXT', type=_structure,
+                      help='what of the weights is trained: random-mask, or low-rank:R with R the rank (default: all)')
 
 
 def positive(text):
@@ -62,10 +64,25 @@ def _rate(text):
     raise argparse.ArgumentTypeError(f'a number that is not negative is expected, not {text[:40]!r}') from None
 
 
+def _structure(text):
+  kind, _, rank = text.partition(':')
+  if text == 'random-mask' or (kind == 'low-rank' and rank.isdecimal() and 1 <= int(rank) < 1 << 20):
+    return text
+  raise argparse.ArgumentTypeError(f'random-mask or low-rank:R with a whole number R is expected, not {text[:40]!r}')
+
+
 def settings(options):
   """Keyword arguments of `export_training` from the options of `add_options`."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+  from tflite_export import training
+  from tflite_export.errors import ExportError
+  if options.learning_rate is not None and not options.optimizer:
+    raise ExportError('--learning-rate is that of an optimizer: give --optimizer too.')
   found = {'batch_size': options.batch_size, 'proximal_mu': options.proximal_mu}
+  if options.structure:
+    rank = options.structure.partition(':')[2]
+    found['structure'] = training.LowRank(int(rank)) if rank else training.RandomMask()
   if options.loss:
     logits = {'from_logits': options.from_logits} if options.loss in _WITH_LOGITS else {}
     found['loss'] = getattr(tf.keras.losses, LOSSES[options.loss])(**logits)
