@@ -80,6 +80,10 @@ def built():
   return build
 
 
+def vector(arrays):
+  return np.concatenate([np.ravel(array) for array in arrays])
+
+
 class Simulated:
   """The same process in NumPy."""
 
@@ -158,8 +162,7 @@ def test_rounds_are_those_of_numpy(built, case):
       np.testing.assert_allclose(ours, expected, atol=1e-5)
     for client in range(CLIENTS):
       for slot, arrays in simulated.memories[client].items():
-        for ours, expected in zip(memories[client][slot], arrays):
-          np.testing.assert_allclose(ours, expected, atol=1e-5)
+        np.testing.assert_allclose(memories[client][slot][0], vector(arrays), atol=1e-5)
   assert (skips > 0) == ('relevance' in CASES[case])
   assert measured['uplink_bytes'] < 0.5 * 4 * SPEC.parameters * len(PATTERN[-1])
 
@@ -261,7 +264,7 @@ def test_weights_that_are_set_reach_everyone(built):
   weights = process.get_model_weights(runner.state)
   runner.state = process.set_model_weights(runner.state, type(weights)([w + 1 for w in weights.trainable], []))
   runner.next([0], [dataset(0)])
-  assert all(np.array_equal(a, b + 1) for a, b in zip(runner.client_state(0)['model'], weights.trainable))
+  np.testing.assert_array_equal(runner.client_state(0)['model'][0], vector(weights.trainable) + 1)
 
 
 @pytest.mark.parametrize('normalize', ['none', 'inverse_p'])
@@ -286,6 +289,34 @@ def test_structured_updates_change_nothing_outside_the_mask(normalize):
   assert np.any(masks[0] != masks[1])
 
 
+def test_fetch_sgd_keeps_all_memory_on_the_server():
+  """Clients are never the same. The server's steps are those of `FetchServer` on the mean of the sketches."""
+  import tensorflow as tf
+  import tensorflow_federated as tff
+  from tff_compress.processes.fetch import FetchServer
+  from tff_compress.tensorflow import MessageFunctions
+  uplink, fetch = 'concat | countsketch:3/5,rows=3 | float32', processes.FetchSgd('concat | topk:1/10 | float32', 0.5)
+  process = processes.build_fed_avg(model_fn, uplink=uplink, fetch=fetch, seed=SEED, spec=SPEC,
+                                    client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE)))
+  messages = MessageFunctions(uplink, SPEC, SEED)
+  simulated = FetchServer(fetch, messages)
+  state, weights, server = simulated.initial(), START, process.initialize()
+  for number in range(3):
+    ids = [100 * number + c for c in range(2)]
+    server, metrics, states = process.next(server, [dataset(c) for c in range(2)], [process.initialize_client(i) for i in ids])
+    assert communication(metrics)['uplink_bytes'] == 2 * (wire.FRAME_OVERHEAD + 4 * 39)
+    counts = [len(examples(c)[1]) for c in range(2)]
+    sketches = [messages.decode_to_prefixes(messages.encode(update(weights, c), tf.constant(0), tf.constant(i)))[0]
+                for c, i in enumerate(ids)]
+    mean = sum(n * s for n, s in zip(counts, sketches)) / sum(counts)
+    state, applied = simulated.step(state, [mean], tf.constant(number))
+    weights = [w - d.numpy() for w, d in zip(weights, applied)]
+    assert sum(np.count_nonzero(d) for d in applied) == 6
+    for ours, expected in zip(server.global_model_weights.trainable, weights):
+      np.testing.assert_allclose(ours, expected, atol=1e-5)
+  assert set(states[0]) == {'client', 'seen', 'version'}
+
+
 def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
   with pytest.raises(codec_lib.CompressionError, match='build_fed_avg'):
     tff_compress.uplink(SPARSE, error_feedback=True)
@@ -296,7 +327,7 @@ def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
 
 
 @pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(error_feedback='yes'),
-                                   dict(relevance=0.8), dict(structured=True), dict(structured=processes.Structured()),
+                                   dict(relevance=0.8), dict(structured=True), dict(fetch=True), dict(structured=processes.Structured()),
                                    dict(seed=-1), dict(client_weighting='uniform'),
                                    dict(downlink='nonsense'), dict(spec={'a': np.zeros(3)})])
 def test_bad_arguments_are_typed_errors(wrong):

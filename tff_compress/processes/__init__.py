@@ -16,6 +16,7 @@ from tff_compress.processes.store import ClientStore
 _LAZY = {
     'Changes': 'changes',
     'ClientStateProcess': 'fed_avg',
+    'FetchSgd': 'fetch',
     'Runner': 'runner',
     'Structured': 'structured',
     'build_fed_avg': 'fed_avg',

@@ -14,6 +14,7 @@ from tff_compress.aggregators.codec_sum import spec_of_structure
 from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
+from tff_compress.processes import fetch as fetch_lib
 from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes import structured as structured_lib
 from tff_compress.processes.errors import ProcessError
@@ -36,7 +37,9 @@ class ClientStateProcess(tff.templates.IterativeProcess):
   With several workers the clients' results may come back in another order: a client's state says whose it is, in `client`.
 
   Attributes:
-    client_state_type: TFF type of a client's state.
+    client_state_type: TFF type of a client's state: `client`, its number; `seen`, the round in which it last took part,
+      from 0, and -1 for never; `version` of its model, -1 for none; and as lists of one vector per dtype, with the variables
+      one behind the other, `residual`, `velocity` and `model` where the process has them.
     fingerprint: 16 bytes that differ, nearly surely, where states do not fit: another model, codec or way to remember.
     get_model_weights, set_model_weights: computations as those of `tff.learning.templates.LearningProcess`. After
       the weights were set, every client's copy of the model is out of date.
@@ -74,7 +77,7 @@ _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 """Gives bit for bit what DATASET_REDUCE gives, in two thirds of the time."""
 
 
-def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=False, relevance=None, structured=None,
+def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=False, relevance=None, structured=None, fetch=None,
                   client_optimizer_fn=None, server_optimizer_fn=None,
                   client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None, spec=None):
   """Builds federated averaging whose clients remember.
@@ -94,6 +97,7 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     error_feedback: True, False or an `ErrorFeedback`.
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
     structured: `Structured`, for clients that train only what they will send; None: they train everything.
+    fetch: `FetchSgd`, for a server that remembers in place of the clients; None: it applies what arrives.
     client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rate 0.1 and 1.
     client_weighting: `tff.learning.ClientWeighting`.
     metrics_aggregator: as for `tff.learning.algorithms.build_weighted_fed_avg`.
@@ -110,8 +114,8 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     ProcessError: an argument cannot be used.
     CodecError: a codec is not valid, or not for this model.
   """
-  parts = _Parts(model_fn, uplink, downlink, error_feedback, relevance, structured, client_weighting, checked_seed(seed),
-                 spec)
+  parts = _Parts(model_fn, uplink, downlink, error_feedback, relevance, structured, fetch, client_weighting,
+                 checked_seed(seed), spec)
   optimizers = tff.learning.optimizers
   client_optimizer = client_optimizer_fn or optimizers.build_sgdm(0.1)
   client_work = tff.learning.templates.build_model_delta_client_work(
@@ -125,10 +129,39 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
   return _compose(parts, client_work, work, finalizer)
 
 
+class _Vectors:
+  """The variables of a spec as one vector per dtype: TFF moves a few large tensors in half the time of many."""
+
+  def __init__(self, spec):
+    self._spec = spec
+    self._dtypes = list(dict.fromkeys(tensor.dtype for tensor in spec.tensors))
+
+  def _of(self, dtype):
+    return [tensor for tensor in self._spec.tensors if tensor.dtype == dtype]
+
+  @property
+  def types(self):
+    """List of TFF types."""
+    return [tff.TensorType(tf.as_dtype(dtype).as_numpy_dtype, [sum(t.size for t in self._of(dtype))])
+            for dtype in self._dtypes]
+
+  def join(self, tensors):
+    """List of tensors in the order of the spec -> list of vectors."""
+    return [tf.concat([tf.reshape(x, [-1]) for x, t in zip(tensors, self._spec.tensors) if t.dtype == dtype], 0)
+            for dtype in self._dtypes]
+
+  def split(self, vectors):
+    """Inverse of `join`."""
+    pieces = {dtype: iter(tf.split(vector, [t.size for t in self._of(dtype)]))
+              for dtype, vector in zip(self._dtypes, vectors)}
+    return [tf.reshape(next(pieces[t.dtype]), t.shape) for t in self._spec.tensors]
+
+
 class _Parts:
   """What a process is put together from: types, specs and message functions."""
 
-  def __init__(self, model_fn, uplink, downlink, error_feedback, relevance, structured, client_weighting, seed, names):
+  def __init__(self, model_fn, uplink, downlink, error_feedback, relevance, structured, fetch, client_weighting, seed,
+               names):
     if not callable(model_fn) or isinstance(model_fn, tff.learning.models.FunctionalModel):
       raise ProcessError('model_fn must be a function that makes a tff.learning.models.VariableModel.')
     if relevance is not None and not isinstance(relevance, Relevance):
@@ -140,7 +173,11 @@ class _Parts:
     self.feedback, self.relevance, self.structured = ErrorFeedback.of(error_feedback), relevance, structured
     if structured and self.feedback:
       raise ProcessError('structured updates lose nothing that error feedback could keep: leave one of the two out.')
+    if fetch is not None and not isinstance(fetch, fetch_lib.FetchSgd):
+      raise ProcessError(f'fetch must be a FetchSgd(…) or None, not {fetch!r}.')
     steps = schedule_lib.schedule(uplink)
+    if fetch and len(steps) > 1:
+      raise ProcessError('FetchSGD adds up messages of different rounds: use one codec for all.')
 
     def initial_weights():
       return tff.learning.models.ModelWeights.from_model(model_fn())
@@ -163,12 +200,14 @@ class _Parts:
       for _, codec in steps:
         structured_lib.check_uplink(codec.plan(self.update_spec))
     self.uplink = schedule_lib.messages(steps, self.update_spec, seed)
+    self.fetch = fetch_lib.FetchServer(fetch, self.uplink) if fetch else None
     self.changes = None
     if isinstance(downlink, changes_lib.Changes):
       self.changes = changes_lib.ChangeMessages(downlink, self.spec, seed)
     else:
       self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
                                       spec=names)
+    self.update_vectors, self.model_vectors = _Vectors(self.update_spec), _Vectors(self.spec)
     self.client_state_type = self._client_state_type()
     description = [steps, self.feedback, relevance, structured, downlink if self.changes else None, self.spec,
                    str(self.client_state_type)]
@@ -182,11 +221,10 @@ class _Parts:
   def _client_state_type(self):
     fields = collections.OrderedDict(client=tff.TensorType(np.int64), seen=tff.TensorType(np.int32),
                                      version=tff.TensorType(np.int32))
-    types = [tff.TensorType(tf.as_dtype(t.dtype).as_numpy_dtype, t.shape) for t in self.spec.tensors]
     for slot in self.feedback.slots if self.feedback else ():
-      fields[slot] = types[:len(self.update_spec.tensors)]
+      fields[slot] = self.update_vectors.types
     if self.keeps_model:
-      fields['model'] = types
+      fields['model'] = self.model_vectors.types
     return tff.to_type(fields)
 
   # -- in graphs, on a client
@@ -206,7 +244,7 @@ class _Parts:
     is_new = memory['seen'] < 0
     missed = tf.where(is_new, 0, tf.maximum(round_number - memory['seen'] - 1, 0))
     slots = self.feedback.slots if self.feedback else ()
-    kept = {slot: list(memory[slot]) for slot in slots}
+    kept = {slot: self.update_vectors.split(memory[slot]) for slot in slots}
     usable = weight > 0
     uploads = usable
     if self.relevance:
@@ -219,7 +257,8 @@ class _Parts:
                 for x, scale in zip(signal, structured_lib.scales(self.uplink, self.update_spec, round_number, number))]
 
     def send():
-      frame = self.uplink.encode(signal, round_number, number)
+      # The server of FetchSGD adds up messages of all rounds, for which they need the same keys.
+      frame = self.uplink.encode(signal, tf.zeros([], tf.int32) if self.fetch else round_number, number)
       settled = self.feedback.settle(xp, filled, self.uplink.decode(frame)) if slots else {}
       return frame, settled
 
@@ -232,7 +271,7 @@ class _Parts:
 
     frame, memorized = tf.cond(uploads, send, keep)
     following = collections.OrderedDict(memory)
-    following.update(memorized)
+    following.update((slot, self.update_vectors.join(tensors)) for slot, tensors in memorized.items())
     # Only those who took part have not missed this round.
     following['seen'] = tf.where(usable, round_number, memory['seen'])
     return frame, following
@@ -284,11 +323,11 @@ def _compose(parts, client_work, work_fn, finalizer):
 
   @tff.tensorflow.computation(result_type, client_type, weights_type, np.int32)
   def encode(result, memory, received, round_number):
-    before = list(memory['model'])[:count] if shared else None
+    before = parts.model_vectors.split(memory['model'])[:count] if shared else None
     frame, following = parts.upload(flat(result.update), tf.cast(result.update_weight, tf.float32), memory, before,
                                     flat(received)[:count], round_number)
     if shared:
-      following['model'] = flat(received)
+      following['model'] = parts.model_vectors.join(flat(received))
     return frame, following
 
   @tff.tensorflow.computation
@@ -310,13 +349,31 @@ def _compose(parts, client_work, work_fn, finalizer):
   def report(accumulator):
     return accumulator
 
-  @tff.tensorflow.computation(np.int32, sum_type)
-  def finish(round_number, accumulator):
-    weight = accumulator['weight']
-    mean = [tf.math.divide_no_nan(array, tf.cast(weight, array.dtype)) for array in total.arrays(accumulator, round_number)]
+  @tff.tensorflow.computation
+  def initial_uplink():
+    state = collections.OrderedDict(round=tf.constant(0, tf.int32))
+    if parts.fetch:
+      state['fetch'] = parts.fetch.initial()
+    return state
+
+  uplink_type = initial_uplink.type_signature.result
+
+  @tff.tensorflow.computation(uplink_type)
+  def round_of(state):
+    return state['round']
+
+  @tff.tensorflow.computation(uplink_type, sum_type)
+  def finish(state, accumulator):
+    mean_of = lambda arrays: [tf.math.divide_no_nan(a, tf.cast(accumulator['weight'], a.dtype)) for a in arrays]
+    round_number = state['round']
+    following = collections.OrderedDict(round=round_number + 1)
+    if parts.fetch:
+      following['fetch'], mean = parts.fetch.step(state['fetch'], mean_of(accumulator['sums']), round_number)
+    else:
+      mean = mean_of(total.arrays(accumulator, round_number))
     measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], parts.update_spec)
     measured['uplink_skipped'] = accumulator['clients'] - accumulator['sent']
-    return tf.nest.pack_sequence_as(structure.trainable, mean), measured, round_number + 1
+    return tf.nest.pack_sequence_as(structure.trainable, mean), measured, following
 
   # -- downlink
 
@@ -341,7 +398,7 @@ def _compose(parts, client_work, work_fn, finalizer):
     def receive(memory, message):
       log, ends, version, whole = message
       sent = changes.send(collections.OrderedDict(log=log, ends=ends, version=version), whole, memory['version'])
-      return pack(changes.receive(sent, list(memory['model']))), tf.size(sent, out_type=tf.int64), version
+      return pack(changes.receive(sent, parts.model_vectors.split(memory['model']))), tf.size(sent, out_type=tf.int64), version
 
     @tff.tensorflow.computation(client_type, np.int32)
     def with_version(memory, version):
@@ -369,13 +426,13 @@ def _compose(parts, client_work, work_fn, finalizer):
     weights = tff.federated_eval(parts.initial_weights, tff.SERVER)
     distributor = tff.federated_map(initial_log, weights) if changes is not None else parts.distributor.initialize()
     return tff.federated_zip(state_class(weights, distributor, client_work.initialize(),
-                                         tff.federated_value(np.int32(0), tff.SERVER), finalizer.initialize()))
+                                         tff.federated_eval(initial_uplink, tff.SERVER), finalizer.initialize()))
 
   state_type = init.type_signature.result
 
   @tff.federated_computation(state_type, data_type, tff.FederatedType(client_type, tff.CLIENTS))
   def next_fn(state, client_data, memories):
-    weights, round_number = state.global_model_weights, state.aggregator
+    weights, round_number = state.global_model_weights, tff.federated_map(round_of, state.aggregator)
     if changes is not None:
       message = tff.federated_broadcast(tff.federated_map(published, (state.distributor, weights, round_number)))
       got = tff.federated_map(receive, (memories, message))
@@ -390,14 +447,14 @@ def _compose(parts, client_work, work_fn, finalizer):
         encode, (work.result, memories, received, tff.federated_broadcast(round_number)))
     weight = tff.federated_map(_weight_of(result_type), work.result)
     added = tff.federated_aggregate(tff.federated_zip((frames, weight)), zero(), accumulate, merge, report)
-    mean, measured, next_round = tff.federated_map(finish, (round_number, added))
+    mean, measured, aggregator = tff.federated_map(finish, (state.aggregator, added))
     if changes is not None:
       final = finalizer.next(state.finalizer, tff.federated_map(target_of, state.distributor), mean)
       distributor, model = tff.federated_map(advance, (state.distributor, weights, final.result, round_number))
     else:
       final = finalizer.next(state.finalizer, weights, mean)
       distributor, model = output.state, final.result
-    server = tff.federated_zip(state_class(model, distributor, work.state, next_round, final.state))
+    server = tff.federated_zip(state_class(model, distributor, work.state, aggregator, final.state))
     metrics = tff.federated_zip(collections.OrderedDict(
         distributor=sent_down, client_work=work.measurements, aggregator=measured, finalizer=final.measurements))
     return server, metrics, following

@@ -47,7 +47,7 @@ class Runner:
   @property
   def round(self):
     """Number of rounds that are done."""
-    return int(self.state.aggregator)
+    return int(self.state.aggregator['round'])
 
   def next(self, client_ids, datasets, check=None):
     """Runs one round.

@@ -1,0 +1,89 @@
+"""FetchSGD: clients send sketches, and the server remembers in their stead what is not applied yet."""
+
+import collections
+import dataclasses
+
+import tensorflow as tf
+
+from tff_compress import codec as codec_lib
+from tff_compress.codec import random
+from tff_compress.processes.errors import ProcessError
+from tff_compress.tensorflow import MessageFunctions
+
+
+@dataclasses.dataclass(frozen=True)
+class FetchSgd:
+  """Momentum and error feedback on the server, in the space of sums of messages, for clients that are seen once.
+
+  With S the mean of the clients' messages before the codec's linear part is undone (their sketches, for 'countsketch:1/5 | float32'):
+
+      U = m U + S;  E += U;  D = top(unsketch(E));  E -= sketch(D);  the model moves by D
+
+  Keys that the messages of a round share are those of round 0 in every round, so that sums of different rounds add up.
+
+  Source: Rothchild et al. 2020, "FetchSGD: communication-efficient federated learning with sketching".
+
+  Attributes:
+    keep: `Codec` or its text, top: what a round applies of what has come together.
+    momentum: m, 0 … below 1.
+    masking: with momentum, whether U is emptied where D is not 0.
+  """
+  keep: object
+  momentum: float = 0.9
+  masking: bool = True
+
+  def __post_init__(self):
+    object.__setattr__(self, 'keep', codec_lib(self.keep))
+    if isinstance(self.momentum, bool) or not isinstance(self.momentum, (int, float)) or not 0 <= self.momentum < 1:
+      raise ProcessError(f'FetchSGD: momentum must be a number of at least 0 and below 1, not {self.momentum!r}.')
+    if not isinstance(self.masking, bool):
+      raise ProcessError(f'FetchSGD: masking must be True or False, not {self.masking!r}.')
+
+
+class FetchServer:
+  """The server's functions, to be called while a graph is built.
+
+  Args:
+    fetch: `FetchSgd`.
+    messages: `MessageFunctions` of the uplink.
+  """
+
+  def __init__(self, fetch, messages):
+    self._fetch, self._messages = fetch, messages
+    self._keep = MessageFunctions(fetch.keep, messages.spec, messages.seed)
+
+  def initial(self):
+    """OrderedDict of lists of vectors: momentum (U) and error (E)."""
+    zeros = lambda: [tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in self._messages.prefix_types]
+    return collections.OrderedDict(momentum=zeros(), error=zeros())
+
+  def step(self, state, mean, round_number):
+    """One round.
+
+    Args:
+      state: as `initial` gives it.
+      mean: S, list of vectors.
+      round_number: int32 scalar.
+
+    Returns:
+      (state, D as a list of tensors in the order and shapes of the spec).
+    """
+    fetch = self._fetch
+    momentum = [fetch.momentum * u + s for u, s in zip(state['momentum'], mean)]
+    error = [e + u for e, u in zip(state['error'], momentum)]
+    applied = self._keep.decode(self._keep.encode(self._read(error), round_number, self._shared))
+    error = [e - s for e, s in zip(error, self._sketch(applied))]
+    if fetch.momentum and fetch.masking:
+      found = [tf.where(tf.equal(d, 0), 0.0, u) for d, u in zip(applied, self._read(momentum))]
+      momentum = [u - s for u, s in zip(momentum, self._sketch(found))]
+    return collections.OrderedDict(momentum=momentum, error=error), applied
+
+  @property
+  def _shared(self):
+    return tf.constant(random.signed(random.SHARED_CLIENT), tf.int32)
+
+  def _read(self, vectors):
+    return self._messages.decode_prefixes(vectors, tf.constant(0, tf.int32))
+
+  def _sketch(self, arrays):
+    return self._messages.decode_to_prefixes(self._messages.encode(arrays, tf.constant(0, tf.int32), self._shared))
