@@ -131,7 +131,7 @@ def entry(name):
     default = around(cls, _usual(cls))
     examples = [around(cls, parameters) for parameters in cls.examples]
     stages = [stage for codec in examples for stage in codec.rules[0].pipeline.stages if stage.name == name]
-    unbiased, linear = {stage.unbiased for stage in stages}, {stage.linear for stage in stages}
+    unbiased, linear = {stage.unbiased for stage in stages}, {stage.summable for stage in stages}
   bits, nmse = measure(default, lossless=kind == 'coder')
   return Entry(name, kind, cls.summary, cls.source, str(default), bits, nmse,
                _choice(unbiased, 'unbiased', 'biased'), _choice(linear, 'yes', 'no'))
