@@ -237,7 +237,8 @@ def test_a_frozen_backbone_is_a_constant_of_the_file(plain, batch, initial):
 @pytest.mark.parametrize('loss', [
     'mse', 'mean_absolute_error', keras.losses.CategoricalCrossentropy(from_logits=True),
     keras.losses.BinaryCrossentropy(from_logits=True),
-    'binary_crossentropy', 'categorical_crossentropy', 'sparse_categorical_crossentropy'], ids=str)
+    'binary_crossentropy', 'categorical_crossentropy', 'sparse_categorical_crossentropy'],
+    ids=lambda loss: loss if isinstance(loss, str) else f'{loss.name}_of_logits')
 def test_losses_regularizers_constraints_and_decay(loss):
   """The gate compares with Keras: its loss with its regularizers, its optimizer with decay and constraints."""
   keras.utils.set_random_seed(1)
