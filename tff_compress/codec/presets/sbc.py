@@ -17,7 +17,6 @@ class Sbc(Preset):
   name: ClassVar[str] = 'sbc'
   summary: ClassVar[str] = 'sparse binary compression: positions of the largest values of one sign, and their mean'
   source: ClassVar[str] = 'Sattler et al. 2019'
-  examples: ClassVar[tuple] = ('', 'p=1/20')
 
   p: fractions.Fraction = fractions.Fraction(1, 100)
 

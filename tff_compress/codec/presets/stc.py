@@ -17,7 +17,6 @@ class Stc(Preset):
   name: ClassVar[str] = 'stc'
   summary: ClassVar[str] = 'sparse ternary compression: positions and signs of the largest values, and their mean'
   source: ClassVar[str] = 'Sattler et al. 2020'
-  examples: ClassVar[tuple] = ('', 'p=1/20')
 
   p: fractions.Fraction = fractions.Fraction(1, 400)
 

@@ -16,7 +16,6 @@ class TernGrad(Preset):
   name: ClassVar[str] = 'terngrad'
   summary: ClassVar[str] = 'TernGrad: -1, 0 or 1 times the largest magnitude, at random: 1 to 1.5 bits per parameter'
   source: ClassVar[str] = 'Wen et al. 2017'
-  examples: ClassVar[tuple] = ('', 'clip=0')
 
   clip: float = 2.5
 

@@ -31,7 +31,7 @@ class Bound(Stage):
   codomain: ClassVar[type] = Integers
   summary: ClassVar[str] = 'even steps with a bound on the error of every value'
   source: ClassVar[str] = 'Di and Cappello 2016 (SZ), without its predictor'
-  examples: ClassVar[tuple] = ('0.01', '0.01,mode=relative', '0.002,limit=31')
+  examples: ClassVar[tuple] = ('0.002,limit=31', '0.01,mode=relative')
 
   error: float
   mode: str = choice('absolute', 'relative')

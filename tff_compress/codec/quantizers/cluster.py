@@ -28,7 +28,7 @@ class Cluster(Stage):
   codomain: ClassVar[type] = Integers
   summary: ClassVar[str] = 'k-means of the values, codebook sent'
   source: ClassVar[str] = 'Han et al. 2016 (Deep Compression); Malekijoo et al. 2021 (FedZip)'
-  examples: ClassVar[tuple] = ('', 'centroids=16', 'centroids=5,iterations=0')
+  examples: ClassVar[tuple] = ('', 'centroids=16,iterations=3')
 
   centroids: int = 3
   iterations: int = 10

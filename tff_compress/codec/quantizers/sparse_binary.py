@@ -30,7 +30,7 @@ class SparseBinary(Stage):
   codomain: ClassVar[type] = Integers
   summary: ClassVar[str] = 'the largest values of one sign as their mean: no sign bits'
   source: ClassVar[str] = 'Sattler et al. 2019 (SBC), algorithm 2'
-  examples: ClassVar[tuple] = ('1/100', '0.25', '1')
+  examples: ClassVar[tuple] = ('1/100', '1')
 
   fraction: fractions.Fraction
 

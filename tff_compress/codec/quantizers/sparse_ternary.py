@@ -29,7 +29,7 @@ class SparseTernary(Stage):
   codomain: ClassVar[type] = Integers
   summary: ClassVar[str] = 'signs of the largest magnitudes and their mean'
   source: ClassVar[str] = 'Sattler et al. 2020 (STC), algorithm 1'
-  examples: ClassVar[tuple] = ('1/100', '0.25', '1')
+  examples: ClassVar[tuple] = ('1/100', '1')
 
   fraction: fractions.Fraction
 

@@ -36,7 +36,7 @@ class Symmetric(Stage):
   summary: ClassVar[str] = 'evenly spaced levels around zero up to a norm, stochastic rounding'
   source: ClassVar[str] = 'Alistarh et al. 2017 (QSGD); Wen et al. 2017 (TernGrad)'
   unbiased: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('levels=7', 'levels=1,block=64', 'levels=3,norm=max', 'levels=1,norm=max,per=tensor',
+  examples: ClassVar[tuple] = ('levels=7', 'levels=3,norm=max,block=64', 'levels=1,norm=max,per=tensor',
                                'levels=40,per=tensor')
 
   levels: int = 7

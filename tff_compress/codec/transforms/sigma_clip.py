@@ -25,7 +25,6 @@ class SigmaClip(Stage):
   summary: ClassVar[str] = 'values limited to a multiple of their root mean square'
   source: ClassVar[str] = 'Wen et al. 2017 (TernGrad), sec. 3.2'
   linear: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('', 'deviations=1.5')
 
   deviations: float = 2.5
 
