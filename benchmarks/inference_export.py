@@ -1,7 +1,8 @@
 """Inference export: size, accuracy and latency of each recipe for a CNN on digits, in both interpreters.
 
-The CNN has 1,199,882 parameters and learns 1,437 of scikit-learn's digits, scaled to 28x28; the other 360 are the validation data,
-so that one of them is 0.0028 of accuracy. One seed. Latencies are those of one example and one thread on an x86 host.
+The CNN has 1,199,882 parameters and learns 1,437 of scikit-learn's digits, scaled to 28x28; the other 360 are the
+validation data, so that one of them is 0.0028 of accuracy. One seed. Latencies are those of one example and one thread
+on an x86 host.
 """
 
 import numpy as np
@@ -12,9 +13,10 @@ TRAINED = 1437
 
 # (epochs, later epochs, learning rate, which student, recipes)
 GROUPS = (
-    (8, 2, 1e-3, None, ('float32', 'float16', 'dynamic', 'int8', 'qat', 'prune', 'prune+sparse', 'prune+int8', 'prune+qat',
-                        'prune-2:4+int8', 'cluster+int8', 'prune:0.9+int8', 'prune:0.9+cluster+int8', 'prune:0.9+cluster+qat')),
-    (16, 3, 1e-3, None, ('prune:0.95+int8', 'prune:0.95+cluster+int8')),
+    (8, 2, 1e-3, None, ('float32', 'float16', 'dynamic', 'int8', 'qat', 'prune', 'prune+sparse', 'prune+int8',
+                        'prune+qat', 'prune-2:4+int8', 'cluster+int8')),
+    (16, 4, 1e-3, None, ('prune:0.9+int8', 'prune:0.9+cluster+int8', 'prune:0.9+cluster+qat',
+                         'prune:0.95+cluster+int8')),
     (40, 4, 2e-3, (16, 32), ('distill+int8', 'distill+prune:0.7+cluster+int8')),
 )
 QUICK = ((1, 1, 1e-3, None, ('float32', 'int8', 'prune:0.9+cluster+int8')), (1, 1, 1e-3, (8, 16), ('distill+int8',)))
@@ -37,8 +39,8 @@ def network():
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   return tf.keras.Sequential([
       layers.Input((28, 28, 1)), layers.Conv2D(32, 3, activation='relu'), layers.Conv2D(64, 3, activation='relu'),
-      layers.MaxPool2D(), layers.Dropout(.25), layers.Flatten(), layers.Dense(128, activation='relu'), layers.Dropout(.5),
-      layers.Dense(10, activation='softmax')])
+      layers.MaxPool2D(), layers.Dropout(.25), layers.Flatten(), layers.Dense(128, activation='relu'),
+      layers.Dropout(.5), layers.Dense(10, activation='softmax')])
 
 
 def student(first, second):
@@ -54,8 +56,8 @@ def run(quick):
   """Measures.
 
   Returns:
-    List of rows: recipe, parameters, bytes, gzip_bytes, gzip_ratio (that of prune+int8 / this), and accuracy and milliseconds per
-    interpreter.
+    List of rows: recipe, parameters, bytes, gzip_bytes, gzip_ratio (that of prune+int8 / this), and accuracy and
+    milliseconds per interpreter.
   """
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   from tflite_export import inference  # pylint: disable=g-import-not-at-top
@@ -74,7 +76,8 @@ def run(quick):
     found += [(epochs, (pupil or model).count_params(), row) for row in rows]
   reference = next((row.gzip_bytes for _, _, row in found if row.recipe == 'prune+int8'), None)
   return [{
-      'recipe': row.recipe, 'epochs': epochs, 'parameters': parameters, 'bytes': row.bytes, 'gzip_bytes': row.gzip_bytes,
+      'recipe': row.recipe, 'epochs': epochs, 'parameters': parameters, 'bytes': row.bytes,
+      'gzip_bytes': row.gzip_bytes,
       'gzip_ratio': reference and reference / row.gzip_bytes,
       **{f'accuracy_{name}': row.quality[name] for name in interpreters.NAMES},
       **{f'milliseconds_{name}': row.milliseconds[name] for name in interpreters.NAMES}, 'edgetpu_list': row.edgetpu,

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import pathlib
+import re
 
 from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
@@ -14,7 +15,7 @@ LARGEST = 1 << 30
 """Bytes of the largest file that is read."""
 
 MOST_TABLES = 1 << 18
-"""Tables (tensors, operators, buffers, names) of the largest file that is read: some fifty times those of a large network."""
+"""Tables (tensors, operators, buffers, names) of the largest file that is read: fifty times those of a large network."""
 
 LONGEST_NAME = 200
 """Bytes of the name of a custom operator that are shown."""
@@ -22,9 +23,10 @@ LONGEST_NAME = 200
 _OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 
 
-# By kind of table, what `_check_extent` follows: vectors of tables, single tables, texts, numbers, and unions by their type.
+# By kind of table, what `_check_extent` follows: vectors of tables, single tables, texts, numbers, unions by type.
 _VECTORS = {
-    'Model': ('OperatorCodes', 'Subgraphs', 'Buffers', 'Metadata', 'SignatureDefs', 'ExternalBufferGroups', 'ExternalBuffers'),
+    'Model': ('OperatorCodes', 'Subgraphs', 'Buffers', 'Metadata', 'SignatureDefs',
+              'ExternalBufferGroups', 'ExternalBuffers'),
     'SubGraph': ('Tensors', 'Operators'),
     'Tensor': ('VariantTensors',),
     'SparsityParameters': ('DimMetadata',),
@@ -34,7 +36,8 @@ _TABLES = {'Tensor': ('Sparsity',)}
 _TEXTS = {
     'Model': ('Description',), 'SubGraph': ('Name',), 'Tensor': ('Name',), 'OperatorCode': ('CustomCode',),
     'Metadata': ('Name',), 'SignatureDef': ('SignatureKey',), 'TensorMap': ('Name',), 'ExternalBufferGroup': ('Name',),
-    'ExternalBuffer': ('Packing',), 'VarHandleOptions': ('Container', 'SharedName'), 'StableHLOCompositeOptions': ('Name',),
+    'ExternalBuffer': ('Packing',), 'VarHandleOptions': ('Container', 'SharedName'),
+    'StableHLOCompositeOptions': ('Name',),
     'StablehloCustomCallOptions': ('CallTargetName', 'BackendConfig'),
 }
 _NUMBERS = {'Tensor': ('Shape', 'ShapeSignature'), 'Operator': ('Inputs', 'Outputs'), 'SubGraph': ('Inputs', 'Outputs')}
@@ -57,8 +60,8 @@ def load(source):
     The schema's `ModelT`. Its indices of operator codes, tensors, buffers and subgraphs are in range.
 
   Raises:
-    FileError: it is missing, too large, or no whole .tflite file. Time and memory are limited by the file's size, whatever
-      is in it.
+    FileError: it is missing, too large, or no whole .tflite file. Time and memory are limited by the file's size,
+      whatever is in it.
   """
   name, data = _read(source)
   if len(data) < 8 or data[4:8] != b'TFL3':
@@ -190,6 +193,18 @@ def operators(source):
   counts = collections.Counter(operator_name(model, operator) for graph in model.subgraphs
                                for operator in graph.operators or ())
   return Operators(dict(sorted(counts.items())))
+
+
+def min_runtime_version(source):
+  """The oldest TensorFlow Lite that has every operator of a file, as its converter noted: '2.14.0'; '1.5.0' without a note."""
+  model = source if isinstance(source, schema.ModelT) else load(source)
+  for entry in model.metadata or ():
+    content = model.buffers[entry.buffer].data
+    if entry.name == b'min_runtime_version' and content is not None:
+      text = bytes(content).rstrip(b'\0').decode('ascii', 'replace')
+      if re.fullmatch(r'\d{1,3}(\.\d{1,3}){1,3}', text):
+        return text
+  return '1.5.0'
 
 
 def compact(data):

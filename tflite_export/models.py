@@ -15,8 +15,8 @@ from tflite_export.errors import FileError
 LARGEST_CONFIG = 1 << 26
 """Bytes of the largest description of a model that is read."""
 
-_WAY = ("either export it there with model.export('folder') and give that folder, which is enough for inference without further "
-        'training, or rebuild the same layers here and carry the weights over as NumPy arrays')
+_WAY = ("either export it there with model.export('folder') and give that folder, which is enough for inference "
+        'without further training, or rebuild the same layers here and carry the weights over as NumPy arrays')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +57,8 @@ def load(path, layers=True):
   if path.is_dir():
     return _folder(path, layers)
   if not path.is_file():
-    raise FileError(f'{path} {"is not a file" if path.exists() else "does not exist"}: name a .keras or .h5 file, or the folder of '
-                    'a SavedModel.')
+    raise FileError(f'{path} {"is not a file" if path.exists() else "does not exist"}: name a .keras or .h5 file, or '
+                    'the folder of a SavedModel.')
   if path.name.endswith('.weights.h5'):
     raise ExportError(f'{path} holds weights without a model: save the whole model with model.save.')
   if path.suffix == '.keras':
@@ -66,7 +66,8 @@ def load(path, layers=True):
   elif path.suffix in ('.h5', '.hdf5'):
     config, version = _h5_config(path)
   else:
-    raise FileError(f'{path} is neither a .keras file, an .h5 file nor the folder of a SavedModel: save the model as one of them.')
+    raise FileError(f'{path} is neither a .keras file, an .h5 file nor the folder of a SavedModel: save the model as '
+                    'one of them.')
   if version >= 3:
     raise ExportError(f'{path} was saved by Keras {version}, and TensorFlow {tf.__version__} has Keras 2: {_WAY}.')
   _refuse_code(path, config)
@@ -136,11 +137,11 @@ def _refuse_code(path, config):
     if isinstance(part, dict):
       kind, module = part.get('class_name'), part.get('module')
       if kind in ('Lambda', '__lambda__'):
-        raise ExportError(f'{path} has a Lambda layer, whose Python code is not run from a file: replace it by a layer of '
-                          'Keras, or build the model in Python and call the export there.')
+        raise ExportError(f'{path} has a Lambda layer, whose Python code is not run from a file: replace it by a layer '
+                          'of Keras, or build the model in Python and call the export there.')
       if isinstance(kind, str) and module and not _is_keras(module, kind):
-        raise ExportError(f'{path} has {kind[:60]!r} of the module {str(module)[:60]!r}, which is not Keras\'s own, and whose code '
-                          'is not run from a file: build the model in Python and call the export there.')
+        raise ExportError(f'{path} has {kind[:60]!r} of the module {str(module)[:60]!r}, which is not Keras\'s own, '
+                          'and whose code is not run from a file: build the model in Python and call the export there.')
       todo.extend(part.values())
     elif isinstance(part, list):
       todo.extend(part)
@@ -153,14 +154,16 @@ def _is_keras(module, kind):
 def _folder(path, layers):
   """A SavedModel: with its layers where Keras 2 saved it, otherwise its function for serving."""
   if not (path / 'saved_model.pb').is_file():
-    raise FileError(f'{path} is a folder without saved_model.pb: name a .keras or .h5 file, or the folder of a SavedModel.')
+    raise FileError(f'{path} is a folder without saved_model.pb: name a .keras or .h5 file, or the folder of a '
+                    'SavedModel.')
   if (path / 'keras_metadata.pb').is_file():
     for config in _metadata_configs(path):
       _refuse_code(path, config)
     return _loaded(path)
   if layers:
-    raise ExportError(f'{path} holds no Keras layers, only a function that predicts, which is good for inference without further '
-                      'training: for anything else rebuild the layers here and carry the weights over as NumPy arrays.')
+    raise ExportError(f'{path} holds no Keras layers, only a function that predicts, which is good for inference '
+                      'without further training: for anything else rebuild the layers here and carry the weights over '
+                      'as NumPy arrays.')
   try:
     with interpreters.quiet():
       module = tf.saved_model.load(str(path))
@@ -169,7 +172,8 @@ def _folder(path, layers):
     function = functions[name]
     inputs = dict(function.structured_input_signature[1])
   except Exception as error:  # pylint: disable=broad-exception-caught
-    raise ExportError(f'{path} has no function that predicts ({_sentence(error)}): save it with model.export.') from None
+    raise ExportError(f'{path} has no function that predicts ({_sentence(error)}): save it with '
+                      'model.export.') from None
   return Exported(str(path), module, function, inputs)
 
 
@@ -183,4 +187,5 @@ def _metadata_configs(path):
     metadata.ParseFromString((path / 'keras_metadata.pb').read_bytes())
     return [json.loads(node.metadata) for node in metadata.nodes if node.metadata]
   except Exception as error:  # pylint: disable=broad-exception-caught
-    raise FileError(f'{path} has a keras_metadata.pb that cannot be read ({_sentence(error)}): save the model again.') from None
+    raise FileError(f'{path} has a keras_metadata.pb that cannot be read ({_sentence(error)}): save the model '
+                    'again.') from None

@@ -48,11 +48,13 @@ def model(*operators, graphs=1):
       buffers.append(schema.BufferT(data=np.frombuffer(given['values'].tobytes(), np.uint8)))
     quantization = None
     if given['scale'] is not None:
-      quantization = schema.QuantizationParametersT(scale=np.array(given['scale'], np.float32), zeroPoint=np.array(given['zero']))
+      quantization = schema.QuantizationParametersT(scale=np.array(given['scale'], np.float32),
+                                                    zeroPoint=np.array(given['zero']))
     signature = None if given['signature'] is None else np.array(given['signature'], np.int32)
     tensors.append(schema.TensorT(
-        shape=np.array(given['sizes'], np.int32), shapeSignature=signature, type=getattr(schema.TensorType, given['kind']),
-        buffer=buffer, quantization=quantization, sparsity=schema.SparsityParametersT() if given.get('sparse') else None))
+        shape=np.array(given['sizes'], np.int32), shapeSignature=signature, buffer=buffer, quantization=quantization,
+        type=getattr(schema.TensorType, given['kind']),
+        sparsity=schema.SparsityParametersT() if given.get('sparse') else None))
     seen.append(given)
     return len(tensors) - 1
 
@@ -66,11 +68,14 @@ def model(*operators, graphs=1):
     listed.append(made)
   written = {id(t) for _, _, outputs, *_ in operators for t in outputs}
   inputs = [i for i, given in enumerate(seen) if given['values'] is None and id(given) not in written]
-  graph = schema.SubGraphT(tensors=tensors, inputs=np.array(inputs, np.int32), outputs=np.array([], np.int32), operators=listed)
+  graph = schema.SubGraphT(tensors=tensors, operators=listed, inputs=np.array(inputs, np.int32),
+                           outputs=np.array([], np.int32))
   codes = [schema.OperatorCodeT(builtinCode=getattr(schema.BuiltinOperator, name),
-                                deprecatedBuiltinCode=min(127, getattr(schema.BuiltinOperator, name))) for name in codes]
+                                deprecatedBuiltinCode=min(127, getattr(schema.BuiltinOperator, name)))
+           for name in codes]
   builder = flatbuffers.Builder(1024)
-  builder.Finish(schema.ModelT(version=3, operatorCodes=codes, subgraphs=[graph] * graphs, buffers=buffers).Pack(builder), b'TFL3')
+  made = schema.ModelT(version=3, operatorCodes=codes, subgraphs=[graph] * graphs, buffers=buffers)
+  builder.Finish(made.Pack(builder), b'TFL3')
   return bytes(builder.Output())
 
 
@@ -97,7 +102,8 @@ LIMITS = {
         ('ADD', [X, X], [X], schema.AddOptionsT(fusedActivationFunction=SIGN)), 'unverified limit'),
     'activation of a concatenation': (
         ('CONCATENATION', [X, X, X], [X], schema.ConcatenationOptionsT(axis=3)),
-        ('CONCATENATION', [X, X], [X], schema.ConcatenationOptionsT(axis=3, fusedActivationFunction=RELU)), 'fused activation'),
+        ('CONCATENATION', [X, X], [X], schema.ConcatenationOptionsT(axis=3, fusedActivationFunction=RELU)),
+        'fused activation'),
     'zeros in a concatenation': (
         ('CONCATENATION', [X, tensor(1, 8, 8, 1, values=np.full(64, 5, np.int8), zero=(5,))], [X]),
         ('CONCATENATION', [X, tensor(1, 8, 8, 1, values=np.full(64, 0, np.int8), zero=(5,))], [X]), 'not all zeros'),
@@ -106,10 +112,12 @@ LIMITS = {
         ('CONCATENATION', [X, X, tensor(1, 8, 8, 1, values=np.zeros(64, np.int8))], [X]), '3 inputs'),
     'dilation': (
         ('CONV_2D', [X, FILTER, BIAS], [X], schema.Conv2DOptionsT(dilationWFactor=2, dilationHFactor=2)),
-        ('CONV_2D', [X, FILTER, BIAS], [X], schema.Conv2DOptionsT(dilationWFactor=2, dilationHFactor=1)), 'dilations of 1 and 2'),
+        ('CONV_2D', [X, FILTER, BIAS], [X], schema.Conv2DOptionsT(dilationWFactor=2, dilationHFactor=1)),
+        'dilations of 1 and 2'),
     'dilation of a depthwise one': (
         ('DEPTHWISE_CONV_2D', [X, weights(1, 3, 3, 4), BIAS], [X], schema.DepthwiseConv2DOptionsT()),
-        ('DEPTHWISE_CONV_2D', [X, weights(1, 3, 3, 4), BIAS], [X], schema.DepthwiseConv2DOptionsT(dilationHFactor=3)), 'dilations'),
+        ('DEPTHWISE_CONV_2D', [X, weights(1, 3, 3, 4), BIAS], [X], schema.DepthwiseConv2DOptionsT(dilationHFactor=3)),
+        'dilations'),
     'constant weights': (
         ('CONV_2D', [X, FILTER, BIAS], [X]), ('CONV_2D', [X, tensor(1, 3, 3, 4), BIAS], [X]), 'have to be constants'),
     'format of weights': (
@@ -123,7 +131,8 @@ LIMITS = {
     'batch in a mean, from behind': (
         ('MEAN', [X, ints(-1)], [tensor(1, 8, 8)]), ('MEAN', [X, ints(-4)], [tensor(8, 8, 4)]), 'batch'),
     'channels of a mean': (
-        ('MEAN', [X, ints(3)], [tensor(1, 8, 8)]), ('MEAN', [tensor(1, 8, 8, 6), ints(3)], [tensor(1, 8, 8)]), 'multiple of 4'),
+        ('MEAN', [X, ints(3)], [tensor(1, 8, 8)]), ('MEAN', [tensor(1, 8, 8, 6), ints(3)], [tensor(1, 8, 8)]),
+        'multiple of 4'),
     'axes of a mean': (
         ('MEAN', [X, ints(1, 2)], [tensor(1, 4)]), ('MEAN', [X, tensor(1, kind='INT8')], [tensor(1, 4)]), 'computed'),
     'batch in a maximum': (
@@ -139,22 +148,29 @@ LIMITS = {
     'alpha': (
         ('PRELU', [X, weights(1, 1, 4)], [X]), ('PRELU', [X, weights(1, 8, 4)], [X]), 'share it'),
     'length of a softmax': (
-        ('SOFTMAX', [tensor(1, 16000)], [tensor(1, 16000)]), ('SOFTMAX', [tensor(1, 16001)], [tensor(1, 16001)]), '16,000'),
+        ('SOFTMAX', [tensor(1, 16000)], [tensor(1, 16000)]), ('SOFTMAX', [tensor(1, 16001)], [tensor(1, 16001)]),
+        '16,000'),
     'rank of a softmax': (
-        ('SOFTMAX', [tensor(1, 10)], [tensor(1, 10)]), ('SOFTMAX', [tensor(1, 2, 10)], [tensor(1, 2, 10)]), 'one-dimensional'),
+        ('SOFTMAX', [tensor(1, 10)], [tensor(1, 10)]), ('SOFTMAX', [tensor(1, 2, 10)], [tensor(1, 2, 10)]),
+        'one-dimensional'),
     'batch in a split': (
-        ('SPLIT', [ints(3, sizes=()), X], [tensor(1, 8, 8, 2)]), ('SPLIT', [ints(-4, sizes=()), X], [X]), 'unverified limit'),
+        ('SPLIT', [ints(3, sizes=()), X], [tensor(1, 8, 8, 2)]), ('SPLIT', [ints(-4, sizes=()), X], [X]),
+        'unverified limit'),
     'leading ones': (
         ('SQUEEZE', [tensor(1, 1, 10)], [tensor(10)], schema.SqueezeOptionsT(squeezeDims=np.array([0, 1], np.int32))),
-        ('SQUEEZE', [tensor(1, 1, 10)], [tensor(1, 10)], schema.SqueezeOptionsT(squeezeDims=np.array([1], np.int32))), 'leading'),
+        ('SQUEEZE', [tensor(1, 1, 10)], [tensor(1, 10)], schema.SqueezeOptionsT(squeezeDims=np.array([1], np.int32))),
+        'leading'),
     'strides of a slice': (
         ('STRIDED_SLICE', [ROW, ints(0, 0), ints(1, 5), ints(1, 1)], [tensor(1, 5)], schema.StridedSliceOptionsT()),
-        ('STRIDED_SLICE', [ROW, ints(0, 0), ints(1, 5), ints(1, 2)], [tensor(1, 3)], schema.StridedSliceOptionsT()), 'strides'),
+        ('STRIDED_SLICE', [ROW, ints(0, 0), ints(1, 5), ints(1, 2)], [tensor(1, 3)], schema.StridedSliceOptionsT()),
+        'strides'),
     'masks of a slice': (
         ('STRIDED_SLICE', [ROW, ints(0, 0), ints(1, 5), ints(1, 1)], [ROW], schema.StridedSliceOptionsT(beginMask=3)),
-        ('STRIDED_SLICE', [ROW, ints(0, 0), ints(1, 5), ints(1, 1)], [ROW], schema.StridedSliceOptionsT(newAxisMask=1)), 'new axis'),
+        ('STRIDED_SLICE', [ROW, ints(0, 0), ints(1, 5), ints(1, 1)], [ROW], schema.StridedSliceOptionsT(newAxisMask=1)),
+        'new axis'),
     'static shapes': (
-        ('LOGISTIC', [tensor(1, 10, signature=(1, 10))], [ROW]), ('LOGISTIC', [tensor(1, 10, signature=(-1, 10))], [ROW]),
+        ('LOGISTIC', [tensor(1, 10, signature=(1, 10))], [ROW]),
+        ('LOGISTIC', [tensor(1, 10, signature=(-1, 10))], [ROW]),
         'fixed batch size'),
     'eight bits': (
         ('TANH', [tensor(1, 10, kind='UINT8')], [ROW]), ('TANH', [tensor(1, 10, kind='INT16')], [ROW]), 'int16'),

@@ -19,9 +19,10 @@ from tflite_export.errors import FileError
 def small():
   """A file with what real ones have: constants, quantization, options, a signature, metadata."""
   quantized = schema.QuantizationParametersT(scale=np.array([.5], np.float32), zeroPoint=np.array([3]))
-  tensors = [schema.TensorT(shape=np.array(sizes, np.int32), type=kind, buffer=buffer, name=name, quantization=quantization)
-             for sizes, kind, buffer, name, quantization in [
-                 ([1, 4], schema.TensorType.INT8, 0, b'x', quantized), ([2, 4], schema.TensorType.INT8, 1, b'w', quantized),
+  tensors = [schema.TensorT(shape=np.array(sizes, np.int32), type=kind, buffer=buffer, name=name, quantization=scale)
+             for sizes, kind, buffer, name, scale in [
+                 ([1, 4], schema.TensorType.INT8, 0, b'x', quantized),
+                 ([2, 4], schema.TensorType.INT8, 1, b'w', quantized),
                  ([2], schema.TensorType.INT32, 2, b'b', None), ([1, 2], schema.TensorType.INT8, 0, b'y', quantized),
                  ([2], schema.TensorType.INT32, 3, b's', None), ([2, 1], schema.TensorType.INT8, 0, b'z', quantized)]]
   operators = [
@@ -43,7 +44,8 @@ def small():
       buffers=[schema.BufferT(data=None if data is None else np.frombuffer(data, np.uint8)) for data in (
           None, bytes(range(8)), np.arange(2, dtype='<i4').tobytes(), np.array([2, 1], '<i4').tobytes(), b'1.5.0')],
       metadata=[schema.MetadataT(name=b'min_runtime_version', buffer=4)],
-      signatureDefs=[schema.SignatureDefT(inputs=names[0], outputs=names[1], signatureKey=b'serving', subgraphIndex=0)]))
+      signatureDefs=[schema.SignatureDefT(inputs=names[0], outputs=names[1], signatureKey=b'serving',
+                                          subgraphIndex=0)]))
 
 
 def pack(model):
@@ -123,15 +125,16 @@ def test_random_bytes_give_a_sentence(data):
     lambda model, graph: setattr(model.metadata[0], 'buffer', 5),
     lambda model, graph: setattr(model, 'subgraphs', []),
     lambda model, graph: setattr(graph, 'tensors', None),
-], ids=['opcode', 'input', 'negative input', 'absent output', 'buffer', 'graph output', 'graph input', 'signature graph',
-        'signature tensor', 'metadata', 'no subgraph', 'no tensors'])
+], ids=['opcode', 'input', 'negative input', 'absent output', 'buffer', 'graph output', 'graph input',
+        'signature graph', 'signature tensor', 'metadata', 'no subgraph', 'no tensors'])
 def test_an_index_out_of_range_is_refused(change):
   with pytest.raises(FileError, match='corrupt'):
     flatbuffer.load(mutated(change))
 
 
 def test_an_optional_input_may_be_absent():
-  model = flatbuffer.load(mutated(lambda model, graph: setattr(graph.operators[0], 'inputs', np.array([0, 1, -1], np.int32))))
+  inputs = np.array([0, 1, -1], np.int32)
+  model = flatbuffer.load(mutated(lambda model, graph: setattr(graph.operators[0], 'inputs', inputs)))
   assert list(model.subgraphs[0].operators[0].inputs) == [0, 1, -1]
 
 

@@ -1,4 +1,4 @@
-"""Models from files: what Keras 2 and newer ones write is read or refused with the way that works, and no code in files is run."""
+"""Models from files: what Keras writes is read, or refused with the way that works; code in files is not run."""
 
 import json
 import shutil
@@ -68,8 +68,9 @@ def rewritten(source, target, change):
 
 
 def test_newer_keras_is_told_the_way_that_works(folder, tmp_path):
-  newer = rewritten(folder / 'model.keras', tmp_path / 'newer.keras', lambda name, value: {**value, 'keras_version': '3.15.1'}
-                    if name == 'metadata.json' else value)
+  def newest(name, value):
+    return {**value, 'keras_version': '3.15.1'} if name == 'metadata.json' else value
+  newer = rewritten(folder / 'model.keras', tmp_path / 'newer.keras', newest)
   shutil.copy(folder / 'model.h5', tmp_path / 'newer.h5')
   with h5py.File(tmp_path / 'newer.h5', 'a') as file:
     file.attrs['keras_version'] = '3.15.1'

@@ -4,8 +4,8 @@ from tff_compress.cli import output
 from tflite_export.cli import training as training_command
 
 _DATA = """\
-An .npz file has numbers in x and y (validation), and for what trains in x_train and y_train. Activations are measured with
-x_train where there is one, and otherwise with x."""
+An .npz file has numbers in x and y (validation), and for what trains in x_train and y_train. Activations are measured
+with x_train where there is one, and otherwise with x."""
 
 
 def add_inference(parser):
@@ -19,8 +19,9 @@ def add_inference(parser):
         tflite-export inference model.keras --recipe prune:0.9+int8 --data digits.npz -o model.tflite"""
   parser.add_argument('model', metavar='MODEL', help='Keras model (.keras, .h5), or the folder of a SavedModel')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
-  parser.add_argument('--recipe', metavar='TEXT', default='int8', help='what to do to it, parts with + between them (default: int8); '
-                      'the parts: distill, prune:SHARE, prune-2:4, cluster:N, qat, float32, float16, dynamic, int8, sparse')
+  parser.add_argument('--recipe', metavar='TEXT', default='int8',
+                      help='what to do to it, parts with + between them (default: int8); the parts: distill, '
+                           'prune:SHARE, prune-2:4, cluster:N, qat, float32, float16, dynamic, int8, sparse')
   parser.add_argument('--data', metavar='FILE', help='examples, an .npz file')
   parser.add_argument('--batch-size', metavar='N', type=training_command.positive, default=1,
                       help='examples in a batch of the file (default: 1)')
@@ -32,7 +33,7 @@ def add_inference(parser):
 def add_compare(parser):
   """Gives the parser of `compare` its options."""
   parser.set_defaults(function=lambda o: compare(o))
-  parser.description = 'Export a model in several ways, and show size, accuracy and latency of each in both interpreters.'
+  parser.description = 'Export a model in several ways; show size, accuracy and latency of each in both interpreters.'
   parser.epilog = f"""\
 {_DATA} Without x_train, recipes that train are left out.
 
@@ -40,7 +41,8 @@ def add_compare(parser):
         tflite-export compare model.keras --data digits.npz --recipe int8 --recipe prune:0.9+int8"""
   parser.add_argument('model', metavar='MODEL', help='Keras model (.keras, .h5), or the folder of a SavedModel')
   parser.add_argument('--data', metavar='FILE', required=True, help='examples, an .npz file')
-  parser.add_argument('--recipe', metavar='TEXT', action='append', help='a recipe; give it several times (default: a choice of ten)')
+  parser.add_argument('--recipe', metavar='TEXT', action='append',
+                      help='a recipe; give it several times (default: a choice of ten)')
   parser.add_argument('--examples', metavar='N', type=training_command.positive, default=1000,
                       help='how many examples of x and y to measure with at most (default: 1000)')
   _add_training(parser)
@@ -51,7 +53,8 @@ def _add_training(parser):
   parser.add_argument('--student', metavar='MODEL', help='the smaller model that distill trains')
   parser.add_argument('--epochs', metavar='N', type=training_command.positive, default=8,
                       help='epochs of pruning and distillation (default: 8); a quarter as many for what follows')
-  parser.add_argument('--loss', choices=sorted(training_command.LOSSES), help='default: what the model was compiled with')
+  parser.add_argument('--loss', choices=sorted(training_command.LOSSES),
+                      help='default: what the model was compiled with')
   parser.add_argument('--from-logits', action='store_true', help="the model's outputs are logits, not probabilities")
 
 
@@ -93,11 +96,13 @@ def export(options):
   model, student, arrays = _read(options)
   made = inference.export_inference(
       model, recipe=recipe, representative_data=arrays.get('x_train', arrays.get('x')), train_data=_train_data(arrays),
-      student=student, training=_training(options), batch_size=options.batch_size, path=options.output, overwrite=options.overwrite)
+      student=student, training=_training(options), batch_size=options.batch_size, path=options.output,
+      overwrite=options.overwrite)
   report = made.check_edgetpu()
   if options.json:
     output.print_json({'file': str(made.path), 'recipe': made.recipe, 'bytes': made.size, 'gzip_bytes': made.gzip_size,
-                       'operators': made.operators, 'inputs': made.inputs, 'outputs': made.outputs, 'edgetpu': report.compatible})
+                       'operators': made.operators, 'inputs': made.inputs, 'outputs': made.outputs,
+                       'edgetpu': report.compatible})
     return
   print(output.properties([
       ('file', made.path), ('recipe', made.recipe),
@@ -141,7 +146,8 @@ def compare(options):
   metric = next((row.metric for row in rows if row.metric), 'quality')
   header = ['recipe', 'bytes', 'gzip', *(f'{metric}, {name}' for name in interpreters.NAMES),
             *(f'ms, {name}' for name in interpreters.NAMES), 'Edge TPU list']
-  cells = [[row.recipe, f'{row.bytes:,}', f'{row.gzip_bytes:,}', *(f'{row.quality[name]:.4f}' for name in interpreters.NAMES),
+  cells = [[row.recipe, f'{row.bytes:,}', f'{row.gzip_bytes:,}',
+            *(f'{row.quality[name]:.4f}' for name in interpreters.NAMES),
             *(f'{row.milliseconds[name]:.3f}' for name in interpreters.NAMES), 'yes' if row.edgetpu else 'no']
            for row in rows if not row.refused]
   if cells:

@@ -20,7 +20,8 @@ class OperatorReport:
     name: such as 'CONV_2D'.
     maps: whether it would be mapped to the Edge TPU; otherwise it falls back to the CPU.
     reason: why it falls back; '' for one that maps.
-    listed: whether it meets the list by itself. One that does still falls back when another stands before it that does not.
+    listed: whether it meets the list by itself. One that does still falls back when another stands before it that does
+      not.
     note: what the list warns of and no file shows, or that this entry of the list is unverified; '' for most.
   """
   index: int
@@ -54,8 +55,8 @@ class Report:
     count, fallen = len(self.operators), [operator for operator in self.operators if not operator.maps]
     if fallen:
       first = fallen[0]
-      return (f'Not statically compatible with the documented operator list: {len(fallen)} of {count} operators fall back to '
-              f'the CPU, the first is {first.name} ({first.index}): {first.reason}.')
+      return (f'Not statically compatible with the documented operator list: {len(fallen)} of {count} operators fall '
+              f'back to the CPU, the first is {first.name} ({first.index}): {first.reason}.')
     text = f'Statically compatible with the documented operator list: all {count} operators are on it'
     noted = sum(bool(operator.note) for operator in self.operators)
     return text + (f', {noted} with a note.' if noted else '.')
@@ -69,8 +70,8 @@ class Report:
 def check_edgetpu(source):
   """Checks a .tflite file against the documented operator list of the Edge TPU and the list's limits.
 
-  The Edge TPU runs one part of a file: from its first operator to the first that does not map. An operator that quantizes
-  float inputs in front of that part runs on the CPU and does not end it.
+  The Edge TPU runs one part of a file: from its first operator to the first that does not map. An operator that
+  quantizes float inputs in front of that part runs on the CPU and does not end it.
 
   Args:
     source: path or bytes of a .tflite file as the converter writes it (not one that the vendor's compiler has been at).

@@ -141,7 +141,9 @@ def dense_constants(node):
 def no_activation(node):
   """No fused activation."""
   fused = node.option('fusedActivationFunction')
-  return f'a fused activation ({_ACTIVATIONS.get(fused, fused)}): it has to be an operator of its own' if fused else None
+  if not fused:
+    return None
+  return f'a fused activation ({_ACTIVATIONS.get(fused, fused)}): it has to be an operator of its own'
 
 
 def listed_activation(node):

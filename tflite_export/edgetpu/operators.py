@@ -1,8 +1,9 @@
 """The documented operator list of the Edge TPU, as data: which operators map, and within which limits.
 
-The list is that of Coral's "TensorFlow models on the Edge TPU", as its copy at Axis (ARTPEC-7, supported operators) gives it.
-An entry or a limit with `verified=False` is not in that copy: it is remembered from newer versions of the list or seen in logs
-of the vendor's compiler, and may be wrong. Nothing here was tried with that compiler, which is not available.
+The list is that of Coral's "TensorFlow models on the Edge TPU", as its copy at Axis (ARTPEC-7, supported operators)
+gives it. An entry or a limit with `verified=False` is not in that copy: it is remembered from newer versions of the
+list or seen in logs of the vendor's compiler, and may be wrong. Nothing here was tried with that compiler, which is not
+available.
 """
 
 import dataclasses

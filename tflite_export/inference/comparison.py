@@ -98,7 +98,8 @@ def compare(model, data, *, recipes=None, train_data=None, representative_data=N
 
   Args:
     model, train_data, student, training: as `export_inference` takes them.
-    data: (x, y) of validation. Integer labels [n] or one-hot ones are compared by class, everything else by the mean absolute error.
+    data: (x, y) of validation. Integer labels [n] or one-hot ones are compared by class, everything else by the mean
+      absolute error.
     recipes: texts; None: `recipes.COMPARED`, without those that train where there is no train_data.
     representative_data: as `export_inference` takes it; None: x of train_data, or else of the validation data.
     timing_rounds: how often the recipes are timed in turns.
@@ -136,8 +137,8 @@ def compare(model, data, *, recipes=None, train_data=None, representative_data=N
   for _ in range(timing_rounds):
     for key, predictor in timed.items():
       best[key] = min(best[key], predictor.seconds(x))
-  return [row if row.refused else dataclasses.replace(
-      row, milliseconds={name: 1e3 * best[recipe, name] for name in interpreters.NAMES}) for row, recipe in zip(rows, parsed)]
+  return [row if row.refused else dataclasses.replace(row, milliseconds={
+      name: 1e3 * best[recipe, name] for name in interpreters.NAMES}) for row, recipe in zip(rows, parsed)]
 
 
 def measure(answers, y):
@@ -153,8 +154,8 @@ def measure(answers, y):
   flat = y.reshape(-1) if y.size == len(y) else None
   if answers.ndim == 2 and answers.shape[1] > 1 and flat is not None and y.dtype.kind in 'biu':
     if flat.max() >= answers.shape[1] or flat.min() < 0:
-      raise ExportError(f'the labels go from {flat.min()} to {flat.max()} and the model has {answers.shape[1]} classes: number them '
-                        'from 0.')
+      raise ExportError(f'the labels go from {flat.min()} to {flat.max()} and the model has {answers.shape[1]} '
+                        'classes: number them from 0.')
     return 'accuracy', float(np.mean(answers.argmax(1) == flat))
   if answers.size == len(answers) and flat is not None and y.dtype.kind in 'biu' and set(np.unique(flat)) <= {0, 1}:
     # One output is a probability, or else a logit.
@@ -163,6 +164,6 @@ def measure(answers, y):
   wanted = y.reshape(answers.shape) if y.size == answers.size else None
   if wanted is None:
     raise ExportError(f'labels of shape {y.shape} do not fit an output of shape {answers.shape}: give one per example.')
-  if answers.ndim == 2 and answers.shape[1] > 1 and np.array_equal(np.sort(wanted, 1)[:, -2:], np.tile([0, 1], (len(wanted), 1))):
+  if answers.ndim == 2 and answers.shape[1] > 1 and np.all(np.sort(wanted, 1) == np.eye(answers.shape[1])[-1]):
     return 'accuracy', float(np.mean(answers.argmax(1) == wanted.argmax(1)))
   return 'mean absolute error', float(np.mean(np.abs(answers - wanted)))

@@ -1,4 +1,5 @@
-"""Examples for training, calibration and validation: reading them from .npz files, and checking that they fit a model."""
+"""Examples for training, calibration and validation: reading them from .npz files, and checking that they fit a
+model."""
 
 import pathlib
 import zipfile
@@ -28,7 +29,8 @@ def read(path, names):
   path = pathlib.Path(path)
   try:
     if not path.is_file():
-      raise FileError(f'{path} {"is not a file" if path.exists() else "does not exist"}: name an .npz file with x and y.')
+      raise FileError(f'{path} {"is not a file" if path.exists() else "does not exist"}: name an .npz file with x and '
+                      'y.')
     with zipfile.ZipFile(path) as archive:
       members = {info.filename: info for info in archive.infolist()}
       wanted = {name: members[f'{name}.npy'] for name in names if f'{name}.npy' in members}
@@ -122,5 +124,6 @@ def labelled(given, specs, what):
   x = inputs(given[0], specs, f'x of {what}')
   y = numbers(given[1], f'y of {what}')
   if len(y) != len(next(iter(x.values()))):
-    raise ExportError(f'{what} has {len(next(iter(x.values())))} examples and {len(y)} labels: give one label per example.')
+    raise ExportError(f'{what} has {len(next(iter(x.values())))} examples and {len(y)} labels: give one label per '
+                      'example.')
   return x, y

@@ -33,8 +33,8 @@ class InferenceFile:
     path: where it was written, or None.
     recipe: the recipe as text.
     operators: {name: count} of built-in operators.
-    inputs, outputs: {name: {'dtype', 'shape', 'scale', 'zero_point'}} of the signature 'infer'. A value v of an 8-bit tensor stands for
-      scale · (v - zero_point); scale is None where values are what they are.
+    inputs, outputs: {name: {'dtype', 'shape', 'scale', 'zero_point'}} of the signature 'infer'. A value v of an 8-bit
+      tensor stands for scale · (v - zero_point); scale is None where values are what they are.
   """
   data: bytes
   path: pathlib.Path
@@ -62,14 +62,14 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
                      training=finetuning.Training(), batch_size=1, path=None, overwrite=False, progress=None):
   """Makes a .tflite file that predicts, with the built-in operators alone.
 
-  Its one signature is 'infer'. Before the file is returned or written, it is loaded and run in both interpreters. Without a part
-  that trains, the same model and data give the same bytes.
+  Its one signature is 'infer'. Before the file is returned or written, it is loaded and run in both interpreters.
+  Without a part that trains, the same model and data give the same bytes.
 
   Args:
     model: a built Keras model of float32; for recipes that do not train also a `models.Exported`. It is not changed.
     recipe: text such as 'int8' or 'prune:0.9+cluster:16+int8'; docs/inference-on-device.md lists the parts.
-    representative_data: examples as the model will see them, [n, …], or one array per input: int8 measures the range of
-      activations with up to 256 of them.
+    representative_data: examples as the model will see them, [n, …], or one array per input: int8 measures the range
+      of activations with up to 256 of them.
     train_data: (x, y), for the parts that train.
     student: Keras model that `distill` trains in the place of `model`.
     training: `Training`: epochs, learning rates, loss.
@@ -96,8 +96,8 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
   calibration = None
   if recipe.calibrates:
     if representative_data is None:
-      raise ExportError(f'{recipe} measures the range of activations: give representative_data=, about a hundred examples as the '
-                        'model will see them.')
+      raise ExportError(f'{recipe} measures the range of activations: give representative_data=, about a hundred '
+                        'examples as the model will see them.')
     calibration = examples.inputs(representative_data, specs, 'representative_data')
     if len(next(iter(calibration.values()))) < batch_size:
       raise ExportError(f'representative_data has fewer examples than a batch ({batch_size}): give more.')
@@ -116,7 +116,8 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
 def _trained(model, recipe, specs, train_data, student, training, progress):
   """The model after the parts that train."""
   if isinstance(model, models.Exported):
-    raise ExportError(f'{model.name} holds no Keras layers, and {recipe} trains: choose from float32, float16, dynamic and int8.')
+    raise ExportError(f'{model.name} holds no Keras layers, and {recipe} trains: choose from float32, float16, dynamic '
+                      'and int8.')
   if train_data is None:
     raise ExportError(f'{recipe} trains the model further: give train_data=(x, y).')
   x, y = examples.labelled(train_data, specs, 'train_data')
@@ -151,10 +152,11 @@ def _refuse_crashes(model, recipe):
     return
   found = flatbuffer.operators(conversion.convert(program, {program_lib.SIGNATURE: function}, _freeze)).counts
   if recipe.storage == 'float16' and 'UNIDIRECTIONAL_SEQUENCE_LSTM' in found:
-    raise ExportError("TensorFlow's converter never ends with float16 and an LSTM layer: choose float32, dynamic or int8.")
+    raise ExportError("TensorFlow's converter never ends with float16 and an LSTM layer: choose float32, dynamic or "
+                      "int8.")
   if recipe.calibrates and 'WHILE' in found:
-    raise ExportError('activations inside a loop cannot be measured for int8: build recurrent layers with unroll=True, or '
-                      'choose float32 or dynamic.')
+    raise ExportError('activations inside a loop cannot be measured for int8: build recurrent layers with unroll=True, '
+                      'or choose float32 or dynamic.')
 
 
 def _convert(model, recipe, batch_size, calibration):

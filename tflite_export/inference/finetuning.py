@@ -1,7 +1,7 @@
 """The parts of recipes that train: pruning, clustering, quantization-aware training, distillation.
 
-Each takes a Keras model and returns another one. tensorflow-model-optimization wraps the layers of the model that it is given
-and takes their variables over, so that each part starts from a copy.
+Each takes a Keras model and returns another one. tensorflow-model-optimization wraps the layers of the model that it is
+given and takes their variables over, so that each part starts from a copy.
 """
 
 import dataclasses
@@ -79,8 +79,8 @@ def copy(model):
     copied = tf.keras.models.clone_model(model)
     copied.set_weights(model.get_weights())
   except Exception as error:  # pylint: disable=broad-exception-caught
-    raise ExportError('a model that is trained further must be made of layers with the Sequential or functional API; this one cannot '
-                      f'be copied ({_reason(error)}).') from None
+    raise ExportError('a model that is trained further must be made of layers with the Sequential or functional API; '
+                      f'this one cannot be copied ({_reason(error)}).') from None
   return copied
 
 
@@ -123,7 +123,8 @@ class Trainer:
     rate = settings.later_learning_rate if later else settings.learning_rate
     logger = tf.get_logger()
     level = logger.level
-    logger.setLevel('ERROR')  # A model of its own per recipe is traced anew, which TensorFlow would advise against each time.
+    # Each recipe's model is traced anew, which TensorFlow would advise against every time.
+    logger.setLevel('ERROR')
     try:
       model.compile(tf.keras.optimizers.Adam(rate), loss or self.loss)
       history = model.fit(self.x, self.y if y is None else y, settings.batch_size, epochs, verbose=0,
@@ -174,7 +175,7 @@ def cluster(model, clusters, pruned, trainer):
 
 
 def _wrap(model, wrap, done, others=()):
-  """A copy whose layers are wrapped where tensorflow-model-optimization knows how, or `wrap` puts them among the others."""
+  """A copy with its layers wrapped, where tensorflow-model-optimization knows how. `wrap` may note others by name."""
   wrapped = []
 
   def wrap_or_not(layer):
@@ -191,12 +192,14 @@ def _wrap(model, wrap, done, others=()):
   except Exception as error:  # pylint: disable=broad-exception-caught
     raise ExportError(f'this model cannot be {done} ({_reason(error)}).') from None
   if not wrapped and not others:
-    raise ExportError(f'this model cannot be {done}: no layer of it is of a kind that tensorflow-model-optimization knows.')
+    raise ExportError(f'this model cannot be {done}: no layer of it is of a kind that tensorflow-model-optimization '
+                      'knows.')
   return made
 
 
 def quantization_aware(model, pruned, clustered, trainer):
-  """Trains with the rounding of int8 in place; zeros and shared values of earlier parts stay. Returns a model to convert."""
+  """Trains with the rounding of int8 in place; zeros and shared values of earlier parts stay. Returns a model to
+  convert."""
   # pylint: disable=g-import-not-at-top
   from tensorflow_model_optimization.quantization import keras as quantization
   import tensorflow_model_optimization as tfmot
@@ -219,9 +222,9 @@ def quantization_aware(model, pruned, clustered, trainer):
 def distill(teacher, student, data, *, training=Training()):
   """Teaches a smaller model what a trained one says (Hinton, Vinyals and Dean 2015).
 
-  For a classifier the loss is hardness · (cross-entropy with the labels) + (1 - hardness) · T² · (cross-entropy between
-  softmax(teacher / T) and softmax(student / T)), with both models' outputs as logits or as probabilities; for other models
-  mean squared errors take the places of both.
+  For a classifier the loss is hardness · (cross-entropy with the labels) + (1 - hardness) · T² · (cross-entropy of
+  softmax(teacher / T) and softmax(student / T)), with both models' outputs as logits or as probabilities; for other
+  models mean squared errors take the places of both.
 
   Args:
     teacher: trained Keras model. It is not changed.
@@ -253,8 +256,8 @@ def teach(teacher, student, trainer, labelled=True):
     raise ExportError(f'the student must be a Keras model, not {type(student).__name__}.')
   if [tuple(i.shape[1:]) for i in student.inputs or ()] != [tuple(i.shape[1:]) for i in teacher.inputs or ()] or (
       student.output_shape != teacher.output_shape) or isinstance(student.output_shape, list):
-    raise ExportError(f'the student maps {student.input_shape} to {student.output_shape} and the teacher {teacher.input_shape} to '
-                      f'{teacher.output_shape}: both must be the same, with one output.')
+    raise ExportError(f'the student maps {student.input_shape} to {student.output_shape} and the teacher '
+                      f'{teacher.input_shape} to {teacher.output_shape}: both must be the same, with one output.')
   student, settings = copy(student), trainer.settings
   trainer.progress.say('asking the teacher')
   with interpreters.quiet():
@@ -270,10 +273,12 @@ def teach(teacher, student, trainer, labelled=True):
     return student
   if labelled:
     if y.ndim == 1 and (y.min() < 0 or y.max() >= classes):
-      raise ExportError(f'the labels go from {y.min()} to {y.max()} and the model has {classes} classes: number them from 0.')
+      raise ExportError(f'the labels go from {y.min()} to {y.max()} and the model has {classes} classes: number them '
+                        'from 0.')
     hard = np.eye(classes, dtype=np.float32)[y.astype(np.int64)] if y.ndim == 1 else np.asarray(y, np.float32)
     if hard.shape != said.shape:
-      raise ExportError(f'labels of shape {y.shape} do not fit an output of shape {said.shape}: give one class per example.')
+      raise ExportError(f'labels of shape {y.shape} do not fit an output of shape {said.shape}: give one class per '
+                        'example.')
   else:
     hard = np.zeros_like(said)
   temperature, given = settings.temperature, _probabilities(answered)
@@ -282,7 +287,8 @@ def teach(teacher, student, trainer, labelled=True):
   def loss(wanted, got):
     logits = _logits(got, given)
     near = tf.nn.softmax_cross_entropy_with_logits(wanted[:, :classes], logits / temperature) * temperature ** 2
-    return tf.reduce_mean((1 - hardness) * near + hardness * tf.nn.softmax_cross_entropy_with_logits(wanted[:, classes:], logits))
+    right = tf.nn.softmax_cross_entropy_with_logits(wanted[:, classes:], logits)
+    return tf.reduce_mean((1 - hardness) * near + hardness * right)
 
   trainer.fit(student, 'distillation', y=np.concatenate([soft, hard], 1), loss=loss)
   return student

@@ -23,17 +23,20 @@ def specs(model):
       raise ExportError('the model has no weights yet: give it an Input layer, or call it once on data.')
     for layer in model.submodules:
       if isinstance(layer, tf.keras.layers.Layer) and layer.compute_dtype in ('float16', 'bfloat16', 'float64'):
-        raise ExportError(f'the layer {layer.name!r} computes in {layer.compute_dtype}: only float32 models can be exported.')
+        raise ExportError(f'the layer {layer.name!r} computes in {layer.compute_dtype}: only float32 models can be '
+                          'exported.')
     for variable in model.variables:
       if variable.dtype.is_floating and variable.dtype != tf.float32:
-        raise ExportError(f'the variable {variable.name!r} is {variable.dtype.name}: only float32 models can be exported.')
+        raise ExportError(f'the variable {variable.name!r} is {variable.dtype.name}: only float32 models can be '
+                          'exported.')
     given = model.inputs or tf.nest.flatten(getattr(model, '_saved_model_inputs_spec', None))
     if not given or given[0] is None:
       raise ExportError('this subclassed model does not say what its input looks like: call it once on data.')
   found = {}
   for number, spec in enumerate(given):
     if spec.shape.rank in (None, 0) or None in spec.shape[1:]:
-      raise ExportError(f'the input {spec.name!r} has shape {spec.shape}: all sizes but that of the batch must be fixed.')
+      raise ExportError(f'the input {spec.name!r} has shape {spec.shape}: all sizes but that of the batch must be '
+                        'fixed.')
     if spec.dtype.is_floating and spec.dtype != tf.float32:
       raise ExportError(f'the input {spec.name!r} is {spec.dtype.name}: only float32 models can be exported.')
     name = 'x' if len(given) == 1 else f'x_{number}'
@@ -53,7 +56,8 @@ class Program(tf.Module):
     super().__init__()
     self._model = model
     self._owner = model.module if isinstance(model, models.Exported) else model
-    self._specs = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name) for name, spec in specs(model).items()]
+    self._specs = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name)
+                   for name, spec in specs(model).items()]
 
   def signature(self):
     """tf.function of the inputs to {'output': tensor}, or 'output_0', … of several."""

@@ -147,7 +147,7 @@ def _check(names):
   if 'sparse' not in names:
     return
   if 'qat' in names or stored in (['int8'], ['dynamic']):
-    raise ExportError('8-bit weights cannot be stored sparse: LiteRT 2.3 refuses such files (its XNNPACK delegate fails to prepare); '
-                      'leave sparse out and compress the file, where zeros take next to nothing.')
+    raise ExportError('8-bit weights cannot be stored sparse: LiteRT 2.3 refuses such files (its XNNPACK delegate '
+                      'fails to prepare); leave sparse out and compress the file, where zeros take next to nothing.')
   if not {'prune', 'prune-2:4'} & set(names):
     raise ExportError('sparse storage takes a pruned model: put prune or prune-2:4 before it.')
