@@ -240,10 +240,10 @@ def _half():
 
 
 @pytest.mark.parametrize('options, word', [
-    (dict(recipe='int8'), 'give representative_data='),
-    (dict(recipe='prune'), 'give train_data='),
+    (dict(recipe='int8'), 'representative_data=; in a command'),
+    (dict(recipe='prune'), 'give training data .train_data='),
     (dict(recipe='prune', train_data=TRAIN[0]), 'pair'),
-    (dict(recipe='distill', train_data=TRAIN), 'give student='),
+    (dict(recipe='distill', train_data=TRAIN), 'give a student'),
     (dict(recipe='prune', train_data=(TRAIN[0], TRAIN[1][:5])), '5 labels'),
     (dict(recipe='prune', train_data=(TRAIN[0], np.full(160, 9))), 'fails|diverged'),
     (dict(representative_data=TRAIN[0][:, :4]), 'the model takes .n, 8, 8, 1.'),
