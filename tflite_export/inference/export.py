@@ -119,11 +119,12 @@ def _trained(model, recipe, specs, train_data, student, training, progress):
     raise ExportError(f'{model.name} holds no Keras layers, and {recipe} trains: choose from float32, float16, dynamic '
                       'and int8.')
   if train_data is None:
-    raise ExportError(f'{recipe} trains the model further: give training data (train_data=(x, y); in a command, x_train '
-                      'and y_train in the file of --data).')
+    raise ExportError(f'{recipe} trains the model further: give training data (train_data=(x, y); in a command, '
+                      'x_train and y_train in the file of --data).')
   x, y = examples.labelled(train_data, specs, 'train_data')
   if 'distill' in recipe and student is None:
-    raise ExportError('distill needs the smaller model that learns: give a student (student=; in a command, --student).')
+    raise ExportError('distill needs the smaller model that learns: give a student (student=; in a command, '
+                      '--student).')
   loss = training.loss or getattr(model, 'loss', None)
   if loss is None and any(recipes.PARTS[name].trains and name != 'distill' for name, _ in recipe.parts):
     raise ExportError('there is no loss: compile the model with one, or give training=Training(loss=…).')
