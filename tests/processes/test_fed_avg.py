@@ -327,7 +327,8 @@ def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
 
 
 @pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(error_feedback='yes'),
-                                   dict(relevance=0.8), dict(structured=True), dict(fetch=True), dict(structured=processes.Structured()),
+                                   dict(relevance=0.8), dict(structured=True), dict(fetch=True),
+                                   dict(structured=processes.Structured()),
                                    dict(seed=-1), dict(client_weighting='uniform'),
                                    dict(downlink='nonsense'), dict(spec={'a': np.zeros(3)})])
 def test_bad_arguments_are_typed_errors(wrong):

@@ -114,7 +114,8 @@ def test_an_update_is_relevant_where_enough_signs_agree():
 
 @pytest.mark.parametrize('make', [
     lambda: ErrorFeedback(decay=1.5), lambda: ErrorFeedback(momentum=1.0), lambda: ErrorFeedback(drop_after=-1),
-    lambda: ErrorFeedback(decay=float('nan')), lambda: ErrorFeedback(masking=1), lambda: ErrorFeedback(residual=False), lambda: ErrorFeedback.of('yes'),
+    lambda: ErrorFeedback(decay=float('nan')), lambda: ErrorFeedback(masking=1), lambda: ErrorFeedback(residual=False),
+    lambda: ErrorFeedback.of('yes'),
     lambda: processes.Relevance(2), lambda: processes.Relevance(decay='1')])
 def test_bad_settings_are_typed_errors(make):
   with pytest.raises(processes.ProcessError):

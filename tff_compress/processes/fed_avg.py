@@ -98,7 +98,8 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
     structured: `Structured`, for clients that train only what they will send; None: they train everything.
     fetch: `FetchSgd`, for a server that remembers in place of the clients; None: it applies what arrives.
-    client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rate 0.1 and 1.
+    client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rates
+      0.1 and 1.
     client_weighting: `tff.learning.ClientWeighting`.
     metrics_aggregator: as for `tff.learning.algorithms.build_weighted_fed_avg`.
     seed: whole number for reproducible runs; None draws one.

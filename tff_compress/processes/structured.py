@@ -37,7 +37,8 @@ def check_uplink(plan):
   firsts = [segment.pipeline.stages[:1] for segment in plan.segments]
   later = [stage for segment in plan.segments for stage in segment.pipeline.stages[1:]]
   if not any(isinstance(first[0], Subsample) for first in firsts if first) or any(isinstance(s, Subsample) for s in later):
-    raise ProcessError("structured updates need an uplink that begins with a mask, such as 'subsample:1/16,key=client | float32'.")
+    raise ProcessError("structured updates need an uplink that begins with a mask, such as 'subsample:1/16,key=client | "
+                       "float32'.")
 
 
 def scales(messages, spec, round_number, client):
@@ -47,7 +48,7 @@ def scales(messages, spec, round_number, client):
 
 
 class Masked(tff.learning.optimizers.Optimizer):
-  """An optimizer whose steps, whatever they come from (gradient, momentum, decay), leave the weights outside a mask as they are.
+  """An optimizer whose steps leave weights outside a mask as they are, be it for gradient, momentum or decay.
 
   Args:
     optimizer: `tff.learning.optimizers.Optimizer`.
