@@ -77,9 +77,10 @@ _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 """Gives bit for bit what DATASET_REDUCE gives, in two thirds of the time."""
 
 
-def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=False, relevance=None, structured=None, fetch=None,
-                  client_optimizer_fn=None, server_optimizer_fn=None,
-                  client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None, spec=None):
+def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=False, relevance=None, structured=None,
+                  fetch=None, client_optimizer_fn=None, server_optimizer_fn=None,
+                  client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None,
+                  spec=None):
   """Builds federated averaging whose clients remember.
 
   One round:
