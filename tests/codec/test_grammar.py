@@ -59,7 +59,7 @@ ERRORS = [
     ('uniform | float32', 'takes real values but is given integer symbols'),
     ('float32 | pack', 'takes integer symbols but is given bytes'),
     ('hadamard', 'ends with hadamard, which gives real values: add a last stage'),
-    ('uniform', 'add a last stage such as elias, pack, rans, rice'),
+    ('uniform', 'add a last stage such as elias, huffman, pack, rans, rice'),
     ('pack | uniform', 'The order uniform | pack works.'),
     ('uniform | hadamard | pack', 'The order hadamard | uniform | pack works.'),
     ('uniform | uniform | pack', 'takes real values but is given integer symbols'),

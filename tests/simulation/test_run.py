@@ -42,7 +42,7 @@ BAD = {
     'momentum': dict(client_momentum=1.0), 'ema': dict(ema=1.0), 'seed': dict(seed=-1), 'seed large': dict(seed=2**64),
     'dataset': dict(dataset='mnist'), 'model': dict(model='resnet'), 'algorithm': dict(algorithm='sgd'),
     'weighting': dict(weighting='x'),
-    'uplink': dict(uplink='zip'), 'downlink': dict(downlink='hadamard'), 'downlink of TFF': dict(downlink='tff:hadamard:bits=1'),
+    'uplink': dict(uplink='xyzzy'), 'downlink': dict(downlink='hadamard'), 'downlink of TFF': dict(downlink='tff:hadamard:bits=1'),
     'baseline': dict(uplink='tff:gzip'), 'baseline bits': dict(uplink='tff:hadamard:bits=99'),
     'clients': dict(clients=3, clients_per_round=4), 'no clients': dict(clients=None), 'dropout': dict(dropout=True, model='mlp'),
     'server momentum': dict(server_momentum=0.5, server_optimizer='adam'), 'emnist only': dict(max_clients=3),
