@@ -16,7 +16,6 @@ from tflite_export.training import optimizers
 from tflite_export.training.program import exportable
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Tolerances:
   """How far the file may be from Keras.
