@@ -48,6 +48,12 @@ def total(xp, whole_numbers):
   return xp.reshape(xp.cast(xp.total(whole_numbers), np.float32), [1])
 
 
+def mean_of_positive(xp, whole_numbers, unit):
+  """(int32[n] of 0 and 1: which numbers are above 0; float32[1]: the mean of those, times `unit`, 0 where there are none)."""
+  positive = xp.cast(whole_numbers > 0, np.int32)
+  return positive, total(xp, whole_numbers) / xp.maximum(total(xp, positive), np.float32(1)) * unit
+
+
 def root_mean_square(xp, x, size):
   """float32[1] of float32[size], size > 0: exact but for values below 2^-15 of the largest magnitude, which count as 0."""
   numbers, unit = whole(xp, x, _SQUARE_BITS, xp.reduce_max(xp.abs(x)))

@@ -63,8 +63,7 @@ class SparseBinary(Stage):
     below, numbers_below, _, sum_below = side(-x)
     positive = sum_above > sum_below
     index, numbers = xp.where(positive, above, below), xp.where(positive, numbers_above, numbers_below)
-    symbols = xp.cast(numbers > 0, np.int32)
-    mean = sums.total(xp, numbers) / xp.maximum(sums.total(xp, symbols), np.float32(1)) * unit
+    symbols, mean = sums.mean_of_positive(xp, numbers, unit)
     return xp.scatter(index, symbols, signal.size), {'mean': xp.bits_of(xp.where(positive, mean, -mean))}
 
   def decode(self, xp, values, side, draws, signal):

@@ -52,8 +52,7 @@ class SparseTernary(Stage):
     index = selection.largest_magnitudes(xp, x, selection.count(self.fraction, signal.size))
     kept = xp.gather(x, index)
     numbers, unit = sums.whole(xp, kept, sums.BITS, xp.reduce_max(xp.abs(kept)))
-    symbols = xp.cast(numbers > 0, np.int32)
-    mean = sums.total(xp, numbers) / xp.maximum(sums.total(xp, symbols), np.float32(1)) * unit
+    symbols, mean = sums.mean_of_positive(xp, numbers, unit)
     symbols = xp.where(kept < 0, -symbols, symbols)
     return xp.scatter(index, symbols, signal.size), {'mean': xp.bits_of(mean)}
 
