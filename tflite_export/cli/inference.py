@@ -53,9 +53,7 @@ def _add_training(parser):
   parser.add_argument('--student', metavar='MODEL', help='the smaller model that distill trains')
   parser.add_argument('--epochs', metavar='N', type=training_command.positive, default=8,
                       help='epochs of pruning and distillation (default: 8); a quarter as many for what follows')
-  parser.add_argument('--loss', choices=sorted(training_command.LOSSES),
-                      help='default: what the model was compiled with')
-  parser.add_argument('--from-logits', action='store_true', help="the model's outputs are logits, not probabilities")
+  training_command.add_loss(parser)
 
 
 def _read(options):
@@ -71,13 +69,8 @@ def _read(options):
 
 
 def _training(options):
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
   from tflite_export import inference  # pylint: disable=g-import-not-at-top
-  loss = None
-  if options.loss:
-    logits = {'from_logits': options.from_logits} if 'crossentropy' in options.loss else {}
-    loss = getattr(tf.keras.losses, training_command.LOSSES[options.loss])(**logits)
-  return inference.Training(epochs=options.epochs, later_epochs=-(-options.epochs // 4), loss=loss)
+  return inference.Training(epochs=options.epochs, later_epochs=-(-options.epochs // 4), loss=training_command.loss(options))
 
 
 def _train_data(arrays):

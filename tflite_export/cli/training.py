@@ -33,8 +33,7 @@ def add_training(parser):
 def add_options(parser):
   """The options that say how a model trains."""
   parser.add_argument('--batch-size', metavar='N', type=positive, default=32, help='examples in a batch (default: 32)')
-  parser.add_argument('--loss', choices=sorted(LOSSES), help='default: what the model was compiled with')
-  parser.add_argument('--from-logits', action='store_true', help="the model's outputs are logits, not probabilities")
+  add_loss(parser)
   parser.add_argument('--optimizer', choices=OPTIMIZERS, help='default: what the model was compiled with')
   parser.add_argument('--learning-rate', metavar='RATE', type=_rate,
                       help='default: that of Keras; an app can pass another one to each step')
@@ -42,6 +41,21 @@ def add_options(parser):
                       help="strength of FedProx's pull towards the received weights (default: 0)")
   parser.add_argument('--structure', metavar='TEXT', type=_structure,
                       help='what of the weights is trained: random-mask, or low-rank:R with R the rank (default: all)')
+
+
+def add_loss(parser):
+  """The options that `loss` reads."""
+  parser.add_argument('--loss', choices=sorted(LOSSES), help='default: what the model was compiled with')
+  parser.add_argument('--from-logits', action='store_true', help="the model's outputs are logits, not probabilities")
+
+
+def loss(options):
+  """`tf.keras.losses.Loss` from the options of `add_loss`; None: what the model was compiled with."""
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  if not options.loss:
+    return None
+  logits = {'from_logits': options.from_logits} if options.loss in _WITH_LOGITS else {}
+  return getattr(tf.keras.losses, LOSSES[options.loss])(**logits)
 
 
 def positive(text):
@@ -79,13 +93,10 @@ def settings(options):
   from tflite_export.errors import ExportError
   if options.learning_rate is not None and not options.optimizer:
     raise ExportError('--learning-rate is that of an optimizer: give --optimizer too.')
-  found = {'batch_size': options.batch_size, 'proximal_mu': options.proximal_mu}
+  found = {'batch_size': options.batch_size, 'proximal_mu': options.proximal_mu, 'loss': loss(options)}
   if options.structure:
     rank = options.structure.partition(':')[2]
     found['structure'] = training.LowRank(int(rank)) if rank else training.RandomMask()
-  if options.loss:
-    logits = {'from_logits': options.from_logits} if options.loss in _WITH_LOGITS else {}
-    found['loss'] = getattr(tf.keras.losses, LOSSES[options.loss])(**logits)
   if options.optimizer:
     rate = {} if options.learning_rate is None else {'learning_rate': options.learning_rate}
     if options.optimizer == 'adam':
