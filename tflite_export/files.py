@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files: read within bounds, written whole or not at all."""
 
 import contextlib
 import os
@@ -25,6 +25,36 @@ def check_free(path, overwrite=False):
   if not path.parent.is_dir():
     raise FileError(f'the folder {path.parent} does not exist: make it first.')
   return path
+
+
+def read(path, limit, kind):
+  """Reads a file whole.
+
+  Args:
+    path: the file.
+    limit: most bytes that it may have.
+    kind: what the file should be, for messages: 'model for a device'.
+
+  Returns:
+    bytes
+
+  Raises:
+    FileError: it is missing, no regular file, or too large.
+  """
+  try:
+    found = pathlib.Path(path)
+    # Checked before it is opened: opening a pipe would wait for its other end.
+    if found.exists() and not found.is_file():
+      raise FileError(f'{path} is not a file: name a {kind}.')
+    if found.stat().st_size > limit:
+      raise FileError(f'{path} has more than {limit} bytes: it is no {kind}.')
+    return found.read_bytes()
+  except OSError as error:
+    raise FileError(f'{path} cannot be read: {error.strerror or error}.') from None
+  except ValueError as error:
+    if isinstance(error, FileError):
+      raise
+    raise FileError(f'{str(path)!r} cannot be read: it is no path.') from None
 
 
 def write(path, data, overwrite=False):

@@ -2,13 +2,13 @@
 
 import collections
 import dataclasses
-import pathlib
 import re
 
 from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
 import numpy as np
 
+from tflite_export import files
 from tflite_export.errors import FileError
 
 LARGEST = 1 << 30
@@ -80,21 +80,7 @@ def _read(source):
   """(what messages call it, bytes)"""
   if isinstance(source, (bytes, bytearray)):
     return 'this file', bytes(source)
-  name = str(source)
-  try:
-    path = pathlib.Path(source)
-    # Checked before it is opened: opening a pipe would wait for its other end.
-    if path.exists() and not path.is_file():
-      raise FileError(f'{name} is not a file: name a .tflite file.')
-    if path.stat().st_size > LARGEST:
-      raise FileError(f'{name} has more than {LARGEST} bytes: it is no model for a device.')
-    return name, path.read_bytes()
-  except OSError as error:
-    raise FileError(f'{name} cannot be read: {error.strerror or error}.') from None
-  except ValueError as error:
-    if isinstance(error, FileError):
-      raise
-    raise FileError(f'{name!r} cannot be read: it is no path.') from None
+  return str(source), files.read(source, LARGEST, 'model for a device')
 
 
 def _check_extent(data):

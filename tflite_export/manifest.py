@@ -21,6 +21,7 @@ import tempfile
 
 from tff_compress import codec as codec_lib
 from tflite_export import encoder as encoder_lib
+from tflite_export import files
 from tflite_export import flatbuffer
 from tflite_export import inference as inference_lib
 from tflite_export import training as training_lib
@@ -213,7 +214,7 @@ def load_plan(path):
     FileError: something is missing, damaged or of a later version.
   """
   path = pathlib.Path(path)
-  text = _read(path / MANIFEST, LARGEST)
+  text = files.read(path / MANIFEST, LARGEST, 'manifest of a plan')
   try:
     manifest = json.loads(text)
     if manifest['format'] != FORMAT:
@@ -236,7 +237,7 @@ def load_plan(path):
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise FileError(f'{path / MANIFEST} is damaged: {" ".join(str(error).split())[:120] or type(error).__name__}.') from None
   for entry in manifest['files'].values():
-    data = _read(path / entry['file'], flatbuffer.LARGEST)
+    data = files.read(path / entry['file'], flatbuffer.LARGEST, 'model for a device')
     if len(data) != entry['bytes'] or hashlib.sha256(data).hexdigest() != entry['sha256']:
       raise FileError(f'{path / entry["file"]} is not the file that the manifest names: its SHA-256 differs.')
   return plan
@@ -244,24 +245,15 @@ def load_plan(path):
 
 def _check_manifest(manifest):
   """Raises ValueError or KeyError where a manifest lacks what this module reads."""
-  files = manifest['files']
-  if not {'training', 'encoder', 'inference'} <= set(files) <= set(ROLES):
-    raise ValueError(f'it names the files {", ".join(sorted(files))[:60]}')
-  if ('decoder' in files) != (manifest['downlink'] is not None):
+  entries = manifest['files']
+  if not {'training', 'encoder', 'inference'} <= set(entries) <= set(ROLES):
+    raise ValueError(f'it names the files {", ".join(sorted(entries))[:60]}')
+  if ('decoder' in entries) != (manifest['downlink'] is not None):
     raise ValueError('a decoder and a downlink go together')
-  for role, entry in files.items():
+  for role, entry in entries.items():
     if entry['file'] != f'{role}.tflite':
       raise ValueError(f'the {role} file has another name')
     if not isinstance(entry['bytes'], int) or not isinstance(entry['sha256'], str):
       raise ValueError(f'the {role} file has no size or no SHA-256')
   if not isinstance(manifest['variables'], list):
     raise ValueError('the variables are no list')
-
-
-def _read(path, limit):
-  try:
-    if path.stat().st_size > limit:
-      raise FileError(f'{path} has more than {limit} bytes.')
-    return path.read_bytes()
-  except OSError as error:
-    raise FileError(f'{path} cannot be read: {error.strerror or error}.') from None
