@@ -50,10 +50,9 @@ def parse(text):
 def _parse(text):
   if not text.strip():
     raise CodecError('the codec text is empty; write for example "hadamard | uniform:bits=2 | pack".')
-  from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
-  name = _name(text.strip())
-  if name in presets.registry():
-    return _parse(_configured(presets.registry()[name], text.strip(), 'preset').text)
+  named = preset(text)
+  if named is not None:
+    return _parse(named.text)
   if '=>' not in text:
     if ';' in text:
       raise CodecError('rules are separated by ";" and written "pattern => pipeline"; "=>" is missing.')
@@ -86,12 +85,20 @@ def _pipeline(text):
   return Pipeline(tuple(_stage(part) for part in parts[joined:]), joined)
 
 
-def _name(text):
+def preset(text):
+  """The preset that a codec's text names, with its parameters; None where it names none. Raises CodecError."""
+  from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
+  kind = presets.registry().get(name_of(text))
+  return None if kind is None else configured(kind, text.strip(), 'preset')
+
+
+def name_of(text):
+  """The word before the parameters of `name:parameters`."""
   return text.partition(':')[0].strip()
 
 
 def _stage(text):
-  name = _name(text)
+  name = name_of(text)
   stages = stage_lib.registry()
   if name == 'concat':
     raise CodecError('concat may only stand first in a pipeline, and has no parameters.')
@@ -103,11 +110,20 @@ def _stage(text):
     close = difflib.get_close_matches(name, list(stages) + list(presets.registry()), 1)
     raise CodecError(f'there is no stage {_shown(name)}; '
                      + (f'did you mean {close[0]}?' if close else f'there are {", ".join(sorted(stages))}.'))
-  return _configured(stages[name], text, 'stage')
+  return configured(stages[name], text, 'stage')
 
 
-def _configured(kind, text, noun):
-  """Makes a stage or preset from `name:parameters`."""
+def configured(kind, text, noun):
+  """Makes a stage, a preset or another dataclass of such parameters from `name:parameters`.
+
+  Args:
+    kind: its class.
+    text: `name:parameters`.
+    noun: what errors call it.
+
+  Raises:
+    CodecError: a parameter is not one of the class's fields, or cannot have its value.
+  """
   name, colon, rest = text.partition(':')
   name = name.strip()
   fields = {field.name: field for field in dataclasses.fields(kind)}

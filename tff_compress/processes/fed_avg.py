@@ -16,6 +16,7 @@ from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
 from tff_compress.processes import fetch as fetch_lib
 from tff_compress.processes import schedule as schedule_lib
+from tff_compress.processes import steps as steps_lib
 from tff_compress.processes import structured as structured_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
@@ -93,7 +94,8 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
 
   Args:
     model_fn: function that makes a `tff.learning.models.VariableModel`.
-    uplink: codec of the updates: `Codec` or text; or a mapping of round to such, each used from that round on.
+    uplink: codec of the updates: `Codec` or text; or a mapping of round to such, each used from that round on, or its
+      text, 'topk:1/4 | float32 @5 topk:1/100 | float32'.
     downlink: codec of the model, sent as a whole; `Changes` to send what changed; None for float32 as a whole.
     error_feedback: True, False or an `ErrorFeedback`.
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
@@ -177,7 +179,7 @@ class _Parts:
       raise ProcessError('structured updates lose nothing that error feedback could keep: leave one of the two out.')
     if fetch is not None and not isinstance(fetch, fetch_lib.FetchSgd):
       raise ProcessError(f'fetch must be a FetchSgd(…) or None, not {fetch!r}.')
-    steps = schedule_lib.schedule(uplink)
+    steps = steps_lib.schedule(uplink)
     if fetch and len(steps) > 1:
       raise ProcessError('FetchSGD adds up messages of different rounds: use one codec for all.')
 

@@ -1,30 +1,8 @@
-"""Codecs that change with the round, such as a sparsity that rises while training warms up."""
-
-import collections
+"""Messages of codecs that change with the round, such as a sparsity that rises while training warms up."""
 
 import tensorflow as tf
 
-from tff_compress import codec as codec_lib
-from tff_compress.processes.errors import ProcessError
 from tff_compress.tensorflow import MessageFunctions
-
-
-def schedule(codec):
-  """((first round, `Codec`), …) in ascending order, the first from round 0.
-
-  Args:
-    codec: `Codec` or its text, or a mapping of round to such: each is used from that round on.
-
-  Raises:
-    ProcessError: the rounds are not whole numbers from 0 on.
-    CodecError: a codec is not valid.
-  """
-  if not isinstance(codec, collections.abc.Mapping):
-    return ((0, codec_lib(codec)),)
-  if 0 not in codec or any(isinstance(r, bool) or not isinstance(r, int) or not 0 <= r < 1 << 31 for r in codec):
-    raise ProcessError('a schedule is a mapping of round to codec that begins with round 0, such as '
-                       "{0: 'topk:1/4 | float32', 5: 'topk:1/100 | float32'}.")
-  return tuple((start, codec_lib(codec[start])) for start in sorted(codec))
 
 
 def messages(steps, spec, seed):

@@ -1,0 +1,42 @@
+"""Codecs that change with the round: how they are written. schedule.py has their messages."""
+
+import collections
+import re
+
+from tff_compress import codec as codec_lib
+from tff_compress.processes.errors import ProcessError
+
+_BREAK = re.compile(r'\s@\s*([0-9]{1,10})\s')
+
+
+def schedule(codec):
+  """((first round, `Codec`), …) in ascending order, the first from round 0.
+
+  Args:
+    codec: `Codec` or its text, or a mapping of round to such: each is used from that round on. A text may be a schedule too:
+      'topk:1/4 | float32 @5 topk:1/100 | float32' is {0: 'topk:1/4 | float32', 5: 'topk:1/100 | float32'}.
+
+  Raises:
+    ProcessError: the rounds are not whole numbers from 0 on, or in a text not in ascending order.
+    CodecError: a codec is not valid.
+  """
+  if isinstance(codec, str):
+    codec = _of_text(codec)
+  if not isinstance(codec, collections.abc.Mapping):
+    return ((0, codec_lib(codec)),)
+  if 0 not in codec or any(isinstance(r, bool) or not isinstance(r, int) or not 0 <= r < 1 << 31 for r in codec):
+    raise ProcessError('a schedule is a mapping of round to codec that begins with round 0, such as '
+                       "{0: 'topk:1/4 | float32', 5: 'topk:1/100 | float32'}.")
+  return tuple((start, codec_lib(codec[start])) for start in sorted(codec))
+
+
+def _of_text(text):
+  """The mapping that a text with breaks stands for; the text itself where it has none."""
+  first, *rest = _BREAK.split(text) if len(text) <= codec_lib.MAX_TEXT else [text]
+  if not rest:
+    return text
+  rounds = [int(number) for number in rest[::2]]
+  if not all(a < b for a, b in zip([0, *rounds], rounds)):
+    raise ProcessError('the rounds of a schedule must rise from the second codec on, as in '
+                       "'topk:1/4 | float32 @5 topk:1/100 | float32'.")
+  return {0: first, **dict(zip(rounds, rest[1::2]))}
