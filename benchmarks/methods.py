@@ -1,5 +1,6 @@
 """Bits and errors of the published methods, from real payloads: what each costs, and what its formula says."""
 
+import fractions
 import math
 
 import numpy as np
@@ -16,8 +17,16 @@ CODECS = (
     'fedzip:centroids=16', 'bounded', 'bounded:error=0.003', 'countsketch:1/10 | float32')
 
 
+SHARES = tuple(fractions.Fraction(1, n) for n in (10, 25, 100, 400, 1000, 10_000))
+DELAYS = (1, 10, 100)
+CONFIGURATIONS = ((1, fractions.Fraction(1, 1000), 2569), (10, fractions.Fraction(1, 100), 3531),
+                  (100, fractions.Fraction(1, 100), 37_208))
+"""Delay, share and ratio as printed for ResNet50 of the configurations of Sattler et al. 2019."""
+
+
 def run(quick):
-  return positions(quick) + codecs(quick)
+  sparse = positions(quick)
+  return sparse + configurations(sparse) + codecs(quick)
 
 
 def bits_per_position(p):
@@ -27,18 +36,34 @@ def bits_per_position(p):
 
 
 def positions(quick):
-  """SBC and STC: bits per value sent, without a message's 17 bytes of lengths, mean and counts; the ratio with all of them."""
-  x = np.random.default_rng(0).standard_normal(1 << (18 if quick else 20)).astype(np.float32)
+  """SBC and STC: bits per value sent, without a message's 17 bytes of lengths, mean and counts; ratios with all of them.
+
+  A message after n local steps stands for n updates: with this communication delay the ratio is n times as large.
+  """
+  rng = np.random.default_rng(0)
   rows = []
-  for name, sign in (('sbc', 0), ('stc', 1)):
-    for p in ('1/10', '1/25', '1/100', '1/400', '1/1000'):
-      codec = codec_lib(f'{name}:p={p}')
-      fraction = codec.rules[0].pipeline.stages[0].fraction
-      size = len(codec.encode({'x': x}, **KEYS))
-      expected = bits_per_position(float(fraction)) + sign
-      rows.append({'table': 'sparse positions', 'method': name, 'p': p, 'bits': 8 * (size - 17) / round(fraction * x.size),
-                   'formula': expected, 'ratio': 4 * x.size / size, 'ratio, formula': 32 / float(fraction) / expected})
+  for p in SHARES:
+    # The fewer values are sent, the more their number, and the gaps that chance makes, vary.
+    x = rng.standard_normal(1 << (18 if quick else 20 if p > fractions.Fraction(1, 1000) else 24)).astype(np.float32)
+    for name, sign in (('sbc', 0), ('stc', 1)):
+      progress.say(f'{name}, p = {p}')
+      size = len(codec_lib(f'{name}:p={p}').encode({'x': x}, **KEYS))
+      expected = bits_per_position(float(p)) + sign
+      ratio = 4 * x.size / size
+      rows.append({'table': 'sparse positions', 'method': name, 'p': str(p), 'bits': 8 * (size - 17) / round(p * x.size),
+                   'formula': expected, **{f'ratio, delay {n}': n * ratio for n in DELAYS},
+                   'ratio, formula': 32 / float(p) / expected})
   return rows
+
+
+def configurations(rows):
+  """The three configurations of the SBC paper: its printed ratio, the formula's, and the measured one of `positions`."""
+  result = []
+  for number, (delay, p, printed) in enumerate(CONFIGURATIONS, 1):
+    row = next(row for row in rows if row['method'] == 'sbc' and row['p'] == str(p))
+    result.append({'table': 'SBC', 'configuration': number, 'delay': delay, 'p': str(p), 'printed': printed,
+                   'formula': delay * row['ratio, formula'], 'measured': row[f'ratio, delay {delay}']})
+  return result
 
 
 def codecs(quick):
