@@ -54,9 +54,11 @@ ARCHITECTURES: Mapping[str, Architecture] = types.MappingProxyType({
     'mnist_cnn': Architecture((28, 28, 1), 10, 1_199_882, 6, True, 'the MNIST example of Keras; Huang et al., "RPN", table 1'),
     'digits_cnn': Architecture((8, 8, 1), 10, 38_282, 2, False, 'ours: small enough to train in seconds, one tensor above 20,000'),
     'small_cnn': Architecture((28, 28, 1), 10, 130_414, 7, False, 'ours: the small model of the bytes-to-accuracy benchmark'),
+    'small_all_cnn': Architecture((28, 28, 1), 10, 56_394, 1, False, 'ours: nothing but convolutions, for residual pooling'),
     'all_cnn_c': Architecture((32, 32, 3), 10, 1_369_738, 1, True, 'Springenberg et al. 2015, model C; Konecny et al. 2016, section 4'),
     'tied_lstm': Architecture((None,), 10_017, 1_347_776, 1, False, 'Konecny et al. 2016, section 4: next-word prediction'),
     'mlp': Architecture((28, 28, 1), 10, 15_910, 1, False, 'Chandar et al., autoencoder-compressed updates: 784-20-10'),
+    'logistic': Architecture((28, 28, 1), 10, 7_850, 1, False, 'logistic regression; Sattler et al. 2020 (STC)'),
 })
 
 
@@ -70,16 +72,19 @@ def build(
 ):
   """Builds a Keras model.
 
-  | name         | layers (stride after the slash)                                                                       |
-  |--------------|-------------------------------------------------------------------------------------------------------|
-  | `mnist_cnn`  | conv 3x3x32, conv 3x3x64, max-pool 2, (dropout .25), dense 128, (dropout .5), dense; no padding         |
-  | `digits_cnn` | conv 3x3x16, conv 3x3x32, max-pool 2, dense 64, dense; padding keeps the size                           |
-  | `small_cnn`  | conv 3x3x16/2, conv 3x3x32/2, dense 108, dense; no padding                                              |
-  | `all_cnn_c`  | (dropout .2), 3x3 conv 96, 96, 96/2, (dropout .5), 192, 192, 192/2, (dropout .5), 192, 1x1 conv 192,     |
-  |              | 1x1 conv to the classes, mean over the positions; padding keeps the size                                |
-  | `tied_lstm`  | embedding 96, LSTM 256, dense 96, times the transposed embedding; the rows of the embedding have L2     |
-  |              | norm 1, at the start and, through a constraint that Keras's own optimizers apply, after each step       |
-  | `mlp`        | flatten, dense 20, dense                                                                                |
+  | name            | layers (stride after the slash)                                                                      |
+  |-----------------|------------------------------------------------------------------------------------------------------|
+  | `mnist_cnn`     | conv 3x3x32, conv 3x3x64, max-pool 2, (dropout .25), dense 128, (dropout .5), dense; no padding      |
+  | `digits_cnn`    | conv 3x3x16, conv 3x3x32, max-pool 2, dense 64, dense; padding keeps the size                        |
+  | `small_cnn`     | conv 3x3x16/2, conv 3x3x32/2, dense 108, dense; no padding                                           |
+  | `all_cnn_c`     | (dropout .2), 3x3 conv 96, 96, 96/2, (dropout .5), 192, 192, 192/2, (dropout .5), 192, 1x1 conv 192, |
+  |                 | 1x1 conv to the classes, mean over the positions; padding keeps the size                             |
+  | `small_all_cnn` | conv 3x3x32/2, 3x3x64/2, 3x3x64, 1x1 conv to the classes, mean over the positions; padding keeps the |
+  |                 | size                                                                                                 |
+  | `tied_lstm`     | embedding 96, LSTM 256, dense 96, times the transposed embedding; the rows of the embedding have L2  |
+  |                 | norm 1, at the start and, through a constraint that Keras's own optimizers apply, after each step    |
+  | `mlp`           | flatten, dense 20, dense                                                                             |
+  | `logistic`      | flatten, dense                                                                                       |
 
   Hidden activations are ReLU (the LSTM has its own). The layers have fixed names, so that a variable is called the same
   in every model built, for example `conv1/kernel:0`. The same seed gives the same initial weights, bit for bit on one
@@ -167,7 +172,7 @@ class _Layers:
 
   def conv(self, name: str, filters: int, size: int = 3, *, strides: int = 1, padding: str = 'valid', activation: str | None = 'relu'):
     # He et al.: the variance that keeps a deep stack of ReLUs from fading.
-    initializer = self.keras.initializers.HeNormal if self._model == 'all_cnn_c' else self.keras.initializers.GlorotUniform
+    initializer = self.keras.initializers.HeNormal if 'all_cnn' in self._model else self.keras.initializers.GlorotUniform
     return self.keras.layers.Conv2D(
         filters, size, strides, padding, activation=activation, name=name,
         kernel_initializer=initializer(seed=self.seed(f'{name}/kernel')),
@@ -245,10 +250,26 @@ def _all_cnn_c(make: _Layers, shape, classes: int):
   )
 
 
+def _small_all_cnn(make: _Layers, shape, classes: int):
+  conv = functools.partial(make.conv, padding='same')
+  return make.sequential(
+      shape,
+      conv('conv1', 32, strides=2),
+      conv('conv2', 64, strides=2),
+      conv('conv3', 64),
+      conv('conv4', classes, 1, activation=None),
+      make.keras.layers.GlobalAveragePooling2D(name='logits'),
+  )
+
+
 def _mlp(make: _Layers, shape, classes: int):
   return make.sequential(
       shape, make.keras.layers.Flatten(name='flatten'), make.dense('dense1', 20, 'relu'), make.dense('logits', classes)
   )
+
+
+def _logistic(make: _Layers, shape, classes: int):
+  return make.sequential(shape, make.keras.layers.Flatten(name='flatten'), make.dense('logits', classes))
 
 
 def _tied_lstm(make: _Layers, shape, classes: int):
@@ -303,7 +324,9 @@ _BUILDERS = {
     'mnist_cnn': _mnist_cnn,
     'digits_cnn': _digits_cnn,
     'small_cnn': _small_cnn,
+    'small_all_cnn': _small_all_cnn,
     'all_cnn_c': _all_cnn_c,
     'tied_lstm': _tied_lstm,
     'mlp': _mlp,
+    'logistic': _logistic,
 }
