@@ -24,6 +24,9 @@ DEMO = {'dataset': 'digits', 'model': 'digits_cnn', 'split': 'dirichlet:0.5', 'c
 DEMO_LINKS = (('float32', 'float32'), ('int8', 'int8'), ('rotated-ternary', 'int8'), ('shared-mask', 'int8'))
 
 _CODEC = "a codec: stages such as 'hadamard | uniform:bits=2 | pack', or a preset such as int8; float32: as it is"
+_UPLINK = (f"{_CODEC}; or a method such as dgc:p=1/100; or a schedule, 'CODEC @5 CODEC', of which the second is used after 5 "
+           f'rounds; also {" or ".join(run_lib.BASELINES)}')
+_DOWNLINK = 'a codec for the model on its way to the clients (that of the method, or float32)'
 
 _FLAGS = (
     ('data', (
@@ -42,16 +45,21 @@ _FLAGS = (
         ('algorithm', f'{" or ".join(run_lib.ALGORITHMS)}'),
         ('proximal_strength', 'the mu of fedprox'),
         ('local_epochs', "passes over a client's examples in a round"),
+        ('local_steps', 'batches that a client trains on in a round, in place of local epochs (communication delay)'),
         ('batch_size', 'examples per local step'),
         ('client_learning_rate', "learning rate of the clients' SGD"),
         ('client_momentum', "momentum of the clients' SGD"),
         ('server_optimizer', f'{", ".join(run_lib.SERVER_OPTIMIZERS)}'),
         ('server_learning_rate', 'learning rate of the server'),
         ('server_momentum', "momentum of the server's SGD"),
-        ('error_feedback', 'clients remember what the uplink loses, and add it to their next update'),
+        ('error_feedback', 'clients remember what the uplink loses, and add it to their next update; none: where it is meant'),
         ('feedback_momentum', 'momentum of the feedback; 0: none'),
-        ('downlink_changes', 'the downlink sends what changed in the model, and clients keep a copy'),
-        ('weighting', 'examples: clients count by their number of examples; uniform: all the same'),
+        ('feedback_decay', 'factor of what clients remember, for each round that they missed'),
+        ('feedback_drop_after', 'clients that missed more rounds than this start anew; none: never'),
+        ('downlink_changes', 'the downlink sends what changed in the model, and clients keep a copy; none: where it is meant'),
+        ('state_clients', 'at most this many clients are remembered; none: no limit'),
+        ('state_bytes', 'what is remembered takes at most this many bytes; none: no limit'),
+        ('weighting', 'examples: clients count by their number of examples; uniform: all the same; none: as the method has it'),
         ('ema', 'factor of a moving average of the weights, which is then what is evaluated; none: no average'),
         ('seed', 'where the split, the initial weights, the draw of clients and the codecs take their randomness from'),
     )),
@@ -77,8 +85,8 @@ def add_run(parser):
         dataset: fashion-mnist
         model: small_cnn
         uplink: hadamard | uniform:bits=2 | pack"""
-  parser.add_argument('--uplink', metavar='CODEC', help=f'{_CODEC}; also {" or ".join(run_lib.BASELINES)} (float32)')
-  parser.add_argument('--downlink', metavar='CODEC', help='the same for the model on its way to the clients (float32)')
+  parser.add_argument('--uplink', metavar='CODEC', help=f'{_UPLINK} (float32)')
+  parser.add_argument('--downlink', metavar='CODEC', help=_DOWNLINK)
   _add_settings(parser)
   parser.add_argument('--output', metavar='DIR',
                       help='folder for results, checkpoints and the report; a run that is there is gone on with')
@@ -97,9 +105,8 @@ def add_compare(parser):
         tff-compress compare --uplink int8 --uplink drive --uplink sketch --seeds 3
         tff-compress compare --uplink int8 --uplink tff:compression_aggregator --downlink float32"""
   parser.add_argument('--uplink', metavar='CODEC', action='append',
-                      help=f'{_CODEC}; also {" or ".join(run_lib.BASELINES)}; repeat it for each')
-  parser.add_argument('--downlink', metavar='CODEC', action='append',
-                      help='the same for the model on its way to the clients (float32)')
+                      help=f'{_UPLINK}; repeat it for each')
+  parser.add_argument('--downlink', metavar='CODEC', action='append', help=_DOWNLINK)
   parser.add_argument('--seeds', metavar='N', help='train with this many seeds, counted from --seed (1)')
   _add_settings(parser)
   parser.add_argument('--output', metavar='DIR',
@@ -205,14 +212,14 @@ def _pairs(uplinks, downlinks):
   """[(uplink, downlink)] of what was given, with float32 in both directions first if it is missing."""
   if not uplinks:
     raise config_lib.ConfigError('compare needs at least one --uplink, such as --uplink int8.')
-  downlinks = downlinks or ['float32']
+  downlinks = downlinks or [None]  # What belongs to the uplink: float32, but for some methods.
   if len(downlinks) == 1:
     downlinks = downlinks * len(uplinks)
   if len(downlinks) != len(uplinks):
     raise config_lib.ConfigError(f'there are {len(uplinks)} uplinks and {len(downlinks)} downlinks: give --downlink once, '
                                  'or once for each --uplink.')
   pairs = list(dict.fromkeys(zip(uplinks, downlinks)))
-  if not any(up in report_lib.PLAIN and down in report_lib.PLAIN for up, down in pairs):
+  if not any(up in report_lib.PLAIN and down in (None, *report_lib.PLAIN) for up, down in pairs):
     pairs.insert(0, ('float32', 'float32'))
   return pairs
 

@@ -19,12 +19,13 @@ from tff_compress.codec.errors import SpecError
 from tff_compress.codec.errors import UpdateError
 from tff_compress.codec.grammar import MAX_TEXT
 from tff_compress.codec.grammar import parse
+from tff_compress.codec.grammar import preset
 from tff_compress.codec.random import SHARED_CLIENT
 from tff_compress.codec.spec import Spec
 from tff_compress.codec.spec import TensorSpec
 
 __all__ = ['Codec', 'CodecError', 'CompressionError', 'MAX_TEXT', 'PayloadError', 'Plan', 'SHARED_CLIENT', 'Spec', 'SpecError',
-           'TensorSpec', 'UpdateError', 'parse']
+           'TensorSpec', 'UpdateError', 'parse', 'preset']
 
 
 class _CallableModule(types.ModuleType):

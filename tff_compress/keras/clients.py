@@ -50,6 +50,8 @@ class Clients:
     model: Keras model, whose inputs tell batches from single examples.
     batch_size: rows per batch of arrays and of data sets of single examples.
     local_epochs: how often clients go through their examples in a round.
+    local_steps: how many batches clients train on in a round, in place of whole passes: as many passes as it takes, the last of
+      them cut short. None: `local_epochs`.
     shuffle: whether arrays are shuffled, anew for every pass. The order of a data set is its own.
     seed: whole number that orders and keys come from.
 
@@ -61,7 +63,8 @@ class Clients:
     FederateError: the data cannot be used.
   """
 
-  def __init__(self, client_data, model, *, batch_size, local_epochs, shuffle, seed):
+  def __init__(self, client_data, model, *, batch_size, local_epochs, shuffle, seed, local_steps=None):
+    self._steps = local_steps
     self._batch_size, self._epochs, self._shuffle, self._seed = batch_size, local_epochs, shuffle, seed
     inputs = getattr(model, 'inputs', None)
     self._ranks = sorted(len(tensor.shape) for tensor in inputs) if inputs else None
@@ -210,7 +213,7 @@ class Clients:
       if not self._is_batched(_parts(data.element_spec, self.names[index])[0]):
         data = data.batch(self._batch_size)
       batches = []
-      for _ in range(self._epochs):
+      for _ in self._passes(lambda: len(batches)):
         try:
           for batch in data:
             batches.append(tf.nest.map_structure(lambda t: t.numpy(), tf.nest.flatten(_parts(batch, self.names[index]))))
@@ -221,12 +224,36 @@ class Clients:
       arrays = tf.nest.flatten(self._arrays(data, self.names[index]))
       count = len(arrays[0])
       rng = _generator(_ORDER, self._seed, round_number, index)
-      orders = [rng.permutation(count) if self._shuffle else np.arange(count) for _ in range(self._epochs)]
+      batches = -(-count // self._batch_size)
+      orders = []
+      for _ in self._passes(lambda: batches * len(orders)):
+        orders.append(rng.permutation(count) if self._shuffle else np.arange(count))
       if count % self._batch_size == 0:
         orders = [np.concatenate(orders)]
       runs = [_Run(tuple(array[order] for array in arrays), self._batch_size) for order in orders]
+    if self._steps is not None:
+      runs = _first(runs, self._steps)
     return [_Run(tuple(np.asarray(a, s.dtype.as_numpy_dtype) for a, s in zip(run.arrays, leaves)), run.batch_size)
             for run in runs]
+
+  def _passes(self, batches):
+    """Yields once for each pass over a client's examples; `batches` says how many batches there are so far."""
+    done, before = 0, -1
+    # A data set that gives nothing any more ends it too.
+    while done < self._epochs if self._steps is None else before < batches() < self._steps:
+      before = batches()
+      yield
+      done += 1
+
+
+def _first(runs, batches):
+  """The first batches of runs."""
+  kept = []
+  for run in runs:
+    if batches > 0:
+      kept.append(_Run(tuple(array[:batches * run.batch_size] for array in run.arrays), run.batch_size))
+      batches -= -(-run.rows // run.batch_size)
+  return kept
 
 
 def _element(arrays, input_spec):

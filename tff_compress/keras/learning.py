@@ -47,35 +47,35 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
     return _build(blueprint, client_optimizer, server_optimizer, aggregator, downlink, residual, proximal_strength, uniform, seed)
 
 
-def build_with_memory(blueprint, *, client_optimizer, server_optimizer, uplink, downlink, error_feedback, proximal_strength=0.0,
-                      uniform=False, seed=None):
+def build_with_memory(blueprint, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0, seed=None):
   """Builds the process that trains a model on clients that remember: a `tff_compress.processes.ClientStateProcess`.
 
   Args:
-    uplink, downlink, error_feedback: as for `tff_compress.build_fed_avg`; the others as for `build`.
+    blueprint, client_optimizer, server_optimizer, proximal_strength, seed: as for `build`.
+    arguments: dict of others of `tff_compress.build_fed_avg`, such as `tff_compress.processes.method(…).arguments()`.
 
   Raises:
     FederateError: the model has moving statistics, which such a process does not move.
   """
   if blueprint.statistics:
     raise FederateError('the model has moving statistics, as of batch normalization, which clients that remember do not '
-                        'send: leave error feedback out, or use layers without, such as GroupNormalization.')
+                        'send: use a codec without memory, or layers without, such as GroupNormalization.')
   optimizer = optimizers.constrained(optimizers.proximal(client_optimizer, proximal_strength),
                                      [v.constraint for v in blueprint.trainable])
   with blueprint.isolated():
     return build_fed_avg(
-        blueprint.client_model, uplink=uplink, downlink=downlink, error_feedback=error_feedback,
-        client_optimizer_fn=optimizer, server_optimizer_fn=server_optimizer, client_weighting=_weighting(uniform), seed=seed,
-        spec=blueprint.weights_spec)
+        blueprint.client_model, client_optimizer_fn=optimizer, server_optimizer_fn=server_optimizer, seed=seed,
+        spec=blueprint.weights_spec, **arguments)
 
 
-def _weighting(uniform):
+def weighting(uniform):
+  """`tff.learning.ClientWeighting` of clients that weigh all the same, or as many as they have examples."""
   return tff.learning.ClientWeighting.UNIFORM if uniform else tff.learning.ClientWeighting.NUM_EXAMPLES
 
 
 def _build(blueprint, client_optimizer, server_optimizer, aggregator, downlink, residual, proximal_strength, uniform, seed):
   arguments = dict(
-      client_weighting=_weighting(uniform),
+      client_weighting=weighting(uniform),
       model_distributor=downlink_lib(_spared(downlink, blueprint), blueprint.client_model, residual=residual, seed=seed,
                                      spec=blueprint.weights_spec),
       model_aggregator=aggregator,

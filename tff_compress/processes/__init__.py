@@ -10,6 +10,7 @@ from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
 from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.methods import method
 from tff_compress.processes.relevance import Relevance
 from tff_compress.processes.store import ClientStore
 
@@ -22,7 +23,7 @@ _LAZY = {
     'build_fed_avg': 'fed_avg',
 }
 
-__all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'ProcessError', 'Relevance', 'StateError', *_LAZY]
+__all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'ProcessError', 'Relevance', 'StateError', 'method', *_LAZY]
 
 
 def __getattr__(name):

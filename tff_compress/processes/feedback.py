@@ -8,6 +8,7 @@ from typing import Optional
 
 import numpy as np
 
+from tff_compress.codec import sums
 from tff_compress.processes.errors import ProcessError
 
 
@@ -36,12 +37,15 @@ class ErrorFeedback:
     momentum: m, 0 … below 1; 0 for none.
     masking: with momentum, whether e and u are zeroed where values were sent. Without, e -= c and u stays.
     residual: whether there is e. Without, momentum must not be 0.
+    clip: largest Euclidean norm of x, over all variables; a longer x is shortened to it first. None: no limit. Deep gradient
+      compression has thr / sqrt(N), thr being a limit for the sum over N clients.
   """
   decay: float = 1.0
   drop_after: Optional[int] = None
   momentum: float = 0.0
   masking: bool = True
   residual: bool = True
+  clip: Optional[float] = None
 
   def __post_init__(self):
     for name, most in (('decay', 'at most 1'), ('momentum', 'below 1')):
@@ -53,6 +57,9 @@ class ErrorFeedback:
                                         or self.drop_after < 0):
       raise ProcessError('error feedback: drop_after must be a whole number of rounds of at least 0, or None, not '
                          f'{self.drop_after!r}.')
+    if self.clip is not None and (isinstance(self.clip, bool) or not isinstance(self.clip, (int, float))
+                                  or not 0 < self.clip < float('inf')):
+      raise ProcessError(f'error feedback: clip must be a finite number above 0, or None, not {self.clip!r}.')
     for name in ('masking', 'residual'):
       if not isinstance(getattr(self, name), bool):
         raise ProcessError(f'error feedback: {name} must be True or False, not {getattr(self, name)!r}.')
@@ -94,6 +101,10 @@ class ErrorFeedback:
     factor = xp.constant(self.decay, np.float32) ** xp.cast(missed, np.float32)
     if self.drop_after is not None:
       factor = xp.where(missed > self.drop_after, xp.constant(0, np.float32), factor)
+    if self.clip is not None:
+      norm = sums.norm(xp, xp.concat([xp.reshape(x, [-1]) for x in update]))
+      shorter = xp.constant(self.clip, np.float32) / xp.maximum(norm, xp.constant(self.clip, np.float32))
+      update = [x * shorter for x in update]
     filled = {}
     if self.momentum:
       update = [xp.constant(self.momentum, np.float32) * (factor * u) + x for u, x in zip(memory['velocity'], update)]

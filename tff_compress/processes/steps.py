@@ -30,6 +30,12 @@ def schedule(codec):
   return tuple((start, codec_lib(codec[start])) for start in sorted(codec))
 
 
+def texts(text):
+  """The codecs' texts of a schedule's text, in order: one where it is no schedule. Raises ProcessError."""
+  found = _of_text(text)
+  return [found] if isinstance(found, str) else list(found.values())
+
+
 def _of_text(text):
   """The mapping that a text with breaks stands for; the text itself where it has none."""
   first, *rest = _BREAK.split(text) if len(text) <= codec_lib.MAX_TEXT else [text]

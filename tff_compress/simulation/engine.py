@@ -40,7 +40,7 @@ def train(config, dataset, parts, folder, before, on_round):
   """
   model = _model(config, dataset)
   clients = Clients([(dataset.x_train[part], dataset.y_train[part]) for part in parts], model, batch_size=config.batch_size,
-                    local_epochs=config.local_epochs, shuffle=True, seed=config.seed)
+                    local_epochs=config.local_epochs, local_steps=config.steps, shuffle=True, seed=config.seed)
   blueprint = Blueprint(model, clients.element_spec)
   parameters = blueprint.trainable_spec.parameters
   aggregator, estimate = _uplink(config, blueprint)
@@ -100,9 +100,11 @@ def _text(codec):
 
 
 def _uplink(config, blueprint):
-  """(aggregation factory, bytes per client and round by estimate or None where they are measured)."""
+  """(aggregation factory, or None of a process with one of its own; bytes per client and round by estimate, or None)."""
+  if config.has_memory:
+    return None, None
   if not config.baseline:
-    codec = codec_lib(_text(config.uplink))
+    codec = codec_lib(config.method.uplink)
     codec.plan(blueprint.trainable_spec)  # Says what is wrong before a worker is started.
     return uplink_lib(codec, seed=config.seed, spec=blueprint.trainable_spec), None
   from tff_compress.simulation import baselines  # pylint: disable=g-import-not-at-top
@@ -115,16 +117,19 @@ def _process(config, blueprint, aggregator, folder):
   common = dict(
       client_optimizer=optimizers.sgd(config.client_learning_rate, config.client_momentum),
       server_optimizer=optimizers.of_server(config.server_optimizer, config.server_learning_rate, config.server_momentum),
-      uniform=config.weighting == 'uniform', seed=config.seed,
+      seed=config.seed,
       proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
   downlink = _text(config.downlink)
   if not config.has_memory:
-    return learning.build(blueprint, aggregator=aggregator, downlink=downlink, **common)
-  feedback = processes.ErrorFeedback(momentum=config.feedback_momentum) if config.error_feedback else False
-  process = learning.build_with_memory(
-      blueprint, uplink=_text(config.uplink), downlink=processes.Changes(downlink) if config.downlink_changes else downlink,
-      error_feedback=feedback, **common)
-  return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS))
+    return learning.build(blueprint, aggregator=aggregator, downlink=downlink, uniform=config.weighting == 'uniform', **common)
+  arguments = {
+      'downlink': processes.Changes(downlink) if config.changes else downlink,
+      'client_weighting': learning.weighting(config.weighting == 'uniform'),
+      **config.method.arguments(),
+      'error_feedback': config.feedback}
+  process = learning.build_with_memory(blueprint, arguments, **common)
+  return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
+                          max_clients=config.state_clients, max_bytes=config.state_bytes)
 
 
 def _entry(record, rounds, estimate, blueprint):

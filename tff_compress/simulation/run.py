@@ -15,6 +15,7 @@ import re
 from typing import Optional
 
 from tff_compress import codec as codec_lib
+from tff_compress import processes
 from tff_compress.simulation import data as data_lib
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
@@ -48,18 +49,28 @@ class RunConfig:
     algorithm: 'fedavg' (McMahan et al. 2017) or 'fedprox' (Li et al. 2020).
     proximal_strength: the mu of fedprox.
     local_epochs: passes over a client's examples in a round.
+    local_steps: batches that a client trains on in a round (communication delay), however many examples it has; in place of
+      local_epochs. None: as the uplink's method has it, or else local_epochs.
     batch_size: examples per local step.
     client_learning_rate, client_momentum: of the clients' SGD.
     server_optimizer: 'sgd', 'adam', 'yogi' or 'adagrad' (Reddi et al. 2021).
     server_learning_rate, server_momentum: of the server; the momentum is for 'sgd' only.
-    weighting: 'examples' weights clients by their number of examples, 'uniform' does not.
-    uplink: codec text, 'none' (the same as float32), 'tff:compression_aggregator' (TFF's own: 8-bit quantization of
-      tensors above 20,000 values, with adaptive zeroing and clipping) or 'tff:hadamard:bits=N' (TFF's EncodedSumFactory
+    weighting: 'examples' weights clients by their number of examples, 'uniform' does not; None: as the uplink's method has
+      it, or else 'examples'.
+    uplink: a codec's text or a method's (`tff_compress.processes.method` reads both), or a schedule such as
+      'stc:p=1/10 @20 stc:p=1/100'; 'none' (the same as float32), 'tff:compression_aggregator' (TFF's own: 8-bit quantization
+      of tensors above 20,000 values, with adaptive zeroing and clipping) or 'tff:hadamard:bits=N' (TFF's EncodedSumFactory
       with a Hadamard transform and an N-bit quantizer, N from 1 to 16).
-    downlink: codec text, or 'none'.
-    error_feedback: whether clients remember what their uplink loses, and add it to their next update.
+    downlink: codec text, or 'none'. None becomes what the uplink's method has, or else 'float32'.
+    error_feedback: whether clients remember what their uplink loses, and add it to their next update; None: if the uplink is
+      a preset that is meant for it.
     feedback_momentum: momentum of the feedback (deep gradient compression); 0 for none.
-    downlink_changes: whether the downlink sends what changed in the model instead of all of it, and clients keep a copy.
+    feedback_decay, feedback_drop_after: what clients remember is multiplied by the one for each round that they missed, and
+      dropped after more missed rounds than the other (None: never). Both count only where there is feedback.
+    downlink_changes: whether the downlink sends what changed in the model instead of all of it, and clients keep a copy;
+      None: if the downlink is a preset that is meant for it.
+    state_clients, state_bytes: at most as many clients, and bytes, are remembered; None: no limit. Those that took part least
+      recently start anew.
     seed: whole number that the split, the draw of clients, the order of examples, the initial weights, dropout and the
       codecs' randomness come from.
     evaluate_every: rounds between evaluations on the test set; the last round is always evaluated.
@@ -85,18 +96,23 @@ class RunConfig:
   algorithm: str = 'fedavg'
   proximal_strength: float = 0.1
   local_epochs: int = 1
+  local_steps: Optional[int] = None
   batch_size: int = 20
   client_learning_rate: float = 0.05
   client_momentum: float = 0.0
   server_optimizer: str = 'sgd'
   server_learning_rate: float = 1.0
   server_momentum: float = 0.0
-  weighting: str = 'examples'
+  weighting: Optional[str] = None
   uplink: str = 'float32'
-  downlink: str = 'float32'
-  error_feedback: bool = False
+  downlink: Optional[str] = None
+  error_feedback: Optional[bool] = None
   feedback_momentum: float = 0.0
-  downlink_changes: bool = False
+  feedback_decay: float = 1.0
+  feedback_drop_after: Optional[int] = None
+  downlink_changes: Optional[bool] = None
+  state_clients: Optional[int] = None
+  state_bytes: Optional[int] = None
   seed: int = 0
   evaluate_every: int = 1
   evaluation_examples: Optional[int] = None
@@ -122,16 +138,67 @@ class RunConfig:
       raise ConfigError(f"server_momentum is for the server optimizer 'sgd', not for {self.server_optimizer!r}.")
     if self.dataset != 'emnist' and (self.max_clients is not None or not self.only_digits):
       raise ConfigError(f'max_clients and only_digits are for emnist: leave them out for {self.dataset}.')
+    if self.local_epochs != 1 and self.steps is not None:
+      raise ConfigError(f'local_steps ({self.steps}) takes the place of local_epochs: leave one of the two out.')
+    self._check_uplink()
 
-    if self.feedback_momentum and not self.error_feedback:
+  def _check_uplink(self):
+    """Settles the downlink, and refuses settings that contradict the uplink's method."""
+    method = self.method
+    own = method is not None and method.downlink
+    if self.downlink is None:
+      object.__setattr__(self, 'downlink', own or 'float32')
+    if self.baseline:
+      if self.error_feedback or self.downlink_changes or self._changes_are_meant:
+        raise ConfigError(f'error_feedback and downlink_changes need an uplink of this package, not {self.uplink!r}.')
+      return
+    for name, needed in (('weighting', method.weighting), ('local_steps', method.local_steps), ('downlink', own)):
+      if needed and getattr(self, name) not in (None, needed):
+        raise ConfigError(f'{name} is {needed} with the uplink {self.uplink!r}: leave it out.')
+    if own and self.downlink_changes is not None:
+      raise ConfigError(f'downlink_changes is settled by the uplink {self.uplink!r}: leave it out.')
+    if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):
+      raise ConfigError(f'error_feedback and feedback_momentum are settled by the uplink {self.uplink!r}: leave them out.')
+    if self.feedback_momentum and self.feedback is None:
       raise ConfigError('feedback_momentum is for error_feedback: give both, or none.')
-    if self.has_memory and self.baseline:
-      raise ConfigError(f'error_feedback and downlink_changes need an uplink of this package, not {self.uplink!r}.')
+
+  @property
+  def method(self):
+    """The `tff_compress.processes.methods.Method` of the uplink; None for a baseline."""
+    return None if self.baseline else processes.method('float32' if self.uplink == 'none' else self.uplink)
+
+  @property
+  def feedback(self):
+    """The `ErrorFeedback` of the clients, or None."""
+    if self.baseline or self.error_feedback is False:
+      return None
+    feedback = self.method.error_feedback
+    if feedback is None and not self.error_feedback:
+      return None
+    given = {'decay': self.feedback_decay, 'drop_after': self.feedback_drop_after}
+    if self.feedback_momentum:
+      given['momentum'] = self.feedback_momentum
+    return dataclasses.replace(feedback or processes.ErrorFeedback(), **given)
+
+  @property
+  def changes(self):
+    """Whether the downlink sends changes, where the uplink's method does not settle it."""
+    return self._changes_are_meant if self.downlink_changes is None else self.downlink_changes
+
+  @property
+  def _changes_are_meant(self):
+    preset = None if self.downlink == 'none' else codec_lib.preset(self.downlink)
+    return preset is not None and (preset.feedback or preset.changes)
+
+  @property
+  def steps(self):
+    """Batches that a client trains on in a round; None for whole epochs."""
+    return self.local_steps if self.local_steps is not None or self.baseline else self.method.local_steps
 
   @property
   def has_memory(self):
-    """Whether clients remember something between rounds."""
-    return self.error_feedback or self.downlink_changes
+    """Whether it takes a process whose clients remember, `tff_compress.build_fed_avg`, and not TFF's own."""
+    return not self.baseline and (not self.method.plain or self.feedback is not None or self.changes)
 
   @property
   def baseline(self):
@@ -148,11 +215,14 @@ _WHOLE = {
     'max_clients': (1, 2**20, None), 'clients': (1, splits_lib.MAX_CLIENTS, None), 'clients_per_round': (1, 2**20),
     'rounds': (1, 10**6), 'local_epochs': (1, 10**4), 'batch_size': (1, 10**6), 'seed': (0, 2**64 - 1),
     'evaluate_every': (1, 10**6), 'evaluation_examples': (1, 10**9, None), 'checkpoint_every': (1, 10**6, None),
+    'local_steps': (1, 10**5, None), 'feedback_drop_after': (0, 10**9, None), 'state_clients': (1, 2**40, None),
+    'state_bytes': (1, 2**60, None),
     'workers': (0, 256),
 }
 _NUMBERS = {
     'proximal_strength': (0, 1e6), 'client_learning_rate': (0, 1e6), 'client_momentum': (0, 1),
     'server_learning_rate': (0, 1e6), 'server_momentum': (0, 1), 'feedback_momentum': (0, 1), 'ema': (0, 1, None),
+    'feedback_decay': (0, 1),
 }
 _ABOVE = ('proximal_strength', 'client_learning_rate', 'server_learning_rate')  # The least value itself is refused.
 _BELOW = ('client_momentum', 'server_momentum', 'feedback_momentum', 'ema')  # The greatest value itself is refused.
@@ -160,6 +230,7 @@ _WORDS = {
     'dataset': data_lib.NAMES, 'model': tuple(models_lib.ARCHITECTURES), 'algorithm': ALGORITHMS,
     'server_optimizer': SERVER_OPTIMIZERS, 'weighting': ('examples', 'uniform'),
 }
+_OPTIONAL = ('data_dir', 'output', 'weighting', 'downlink', 'error_feedback', 'downlink_changes')  # Of texts and words.
 
 
 def _checked(name, value):
@@ -186,13 +257,13 @@ def _checked(name, value):
       raise ConfigError(f'{name} must be {"above" if name in _ABOVE else "at least"} {least:g} and '
                         f'{"below" if name in _BELOW else "at most"} {most:g}, not {value!r}.')
     return value if type(value) is float else number
+  if name in _OPTIONAL and value is None:
+    return None
   if name in ('dropout', 'only_digits', 'error_feedback', 'downlink_changes'):
     if not isinstance(value, bool):
       raise ConfigError(f'{name} must be True or False, not {value!r}.')
     return value
   if name in ('data_dir', 'output'):
-    if value is None:
-      return None
     try:
       text = os.fspath(value)
     except TypeError:
@@ -209,8 +280,8 @@ def _checked(name, value):
     return value
   if name in ('uplink', 'downlink') and value != 'none':
     try:
-      codec_lib.parse(value)
-    except codec_lib.CodecError as error:
+      (processes.method if name == 'uplink' else codec_lib.parse)(value)
+    except codec_lib.CompressionError as error:
       raise ConfigError(f'{name}: {error}') from None
   return value
 
@@ -316,7 +387,8 @@ def variants(config, uplinks):
 
   Args:
     config: `RunConfig`.
-    uplinks: sequence of uplink texts, or of (uplink, downlink).
+    uplinks: sequence of uplink texts, which take the configuration's downlink unless a method has its own, or of (uplink,
+      downlink), where a downlink of None is what belongs to the uplink.
 
   Returns:
     list of `RunConfig`.
@@ -326,8 +398,11 @@ def variants(config, uplinks):
   """
   result, names = [], set()
   for number, link in enumerate(uplinks):
-    uplink, downlink = (link, config.downlink) if isinstance(link, str) else link
-    name = uplink if downlink == config.downlink else f'{uplink} down {downlink}'
+    if isinstance(link, str):
+      uplink, downlink = link, None if _has_own_downlink(link) else config.downlink
+    else:
+      uplink, downlink = link
+    name = uplink if downlink in (None, config.downlink) else f'{uplink} down {downlink}'
     name = re.sub(r'[^A-Za-z0-9.=]+', '-', name).strip('-')[:60]
     if name in names:
       name = f'{name}-{number}'
@@ -335,6 +410,10 @@ def variants(config, uplinks):
     output = None if config.output is None else os.path.join(config.output, name)
     result.append(dataclasses.replace(config, uplink=uplink, downlink=downlink, output=output))
   return result
+
+
+def _has_own_downlink(uplink):
+  return dataclasses.replace(RunConfig(), uplink=uplink, downlink=None).downlink != RunConfig().downlink
 
 
 def compare(configs, *, on_round=None, resume=True):

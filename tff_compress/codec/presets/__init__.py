@@ -17,11 +17,15 @@ class Preset:
     summary: one line for `tff-compress codecs`.
     source: where it is from.
     examples: parameter texts that the contract suite tries.
+    feedback: whether it loses so much that its sender should remember what, and send it later.
+    changes: whether it is for changes of the model, and not for a model as a whole.
   """
   name: ClassVar[str] = ''
   summary: ClassVar[str] = ''
   source: ClassVar[str] = ''
   examples: ClassVar[tuple] = ('',)
+  feedback: ClassVar[bool] = False
+  changes: ClassVar[bool] = False
 
   @property
   def text(self):

@@ -1,0 +1,142 @@
+"""Published methods by name: one file each, found by the registry.
+
+A method is more than a codec: it also says what clients or the server remember, who uploads, how votes are counted. What one codec
+is all there is to is a preset of `tff_compress.codec` instead, and no name stands for both. `method` reads either:
+
+    tff_compress.build_fed_avg(model_fn, **processes.method('dgc:p=1/1000').arguments())
+"""
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from typing import ClassVar
+
+from tff_compress import codec as codec_lib
+from tff_compress.codec import grammar
+from tff_compress.codec import presets
+from tff_compress.codec import stage as stage_lib
+from tff_compress.processes import steps
+from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.feedback import ErrorFeedback
+
+_registry = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """Base class of methods: frozen dataclasses whose fields are their parameters.
+
+  Class attributes:
+    name: the word that names it.
+    summary: one line for `tff-compress codecs`.
+    source: where it is from.
+    page: where it is described, from the folder docs/.
+    memory: what remembers between rounds: 'clients', 'server', 'clients, server' or 'nothing'.
+    downlink: codec of the downlink that belongs to it; '' where any will do.
+    weighting: 'uniform' where clients have to weigh the same; '' where any will do.
+    local_steps: of a client between messages, where they belong to it; None where any number will do.
+    plain: whether its codec is all that a process needs to know, so that `tff_compress.uplink` does as well.
+    examples: parameter texts that are tested.
+  """
+  name: ClassVar[str] = ''
+  summary: ClassVar[str] = ''
+  source: ClassVar[str] = ''
+  page: ClassVar[str] = ''
+  memory: ClassVar[str] = 'nothing'
+  downlink: ClassVar[str] = ''
+  weighting: ClassVar[str] = ''
+  local_steps: ClassVar[object] = None
+  plain: ClassVar[bool] = False
+  examples: ClassVar[tuple] = ('',)
+
+  def __post_init__(self):
+    steps.schedule(self.uplink)
+    self.check()
+
+  def check(self):
+    """Raises ProcessError where a parameter cannot be used that the uplink does not have."""
+    del self
+
+  @property
+  def uplink(self):
+    """Codec of the updates: a text, or {round: text}. Raises CodecError where a parameter cannot be used."""
+    raise NotImplementedError
+
+  @property
+  def error_feedback(self):
+    """`ErrorFeedback` or None."""
+    return None
+
+  def arguments(self):
+    """What `build_fed_avg` is given for it: a dict."""
+    return {'uplink': self.uplink, 'error_feedback': self.error_feedback}
+
+  def __str__(self):
+    shown = [f'{field.name}={stage_lib.format_value(getattr(self, field.name))}' for field in dataclasses.fields(self)
+             if getattr(self, field.name) != field.default]
+    return self.name + (':' + ','.join(shown) if shown else '')
+
+
+@dataclasses.dataclass(frozen=True)
+class OfCodec(Method):
+  """A codec, a preset or a schedule of them as a method: with error feedback where a preset is meant for it.
+
+  Attributes:
+    text: as it was written.
+  """
+  text: str
+
+  @property
+  def uplink(self):
+    return self.text
+
+  @property
+  def error_feedback(self):
+    named = [codec_lib.preset(text) for text in steps.texts(self.text)]
+    return ErrorFeedback() if any(preset is not None and preset.feedback for preset in named) else None
+
+  @property
+  def plain(self):
+    return len(steps.texts(self.text)) == 1 and self.error_feedback is None
+
+  def __str__(self):
+    return self.text
+
+
+def method(text):
+  """The method that a text names.
+
+  Args:
+    text: `name:parameters` of a method, such as 'dgc:p=1/1000'; or a codec, such as 'stc:p=1/400'. A `Method` is returned as it is.
+
+  Raises:
+    CodecError, ProcessError: it is neither, or a parameter cannot be used.
+  """
+  if isinstance(text, Method):
+    return text
+  if not isinstance(text, str):
+    raise ProcessError(f'a method is written as a text, not as {type(text).__name__}.')
+  name = grammar.name_of(text)
+  if name in registry() and '|' not in text:
+    return grammar.configured(registry()[name], text.strip(), 'method')
+  try:
+    return OfCodec(text)
+  except codec_lib.CodecError:
+    if name in set(registry()) - set(stage_lib.registry()):
+      raise codec_lib.CodecError(f'{name} is a method, which cannot be a part of a codec or schedule: write it alone.') from None
+    close = difflib.get_close_matches(name, [*registry(), *presets.registry(), *stage_lib.registry()], 1)
+    if close and close[0] in registry() and name not in registry():
+      raise codec_lib.CodecError(f'there is no method or codec {name[:60]!r}; did you mean {close[0]}?') from None
+    raise
+
+
+def registry():
+  """{name: method class} of everything in this folder."""
+  if not _registry:
+    for module in pkgutil.iter_modules(__path__):
+      found = importlib.import_module(f'{__name__}.{module.name}')
+      for value in vars(found).values():
+        if isinstance(value, type) and issubclass(value, Method) and value.name and value.__module__ == found.__name__:
+          _registry[value.name] = value
+  return dict(_registry)

@@ -1,0 +1,46 @@
+"""Signum: signs of momentum, with majority vote."""
+
+import dataclasses
+from typing import ClassVar
+
+from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.methods import Method
+from tff_compress.processes.methods import vote
+
+
+@dataclasses.dataclass(frozen=True)
+class Signum(Method):
+  """Majority vote on the signs of each client's momentum of its updates.
+
+  Attributes:
+    step: by how much every weight moves in a round.
+    momentum: above 0, below 1.
+  """
+  name: ClassVar[str] = 'signum'
+  summary: ClassVar[str] = "majority vote on the signs of each client's momentum"
+  source: ClassVar[str] = 'Bernstein et al. 2018'
+  page: ClassVar[str] = 'methods/sparse-and-sign.md'
+  memory: ClassVar[str] = 'clients'
+  downlink: ClassVar[str] = vote.CODEC
+  weighting: ClassVar[str] = 'uniform'
+  examples: ClassVar[tuple] = ('', 'step=0.01,momentum=0.5')
+
+  step: float = 0.001
+  momentum: float = 0.9
+
+  def check(self):
+    vote.check_step(self.name, self.step)
+    if not 0 < self.momentum < 1:
+      raise ProcessError(f'signum: momentum must be above 0 and below 1, not {self.momentum}.')
+
+  @property
+  def uplink(self):
+    return vote.CODEC
+
+  @property
+  def error_feedback(self):
+    return ErrorFeedback(momentum=self.momentum, residual=False)
+
+  def arguments(self):
+    return {**super().arguments(), **vote.arguments(self.step)}
