@@ -9,6 +9,7 @@ from tff_compress.cli import codecs
 from tff_compress.cli import main
 from tff_compress.codec import presets
 from tff_compress.codec import stage as stage_lib
+from tff_compress.processes import methods
 
 
 @pytest.fixture(scope='module')
@@ -16,8 +17,8 @@ def entries():
   return {entry.name: entry for entry in codecs.entries()}
 
 
-def test_every_registered_stage_and_preset_is_listed(entries):
-  assert set(entries) == set(stage_lib.registry()) | set(presets.registry())
+def test_every_registered_stage_preset_and_method_is_listed(entries):
+  assert set(entries) == set(stage_lib.registry()) | set(presets.registry()) | set(methods.registry())
 
 
 def test_bits_are_those_of_the_payload(entries):
@@ -43,7 +44,7 @@ def test_bias_and_linearity_are_told_from_the_configurations(entries):
 def test_measured_codec_holds_the_stage(entries):
   for name, entry in entries.items():
     parsed = codec_lib.parse(entry.measured)
-    if entry.kind != 'preset':
+    if entry.kind not in ('preset', 'method'):
       assert name in {stage.name for stage in parsed.rules[0].pipeline.stages}
 
 
@@ -52,7 +53,11 @@ def test_list_shows_a_line_per_entry(entries, capsys):
   lines = capsys.readouterr().out.splitlines()
   for entry in entries.values():
     line, = (line for line in lines if line.split()[:1] == [entry.name])
-    assert f'{entry.bits_per_parameter:.3f}' in line and entry.bias in line and entry.summary in line and entry.source in line
+    assert f'{entry.bits_per_parameter:.3f}' in line and entry.summary in line and entry.source in line
+    if entry.kind == 'method':
+      assert line.split()[1].startswith(entry.memory.split(",")[0])
+    else:
+      assert entry.bias in line
 
 
 def test_json_holds_what_the_list_holds(entries, capsys):
@@ -77,6 +82,16 @@ def test_one_preset_is_shown_with_what_it_stands_for(capsys):
   shown = json.loads(capsys.readouterr().out)
   assert shown['measured'] == str(codec_lib.parse('int8'))
   assert shown['parameters'] == [] and shown['examples'][0]['codec'] == 'int8'
+
+
+def test_a_method_is_shown_with_its_schedule_page_and_command(capsys):
+  assert main(['codecs', 'dgc']) == 0
+  shown = capsys.readouterr().out
+  for part in ('topk:1/4 | float32 @1 topk:1/16 | float32', 'docs/methods/sparse-and-sign.md', 'tff-compress run --uplink dgc',
+               'momentum', 'Lin et al. 2018'):
+    assert part in shown
+  assert main(['codecs', 'stc']) == 0
+  assert 'tff-compress run --uplink stc --downlink stc' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['drve', pytest.param('x' * 500, id='long'), 'a\x1b[31mb', ''])

@@ -1,4 +1,4 @@
-"""`tff-compress codecs`: which stages and presets exist, and what each costs on a fixed tensor."""
+"""`tff-compress codecs`: which stages, presets and methods exist, and what each costs on a fixed tensor."""
 
 import dataclasses
 import functools
@@ -13,46 +13,57 @@ from tff_compress.cli import output
 from tff_compress.codec import presets
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.errors import CodecError
+from tff_compress.processes import methods
+from tff_compress.processes import steps
 
 SHAPE = (256, 128)
 """Shape of the tensor that bits and error are measured on: normally distributed values, always the same."""
 
 _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
+_WITHOUT_ERROR = ('coder', 'method')  # Of these, no error is shown.
 
 
 def add_codecs(parser):
   """Gives the parser of `codecs` its options."""
   parser.set_defaults(function=lambda o: list_all(o.json) if o.name is None else describe(o.name, o.json))
-  parser.description = 'List the stages and presets that codecs are made of, or show one in full.'
+  parser.description = 'List the stages and presets that codecs are made of, and the methods, or show one in full.'
   parser.add_argument('name', nargs='?', metavar='NAME',
-                      help='show this stage or preset: what it does, parameters, examples')
+                      help='show this stage, preset or method: what it does, parameters, examples')
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A stage or a preset, as the list shows it.
+  """A stage, a preset or a method, as the list shows it.
 
   Attributes:
     name: the word that names it.
-    kind: 'transform', 'quantizer', 'coder' or 'preset'.
+    kind: 'transform', 'quantizer', 'coder', 'preset' or 'method'.
     summary, source: one line each.
-    measured: the codec that was measured: a preset as it is, a stage with the stages that it needs around it.
+    page: of a preset or method, where it is described, from the repository's top; None for stages.
+    memory: what has to remember something between rounds: 'clients', 'server', 'clients, server' or 'nothing'.
+    command: of a preset or method, how to train with it; None for stages.
+    measured: the codec that was measured: a preset as it is, a stage with the stages that it needs around it, of a method its
+      uplink, or the last one where it changes with the round.
     bits_per_parameter: bits of the payload per value of the tensor.
-    nmse: ||decoded - x||^2 / ||x||^2 on the tensor, of this one message; None for coders, which are lossless.
-    bias: 'unbiased', 'biased', or 'either' where that is a parameter's choice.
+    nmse: ||decoded - x||^2 / ||x||^2 on the tensor, of this one message; None for coders, which are lossless, and for methods,
+      of which one message says little.
+    bias: 'unbiased', 'biased', or 'either' where that is a parameter's choice; None for methods.
     linear: 'yes', 'no', or 'either': whether a sum of encoded updates can be decoded at once. For a preset: 'yes' where
-      it starts with stages that can.
+      it starts with stages that can. None for methods.
   """
   name: str
   kind: str
   summary: str
   source: str
+  page: Union[str, None]
+  memory: str
+  command: Union[str, None]
   measured: str
   bits_per_parameter: float
   nmse: Union[float, None]
-  bias: str
-  linear: str
+  bias: Union[str, None]
+  linear: Union[str, None]
 
 
 @functools.lru_cache(maxsize=1)
@@ -118,11 +129,19 @@ def _choice(values, yes, no):
 
 
 def entry(name):
-  """The `Entry` of a stage or preset."""
-  if name in presets.registry():
-    cls, kind = presets.registry()[name], 'preset'
-    default = codec_lib.parse(written(cls, _usual(cls)))
-    examples = [codec_lib.parse(written(cls, parameters)) for parameters in cls.examples]
+  """The `Entry` of a stage, preset or method."""
+  page, memory, command = None, 'nothing', None
+  if name not in stage_lib.registry():
+    cls = _named()[name]
+    kind = 'preset' if name in presets.registry() else 'method'
+    examples = [_last_codec(cls, parameters) for parameters in cls.examples]
+    default = examples[0]
+    page, command = f'docs/{cls.page}', f'tff-compress run --uplink {name}'
+    if kind == 'method':
+      memory = cls.memory
+    else:
+      memory = 'clients' if cls.feedback else 'nothing'
+      command += f' --downlink {name}' if cls.feedback or cls.changes else ''
     pipelines = [rule.pipeline for codec in examples for rule in codec.rules]
     unbiased, linear = {all(p.unbiased for p in pipelines)}, {any(p.prefix > 0 for p in pipelines)}
   else:
@@ -132,57 +151,82 @@ def entry(name):
     examples = [around(cls, parameters) for parameters in cls.examples]
     stages = [stage for codec in examples for stage in codec.rules[0].pipeline.stages if stage.name == name]
     unbiased, linear = {stage.unbiased for stage in stages}, {stage.summable for stage in stages}
-  bits, nmse = measure(default, lossless=kind == 'coder')
-  return Entry(name, kind, cls.summary, cls.source, str(default), bits, nmse,
-               _choice(unbiased, 'unbiased', 'biased'), _choice(linear, 'yes', 'no'))
+  bits, nmse = measure(default, lossless=kind in _WITHOUT_ERROR)
+  bias, linear = _choice(unbiased, 'unbiased', 'biased'), _choice(linear, 'yes', 'no')
+  if kind == 'method':
+    bias = linear = None
+  return Entry(name, kind, cls.summary, cls.source, page, memory, command, str(default), bits, nmse, bias, linear)
+
+
+def _named():
+  """{name: class} of presets and methods."""
+  return {**dict(sorted(presets.registry().items())), **dict(sorted(methods.registry().items()))}
+
+
+def _last_codec(cls, parameters):
+  """The `Codec` of a preset or of a method's uplink; the last where it changes with the round."""
+  return steps.schedule(methods.method(written(cls, parameters)).uplink)[-1][1]
 
 
 def entries():
-  """Every stage and preset: a list of `Entry`, presets last."""
+  """Every stage, preset and method: a list of `Entry`, in this order."""
   order = {'transform': 0, 'quantizer': 1, 'coder': 2}
   stages = sorted(stage_lib.registry().items(), key=lambda item: (order[kind_of(item[1])], item[0]))
-  return [entry(name) for name in [*(name for name, _ in stages), *sorted(presets.registry())]]
+  return [entry(name) for name in [*(name for name, _ in stages), *_named()]]
 
 
 def _nmse(value):
   return '0' if value is None else f'{value:.2g}'
 
 
+_COLUMNS = (
+    ('name', '<', lambda e: e.name),
+    ('kind', '<', lambda e: e.kind),
+    ('memory', '<', lambda e: e.memory),
+    ('bits', '>', lambda e: f'{e.bits_per_parameter:.3f}'),
+    ('NMSE', '>', lambda e: _nmse(e.nmse)),
+    ('bias', '<', lambda e: e.bias),
+    ('linear', '<', lambda e: e.linear),
+    ('what it does [source]', '<', lambda e: f'{e.summary} [{e.source}]'),
+)
+_LEFT_OUT = {'Stages': ('memory',), 'Presets': ('kind',), 'Methods': ('kind', 'NMSE', 'bias', 'linear')}
+
+
 def list_all(as_json):
-  """Prints every stage and preset."""
+  """Prints every stage, preset and method."""
   found = entries()
   if as_json:
     output.print_json([dataclasses.asdict(entry) for entry in found])
     return
-  for title, kinds in (('Stages', ('transform', 'quantizer', 'coder')), ('Presets', ('preset',))):
-    chosen = [entry for entry in found if entry.kind in kinds]
-    stages = 'preset' not in kinds
-    header = ['name', *(['kind'] if stages else []), 'bits', 'NMSE', 'bias', 'linear', 'what it does [source]']
-    rows = [[e.name, *([e.kind] if stages else []), f'{e.bits_per_parameter:.3f}', _nmse(e.nmse), e.bias, e.linear,
-             f'{e.summary} [{e.source}]'] for e in chosen]
+  for title, kinds in (('Stages', ('transform', 'quantizer', 'coder')), ('Presets', ('preset',)), ('Methods', ('method',))):
+    chosen = [column for column in _COLUMNS if column[0] not in _LEFT_OUT[title]]
+    rows = [[text(e) for _, _, text in chosen] for e in found if e.kind in kinds]
     print(f'{title}\n')
-    print(output.table(header, rows, '<<>><<<' if stages else '<>><<<'))
+    print(output.table([header for header, _, _ in chosen], rows, ''.join(side for _, side, _ in chosen)))
     print()
   size = SHAPE[0] * SHAPE[1]
   print(f'bits    measured bits per parameter of one message with {size:,} normally distributed values; a stage is measured')
   print('        with the stages it needs around it: `tff-compress codecs NAME` shows them')
   print('NMSE    squared error of that message over the squared norm')
   print('linear  the server decodes the sum of all clients once; for a preset: its first stages')
-  print("\nA codec is a chain of stages, 'hadamard | uniform:bits=2 | pack', or a preset, 'int8'.")
+  print('memory  what has to remember something between rounds; `tff-compress run` sees to it. Bits and NMSE are those of one')
+  print('        message without it')
+  print("\nA codec is a chain of stages, 'hadamard | uniform:bits=2 | pack', or a preset, 'int8'. A method is more than a codec, and")
+  print('is an uplink for `tff-compress run` and `compare`.')
 
 
 def describe(name, as_json):
-  """Prints what one stage or preset is: docstring, parameters, measured examples.
+  """Prints what one stage, preset or method is: docstring, parameters, measured examples.
 
   Raises:
-    CodecError: there is neither a stage nor a preset of that name.
+    CodecError: there is none of that name.
   """
-  stages, named = stage_lib.registry(), presets.registry()
+  stages, named = stage_lib.registry(), _named()
   if name not in stages and name not in named:
     import difflib  # pylint: disable=g-import-not-at-top
     close = difflib.get_close_matches(name, [*stages, *named], 1)
     hint = f'did you mean {close[0]}?' if close else '`tff-compress codecs` lists them all.'
-    raise CodecError(f'there is no stage or preset {output.printable(name)[:60]!r}; {hint}')
+    raise CodecError(f'there is no stage, preset or method {output.printable(name)[:60]!r}; {hint}')
   cls = stages.get(name) or named[name]
   found = entry(name)
   hints = typing.get_type_hints(cls)
@@ -191,8 +235,8 @@ def describe(name, as_json):
                 for f in dataclasses.fields(cls)]
   examples = []
   for text in cls.examples:
-    codec = around(cls, text) if name in stages else codec_lib.parse(written(cls, text))
-    bits, nmse = measure(codec, lossless=found.kind == 'coder')
+    codec = around(cls, text) if name in stages else _last_codec(cls, text)
+    bits, nmse = measure(codec, lossless=found.kind in _WITHOUT_ERROR)
     examples.append({'codec': str(codec) if name in stages else written(cls, text), 'bits_per_parameter': bits,
                      'nmse': nmse})
   documentation = inspect.getdoc(cls)
@@ -202,14 +246,26 @@ def describe(name, as_json):
     return
   print(f'{name} ({found.kind}): {found.summary}\n')
   print(documentation + '\n')
-  print(output.properties([('source', found.source), ('bias', found.bias), ('linear', found.linear),
-                           ('stands for', found.measured if name in named else None)]) + '\n')
+  print(output.properties([
+      ('source', found.source), ('page', found.page), ('bias', found.bias), ('linear', found.linear),
+      ('memory', found.memory if name in named else None),
+      ('stands for', found.measured if found.kind == 'preset' else None),
+      ('uplink', _schedule_text(cls()) if found.kind == 'method' else None),
+      ('downlink', getattr(cls, 'downlink', None) or None), ('example', found.command)]) + '\n')
   if parameters:
     print(output.table(['parameter', 'default', 'value'],
                        [[p['name'], p['default'] or '(needed)', p['kind']] for p in parameters]) + '\n')
-  print(output.table(['bits per parameter', 'NMSE', 'example'],
-                     [[f'{e["bits_per_parameter"]:.3f}', _nmse(e['nmse']), e['codec']] for e in examples], '>><',
-                     wrap=False))
+  rows = [[f'{e["bits_per_parameter"]:.3f}', _nmse(e['nmse']), e['codec']] for e in examples]
+  header = ['bits per parameter', 'NMSE', 'example']
+  if found.kind == 'method':
+    header, rows = [header[0], header[2]], [[row[0], row[2]] for row in rows]
+  print(output.table(header, rows, '>' * (len(header) - 1) + '<', wrap=False))
+
+
+def _schedule_text(method):
+  """The uplink of a method as one text."""
+  first, *later = steps.schedule(method.uplink)
+  return str(first[1]) + ''.join(f' @{start} {codec}' for start, codec in later)
 
 
 def _kind_text(field, hint):

@@ -16,6 +16,7 @@ class Preset:
     name: the word that names it.
     summary: one line for `tff-compress codecs`.
     source: where it is from.
+    page: where it is described, from the folder docs/.
     examples: parameter texts that the contract suite tries.
     feedback: whether it loses so much that its sender should remember what, and send it later.
     changes: whether it is for changes of the model, and not for a model as a whole.
@@ -23,6 +24,7 @@ class Preset:
   name: ClassVar[str] = ''
   summary: ClassVar[str] = ''
   source: ClassVar[str] = ''
+  page: ClassVar[str] = 'choosing-a-codec.md'
   examples: ClassVar[tuple] = ('',)
   feedback: ClassVar[bool] = False
   changes: ClassVar[bool] = False

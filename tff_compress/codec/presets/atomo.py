@@ -17,6 +17,7 @@ class Atomo(Preset):
   name: ClassVar[str] = 'atomo'
   summary: ClassVar[str] = 'ATOMO over entries: random sparsification by magnitude, unbiased'
   source: ClassVar[str] = 'Wang et al. 2018'
+  page: ClassVar[str] = 'methods/sparse-and-sign.md'
 
   fraction: fractions.Fraction = fractions.Fraction(1, 50)
 

@@ -17,6 +17,7 @@ class Bounded(Preset):
   name: ClassVar[str] = 'bounded'
   summary: ClassVar[str] = 'no value is off by more than a share of its variable\'s range (like SZ)'
   source: ClassVar[str] = 'Di and Cappello 2016 (SZ), without its predictor'
+  page: ClassVar[str] = 'methods/quantization.md'
 
   error: float = 0.01
 

@@ -12,6 +12,7 @@ class EfSignSgd(Preset):
   name: ClassVar[str] = 'ef-signsgd'
   summary: ClassVar[str] = 'signs times the mean magnitude, for error feedback: 1 bit per parameter'
   source: ClassVar[str] = 'Karimireddy et al. 2019'
+  page: ClassVar[str] = 'methods/sparse-and-sign.md'
   feedback: ClassVar[bool] = True
 
   @property

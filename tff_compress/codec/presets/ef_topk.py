@@ -17,6 +17,7 @@ class EfTopK(Preset):
   name: ClassVar[str] = 'ef-topk'
   summary: ClassVar[str] = 'the largest values, for error feedback (gradient dropping)'
   source: ClassVar[str] = 'Aji and Heafield 2017'
+  page: ClassVar[str] = 'methods/sparse-and-sign.md'
   feedback: ClassVar[bool] = True
 
   p: fractions.Fraction = fractions.Fraction(1, 100)

@@ -18,6 +18,7 @@ class FedZip(Preset):
   name: ClassVar[str] = 'fedzip'
   summary: ClassVar[str] = 'like FedZip: the largest values, k-means, Huffman code and positions'
   source: ClassVar[str] = 'Malekijoo et al. 2021'
+  page: ClassVar[str] = 'methods/quantization.md'
   feedback: ClassVar[bool] = True
 
   fraction: fractions.Fraction = fractions.Fraction(1, 100)

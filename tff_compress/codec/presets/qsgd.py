@@ -17,6 +17,7 @@ class Qsgd(Preset):
   name: ClassVar[str] = 'qsgd'
   summary: ClassVar[str] = 'QSGD: random levels up to the norm of each 512 values, unbiased: 1 to 3 bits per parameter'
   source: ClassVar[str] = 'Alistarh et al. 2017'
+  page: ClassVar[str] = 'methods/quantization.md'
 
   levels: int = 7
   block: int = 512

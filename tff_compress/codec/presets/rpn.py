@@ -12,6 +12,8 @@ class Rpn(Preset):
   name: ClassVar[str] = 'rpn'
   summary: ClassVar[str] = 'residual pooling: the spatial mean of each convolution filter, as float32'
   source: ClassVar[str] = 'Huang et al. 2020'
+  page: ClassVar[str] = 'methods/pooling.md'
+  changes: ClassVar[bool] = True
 
   @property
   def text(self):

@@ -17,6 +17,7 @@ class Sbc(Preset):
   name: ClassVar[str] = 'sbc'
   summary: ClassVar[str] = 'sparse binary compression: positions of the largest values of one sign, and their mean'
   source: ClassVar[str] = 'Sattler et al. 2019'
+  page: ClassVar[str] = 'methods/sparse-and-sign.md'
   feedback: ClassVar[bool] = True
 
   p: fractions.Fraction = fractions.Fraction(1, 100)

@@ -12,6 +12,7 @@ class SignSgd(Preset):
   name: ClassVar[str] = 'signsgd'
   summary: ClassVar[str] = 'signSGD: signs without a scale, for a majority vote: 1 bit per parameter'
   source: ClassVar[str] = 'Bernstein et al. 2018'
+  page: ClassVar[str] = 'methods/sparse-and-sign.md'
 
   @property
   def text(self):

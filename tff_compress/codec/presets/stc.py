@@ -17,6 +17,7 @@ class Stc(Preset):
   name: ClassVar[str] = 'stc'
   summary: ClassVar[str] = 'sparse ternary compression: positions and signs of the largest values, and their mean'
   source: ClassVar[str] = 'Sattler et al. 2020'
+  page: ClassVar[str] = 'methods/sparse-and-sign.md'
   feedback: ClassVar[bool] = True
 
   p: fractions.Fraction = fractions.Fraction(1, 400)

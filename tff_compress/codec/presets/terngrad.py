@@ -16,6 +16,7 @@ class TernGrad(Preset):
   name: ClassVar[str] = 'terngrad'
   summary: ClassVar[str] = 'TernGrad: -1, 0 or 1 times the largest magnitude, at random: 1 to 1.5 bits per parameter'
   source: ClassVar[str] = 'Wen et al. 2017'
+  page: ClassVar[str] = 'methods/quantization.md'
 
   clip: float = 2.5
 
