@@ -12,7 +12,7 @@ from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.processes import Changes
 from tff_compress.processes import ProcessError
-from tff_compress.processes.changes import ChangeMessages
+from tff_compress.processes.changes import change_messages
 from tff_compress.processes.changes import UNKNOWN
 
 pytestmark = pytest.mark.xdist_group('tff')
@@ -23,11 +23,11 @@ START = [np.linspace(-1, 1, 200, dtype=np.float32).reshape(10, 20), np.zeros(7, 
 
 
 class Downlink:
-  """The functions of `ChangeMessages`, each traced once."""
+  """The functions of `change_messages`, each traced once."""
 
-  def __init__(self, changes):
-    self.messages = ChangeMessages(changes, SPEC, seed=5)
-    for name in ('initial', 'restart', 'advance', 'whole', 'send', 'receive'):
+  def __init__(self, changes, spec=SPEC):
+    self.messages = change_messages(changes, spec, seed=5)
+    for name in ('initial', 'restart', 'advance', 'published', 'send', 'receive'):
       setattr(self, name, tf.function(getattr(self.messages, name), reduce_retracing=True))
 
 
@@ -59,18 +59,18 @@ def test_copies_are_identical_whatever_the_participation(downlink, pattern, repl
       state = downlink.restart(state, model)
       frames = {}
     now = int(state['version'])
-    whole = downlink.whole(model, np.int32(round_number))
-    assert len(whole) == downlink.messages.model_bytes
+    published = downlink.published(state, model, np.int32(round_number))
+    assert len(published['whole']) == downlink.messages.model_bytes
     for client in range(CLIENTS):
       if not present[client]:
         continue
       version, copy = clients[client]
-      message = downlink.send(state, whole, np.int32(version))
+      message = downlink.send(published, np.int32(version))
       missed = [frames.get(v) for v in range(version, now)] if version != UNKNOWN else [None]
       listed = None if None in missed else 1 + sum(4 + len(frame) for frame in missed)
       # The cheaper of the missed messages and the whole model.
-      assert len(message) == (len(whole) if listed is None or listed > len(whole) else listed)
-      copy = downlink.receive(message, copy)
+      assert len(message) == (downlink.messages.model_bytes if listed is None else min(listed, downlink.messages.model_bytes))
+      copy, _ = downlink.receive(message, copy)
       assert equal(copy, model)
       clients[client] = now, copy
       sent += len(message)
@@ -105,7 +105,8 @@ def test_a_message_is_the_frames_that_numpy_reads(downlink):
   model = START
   for number in (3, 4):
     state, model = downlink.advance(state, model, [t * (number - 2) for t in target], np.int32(number))
-  message = downlink.send(state, downlink.whole(model, np.int32(5)), np.int32(0)).numpy().tobytes()
+  published = downlink.published(state, model, np.int32(5))
+  message = downlink.send(published, np.int32(0)).numpy().tobytes()
   copy = dict(zip('wbn', START))
   assert message[0] == 0
   position = 1
@@ -119,7 +120,7 @@ def test_a_message_is_the_frames_that_numpy_reads(downlink):
   assert position == len(message)
   for name, w in zip('wbn', model):
     np.testing.assert_allclose(copy[name], w, atol=1e-5)
-  whole = downlink.send(state, downlink.whole(model, np.int32(5)), np.int32(UNKNOWN)).numpy().tobytes()
+  whole = downlink.send(published, np.int32(UNKNOWN)).numpy().tobytes()
   assert whole[0] == 1
   read, _ = wire.unpack('float32', whole[1:], SPEC, seed=5)
   assert all(np.array_equal(read[name], w) for name, w in zip('wbn', model))
@@ -127,7 +128,99 @@ def test_a_message_is_the_frames_that_numpy_reads(downlink):
 
 def test_a_version_from_the_future_gets_the_whole_model(downlink):
   state = downlink.initial(START)
-  assert len(downlink.send(state, downlink.whole(START, np.int32(0)), np.int32(9))) == downlink.messages.model_bytes
+  published = downlink.published(state, START, np.int32(0))
+  assert len(downlink.send(published, np.int32(9))) == downlink.messages.model_bytes
+
+
+KERNELS = codec_lib.Spec.of({'k': np.zeros((3, 3, 2, 4), np.float32), 'b': np.zeros(7, np.float32), 'n': np.zeros(2, np.int32)})
+
+
+class PooledChanges:
+  """A server whose model moves in the pooled subspace, as with the uplink `rpn`, and sends what changed since the start."""
+
+  def __init__(self, **kwargs):
+    self.downlink = Downlink(Changes('rpn', since='start', **kwargs), KERNELS)
+    rng = np.random.default_rng(8)
+    self.start = [rng.standard_normal((3, 3, 2, 4)).astype(np.float32), np.zeros(7, np.float32), np.int32([1, 2])]
+    self.model, self.state, self.round = self.start, self.downlink.initial(self.start), 0
+    self.moves = []
+
+  def advance(self, rounds=1):
+    for _ in range(rounds):
+      rng = np.random.default_rng(self.round)
+      means = rng.normal(0, 0.1, (1, 1, 2, 4)).astype(np.float32)
+      move = [np.broadcast_to(means, (3, 3, 2, 4)), rng.normal(0, 0.1, 7).astype(np.float32), np.int32([1, -3])]
+      target = [w + m for w, m in zip(self.state['target'], move)]
+      self.state, self.model = self.downlink.advance(self.state, self.model, target, np.int32(self.round))
+      self.round += 1
+      self.moves.append(move)
+
+  def send(self, version):
+    return self.downlink.send(self.downlink.published(self.state, self.model, np.int32(self.round)), np.int32(version))
+
+
+def test_one_message_of_constant_size_makes_any_number_of_missed_rounds_good():
+  """Lemma 2: the start and the sum of all that was missed, to the roundings of float32; copies are the same bit for bit."""
+  server = PooledChanges()
+  first = server.send(UNKNOWN)
+  assert len(first) == server.downlink.messages.model_bytes  # Nothing has changed yet.
+  model, start = server.downlink.receive(first, [tf.zeros_like(w) for w in server.start])
+  assert equal(model, server.start) and equal(start, server.start)
+  sizes = set()
+  for missed in (1, 1, 5, 50):
+    server.advance(missed)
+    message = server.send(0)
+    sizes.add(len(message))
+    model, start = server.downlink.receive(message, start)
+    assert equal(model, server.model) and equal(start, server.start)
+    for ours, origin, *moves in zip(model, server.start, *server.moves):
+      np.testing.assert_allclose(ours, origin + sum(moves), atol=2e-6)
+  assert sizes == {1 + wire.FRAME_OVERHEAD + 4 * (8 + 7 + 2)}
+  late = server.send(UNKNOWN)
+  assert len(late) == server.downlink.messages.model_bytes + sizes.pop() - 1
+  latecomer, origin = server.downlink.receive(late, [tf.zeros_like(w) for w in server.start])
+  assert equal(latecomer, server.model) and equal(origin, server.start)
+
+
+def test_a_start_that_is_not_the_servers_is_sent_anew():
+  server = PooledChanges()
+  server.advance(3)
+  known = len(server.send(0))
+  replaced = [w * 2 for w in server.model]
+  server.state, server.model = server.downlink.restart(server.state, replaced), replaced
+  for version in (0, 9, UNKNOWN):  # That of the old start, one from the future, and none.
+    message = server.send(version)
+    assert len(message) == server.downlink.messages.model_bytes
+    model, start = server.downlink.receive(message, server.start)
+    assert equal(model, replaced) and equal(start, replaced)
+  server.advance(2)
+  assert len(server.send(1)) == known
+  assert equal(server.downlink.receive(server.send(1), start)[0], server.model)
+
+
+@pytest.mark.parametrize('residual', [True, False])
+def test_what_lies_outside_the_pooled_subspace_is_lost_but_remembered(residual):
+  """M keeps the detail of a kernel that no message shows; without residual it goes on from what clients have."""
+  server = PooledChanges(residual=residual)
+  detail = np.zeros((3, 3, 2, 4), np.float32)
+  detail[0, 0] = 9
+  server.state, model = server.downlink.advance(
+      server.state, server.model, [server.start[0] + detail, *server.start[1:]], np.int32(0))
+  np.testing.assert_allclose(model[0], server.start[0] + 1, atol=1e-5)
+  np.testing.assert_allclose(server.state['target'][0], server.start[0] + (detail if residual else 1), atol=1e-5)
+
+
+def test_the_subspace_of_a_mask_stays_until_the_next_start():
+  """With the mask of round 0 in every round, what it keeps is known wholly, scaled by d/k, and the rest does not move."""
+  downlink = Downlink(Changes('subsample:1/4 | float32', since='start', step=0.5))
+  state, model, moved = downlink.initial(START), START, []
+  for number in range(3):
+    target = [state['target'][0] + 1, state['target'][1], state['target'][2]]
+    state, model = downlink.advance(state, model, target, np.int32(number))
+    moved.append(np.asarray(model[0]) - START[0])
+    chosen = moved[0] != 0
+    assert chosen.sum() == 50
+    np.testing.assert_allclose(moved[-1], np.where(chosen, 4 * (number + 1), 0), atol=1e-5)
 
 
 def test_bad_arguments_are_typed_errors():
@@ -135,5 +228,7 @@ def test_bad_arguments_are_typed_errors():
     Changes('nonsense')
   with pytest.raises(ProcessError):
     Changes('float32', residual=1)
+  with pytest.raises(ProcessError):
+    Changes('float32', since='yesterday')
   with pytest.raises(codec_lib.SpecError, match='boolean'):
-    ChangeMessages(Changes('float32'), codec_lib.Spec.of({'m': np.zeros(3, bool)}), 1)
+    change_messages(Changes('float32'), codec_lib.Spec.of({'m': np.zeros(3, bool)}), 1)

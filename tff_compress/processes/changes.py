@@ -1,13 +1,21 @@
-"""A downlink of changes: clients keep a copy of the model, and receive what they missed.
+"""Downlinks of changes: clients keep a model, and receive what changed in it.
 
-Messages, all integers little endian:
+Messages, all integers little endian. Changes since the last message (`ChangesSinceLast`):
 
     offset  bytes  field
          0      1  0: changes, 1: the whole model
          1      n  changes: for each round that was missed, oldest first, the length of a frame (4 bytes) and the frame
                    model: one frame with the float32 values of all variables
 
-Source: Sattler et al. 2019, "Robust and communication-efficient federated learning from non-iid data", sections V and VI.
+Changes since the start (`ChangesSinceStart`):
+
+    offset  bytes  field
+         0      1  0: the change alone, 1: the start comes first
+         1      m  only with the start: one frame with the float32 values of all variables
+     1 + m      n  one frame, or nothing before the model's first change
+
+Sources: Sattler et al. 2019, "Robust and communication-efficient federated learning from non-iid data", sections V and VI;
+for changes since the start, Huang et al. 2020, "RPN: a residual pooling network for efficient federated learning", lemma 2.
 """
 
 import collections
@@ -23,9 +31,12 @@ from tff_compress.wire import FRAME_OVERHEAD
 
 _CHANGES, _MODEL = 0, 1
 _LENGTH_BYTES = 4
+_SINCE = ('last', 'start')
 
 UNKNOWN = -1
 """The version of a client that has no model."""
+
+_SHARED = random.signed(random.SHARED_CLIENT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +45,9 @@ class Changes:
 
   Attributes:
     codec: `Codec` or its text; of one message a round that all clients apply.
+    since: 'last': a message holds what changed in one round, and a client that missed some receives one for each.
+      'start': a message holds all that changed since the start, so that it replaces those before it. For codecs
+      whose error does not grow with the change that they encode, such as 'rpn'; not for those that send few values.
     residual: whether the server sends later what a message lost. Without, it is forgotten.
     step: changes are divided by this before they are encoded, and multiplied by it after they are decoded: how far a
       codec that sends signs alone goes.
@@ -41,21 +55,20 @@ class Changes:
   codec: object
   residual: bool = True
   step: float = 1.0
+  since: str = 'last'
 
   def __post_init__(self):
     object.__setattr__(self, 'codec', codec_lib(self.codec))
     if not isinstance(self.residual, bool):
       raise ProcessError(f'changes: residual must be True or False, not {self.residual!r}.')
+    if self.since not in _SINCE:
+      raise ProcessError(f'changes: since must be {" or ".join(_SINCE)}, not {self.since!r}.')
     if isinstance(self.step, bool) or not isinstance(self.step, (int, float)) or not 0 < self.step < float('inf'):
       raise ProcessError(f'changes: step must be a finite number above 0, not {self.step!r}.')
 
 
-class ChangeMessages:
-  """The functions of this downlink, to be called while a graph is built.
-
-  The server has the model W that clients have, at a version that counts up, and the model M that it would have if nothing
-  were lost. A round moves M; the server encodes M - W into the frame C, and everyone adds decode(C) to W. M - W is then the
-  residual. The log is the last messages, as many as together are smaller than the whole model.
+def change_messages(changes, spec, seed):
+  """The functions of a downlink of changes: `SinceLast` or `SinceStart`.
 
   Args:
     changes: `Changes`.
@@ -65,6 +78,17 @@ class ChangeMessages:
   Raises:
     SpecError: a variable has no differences.
     CodecError: no rule of the codec matches a variable.
+  """
+  return (SinceLast if changes.since == 'last' else SinceStart)(changes, spec, seed)
+
+
+class _ChangeMessages:
+  """What both kinds have in common. Their methods are to be called while a graph is built.
+
+  The server has the model W that clients have, and the model M that it would have if nothing were lost; a round moves M.
+
+  Attributes:
+    model_bytes: size of a message with the whole model alone.
   """
 
   def __init__(self, changes, spec, seed):
@@ -77,6 +101,37 @@ class ChangeMessages:
     self._model = MessageFunctions('float32', spec, seed)
     self.model_bytes = 1 + FRAME_OVERHEAD + self._model.plan.payload_size
 
+  def restart(self, state, model):
+    """The server's state after the model was replaced: what clients keep is of no use any more."""
+    return collections.OrderedDict(self.initial(model), version=state['version'] + 1)
+
+  def _whole(self, model, round_number):
+    """uint8[n]: a message with a whole model."""
+    return tf.concat([_byte(_MODEL), self._model.encode(model, round_number, tf.constant(_SHARED, tf.int32))], 0)
+
+  def _change(self, before, target, round_number):
+    """The frame that moves a model towards a target."""
+    change = self._scaled([m - w for m, w in zip(target, before)], 1 / self._step)
+    return self._changes.encode(change, round_number, tf.constant(_SHARED, tf.int32))
+
+  def _moved(self, model, frame):
+    """The model after the change that a frame holds."""
+    return [w + c for w, c in zip(model, self._scaled(self._changes.decode(frame), self._step))]
+
+  def _scaled(self, tensors, factor):
+    if factor == 1:
+      return tensors
+    return [t * tf.cast(factor, t.dtype) if spec.is_float else t for t, spec in zip(tensors, self._spec.tensors)]
+
+
+class SinceLast(_ChangeMessages):
+  """Messages of what changed in one round.
+
+  W has a version that counts up. The server encodes M - W into the frame C, and everyone adds decode(C) to W; M - W is then
+  the residual. The log is the last messages, as many as together are smaller than the whole model. Clients keep W.
+  """
+  slot = 'model'
+
   def initial(self, model):
     """The server's state: OrderedDict of
 
@@ -87,10 +142,6 @@ class ChangeMessages:
     """
     return collections.OrderedDict(version=tf.constant(0, tf.int32), target=[tf.identity(w) for w in model],
                                    log=_nothing(tf.uint8), ends=_nothing(tf.int32))
-
-  def restart(self, state, model):
-    """The state after the model was replaced: no client's copy is of use any more."""
-    return collections.OrderedDict(self.initial(model), version=state['version'] + 1)
 
   def advance(self, state, model, target, round_number):
     """Ends a round.
@@ -104,8 +155,7 @@ class ChangeMessages:
     Returns:
       (state, W) of the next version.
     """
-    change = self._scaled([m - w for m, w in zip(target, model)], 1 / self._step)
-    frame = self._changes.encode(change, round_number, tf.constant(random.signed(random.SHARED_CLIENT), tf.int32))
+    frame = self._change(model, target, round_number)
     model = self._moved(model, frame)
     log = tf.concat([state['log'], _bytes_of(tf.size(frame)), frame], 0)
     ends = tf.concat([state['ends'], [tf.size(log)]], 0)
@@ -117,40 +167,38 @@ class ChangeMessages:
         version=state['version'] + 1, target=target if self._residual else [tf.identity(w) for w in model],
         log=log[first:], ends=ends[dropped:] - first), model
 
-  def _moved(self, model, frame):
-    """The model after the change that a frame holds."""
-    return [w + c for w, c in zip(model, self._scaled(self._changes.decode(frame), self._step))]
+  def published(self, state, model, round_number):
+    """What the messages of a round are taken from: OrderedDict of tensors."""
+    return collections.OrderedDict(version=state['version'], log=state['log'], ends=state['ends'],
+                                   whole=self._whole(model, round_number))
 
-  def _scaled(self, tensors, factor):
-    if factor == 1:
-      return tensors
-    return [t * tf.cast(factor, t.dtype) if spec.is_float else t for t, spec in zip(tensors, self._spec.tensors)]
-
-  def whole(self, model, round_number):
-    """uint8[n]: the message with the whole model."""
-    frame = self._model.encode(model, round_number, tf.constant(random.signed(random.SHARED_CLIENT), tf.int32))
-    return tf.concat([tf.constant([_MODEL], tf.uint8), frame], 0)
-
-  def send(self, state, whole, version):
+  def send(self, published, version):
     """The message for one client.
 
     Args:
-      state: the server's.
-      whole: as `whole` gives it.
+      published: as `published` gives it.
       version: int32 scalar, that of the client's copy; `UNKNOWN` if it has none.
 
     Returns:
       uint8[n]: the changes since that version, or the whole model if they are not at hand.
     """
-    kept = tf.size(state['ends'])
-    behind = state['version'] - version
+    kept = tf.size(published['ends'])
+    behind = published['version'] - version
     at_hand = (version >= 0) & (behind >= 0) & (behind <= kept)
-    starts = tf.concat([[0], state['ends']], 0)
+    starts = tf.concat([[0], published['ends']], 0)
     start = starts[tf.clip_by_value(kept - behind, 0, kept)]
-    return tf.cond(at_hand, lambda: tf.concat([tf.constant([_CHANGES], tf.uint8), state['log'][start:]], 0), lambda: whole)
+    return tf.cond(at_hand, lambda: tf.concat([_byte(_CHANGES), published['log'][start:]], 0), lambda: published['whole'])
 
-  def receive(self, message, model):
-    """A client's copy of the model after a message: list of tensors."""
+  def receive(self, message, kept):
+    """A client after a message.
+
+    Args:
+      message: uint8[n].
+      kept: what it keeps in `slot`, list of tensors.
+
+    Returns:
+      (W, what to keep): lists of tensors.
+    """
     body = message[1:]
 
     def apply(start, model):
@@ -159,9 +207,64 @@ class ChangeMessages:
       return start + length, self._moved(model, body[start:start + length])
 
     def changed():
-      return tf.while_loop(lambda start, _: start < tf.size(body), apply, (tf.constant(0), list(model)))[1]
+      return tf.while_loop(lambda start, _: start < tf.size(body), apply, (tf.constant(0), list(kept)))[1]
 
-    return tf.cond(tf.equal(message[0], _MODEL), lambda: self._model.decode(body), changed)
+    model = tf.cond(tf.equal(message[0], _MODEL), lambda: self._model.decode(body), changed)
+    return model, model
+
+
+class SinceStart(_ChangeMessages):
+  """Messages of all that changed since the start.
+
+  With S the model at the start, the server encodes M - S, and W = S + decode(C). A message replaces those before it: whatever a
+  client missed, one message makes it good, and the server keeps none. The version counts starts: a model that was
+  replaced is a new one. Clients keep S; W they can do without between rounds.
+
+  The keys are those of round 0 in every round. So where a codec's random numbers choose a subspace, it is the same for as long
+  as the start is, and a model that did not move gives the same message.
+  """
+  slot = 'start'
+
+  def initial(self, model):
+    """The server's state: OrderedDict of
+
+      version: int32.
+      target: M, list of tensors.
+      start: S, list of tensors.
+      change: uint8[n], the last message's frame, empty before the first.
+    """
+    return collections.OrderedDict(version=tf.constant(0, tf.int32), target=[tf.identity(w) for w in model],
+                                   start=[tf.identity(w) for w in model], change=_nothing(tf.uint8))
+
+  def advance(self, state, model, target, round_number):
+    """As `SinceLast.advance`."""
+    del model, round_number
+    frame = self._change(state['start'], target, tf.constant(0, tf.int32))
+    model = self._moved(state['start'], frame)
+    return collections.OrderedDict(state, target=target if self._residual else [tf.identity(w) for w in model],
+                                   change=frame), model
+
+  def published(self, state, model, round_number):
+    """As `SinceLast.published`."""
+    del model
+    return collections.OrderedDict(version=state['version'], change=state['change'],
+                                   whole=self._whole(state['start'], round_number))
+
+  def send(self, published, version):
+    """As `SinceLast.send`; the version is that of the client's start."""
+    first = tf.cond(tf.equal(version, published['version']), lambda: _byte(_CHANGES), lambda: published['whole'])
+    return tf.concat([first, published['change']], 0)
+
+  def receive(self, message, kept):
+    """As `SinceLast.receive`."""
+    whole = tf.equal(message[0], _MODEL)
+    start = tf.cond(whole, lambda: self._model.decode(message[1:self.model_bytes]), lambda: [tf.identity(w) for w in kept])
+    frame = message[tf.where(whole, self.model_bytes, 1):]
+    return tf.cond(tf.size(frame) > 0, lambda: self._moved(start, frame), lambda: [tf.identity(w) for w in start]), start
+
+
+def _byte(number):
+  return tf.constant([number], tf.uint8)
 
 
 def _bytes_of(number):

@@ -207,7 +207,7 @@ class _Parts:
     self.fetch = fetch_lib.FetchServer(fetch, self.uplink) if fetch else None
     self.changes = None
     if isinstance(downlink, changes_lib.Changes):
-      self.changes = changes_lib.ChangeMessages(downlink, self.spec, seed)
+      self.changes = changes_lib.change_messages(downlink, self.spec, seed)
     else:
       self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
                                       spec=names)
@@ -220,7 +220,12 @@ class _Parts:
   @property
   def keeps_model(self):
     """Whether clients keep the model that they received."""
-    return self.changes is not None or self.relevance is not None
+    return self.relevance is not None or self.changes is not None and self.changes.slot == 'model'
+
+  @property
+  def keeps_start(self):
+    """Whether clients keep the model that changes of the downlink start from."""
+    return self.changes is not None and self.changes.slot == 'start'
 
   def _client_state_type(self):
     fields = collections.OrderedDict(client=tff.TensorType(np.int64), seen=tff.TensorType(np.int32),
@@ -229,6 +234,8 @@ class _Parts:
       fields[slot] = self.update_vectors.types
     if self.keeps_model:
       fields['model'] = self.model_vectors.types
+    if self.keeps_start:
+      fields['start'] = self.model_vectors.types
     return tff.to_type(fields)
 
   # -- in graphs, on a client
@@ -324,12 +331,14 @@ def _compose(parts, client_work, work_fn, finalizer):
   # -- uplink
 
   shared = parts.keeps_model
+  held_type = tff.to_type(collections.OrderedDict([('start', parts.model_vectors.types)] if parts.keeps_start else []))
 
-  @tff.tensorflow.computation(result_type, client_type, weights_type, np.int32)
-  def encode(result, memory, received, round_number):
+  @tff.tensorflow.computation(result_type, client_type, weights_type, held_type, np.int32)
+  def encode(result, memory, received, held, round_number):
     before = parts.model_vectors.split(memory['model'])[:count] if shared else None
     frame, following = parts.upload(flat(result.update), tf.cast(result.update_weight, tf.float32), memory, before,
                                     flat(received)[:count], round_number)
+    following.update(held)
     if shared:
       following['model'] = parts.model_vectors.join(flat(received))
     return frame, following
@@ -396,13 +405,14 @@ def _compose(parts, client_work, work_fn, finalizer):
 
     @tff.tensorflow.computation(log_type, weights_type, np.int32)
     def published(state, weights, round_number):
-      return state['log'], state['ends'], state['version'], changes.whole(flat(weights), round_number)
+      return changes.published(state, flat(weights), round_number)
 
     @tff.tensorflow.computation(client_type, published.type_signature.result)
     def receive(memory, message):
-      log, ends, version, whole = message
-      sent = changes.send(collections.OrderedDict(log=log, ends=ends, version=version), whole, memory['version'])
-      return pack(changes.receive(sent, parts.model_vectors.split(memory['model']))), tf.size(sent, out_type=tf.int64), version
+      sent = changes.send(message, memory['version'])
+      model, kept = changes.receive(sent, parts.model_vectors.split(memory[changes.slot]))
+      held = collections.OrderedDict([('start', parts.model_vectors.join(kept))] if parts.keeps_start else [])
+      return pack(model), tf.size(sent, out_type=tf.int64), message['version'], held
 
     @tff.tensorflow.computation(client_type, np.int32)
     def with_version(memory, version):
@@ -440,15 +450,16 @@ def _compose(parts, client_work, work_fn, finalizer):
     if changes is not None:
       message = tff.federated_broadcast(tff.federated_map(published, (state.distributor, weights, round_number)))
       got = tff.federated_map(receive, (memories, message))
-      received, memories = got[0], tff.federated_map(with_version, (memories, got[2]))
+      received, memories, held = got[0], tff.federated_map(with_version, (memories, got[2])), got[3]
       clients = tff.federated_sum(tff.federated_value(np.int64(1), tff.CLIENTS))
       sent_down = tff.federated_map(measure, (tff.federated_sum(got[1]), clients))
     else:
       output = parts.distributor.next(state.distributor, weights)
       received, sent_down = output.result, output.measurements
+      held = tff.federated_value(collections.OrderedDict(), tff.CLIENTS)
     work = work_fn(state.client_work, received, client_data, memories, round_number)
     frames, following = tff.federated_map(
-        encode, (work.result, memories, received, tff.federated_broadcast(round_number)))
+        encode, (work.result, memories, received, held, tff.federated_broadcast(round_number)))
     weight = tff.federated_map(_weight_of(result_type), work.result)
     added = tff.federated_aggregate(tff.federated_zip((frames, weight)), zero(), accumulate, merge, report)
     mean, measured, aggregator = tff.federated_map(finish, (state.aggregator, added))
