@@ -141,7 +141,7 @@ def entry(name):
       memory = cls.memory
     else:
       memory = 'clients' if cls.feedback else 'nothing'
-      command += f' --downlink {name}' if cls.feedback or cls.changes else ''
+      command += f' --downlink {name}' if cls.changes else ''
     pipelines = [rule.pipeline for codec in examples for rule in codec.rules]
     unbiased, linear = {all(p.unbiased for p in pipelines)}, {any(p.prefix > 0 for p in pipelines)}
   else:

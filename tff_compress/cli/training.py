@@ -57,6 +57,7 @@ _FLAGS = (
         ('feedback_decay', 'factor of what clients remember, for each round that they missed'),
         ('feedback_drop_after', 'clients that missed more rounds than this start anew; none: never'),
         ('downlink_changes', 'the downlink sends what changed in the model, and clients keep a copy; none: where it is meant'),
+        ('downlink_since', 'last: clients receive every change that they missed; start: one with all; none: as it is meant'),
         ('state_clients', 'at most this many clients are remembered; none: no limit'),
         ('state_bytes', 'what is remembered takes at most this many bytes; none: no limit'),
         ('weighting', 'examples: clients count by their number of examples; uniform: all the same; none: as the method has it'),

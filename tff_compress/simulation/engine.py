@@ -123,7 +123,7 @@ def _process(config, blueprint, aggregator, folder):
   if not config.has_memory:
     return learning.build(blueprint, aggregator=aggregator, downlink=downlink, uniform=config.weighting == 'uniform', **common)
   arguments = {
-      'downlink': processes.Changes(downlink) if config.changes else downlink,
+      'downlink': processes.Changes(downlink, since=config.changes) if config.changes else downlink,
       'client_weighting': learning.weighting(config.weighting == 'uniform'),
       **config.method.arguments(),
       'error_feedback': config.feedback}

@@ -16,6 +16,7 @@ from typing import Optional
 
 from tff_compress import codec as codec_lib
 from tff_compress import processes
+from tff_compress.processes import methods
 from tff_compress.simulation import data as data_lib
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
@@ -69,6 +70,8 @@ class RunConfig:
       dropped after more missed rounds than the other (None: never). Both count only where there is feedback.
     downlink_changes: whether the downlink sends what changed in the model instead of all of it, and clients keep a copy;
       None: if the downlink is a preset that is meant for it.
+    downlink_since: 'last': changes since the last message, of which a client receives all that it missed; 'start': since the
+      start, in one message. None: as the downlink's preset is meant, or else 'last'.
     state_clients, state_bytes: at most as many clients, and bytes, are remembered; None: no limit. Those that took part least
       recently start anew.
     seed: whole number that the split, the draw of clients, the order of examples, the initial weights, dropout and the
@@ -111,6 +114,7 @@ class RunConfig:
   feedback_decay: float = 1.0
   feedback_drop_after: Optional[int] = None
   downlink_changes: Optional[bool] = None
+  downlink_since: Optional[str] = None
   state_clients: Optional[int] = None
   state_bytes: Optional[int] = None
   seed: int = 0
@@ -149,14 +153,16 @@ class RunConfig:
     if self.downlink is None:
       object.__setattr__(self, 'downlink', own or 'float32')
     if self.baseline:
-      if self.error_feedback or self.downlink_changes or self._changes_are_meant:
+      if self.error_feedback or self.changes:
         raise ConfigError(f'error_feedback and downlink_changes need an uplink of this package, not {self.uplink!r}.')
       return
     for name, needed in (('weighting', method.weighting), ('local_steps', method.local_steps), ('downlink', own)):
       if needed and getattr(self, name) not in (None, needed):
         raise ConfigError(f'{name} is {needed} with the uplink {self.uplink!r}: leave it out.')
-    if own and self.downlink_changes is not None:
-      raise ConfigError(f'downlink_changes is settled by the uplink {self.uplink!r}: leave it out.')
+    if own and (self.downlink_changes, self.downlink_since) != (None, None):
+      raise ConfigError(f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
+    if self.downlink_since is not None and not self.changes:
+      raise ConfigError('downlink_since is for downlink_changes: give both, or none.')
     if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):
       raise ConfigError(f'error_feedback and feedback_momentum are settled by the uplink {self.uplink!r}: leave them out.')
     if self.feedback_momentum and self.feedback is None:
@@ -182,13 +188,12 @@ class RunConfig:
 
   @property
   def changes(self):
-    """Whether the downlink sends changes, where the uplink's method does not settle it."""
-    return self._changes_are_meant if self.downlink_changes is None else self.downlink_changes
-
-  @property
-  def _changes_are_meant(self):
+    """The `since` of a downlink of changes, 'last' or 'start'; '' for the whole model. A method with its own has that."""
     preset = None if self.downlink == 'none' else codec_lib.preset(self.downlink)
-    return preset is not None and (preset.feedback or preset.changes)
+    meant = preset.changes if preset is not None else ''
+    if self.downlink_changes is None and not meant or self.downlink_changes is False:
+      return ''
+    return self.downlink_since or meant or 'last'
 
   @property
   def steps(self):
@@ -198,7 +203,7 @@ class RunConfig:
   @property
   def has_memory(self):
     """Whether it takes a process whose clients remember, `tff_compress.build_fed_avg`, and not TFF's own."""
-    return not self.baseline and (not self.method.plain or self.feedback is not None or self.changes)
+    return not self.baseline and (not self.method.plain or self.feedback is not None or bool(self.changes))
 
   @property
   def baseline(self):
@@ -229,8 +234,10 @@ _BELOW = ('client_momentum', 'server_momentum', 'feedback_momentum', 'ema')  # T
 _WORDS = {
     'dataset': data_lib.NAMES, 'model': tuple(models_lib.ARCHITECTURES), 'algorithm': ALGORITHMS,
     'server_optimizer': SERVER_OPTIMIZERS, 'weighting': ('examples', 'uniform'),
+    'downlink_since': ('last', 'start'),
 }
-_OPTIONAL = ('data_dir', 'output', 'weighting', 'downlink', 'error_feedback', 'downlink_changes')  # Of texts and words.
+_OPTIONAL = ('data_dir', 'output', 'weighting', 'downlink', 'error_feedback', 'downlink_changes',
+             'downlink_since')  # Of texts and words.
 
 
 def _checked(name, value):
@@ -278,6 +285,8 @@ def _checked(name, value):
   if name == 'uplink' and value.startswith('tff:'):
     hadamard_bits(value)
     return value
+  if name == 'downlink' and value.partition(':')[0].strip() in methods.registry():
+    raise ConfigError(f'downlink: {value[:60]!r} is a method, which settles both directions: give it as uplink.')
   if name in ('uplink', 'downlink') and value != 'none':
     try:
       (processes.method if name == 'uplink' else codec_lib.parse)(value)

@@ -19,7 +19,7 @@ class Preset:
     page: where it is described, from the folder docs/.
     examples: parameter texts that the contract suite tries.
     feedback: whether it loses so much that its sender should remember what, and send it later.
-    changes: whether it is for changes of the model, and not for a model as a whole.
+    changes: for a model as a whole (''), or for what changed in it since the 'last' message, or since the 'start'.
   """
   name: ClassVar[str] = ''
   summary: ClassVar[str] = ''
@@ -27,7 +27,7 @@ class Preset:
   page: ClassVar[str] = 'choosing-a-codec.md'
   examples: ClassVar[tuple] = ('',)
   feedback: ClassVar[bool] = False
-  changes: ClassVar[bool] = False
+  changes: ClassVar[str] = ''
 
   @property
   def text(self):

@@ -14,6 +14,7 @@ class EfSignSgd(Preset):
   source: ClassVar[str] = 'Karimireddy et al. 2019'
   page: ClassVar[str] = 'methods/sparse-and-sign.md'
   feedback: ClassVar[bool] = True
+  changes: ClassVar[str] = 'last'
 
   @property
   def text(self):

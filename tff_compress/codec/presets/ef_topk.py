@@ -19,6 +19,7 @@ class EfTopK(Preset):
   source: ClassVar[str] = 'Aji and Heafield 2017'
   page: ClassVar[str] = 'methods/sparse-and-sign.md'
   feedback: ClassVar[bool] = True
+  changes: ClassVar[str] = 'last'
 
   p: fractions.Fraction = fractions.Fraction(1, 100)
 

@@ -20,6 +20,7 @@ class FedZip(Preset):
   source: ClassVar[str] = 'Malekijoo et al. 2021'
   page: ClassVar[str] = 'methods/quantization.md'
   feedback: ClassVar[bool] = True
+  changes: ClassVar[str] = 'last'
 
   fraction: fractions.Fraction = fractions.Fraction(1, 100)
   centroids: int = 3

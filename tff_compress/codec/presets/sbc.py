@@ -19,6 +19,7 @@ class Sbc(Preset):
   source: ClassVar[str] = 'Sattler et al. 2019'
   page: ClassVar[str] = 'methods/sparse-and-sign.md'
   feedback: ClassVar[bool] = True
+  changes: ClassVar[str] = 'last'
 
   p: fractions.Fraction = fractions.Fraction(1, 100)
 

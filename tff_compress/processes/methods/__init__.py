@@ -51,8 +51,8 @@ class Method:
   examples: ClassVar[tuple] = ('',)
 
   def __post_init__(self):
-    steps.schedule(self.uplink)
     self.check()
+    steps.schedule(self.uplink)
 
   def check(self):
     """Raises ProcessError where a parameter cannot be used that the uplink does not have."""
@@ -123,10 +123,11 @@ def method(text):
   try:
     return OfCodec(text)
   except codec_lib.CodecError:
-    if name in set(registry()) - set(stage_lib.registry()):
-      raise codec_lib.CodecError(f'{name} is a method, which cannot be a part of a codec or schedule: write it alone.') from None
+    word = name.split()[0] if name else ''
+    if word in registry():
+      raise codec_lib.CodecError(f'{word} is a method, which cannot be a part of a codec or schedule: write it alone.') from None
     close = difflib.get_close_matches(name, [*registry(), *presets.registry(), *stage_lib.registry()], 1)
-    if close and close[0] in registry() and name not in registry():
+    if close and close[0] in registry():
       raise codec_lib.CodecError(f'there is no method or codec {name[:60]!r}; did you mean {close[0]}?') from None
     raise
 

@@ -28,7 +28,7 @@ class Dgc(Method):
   source: ClassVar[str] = 'Lin et al. 2018'
   page: ClassVar[str] = 'methods/sparse-and-sign.md'
   memory: ClassVar[str] = 'clients'
-  examples: ClassVar[tuple] = ('', 'p=1/1000', 'p=1/20,warmup=2,clip=2.0,clients=4')
+  examples: ClassVar[tuple] = ('', 'p=1/1000', 'p=1/8,warmup=2,clip=2.0,clients=4')
 
   p: fractions.Fraction = fractions.Fraction(1, 1000)
   momentum: float = 0.9
