@@ -8,7 +8,7 @@ values, as is this project's default; a run in which a weight becomes NaN or inf
 import numpy as np
 
 from benchmarks import fedavg
-from benchmarks import harness
+from benchmarks import plots
 from tff_compress import codec as codec_lib
 
 CODECS = {
@@ -36,26 +36,18 @@ def run(quick):
         'MB per round': results[0]['uplink_bytes'] / 1e6, 'final accuracy': float(np.mean(accuracies[-3:])),
         'best accuracy': max(accuracies), 'accuracies': accuracies,
     })
-  plot(rows, (harness.RESULTS / 'quick' if quick else harness.RESULTS) / 'rotation_curve.png')
+  plot(rows, quick)
   return rows
 
 
-def plot(rows, path):
-  import matplotlib  # pylint: disable=g-import-not-at-top
-  matplotlib.use('Agg')
-  from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
-  figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+def plot(rows, quick):
+  figure, ((by_round, by_bytes),) = plots.axes(2, sharey=True)
   for row in rows:
     style = '--' if 'block' in row['curve'] else '-' if 'rotated' in row['curve'] or 'bit' not in row['curve'] else ':'
     color = {'1': 'C3', '2': 'C0'}.get(row['curve'][0], 'k')
     numbers = np.arange(1, len(row['accuracies']) + 1)
-    axes[0].plot(numbers, row['accuracies'], style, color=color, label=row['curve'])
-    axes[1].plot(numbers * row['MB per round'], row['accuracies'], style, color=color, label=row['curve'])
-  axes[0].set(xlabel='round', ylabel='test accuracy')
-  axes[1].set(xlabel='uplink, MB', xscale='log')
-  for axis in axes:
-    axis.grid(alpha=0.3)
-  axes[0].legend(fontsize=8)
-  figure.tight_layout()
-  with harness.replacing(path) as stream:
-    figure.savefig(stream, format='png', dpi=100, metadata={'Software': None})
+    by_round.plot(numbers, row['accuracies'], style, color=color, label=row['curve'])
+    by_bytes.plot(numbers * row['MB per round'], row['accuracies'], style, color=color, label=row['curve'])
+  by_round.set(xlabel='round', ylabel='test accuracy')
+  by_bytes.set(xlabel='uplink, MB', xscale='log')
+  plots.save(figure, 'rotation_curve', quick)

@@ -1,6 +1,5 @@
 """Runs of the simulation for benchmarks: each is made once, kept in the cache, and compared with another seed by seed."""
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -19,17 +18,15 @@ WIDTH = 3
 
 
 def finished(**settings):
-  """The run with some settings of `RunConfig`: a dict with `status`, `parameters` and `rounds`, trained if it is not there yet."""
-  config = run_lib.RunConfig(**settings)
-  chosen = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)
-            if getattr(config, field.name) != field.default}
-  name = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:20]
+  """The run with some settings of `RunConfig`, trained unless it was: a dict with `status`, `parameters` and `rounds`."""
+  name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
   path = FOLDER / f'{name}.json'
   if not path.exists():
+    config = run_lib.RunConfig(**settings)
     label = f'{config.uplink}, {config.split}, seed {config.seed}'
     result = run_lib.run(config, on_round=lambda entry: progress.say(f'{label}: round {entry["round"]} of {config.rounds}'))
     progress.say('')
-    harness.write_json(path, {'settings': chosen, 'status': result.status, 'parameters': result.parameters,
+    harness.write_json(path, {'settings': settings, 'status': result.status, 'parameters': result.parameters,
                               'rounds': list(result.rounds)})
   return json.loads(path.read_text(encoding='utf-8'))
 

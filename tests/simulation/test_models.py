@@ -22,7 +22,7 @@ PARAMETERS = {
     'all_cnn_c': 1_369_738,
     'tied_lstm': 1_347_776,
     'mlp': 15_910,
-    'small_all_cnn': 56_394,
+    'small_all_cnn': 14_378,
     'logistic': 7_850,
 }
 

@@ -24,6 +24,7 @@ DEFAULTS = {
     'ternary': {'threshold': 2.441, 'block': 4096},
     'sigma-clip': {'deviations': 2.5},
     'countsketch': {'fraction': None, 'rows': 5},
+    'pool': {'threshold': 0.0},
     'symmetric': {'levels': 7, 'norm': 'l2', 'per': 'block', 'block': 512},
     'sign': {'scale': 'mean', 'per': 'tensor', 'block': 1024},
     'cluster': {'centroids': 3, 'iterations': 10},
@@ -244,7 +245,7 @@ class Stage:
 
   def static_bytes(self):
     """Bytes of side arrays and of the last stage, or None where they depend on the values."""
-    if self.name in ('topk', 'bound', 'sparsify', 'rice', 'elias', 'rans', 'huffman'):
+    if self.name in ('topk', 'bound', 'sparsify', 'rice', 'elias', 'rans', 'huffman', 'nonzero'):
       return None
     if self.name == 'pack':
       return (self.size * self._width() + 7) // 8
@@ -269,6 +270,13 @@ class Stage:
 
   def _float32(self, reader):
     return [real(v) for v in struct.unpack(f'<{self.size}f', reader.take(4 * self.size))]
+
+  def _nonzero(self, reader):
+    if len(reader.data) == 4 * self.size:
+      return self._float32(reader)
+    present = reader.symbols(self.size, 1)
+    require((self.size + 7) // 8 + 4 * sum(present) < 4 * self.size, 'the longer way')
+    return [real(struct.unpack('<f', reader.take(4))[0]) if flag else 0.0 for flag in present]
 
   def _float16(self, reader):
     values = [real(v) for v in struct.unpack(f'<{self.size}e', reader.take(2 * self.size))]

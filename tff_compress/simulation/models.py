@@ -54,7 +54,7 @@ ARCHITECTURES: Mapping[str, Architecture] = types.MappingProxyType({
     'mnist_cnn': Architecture((28, 28, 1), 10, 1_199_882, 6, True, 'the MNIST example of Keras; Huang et al., "RPN", table 1'),
     'digits_cnn': Architecture((8, 8, 1), 10, 38_282, 2, False, 'ours: small enough to train in seconds, one tensor above 20,000'),
     'small_cnn': Architecture((28, 28, 1), 10, 130_414, 7, False, 'ours: the small model of the bytes-to-accuracy benchmark'),
-    'small_all_cnn': Architecture((28, 28, 1), 10, 56_394, 1, False, 'ours: nothing but convolutions, for residual pooling'),
+    'small_all_cnn': Architecture((28, 28, 1), 10, 14_378, 1, False, 'ours: nothing but convolutions, for residual pooling'),
     'all_cnn_c': Architecture((32, 32, 3), 10, 1_369_738, 1, True, 'Springenberg et al. 2015, model C; Konecny et al. 2016, section 4'),
     'tied_lstm': Architecture((None,), 10_017, 1_347_776, 1, False, 'Konecny et al. 2016, section 4: next-word prediction'),
     'mlp': Architecture((28, 28, 1), 10, 15_910, 1, False, 'Chandar et al., autoencoder-compressed updates: 784-20-10'),
@@ -79,7 +79,7 @@ def build(
   | `small_cnn`     | conv 3x3x16/2, conv 3x3x32/2, dense 108, dense; no padding                                           |
   | `all_cnn_c`     | (dropout .2), 3x3 conv 96, 96, 96/2, (dropout .5), 192, 192, 192/2, (dropout .5), 192, 1x1 conv 192, |
   |                 | 1x1 conv to the classes, mean over the positions; padding keeps the size                             |
-  | `small_all_cnn` | conv 3x3x32/2, 3x3x64/2, 3x3x64, 1x1 conv to the classes, mean over the positions; padding keeps the |
+  | `small_all_cnn` | conv 3x3x16/2, 3x3x32/2, 3x3x32, 1x1 conv to the classes, mean over the positions; padding keeps the |
   |                 | size                                                                                                 |
   | `tied_lstm`     | embedding 96, LSTM 256, dense 96, times the transposed embedding; the rows of the embedding have L2  |
   |                 | norm 1, at the start and, through a constraint that Keras's own optimizers apply, after each step    |
@@ -254,9 +254,9 @@ def _small_all_cnn(make: _Layers, shape, classes: int):
   conv = functools.partial(make.conv, padding='same')
   return make.sequential(
       shape,
-      conv('conv1', 32, strides=2),
-      conv('conv2', 64, strides=2),
-      conv('conv3', 64),
+      conv('conv1', 16, strides=2),
+      conv('conv2', 32, strides=2),
+      conv('conv3', 32),
       conv('conv4', classes, 1, activation=None),
       make.keras.layers.GlobalAveragePooling2D(name='logits'),
   )

@@ -1,0 +1,108 @@
+"""Clients of few classes: float32, communication delay, signs, top-k and STC, by iterations and by bytes of both directions.
+
+Sattler et al. 2020 (STC): with clients of few classes all compression converges more slowly, sparse ternary compression least.
+As there: logistic regression, Fashion-MNIST, 100 clients, 10 a round, batches of 20, p = 1/400, and one local iteration a
+round, or 20 with communication delay: all methods make the same number of local iterations. Every method has the best of
+three steps for clients of one class, found with another seed ('tuning'). The score is the mean accuracy at the last five
+points at which a run is evaluated, as it swings where clients differ. Beside 10 of 100 clients there are 10 of 10.
+
+About 40 seconds a run on one core. Finished runs are kept in benchmarks/.cache/simulations.
+"""
+
+import numpy as np
+
+from benchmarks import plots
+from benchmarks import simulations
+
+TASK = {'dataset': 'fashion-mnist', 'clients_per_round': 10, 'model': 'logistic', 'batch_size': 20}
+CLIENTS = {
+    'iid': ({'clients': 100, 'split': 'iid'}, 3),
+    'two classes': ({'clients': 100, 'split': 'shards:2'}, 5),
+    'one class': ({'clients': 100, 'split': 'shards:1'}, 5),
+    'one class, 10 clients': ({'clients': 10, 'split': 'shards:1'}, 3),
+}
+"""{name: (settings of `RunConfig`, number of seeds)}."""
+ITERATIONS, TUNING_SEED = 400, 100
+DELAY = 20
+"""Iterations of communication delay, and between evaluations."""
+LAST = 5
+
+RATES, STEPS = (0.01, 0.04, 0.16), (0.0002, 0.001, 0.005)
+METHODS = {
+    'float32': (lambda rate: {'client_learning_rate': rate}, RATES),
+    f'delay {DELAY}': (lambda rate: {'client_learning_rate': rate, 'local_steps': DELAY}, RATES),
+    'signSGD': (lambda step: {'uplink': f'signsgd-majority:step={step}'}, STEPS),
+    'top-k': (lambda rate: {'client_learning_rate': rate, 'uplink': 'ef-topk:p=1/400'}, RATES),
+    'STC': (lambda rate: {'client_learning_rate': rate, 'uplink': 'stc:p=1/400', 'downlink': 'stc:p=1/400'}, RATES),
+}
+"""{name: (step -> settings of `RunConfig`, steps)}. The last is compared with the others."""
+
+
+def run(quick):
+  iterations, seeds = (2 * DELAY, 1) if quick else (ITERATIONS, 5)
+  methods = {name: METHODS[name] for name in ('float32', 'STC')} if quick else METHODS
+  tuned = {name: tune(name, iterations, steps[1:2] if quick else steps) for name, (_, steps) in methods.items()}
+  rows = []
+  for seed in range(seeds):
+    for clients, (_, count) in CLIENTS.items():
+      for name in methods if seed < count else ():
+        step = tuned[name][0]['step']
+        rows.append({'table': 'per seed', 'clients': clients, 'method': name, 'seed': seed, 'step': step,
+                     **trained(name, step, clients, iterations, seed)})
+  plot(rows, quick)
+  return summary(rows) + sum(tuned.values(), []) + rows
+
+
+def trained(name, step, clients, iterations, seed):
+  """The curve of one run: a dict of columns."""
+  local = METHODS[name][0](step)
+  steps = local.setdefault('local_steps', 1)
+  result = simulations.finished(**TASK, **local, **CLIENTS[clients][0], rounds=iterations // steps,
+                                evaluate_every=DELAY // steps, seed=seed)
+  rounds = result['rounds']
+  points = [entry for entry in rounds if entry['accuracy'] is not None]
+  sent = [(entry['uplink_bytes_total'] + entry['downlink_bytes_total']) / 1e6 for entry in points]
+  accuracies = [entry['accuracy'] for entry in points]
+  return {'status': result['status'], 'accuracy': float(np.mean(accuracies[-LAST:])),
+          'MB up': rounds[-1]['uplink_bytes_total'] / 1e6, 'MB down': rounds[-1]['downlink_bytes_total'] / 1e6,
+          'iterations': [entry['round'] * steps for entry in points], 'MB': sent, 'accuracies': accuracies}
+
+
+def tune(name, iterations, steps):
+  """Rows of a method's steps on clients of one class, the best first."""
+  rows = [{'table': 'tuning', 'method': name, 'step': step,
+           'accuracy': trained(name, step, 'one class', iterations, TUNING_SEED)['accuracy']} for step in steps]
+  return sorted(rows, key=lambda row: -row['accuracy'])
+
+
+def summary(rows):
+  """One row per kind of clients and method: means over the seeds, and by how much STC is ahead with the same seeds, in points."""
+  result = []
+  for clients in CLIENTS:
+    for name in dict.fromkeys(row['method'] for row in rows):
+      own = [row for row in rows if (row['clients'], row['method']) == (clients, name)]
+      ahead = [100 * (other['accuracy'] - row['accuracy']) for row in own for other in rows
+               if (other['clients'], other['method'], other['seed']) == (clients, 'STC', row['seed'])]
+      accuracy, error = simulations.mean_and_error([row['accuracy'] for row in own])
+      difference, paired = simulations.mean_and_error(ahead)
+      result.append({'table': 'means', 'clients': clients, 'method': name, 'seeds': len(own), 'step': own[0]['step'],
+                     'accuracy': accuracy, 's.e.': error, 'MB up': float(np.mean([row['MB up'] for row in own])),
+                     'MB down': float(np.mean([row['MB down'] for row in own])),
+                     'STC ahead, points': difference, 'STC ahead, s.e.': paired})
+  return result
+
+
+def plot(rows, quick):
+  """Accuracy by iterations above, by bytes of both directions below; one column per kind of clients."""
+  figure, axes = plots.axes(len(CLIENTS), rows=2, sharey=True)
+  for column, clients in enumerate(CLIENTS):
+    for number, name in enumerate(dict.fromkeys(row['method'] for row in rows)):
+      own = [row for row in rows if (row['clients'], row['method']) == (clients, name)]
+      accuracy = np.mean([row['accuracies'] for row in own], 0)
+      for axis, xs in zip(axes[:, column], ('iterations', 'MB')):
+        axis.plot(np.mean([row[xs] for row in own], 0), accuracy, f'C{number}', label=name)
+    axes[0, column].set(title=clients, xlabel='local iterations')
+    axes[1, column].set(xlabel='MB, both directions', xscale='log')
+  for axis in axes[:, 0]:
+    axis.set(ylabel='test accuracy')
+  plots.save(figure, 'non_iid', quick)
