@@ -92,15 +92,15 @@ def test_the_transform_is_the_hadamard_transform_of_order_squared(order):
   rng = np.random.default_rng(order)
   x = rng.integers(-limit, limit + 1, (3, block)).astype(np.float32)
   x[0] = limit  # The largest sum: order^2 times the limit.
-  y = hadamard._transform(numpy_ops, x)
+  y = hadamard.transform(numpy_ops, x)
   # (H X)' = H_order X' H_order on the square, read row by row: the Sylvester matrix of order^2, transposed within.
   matrix = hadamard.sylvester(block).astype(np.int64)
   expected = (x.astype(np.int64) @ matrix).reshape(3, order, order).transpose(0, 2, 1).reshape(3, block)
   np.testing.assert_array_equal(y, expected)
-  butterfly = hadamard._transform(ButterflyOps(), x)
+  butterfly = hadamard.transform(ButterflyOps(), x)
   np.testing.assert_array_equal(y, butterfly)
   if limit * block * block <= 2**24:
-    np.testing.assert_array_equal(hadamard._transform(numpy_ops, y), block * x)
+    np.testing.assert_array_equal(hadamard.transform(numpy_ops, y), block * x)
 
 
 @pytest.mark.parametrize('block', [256, 1024, 4096])
@@ -116,7 +116,7 @@ def test_the_order_of_the_sums_does_not_change_a_bit(block, make):
 
 def test_applied_twice_it_multiplies_by_the_block():
   x = np.random.default_rng(0).integers(-4, 5, (2, 1024)).astype(np.float32)
-  twice = hadamard._transform(numpy_ops, hadamard._transform(numpy_ops, x))
+  twice = hadamard.transform(numpy_ops, hadamard._transform(numpy_ops, x))
   np.testing.assert_array_equal(twice, 1024 * x)
 
 

@@ -99,3 +99,33 @@ def test_variables_of_one_size_and_different_shapes_are_told_apart():
 def test_it_can_only_stand_first():
   with pytest.raises(codec_lib.CodecError, match='put it first'):
     codec_lib('hadamard | pool | float32')
+
+
+def test_kernels_whose_elements_sum_to_no_more_than_the_threshold_are_not_sent():
+  """The paper's contribution of a filter: |sum of the kernel's elements|. What is not sent is 0, and costs one bit."""
+  rng = np.random.default_rng(3)
+  x = {'k': rng.standard_normal((3, 3, 10, 16)).astype(np.float32), 'd': rng.standard_normal((7, 8)).astype(np.float32)}
+  sums = x['k'].sum(axis=(0, 1), dtype=np.float64)
+  chosen = np.abs(sums) > 3.0
+  assert 20 < chosen.sum() < 100
+  once = decoded(x, 'rpn:threshold=3')
+  np.testing.assert_allclose(once['k'], np.broadcast_to(np.where(chosen, sums / 9, 0), x['k'].shape), atol=1e-6)
+  np.testing.assert_array_equal(once['d'], x['d'])
+  lengths = 4 * len(x)  # Sizes depend on the values, so the message says them.
+  assert len(codec_lib('rpn:threshold=3').encode(x, **KEYS)) == lengths + 160 / 8 + 4 * chosen.sum() + 4 * 56
+
+
+def test_a_threshold_of_0_sends_all_and_costs_nothing():
+  assert codec_lib('rpn:threshold=0') == codec_lib('rpn') == codec_lib('pool | float32')
+
+
+def test_where_every_kernel_is_sent_there_are_no_bits_that_say_so():
+  x = {'k': np.ones((3, 3, 4, 4), np.float32)}
+  assert len(codec_lib('rpn:threshold=8.9').encode(x, **KEYS)) == 4 + 4 * 16
+  assert len(codec_lib('rpn:threshold=9').encode(x, **KEYS)) == 4 + 2
+
+
+@pytest.mark.parametrize('threshold', ['-1', 'nan', 'inf', '1e30'])
+def test_bad_thresholds_are_refused(threshold):
+  with pytest.raises(codec_lib.CodecError):
+    codec_lib(f'rpn:threshold={threshold}')

@@ -28,6 +28,8 @@ LARGER = {
     'sampled-eden': 'hadamard:rotations=2,key=client | subsample:0.3,key=client | eden:bits=2 | pack',
     'sampled-ternary': 'subsample:1/4,key=client | hadamard:key=client | ternary:threshold=1.208 | rice',
     'two-rotations': 'hadamard | hadamard:key=client | uniform:bits=3,range=tensor | elias',
+    'low-rank-uniform': 'size<100 => concat | float32; '
+                        '* => lowrank:1/2,key=client | hadamard:key=client | uniform:bits=4 | pack',
     'two-masks': 'subsample:1/2 | subsample:1/3 | float16',
     'sparse-uniform': 'topk:1/20 | uniform:bits=4 | elias',
     'sparse-eden': 'topk:1/10 | topk:1/2 | hadamard:rotations=2,key=client | eden:bits=4 | pack',

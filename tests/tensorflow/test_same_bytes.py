@@ -56,6 +56,14 @@ def test_graphs_make_and_read_the_frames_of_numpy(case):
       np.testing.assert_allclose(array.numpy() / scale, other / scale, atol=3e-6, err_msg=name)
 
 
+def test_low_rank_of_matrices_with_large_blocks_has_the_same_bytes():
+  update = {'a': cases.values(300 * 290).reshape(300, 290), 'b': 1e-3 * cases.values(90 * 70, 1).reshape(3, 3, 10, 70)}
+  text = 'concat | lowrank:1/8,key=client | float32'
+  encode, _, signed = functions(text, update)
+  made = encode(list(update.values()), signed(ROUND), signed(7)).numpy().tobytes()
+  assert made == tff_compress.wire.pack(text, update, seed=SEED, round=ROUND, client=7)
+
+
 def test_many_keys_and_long_names_are_derived_as_on_the_host():
   from tff_compress.codec import random
   from tff_compress.tensorflow import keys, messages

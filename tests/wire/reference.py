@@ -13,7 +13,7 @@ from fractions import Fraction
 
 MASK = 0xFFFFFFFF
 SHARED = 0xFFFFFFFF
-ROTATION, SUBSET, COUNT_SKETCH = 1, 2, 6
+ROTATION, SUBSET, COUNT_SKETCH, BASIS = 1, 2, 6, 8
 
 DEFAULTS = {
     'hadamard': {'rotations': 1, 'block': 1024, 'key': 'round'},
@@ -25,6 +25,7 @@ DEFAULTS = {
     'sigma-clip': {'deviations': 2.5},
     'countsketch': {'fraction': None, 'rows': 5},
     'pool': {'threshold': 0.0},
+    'lowrank': {'share': None, 'key': 'round'},
     'symmetric': {'levels': 7, 'norm': 'l2', 'per': 'block', 'block': 512},
     'sign': {'scale': 'mean', 'per': 'tensor', 'block': 1024},
     'cluster': {'centroids': 3, 'iterations': 10},
@@ -156,6 +157,11 @@ def real(value):
   return value
 
 
+def exactly(k, d, word):
+  """The positions of the k largest of words 0 … d - 1 as signed integers, in ascending order."""
+  return sorted(sorted(range(d), key=lambda i: (-((word(i) ^ 1 << 31) - (1 << 31)), i))[:k])
+
+
 # -- stages -----------------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +177,7 @@ class Stage:
       if not equals:
         field, value = list(self.p)[position], field
       words = {'key', 'rounding', 'range', 'scale', 'norm', 'per', 'mode'}
-      kind = str if field in words else {'fraction': Fraction, 'threshold': float, 'deviations': float,
+      kind = str if field in words else {'fraction': Fraction, 'share': Fraction, 'threshold': float, 'deviations': float,
                                         'error': float}.get(field, int)
       self.p[field] = kind(value)
     self.streams, self.shapes = streams, shapes
@@ -192,6 +198,8 @@ class Stage:
       return self.kept, None
     if self.name == 'countsketch':
       return self.p['rows'] * self._columns(), None
+    if self.name == 'lowrank':
+      return sum(long * rank for _, long, rank, _ in self._matrices()), None
     if self.name == 'pool':
       return sum(values for _, values in self._kernels()), None
     if self.name in ('uniform', 'eden'):
@@ -366,6 +374,47 @@ class Stage:
       x, values = x + values[:count] * places, values[count:]
     return x
 
+  def _matrices(self):
+    """(d1, d2, r, whether the last dimension is the longer side) of each variable."""
+    result = []
+    for shape in self.shapes:
+      size = math.prod(shape)
+      if len(shape) > 1 and size:
+        sides = sorted((shape[-1], size // shape[-1]))
+        rank = max(1, round(self.p['share'] * sides[0]))
+        if rank < sides[0]:
+          result.append((*sides, rank, shape[-1] > sides[0]))
+          continue
+      result.append((1, size, 1, False))
+    return result
+
+  def _decode_lowrank(self, values):
+    stream, used, x = self.streams(self.p['key'], BASIS), 0, []
+    for short, long, rank, across in self._matrices():
+      b, values = values[:rank * long], values[rank * long:]
+      if rank == short:
+        x += b
+        continue
+      columns = exactly(rank, short, lambda i: stream.word(used + i))
+      blocks = []
+      for order in (256, 64, 16, 4, 1):
+        blocks += [order] * ((short - sum(blocks)) // order)
+      first = [sum(blocks[:n]) for n, order in enumerate(blocks) for _ in range(order)]
+      order = [order for order in blocks for _ in range(order)]
+      matrix = []
+      for i in range(short):
+        sign = -1 if stream.negative(32 * (used + short) + i) else 1
+        root = math.isqrt(order[i])
+
+        def entry(c):
+          (a, b), (j, k) = divmod(i - first[i], root), divmod(c - first[i], root)
+          return sign * (-1)**(bin(a & k).count('1') + bin(b & j).count('1')) / root if first[i] == first[c] else 0
+        v = [entry(c) for c in columns]
+        matrix.append([sum(v[t] * short / rank * b[t * long + j] for t in range(rank) if v[t]) for j in range(long)])
+      used += short + -(-short // 32)
+      x += [v for row in matrix for v in row] if across else [row[j] for j in range(long) for row in matrix]
+    return x
+
   def _columns(self):
     return max(1, round(self.p['fraction'] * self.size / self.p['rows'])) if self.size else 0
 
@@ -435,10 +484,7 @@ class Stage:
       positions = [j * int(stride) + (stream.word(j) * int(stride) >> 32) for j in range(k)]
       factor = int(stride)
     else:
-      def signed(w):
-        return w - (1 << 32) if w >> 31 else w
-      ranked = sorted(range(d), key=lambda i: (-signed(stream.word(i)), i))
-      positions = sorted(ranked[:k])
+      positions = exactly(k, d, stream.word)
       factor = d / max(k, 1)
     for position, value in zip(positions, values):
       if position < d:

@@ -31,6 +31,8 @@ class Purpose(enum.IntEnum):
   PERMUTATION = 5
   COUNT_SKETCH = 6
   COUNT_SKETCH_ROUNDING = 7
+  BASIS = 8
+  BASIS_ROUNDING = 9
 
 
 def derive_key(seed, round, client, name, purpose, chunk=0):

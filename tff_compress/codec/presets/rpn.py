@@ -17,7 +17,7 @@ class Rpn(Preset):
   summary: ClassVar[str] = 'residual pooling: the spatial mean of each convolution filter, as float32'
   source: ClassVar[str] = 'Huang et al. 2020'
   page: ClassVar[str] = 'methods/pooling.md'
-  examples: ClassVar[tuple] = ('', 'threshold=2')
+  examples: ClassVar[tuple] = ('', 'threshold=0.25')
   changes: ClassVar[str] = 'start'
 
   threshold: float = 0.0

@@ -137,7 +137,7 @@ def _replace(xp, x, part, start, size):
   return xp.concat([piece for piece in (x[:start], part, x[stop:]) if int(piece.shape[0])])
 
 
-def _transform(xp, x):
+def transform(xp, x):
   """Unnormalised Hadamard transform of each row of [rows, block]; applied twice it multiplies by block.
 
   A row is seen as a square of order^2 = block values: H_order times the transposed square times H_order. Every partial
@@ -166,10 +166,10 @@ def _forward(xp, x, signs, dither):
   # All rows share one row of dithers. Each value is still rounded without bias; that errors of different rows go together
   # is of no account, as they are about 1e-8 of the energy and change with every message.
   integers = xp.floor(x * up + dither)
-  return _transform(xp, integers * signs) * down
+  return transform(xp, integers * signs) * down
 
 
 def _inverse(xp, x, signs):
   # Scaled first: a power of two rounds nothing, and the sums cannot overflow.
   x = x * np.float32(1 / math.isqrt(int(x.shape[1])))
-  return _transform(xp, x) * signs
+  return transform(xp, x) * signs

@@ -7,8 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import sums
+from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Stage
+
+LARGEST_THRESHOLD = 2.0**64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +21,22 @@ class Pool(Stage):
   Variables of any other number of dimensions, and kernels of 1 x 1, stay as they are. Decoding is linear, so any number of
   missed rounds can be sent as one sum of the same size. This is the orthogonal projection on kernels that are constant in space:
   whatever detail a kernel has stays as it was initialised, which harms networks that are mostly convolutions. Biased.
+
+  Attributes:
+    threshold: the mean of a kernel becomes 0 unless |sum of its elements| is above this; at 0 all stay. In the units of the update.
   """
   name: ClassVar[str] = 'pool'
   summary: ClassVar[str] = 'the spatial mean of convolution kernels'
   source: ClassVar[str] = 'Huang et al. 2020 (RPN), sec. 3'
   linear: ClassVar[bool] = True
   needs_shapes: ClassVar[bool] = True
+  examples: ClassVar[tuple] = ('', 'threshold=0.25')
+
+  threshold: float = 0.0
+
+  def __post_init__(self):
+    check(0 <= self.threshold <= LARGEST_THRESHOLD,
+          f'pool: the threshold must be from 0 to {LARGEST_THRESHOLD:.2g}, not {self.threshold}.')
 
   def _parts(self, signal):
     """[(places, values per place)] of each variable."""
@@ -42,8 +55,14 @@ class Pool(Stage):
     for places, values in self._parts(signal):
       piece = x[start:start + places * values]
       start += places * values
-      pooled.append(piece if places == 1 else _mean(xp, piece, places, values))
+      pooled.append(piece if places == 1 else self._chosen(xp, _mean(xp, piece, places, values), places))
     return (pooled[0] if len(pooled) == 1 else xp.concat(pooled)), {}
+
+  def _chosen(self, xp, means, places):
+    """The means of kernels, 0 where the sum of the elements is not above the threshold."""
+    if not self.threshold:
+      return means
+    return xp.where(xp.abs(means) > np.float32(self.threshold / places), means, xp.constant(0, np.float32))
 
   def decode(self, xp, values, side, draws, signal):
     start, pieces = 0, []

@@ -10,11 +10,11 @@ from tff_compress.codec.random import Purpose
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Real
-from tff_compress.codec.stage import Stage
+from tff_compress.codec.subspace import Subspace
 
 
 @dataclasses.dataclass(frozen=True)
-class Subsample(Stage):
+class Subsample(Subspace):
   """Keeps a fraction of the coordinates; the decoder multiplies them by d / k (unbiased).
 
   Where 1/fraction is a whole number s <= 65536, one coordinate is drawn from every s consecutive ones: each is kept with
@@ -31,7 +31,6 @@ class Subsample(Stage):
   name: ClassVar[str] = 'subsample'
   summary: ClassVar[str] = 'a random subset of the coordinates, drawn from a key'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 3; exactly k without replacement'
-  unbiased: ClassVar[bool] = True
   examples: ClassVar[tuple] = ('1/16', '0.1,key=client', '0.3', '1/50')
 
   fraction: fractions.Fraction
@@ -39,10 +38,6 @@ class Subsample(Stage):
 
   def __post_init__(self):
     check(0 < self.fraction <= 1, f'subsample: the fraction must be above 0 and at most 1, not {self.fraction}.')
-
-  @property
-  def linear(self):
-    return self.key == 'round'
 
   @property
   def _stride(self):
@@ -59,9 +54,11 @@ class Subsample(Stage):
   def output(self, signal):
     return Real(self.kept(signal.size))
 
+  def scales(self, signal):
+    return (float(self._stride or signal.size / max(self.kept(signal.size), 1)),) * max(len(signal.shapes), 1)
+
   def nmse_bound(self, signal):
-    kept = self.kept(signal.size)
-    return float(self._stride or signal.size / max(kept, 1)) - 1
+    return self.scales(signal)[0] - 1
 
   def _index(self, xp, draws, size):
     """int32[k]: the kept positions, ascending. With strides the last may lie behind the end."""
@@ -79,17 +76,19 @@ class Subsample(Stage):
     offset = xp.shift_right(high * factor + xp.shift_right(low * factor, 16), 16)
     return xp.iota(kept) * xp.constant(stride, np.int32) + offset
 
-  def encode(self, xp, x, draws, signal):
+  def maps(self, xp, draws, signal):
     size = signal.size
     index = self._index(xp, draws, size)
-    if self._stride and size % self._stride:
-      x = xp.concat([x, xp.zeros([self._stride - size % self._stride], np.float32)])
-    return xp.gather(x, index), {}
+    padding = self.kept(size) * self._stride - size if self._stride else 0
+
+    def project(x):
+      return xp.gather(xp.concat([x, xp.zeros([padding], np.float32)]) if padding else x, index)
+
+    def lift(values):
+      return xp.scatter(index, values, size + padding)[:size]
+
+    return project, lift
 
   def decode(self, xp, values, side, draws, signal):
-    size = signal.size
-    index = self._index(xp, draws, size)
-    kept = self.kept(size)
-    scale = float(self._stride or size / max(kept, 1))
-    padded = kept * self._stride if self._stride else size
-    return xp.scatter(index, values * np.float32(scale), padded)[:size]
+    _, lift = self.maps(xp, draws, signal)
+    return lift(values * np.float32(self.scales(signal)[0]))
