@@ -107,6 +107,18 @@ def test_compare_pairs_uplinks_and_downlinks_in_order(trained, tmp_path):
   assert [(c.uplink, c.downlink) for c, _ in trained] == [('float32', 'float32'), ('int8', 'int8'), ('drive', 'float16')]
 
 
+def test_compare_takes_methods_with_what_belongs_to_them(trained, tmp_path, capsys):
+  assert cli.main(['compare', '--uplink', 'stc:p=1/400', '--uplink', 'dgc', '--uplink', 'signsgd-majority', '--uplink', 'int8',
+                   '--uplink', 'stc @5 stc:p=1/50', '--rounds', '1', '--output', str(tmp_path / 'out')]) == 0
+  assert [(c.uplink, c.downlink, c.feedback is not None) for c, _ in trained] == [
+      ('float32', 'float32', False), ('stc:p=1/400', 'float32', True), ('dgc', 'float32', True),
+      ('signsgd-majority', 'signsgd', False), ('int8', 'float32', False), ('stc @5 stc:p=1/50', 'float32', True)]
+  shown = capsys.readouterr().out
+  for row in ('stc:p=1/400', 'dgc', 'signsgd-majority', 'int8', 'stc @5 stc:p=1/50'):
+    assert f'\n{row} ' in shown
+  assert len({c.output for c, _ in trained}) == 6
+
+
 @pytest.mark.parametrize('plain', ['float32', 'none'])
 def test_float32_is_not_trained_twice(trained, tmp_path, plain):
   assert cli.main(['compare', '--uplink', 'int8', '--uplink', plain, '--uplink', 'int8', '--rounds', '1', '--output', str(tmp_path)]) == 0
@@ -157,6 +169,17 @@ def test_demo_goes_both_ways_and_begins_anew(trained, tmp_path, capsys):
     (['run', '--config', 'missing.yaml'], 'missing.yaml'),
     (['run', '--output', ''], 'output'),
     (['run', '--seed', str(2**64)], 'seed'),
+    (['run', '--uplink', 'dgcc'], 'did you mean dgc'),
+    (['run', '--uplink', 'stc:p=0'], 'above 0 and at most 1'),
+    (['run', '--uplink', 'dgc:p=1.5'], 'above 0 and at most 1'),
+    (['run', '--uplink', 'dgc', '--error-feedback', 'false'], 'leave them out'),
+    (['run', '--uplink', 'signum', '--downlink', 'int8'], 'leave it out'),
+    (['run', '--downlink', 'dgc'], 'give it as uplink'),
+    (['run', '--uplink', 'int8 @9 drive @9 int8'], 'must rise'),
+    (['run', '--local-steps', '3', '--local-epochs', '2'], 'takes the place'),
+    (['run', '--feedback-decay', '2'], 'feedback_decay'),
+    (['run', '--state-bytes', '1e3'], 'whole number'),
+    (['compare', '--uplink', 'stc', '--uplink', 'signum', '--downlink', 'stc'], 'leave it out'),
     (['compare'], '--uplink'),
     (['compare', '--uplink', 'int8', '--seeds', '0'], 'seeds'),
     (['compare', '--uplink', 'int8', '--seeds', '99999'], 'seeds'),

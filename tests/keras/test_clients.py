@@ -113,6 +113,32 @@ def test_a_data_set_is_gone_through_anew_for_each_pass_and_round(model):
   assert all(sorted(one) == list(range(6)) for one in passes) and len(set(passes)) > 1
 
 
+@pytest.mark.parametrize('steps', [1, 2, 3, 5, 7])
+@pytest.mark.parametrize('count, batch_size', [(10, 4), (8, 4), (3, 4)])
+def test_local_steps_are_so_many_batches_whatever_a_client_has(model, steps, count, batch_size):
+  """Whole passes in orders of their own, the last cut short; a data set's batches likewise."""
+  arrays = batches(clients([numbered(count)], model, batch_size=batch_size, local_steps=steps, local_epochs=9), 0)
+  source = tf.data.Dataset.from_tensor_slices(numbered(count)).batch(batch_size)
+  listed = batches(clients([source], model, local_steps=steps), 0)
+  per_pass = [min(batch_size, count - i) for i in range(0, count, batch_size)]
+  expected = (per_pass * steps)[:steps]
+  assert [len(x) for x, _ in arrays] == [len(x) for x, _ in listed] == expected
+  for order in (rows(arrays), rows(listed)):
+    for start in range(0, len(order) - count + 1, count):
+      assert sorted(order[start:start + count]) == list(range(count))
+    assert len(set(order[len(order) // count * count:])) == len(order) % count
+
+
+def test_a_data_set_that_ends_for_good_ends_the_steps(model):
+  left = [3]
+  def once():
+    while left[0]:
+      left[0] -= 1
+      yield np.zeros(2, np.float32), 0
+  source = tf.data.Dataset.from_generator(once, output_signature=(tf.TensorSpec([2]), tf.TensorSpec([], tf.int32)))
+  assert [len(x) for x, _ in batches(clients([source], model, local_steps=9), 0)] == [3]
+
+
 def test_number_types_of_all_clients_become_one(model):
   mixed = [(np.zeros((3, 2), np.float16), np.zeros(3, np.uint8)), (np.ones((3, 2), np.int32), np.ones(3, np.int64)),
            tf.data.Dataset.from_tensor_slices((np.ones((3, 2)), np.ones(3, np.int16)))]

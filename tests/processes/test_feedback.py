@@ -103,6 +103,20 @@ def test_memories_of_clients_that_missed_rounds_fade_or_are_dropped(feedback, mi
   np.testing.assert_array_equal(memory['residual'][0], np.float32([1, 2]) + factor * np.float32([8, -8]))
 
 
+def test_long_updates_are_shortened_before_they_are_remembered():
+  """The norm is that of all variables together; shorter updates stay as they are, bit for bit."""
+  clip = ErrorFeedback(momentum=0.5, clip=6.5)
+  memory = {slot: [np.float32([1, 0]), np.float32([[8]])] for slot in clip.slots}
+  filled = clip.accumulate(xp, memory, [np.float32([3, 4]), np.float32([[12]])], np.int32(0))  # Of norm 13.
+  for velocity, expected in zip(filled['velocity'], ([2, 2], [[10]])):
+    np.testing.assert_allclose(velocity, expected, rtol=1e-3)
+  for residual, velocity, before in zip(filled['residual'], filled['velocity'], memory['residual']):
+    np.testing.assert_array_equal(residual, before + velocity)
+  for update in ([0.25, -1.5], [0, 0]):
+    filled = ErrorFeedback(clip=6.5).accumulate(xp, {'residual': [np.float32([0, 0])]}, [np.float32(update)], np.int32(0))
+    np.testing.assert_array_equal(filled['residual'][0], update)
+
+
 def test_an_update_is_relevant_where_enough_signs_agree():
   before, now = [np.zeros(4, np.float32), np.zeros((1, 2), np.float32)], [np.float32([1, -1, 1, 0]), np.float32([[2, -2]])]
   update = [np.float32([3, -3, -3, 5]), np.float32([[0, 1]])]  # Of five that moved, three agree: 0 counts as positive.
@@ -115,7 +129,7 @@ def test_an_update_is_relevant_where_enough_signs_agree():
 @pytest.mark.parametrize('make', [
     lambda: ErrorFeedback(decay=1.5), lambda: ErrorFeedback(momentum=1.0), lambda: ErrorFeedback(drop_after=-1),
     lambda: ErrorFeedback(decay=float('nan')), lambda: ErrorFeedback(masking=1), lambda: ErrorFeedback(residual=False),
-    lambda: ErrorFeedback.of('yes'),
+    lambda: ErrorFeedback.of('yes'), lambda: ErrorFeedback(clip=0), lambda: ErrorFeedback(clip=float('nan')),
     lambda: processes.Relevance(2), lambda: processes.Relevance(decay='1')])
 def test_bad_settings_are_typed_errors(make):
   with pytest.raises(processes.ProcessError):

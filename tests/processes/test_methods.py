@@ -53,7 +53,6 @@ def test_every_method_is_an_uplink_of_a_run(text):
 def test_a_codec_is_a_method_with_feedback_where_it_is_meant():
   for name in FEEDBACK:
     assert processes.method(name).error_feedback == processes.ErrorFeedback()
-    assert not processes.method(name).plain
   for text in ('float32', 'int8', 'topk:1/100 | float32', '*/bias => float32; * => int8'.replace('int8', 'uniform | pack')):
     assert processes.method(text).error_feedback is None and processes.method(text).plain
   assert processes.method('topk:1/4 | float32 @3 stc').error_feedback is not None

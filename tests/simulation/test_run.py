@@ -12,6 +12,7 @@ import textwrap
 
 import pytest
 
+from tff_compress import processes
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation.config import ConfigError
 from tff_compress.simulation.folder import Folder
@@ -47,7 +48,15 @@ BAD = {
     'clients': dict(clients=3, clients_per_round=4), 'no clients': dict(clients=None), 'dropout': dict(dropout=True, model='mlp'),
     'server momentum': dict(server_momentum=0.5, server_optimizer='adam'), 'emnist only': dict(max_clients=3),
     'feedback momentum': dict(feedback_momentum=0.5), 'feedback': dict(error_feedback='yes'),
-    'downlink changes': dict(downlink_changes=1),
+    'downlink changes': dict(downlink_changes=1), 'since': dict(downlink_since='start'),
+    'feedback decay': dict(feedback_decay=1.1), 'drop after': dict(feedback_drop_after=-1), 'states': dict(state_clients=0),
+    'state bytes': dict(state_bytes=1.5), 'steps': dict(local_steps=0), 'steps and epochs': dict(local_steps=3, local_epochs=2),
+    'method': dict(uplink='dgc:q=1'), 'p': dict(uplink='stc:p=0'), 'method down': dict(downlink='dgc'),
+    'feedback of a baseline': dict(error_feedback=True, uplink='tff:compression_aggregator'),
+    'feedback of a method': dict(error_feedback=False, uplink='dgc'), 'momentum of a method': dict(feedback_momentum=0.5, uplink='dgc'),
+    'feedback that a method has not': dict(error_feedback=True, uplink='fetchsgd'),
+    'downlink of a vote': dict(downlink='int8', uplink='signum'), 'changes of a vote': dict(downlink_changes=True, uplink='signum'),
+    'weighting of a vote': dict(weighting='examples', uplink='signum'), 'steps of a method': dict(local_steps=3, uplink='fedpaq'),
     'output': dict(output=''), 'output nul': dict(output='a\0b'), 'flag': dict(only_digits=1),
 }
 
@@ -64,6 +73,23 @@ def test_a_configuration_survives_json():
   config = RunConfig(client_learning_rate=1, ema=0, uplink='tff:hadamard:bits=2', output='somewhere')
   again = RunConfig(**json.loads(json.dumps(config.as_dict())))
   assert again == config and type(again.client_learning_rate) is float
+
+
+def test_what_is_not_said_is_settled_by_uplink_and_downlink():
+  stc = RunConfig(uplink='stc', downlink='stc', feedback_decay=0.5, feedback_drop_after=7)
+  assert stc.feedback == processes.ErrorFeedback(decay=0.5, drop_after=7) and stc.changes == 'last'
+  assert RunConfig(uplink='stc').feedback and not RunConfig(uplink='stc', error_feedback=False).has_memory
+  assert RunConfig(downlink='rpn').changes == 'start' and RunConfig(downlink='int8').changes == ''
+  assert not RunConfig(downlink='stc', downlink_changes=False).has_memory
+  assert RunConfig(downlink='int8', downlink_changes=True, downlink_since='start').changes == 'start'
+  assert RunConfig(uplink='dgc:momentum=0.5', feedback_decay=0.5).feedback == processes.ErrorFeedback(decay=0.5, momentum=0.5)
+  assert RunConfig(uplink='fetchsgd', feedback_decay=0.5).feedback is None
+  vote = RunConfig(uplink='signsgd-majority')
+  assert vote.downlink == 'signsgd' and vote.feedback is None and vote.has_memory
+  assert RunConfig(**json.loads(json.dumps(vote.as_dict()))) == vote
+  assert RunConfig(uplink='fedpaq:steps=3').steps == 3 and RunConfig(local_steps=4).steps == 4 and RunConfig().steps is None
+  assert [(c.uplink, c.downlink) for c in variants(RunConfig(downlink='int8'), ['dgc', 'signum', ('signum', None), 'stc'])] == [
+      ('dgc', 'int8'), ('signum', 'signsgd'), ('signum', 'signsgd'), ('stc', 'int8')]
 
 
 def test_variants_have_folders_of_their_own():
@@ -108,7 +134,8 @@ def test_damaged_results_are_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize('changes, words', [
-    (dict(uplink='int8'), "uplink='uniform:bits=4 | pack', not 'int8'"), (dict(seed=6), 'seed=5, not 6'),
+    (dict(uplink='int8'), "uplink='uniform:bits=4 | pack', not 'int8'"), (dict(uplink='dgc'), "not 'dgc'"),
+    (dict(feedback_decay=0.5), 'feedback_decay=1.0, not 0.5'), (dict(seed=6), 'seed=5, not 6'),
     (dict(rounds=1), 'a run of 2 rounds, more than 1'), (dict(rounds=9, workers=3, checkpoint_every=7), None)])
 def test_a_run_goes_on_only_with_its_own_settings(tmp_path, changes, words):
   Folder(str(tmp_path), SMALL.as_dict()).write_result('finished', [entry(1), entry(2)], parameters=9)
@@ -327,4 +354,17 @@ def test_a_run_whose_clients_remember_goes_on_as_if_nothing_had_happened(tmp_pat
   different = [(a, b) for a, b in zip(untimed(whole.rounds), untimed(again.rounds))
                if {**a, 'client_states_bytes': 0} != {**b, 'client_states_bytes': 0}]
   assert not different
-  assert os.listdir(tmp_path / 'clients')
+
+  # A state that was damaged is refused before anything changes; without the file, its client starts anew.
+  longer = dataclasses.replace(cut, rounds=7)
+  states = list((tmp_path / 'clients').iterdir())
+  before = {path: path.read_bytes() for path in states}
+  assert before
+  for path, data in before.items():
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+  with pytest.raises(processes.StateError, match='is damaged'):
+    run(longer)
+  assert sorted((tmp_path / 'clients').iterdir()) == sorted(states) and len(folder_lib.read_result(str(tmp_path))['rounds']) == 6
+  for path in states:
+    path.unlink()
+  assert [entry['round'] for entry in run(longer).rounds] == [1, 2, 3, 4, 5, 6, 7]

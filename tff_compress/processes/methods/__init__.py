@@ -36,7 +36,7 @@ class Method:
     downlink: codec of the downlink that belongs to it; '' where any will do.
     weighting: 'uniform' where clients have to weigh the same; '' where any will do.
     local_steps: of a client between messages, where they belong to it; None where any number will do.
-    plain: whether its codec is all that a process needs to know, so that `tff_compress.uplink` does as well.
+    plain: whether, but for error feedback, its codec is all there is to it, so that `tff_compress.uplink` does as well.
     examples: parameter texts that are tested.
   """
   name: ClassVar[str] = ''
@@ -98,7 +98,7 @@ class OfCodec(Method):
 
   @property
   def plain(self):
-    return len(steps.texts(self.text)) == 1 and self.error_feedback is None
+    return len(steps.texts(self.text)) == 1
 
   def __str__(self):
     return self.text
