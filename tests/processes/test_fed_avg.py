@@ -225,7 +225,8 @@ def test_a_runner_goes_on_after_a_restart_and_after_errors(built, tmp_path):
   for a, b in zip(runner.state.global_model_weights.trainable, alone.state.global_model_weights.trainable):
     np.testing.assert_array_equal(a, b)
   stored = metrics['client_states']
-  assert (stored['clients'], stored['bytes'], stored['dropped']) == (4, 4 * process.client_state_bytes, 0)
+  assert (stored['clients'], stored['dropped'], stored['bytes_per_client']) == (4, 0, process.client_state_bytes)
+  assert 0 < stored['bytes'] - 4 * process.client_state_bytes < 4 * 100
 
   data = [dataset(0), dataset(1)]
   before = runner.state
@@ -240,7 +241,7 @@ def test_a_runner_goes_on_after_a_restart_and_after_errors(built, tmp_path):
     raise ArithmeticError
   with pytest.raises(ArithmeticError):
     runner.next(['client 0', 'client 1'], data, check=refuse)
-  assert runner.state is before
+  assert runner.state is before and not [path for path in tmp_path.iterdir() if path.suffix != '.state']
 
   # A client that knows a later model than the server, as after a restart from an old checkpoint.
   early = processes.Runner(process, folder=folder)
@@ -255,6 +256,27 @@ def test_a_runner_goes_on_after_a_restart_and_after_errors(built, tmp_path):
   assert metrics['client_states']['clients'] == 4 and runner.round == 6
   with pytest.raises(processes.StateError, match='another model, codec'):
     processes.Runner(built('momentum'), folder=folder).next(['client 0'], data[:1])
+
+
+def test_states_in_files_are_those_that_travel(built):
+  """A process that is given the states of its clients, and a runner whose workers keep them in files, do the same."""
+  import tensorflow as tf
+  process = built('both-directions')
+  runner = processes.Runner(process)
+  server, states = process.initialize(), {}
+  for present in PATTERN[:4]:
+    metrics = runner.next(present, [dataset(c) for c in present])
+    numbers = [int(runner.client_state(c)['client']) for c in present]
+    given = [states.get(n, process.initialize_client(n)) for n in numbers]
+    server, by_value, following = process.next(server, [dataset(c) for c in present], given)
+    states.update((int(state['client']), state) for state in following)
+    assert communication(metrics) == communication(by_value)
+  for a, b in zip(*(tf.nest.flatten(state.global_model_weights) for state in (server, runner.state))):
+    np.testing.assert_array_equal(a, b)
+  for client in range(CLIENTS):
+    kept = runner.client_state(client)
+    for a, b in zip(*(tf.nest.flatten(dict(state)) for state in (kept, states[int(kept['client'])]))):
+      np.testing.assert_array_equal(a, b)
 
 
 def test_weights_that_are_set_reach_everyone(built):

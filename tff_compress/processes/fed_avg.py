@@ -1,6 +1,7 @@
 """Federated averaging whose clients remember: error feedback, changes of the model, uploads that are skipped."""
 
 import collections
+import functools
 import hashlib
 
 import numpy as np
@@ -15,6 +16,7 @@ from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
 from tff_compress.processes import fetch as fetch_lib
+from tff_compress.processes import memory as memory_lib
 from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes import steps as steps_lib
 from tff_compress.processes import structured as structured_lib
@@ -46,10 +48,17 @@ class ClientStateProcess(tff.templates.IterativeProcess):
       the weights were set, every client's copy of the model is out of date.
   """
 
-  def __init__(self, initialize, next_fn, *, client_state_type, fingerprint, get_model_weights, set_model_weights):
+  def __init__(self, initialize, next_fn, *, client_state_type, fingerprint, get_model_weights, set_model_weights,
+               on_files=None):
     super().__init__(initialize, next_fn, next_is_multi_arg=True)
     self.client_state_type, self.fingerprint = client_state_type, fingerprint
     self.get_model_weights, self.set_model_weights = get_model_weights, set_model_weights
+    self._on_files = on_files
+
+  @functools.cached_property
+  def on_files(self):
+    """(process, `memory.Files`): the same, but that TFF's workers read and write the slots of clients themselves."""
+    return self._on_files()
 
   def initialize_client(self, client):
     """The state of a client that has not taken part yet.
@@ -62,8 +71,8 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     """
     if isinstance(client, bool) or not isinstance(client, (int, np.integer)) or not 0 <= client <= MAX_CLIENT:
       raise ProcessError(f'a client is a whole number from 0 to {MAX_CLIENT}, not {client!r}.')
-    state = tf.nest.map_structure(lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype),
-                                  compat.tensor_specs(self.client_state_type))
+    nothing = lambda spec: b'' if spec.dtype == tf.string else np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
+    state = tf.nest.map_structure(nothing, compat.tensor_specs(self.client_state_type))
     return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),
                                    version=np.int32(changes_lib.UNKNOWN))
 
@@ -124,13 +133,21 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
   client_optimizer = client_optimizer_fn or optimizers.build_sgdm(0.1)
   client_work = tff.learning.templates.build_model_delta_client_work(
       model_fn, client_optimizer, client_weighting, metrics_aggregator, loop_implementation=_LOOP)
-  if structured is None:
-    work = lambda state, weights, data, memories, number: client_work.next(state, weights, data)
-  else:
-    work = _confined_work(parts, client_work, model_fn, client_optimizer, client_weighting, metrics_aggregator)
+  confine = structured and functools.partial(_confined_work, parts, client_work, model_fn, client_optimizer,
+                                             client_weighting, metrics_aggregator)
   finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
       server_optimizer_fn or optimizers.build_sgdm(1.0), parts.weights_type)
-  return _compose(parts, client_work, work, finalizer)
+
+  def compose(memory, **kwargs):
+    work = confine(memory) if confine else lambda state, weights, data, memories, number: client_work.next(
+        state, weights, data)
+    return _compose(parts, client_work, work, finalizer, memory, **kwargs)
+
+  def on_files():
+    files = parts.memory(memory_lib.Files)
+    return compose(files), files
+
+  return compose(parts.memory(memory_lib.Values), on_files=on_files)
 
 
 class _Vectors:
@@ -201,8 +218,7 @@ class _Parts:
         raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: clients that remember need '
                            'float32 variables.')
     if structured:
-      for _, codec in steps:
-        structured_lib.check_uplink(codec.plan(self.update_spec))
+      structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps])
     self.uplink = schedule_lib.messages(steps, self.update_spec, seed)
     self.fetch = fetch_lib.FetchServer(fetch, self.uplink) if fetch else None
     self.changes = None
@@ -212,9 +228,8 @@ class _Parts:
       self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
                                       spec=names)
     self.update_vectors, self.model_vectors = _Vectors(self.update_spec), _Vectors(self.spec)
-    self.client_state_type = self._client_state_type()
     description = [steps, self.feedback, relevance, structured, downlink if self.changes else None, self.spec,
-                   str(self.client_state_type)]
+                   str(self.memory(memory_lib.Values).type)]
     self.fingerprint = hashlib.sha256('\n'.join(map(str, description)).encode('utf-8')).digest()[:16]
 
   @property
@@ -227,26 +242,32 @@ class _Parts:
     """Whether clients keep the model that changes of the downlink start from."""
     return self.changes is not None and self.changes.slot == 'start'
 
-  def _client_state_type(self):
+  @property
+  def slots(self):
+    """Names of what the feedback remembers."""
+    return self.feedback.slots if self.feedback else ()
+
+  def memory(self, kind):
+    """`memory.Values` or `memory.Files` of this process."""
     fields = collections.OrderedDict(client=tff.TensorType(np.int64), seen=tff.TensorType(np.int32),
                                      version=tff.TensorType(np.int32))
-    for slot in self.feedback.slots if self.feedback else ():
-      fields[slot] = self.update_vectors.types
+    slots = collections.OrderedDict((slot, self.update_vectors.types) for slot in self.slots)
     if self.keeps_model:
-      fields['model'] = self.model_vectors.types
+      slots['model'] = self.model_vectors.types
     if self.keeps_start:
-      fields['start'] = self.model_vectors.types
-    return tff.to_type(fields)
+      slots['start'] = self.model_vectors.types
+    return kind(fields, slots)
 
   # -- in graphs, on a client
 
-  def upload(self, update, weight, memory, before, now, round_number):
-    """(frame, memory) of a client after training.
+  def upload(self, update, weight, kept, memory, before, now, round_number):
+    """(frame, slots of the feedback that changed, round in which it took part last) of a client after training.
 
     Args:
       update: list of tensors, the weights before training less those after.
       weight: float32 scalar.
-      memory: OrderedDict, the client's state when the round began.
+      kept: {slot of the feedback: list of tensors} when the round began.
+      memory: OrderedDict, the small fields of the client's state when the round began.
       before, now: trainable weights of the model that it had, and that it received; None where they are not kept.
       round_number: int32 scalar.
     """
@@ -254,8 +275,7 @@ class _Parts:
     number = number_of(memory)
     is_new = memory['seen'] < 0
     missed = tf.where(is_new, 0, tf.maximum(round_number - memory['seen'] - 1, 0))
-    slots = self.feedback.slots if self.feedback else ()
-    kept = {slot: self.update_vectors.split(memory[slot]) for slot in slots}
+    slots = self.slots
     usable = weight > 0
     uploads = usable
     if self.relevance:
@@ -264,8 +284,7 @@ class _Parts:
     signal = self.feedback.signal(filled) if slots else update
     if self.structured and self.structured.normalize == 'none':
       # The decoder multiplies by these.
-      signal = [tf.math.divide_no_nan(x, scale)
-                for x, scale in zip(signal, structured_lib.scales(self.uplink, self.update_spec, round_number, number))]
+      signal = [x / scale for x, scale in zip(signal, structured_lib.scales(self.uplink.plan))]
 
     def send():
       # The server of FetchSGD adds up messages of all rounds, for which they need the same keys.
@@ -281,11 +300,8 @@ class _Parts:
       return tf.zeros([0], tf.uint8), chosen
 
     frame, memorized = tf.cond(uploads, send, keep)
-    following = collections.OrderedDict(memory)
-    following.update((slot, self.update_vectors.join(tensors)) for slot, tensors in memorized.items())
     # Only those who took part have not missed this round.
-    following['seen'] = tf.where(usable, round_number, memory['seen'])
-    return frame, following
+    return frame, memorized, tf.where(usable, round_number, memory['seen'])
 
 
 def number_of(memory):
@@ -293,18 +309,18 @@ def number_of(memory):
   return tf.bitcast(memory['client'], tf.int32)[0]
 
 
-def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_aggregator):
-  """TFF's client work with an optimizer that is masked: (state, weights, data, memories, round) -> measured output."""
+def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_aggregator, memory_kind):
+  """TFF's client work with an optimizer that is confined: (state, weights, data, memories, round) -> measured output."""
   _, weights_type, data_type = client_work.next.type_signature.parameter
   with tf.Graph().as_default():
     finalizers = model_fn().metric_finalizers()
   aggregate_metrics = (metrics_aggregator or tff.learning.metrics.sum_then_finalize)(finalizers)
 
-  @tff.tensorflow.computation(weights_type.member, data_type.member, parts.client_state_type, np.int32)
+  @tff.tensorflow.computation(weights_type.member, data_type.member, memory_kind.type, np.int32)
   def train(weights, data, memory, round_number):
-    scales = structured_lib.scales(parts.uplink, parts.update_spec, round_number, number_of(memory))
-    masked = structured_lib.Masked(optimizer, [tf.not_equal(scale, 0) for scale in scales])
-    return compat.client_update(model_fn, weighting, _LOOP)(masked, weights, data)
+    subspaces = parts.uplink.subspaces(round_number, number_of(memory))
+    confined = structured_lib.Confined(optimizer, parts.uplink.plan, subspaces)
+    return compat.client_update(model_fn, weighting, _LOOP)(confined, weights, data)
 
   def work(state, weights, data, memories, round_number):
     result, outputs = tff.federated_map(train, (weights, data, memories, tff.federated_broadcast(round_number)))
@@ -314,12 +330,13 @@ def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_a
   return work
 
 
-def _compose(parts, client_work, work_fn, finalizer):
+def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   """The process: two halves that the downlink and the uplink are, around TFF's client work and finalizer.
 
-  `work_fn` is the client work's `next`, which is also given the clients' states and the round number.
+  `work_fn` is the client work's `next`, which is also given the clients' states and the round number. `remembered` is a
+  `memory.Values` or `memory.Files`.
   """
-  weights_type, client_type, structure = parts.weights_type, parts.client_state_type, parts.structure
+  weights_type, client_type, structure = parts.weights_type, remembered.type, parts.structure
   count = len(parts.update_spec.tensors)
   pack = lambda tensors: tf.nest.pack_sequence_as(structure, list(tensors))
   flat = lambda weights: tf.nest.flatten(weights)
@@ -335,13 +352,15 @@ def _compose(parts, client_work, work_fn, finalizer):
 
   @tff.tensorflow.computation(result_type, client_type, weights_type, held_type, np.int32)
   def encode(result, memory, received, held, round_number):
-    before = parts.model_vectors.split(memory['model'])[:count] if shared else None
-    frame, following = parts.upload(flat(result.update), tf.cast(result.update_weight, tf.float32), memory, before,
-                                    flat(received)[:count], round_number)
-    following.update(held)
+    before = parts.model_vectors.split(remembered.load(memory, 'model'))[:count] if shared else None
+    kept = {slot: parts.update_vectors.split(remembered.load(memory, slot)) for slot in parts.slots}
+    weight = tf.cast(result.update_weight, tf.float32)
+    frame, changed, seen = parts.upload(flat(result.update), weight, kept, memory, before, flat(received)[:count],
+                                        round_number)
+    vectors = {**{slot: parts.update_vectors.join(tensors) for slot, tensors in changed.items()}, **held}
     if shared:
-      following['model'] = parts.model_vectors.join(flat(received))
-    return frame, following
+      vectors['model'] = parts.model_vectors.join(flat(received))
+    return frame, remembered.save(collections.OrderedDict(memory, seen=seen), vectors)
 
   @tff.tensorflow.computation
   def zero():
@@ -410,7 +429,7 @@ def _compose(parts, client_work, work_fn, finalizer):
     @tff.tensorflow.computation(client_type, published.type_signature.result)
     def receive(memory, message):
       sent = changes.send(message, memory['version'])
-      model, kept = changes.receive(sent, parts.model_vectors.split(memory[changes.slot]))
+      model, kept = changes.receive(sent, parts.model_vectors.split(remembered.load(memory, changes.slot)))
       held = collections.OrderedDict([('start', parts.model_vectors.join(kept))] if parts.keeps_start else [])
       return pack(model), tf.size(sent, out_type=tf.int64), message['version'], held
 
@@ -487,7 +506,7 @@ def _compose(parts, client_work, work_fn, finalizer):
 
   return ClientStateProcess(
       init, next_fn, client_state_type=client_type, fingerprint=parts.fingerprint, get_model_weights=get_model_weights,
-      set_model_weights=set_model_weights)
+      set_model_weights=set_model_weights, on_files=on_files)
 
 
 def _weight_of(result_type):

@@ -38,11 +38,14 @@ class Runner:
 
   def __init__(self, process, *, folder=None, max_clients=None, max_bytes=None):
     self.process = process
-    self._specs = compat.tensor_specs(process.client_state_type)
-    leaves = tf.nest.flatten(self._specs)
-    layout = Layout(process.fingerprint, tuple((tuple(leaf.shape), leaf.dtype.name) for leaf in leaves))
+    # Workers read and write what is large themselves.
+    self._process, self._files = process.on_files
+    specs = compat.tensor_specs(self._process.client_state_type)
+    self._fields = collections.OrderedDict((name, np.dtype(spec.dtype.as_numpy_dtype)) for name, spec in specs.items()
+                                           if spec.dtype != tf.string)
+    layout = Layout(process.fingerprint, self._files.bytes, sum(dtype.itemsize for dtype in self._fields.values()))
     self.store = ClientStore(layout, folder, max_clients=max_clients, max_bytes=max_bytes)
-    self.state = process.initialize()
+    self.state = self._process.initialize()
 
   @property
   def round(self):
@@ -71,15 +74,18 @@ class Runner:
       raise ClientError(f'there are {len(names)} client ids and {len(datasets)} datasets: give one for each.')
     numbers = _numbers(names)
     done = self.round
-    states = [self._load(name, number, done) for name, number in zip(names, numbers)]
-    state, metrics, states = self.process.next(self.state, datasets, states)
-    if check is not None:
-      check(state, metrics)
-    # Not by position: with several workers, results may come in another order.
-    following = {int(memory['client']): memory for memory in states}
-    if sorted(following) != sorted(numbers):
-      raise ClientError('the round returned the states of other clients than took part.')
-    self.store.put(done + 1, {name: tf.nest.flatten(following[number]) for name, number in zip(names, numbers)})
+    memories = [self._memory(name, number, done) for name, number in zip(names, numbers)]
+    try:
+      state, metrics, following = self._process.next(self.state, datasets, memories)
+      if check is not None:
+        check(state, metrics)
+      # Not by position: with several workers, results may come in another order.
+      following = {int(memory['client']): memory for memory in following}
+      if sorted(following) != sorted(numbers):
+        raise ClientError('the round returned the states of other clients than took part.')
+      self.store.commit(done + 1, {name: self._packed(following[number]) for name, number in zip(names, numbers)})
+    finally:
+      self.store.discard()
     self.state = state
     return collections.OrderedDict(metrics, client_states=self.measurements())
 
@@ -98,7 +104,10 @@ class Runner:
     name, = _names([client_id])
     if name not in self.store:
       raise ClientError(f'nothing is stored of client {client_id!r}.')
-    return self._load(name, 0, None)
+    record = self.store.get(name)
+    with open(record.path, 'rb') as file:
+      slots = self._files.read(file.read(self._files.bytes))
+    return collections.OrderedDict(**self._unpacked(record.fields), **slots)
 
   def forget(self, client_id):
     """Lets a client start anew, whatever is stored of it. Raises ClientError if nothing is."""
@@ -107,15 +116,26 @@ class Runner:
       raise ClientError(f'nothing is stored of client {client_id!r}.')
     self.store.forget(name)
 
-  def _load(self, name, number, done):
-    found = self.store.get(name)
-    if found is None:
-      return self.process.initialize_client(number)
-    written, arrays = found
-    if done is not None and written > done:
-      raise StateError(f'the state of client {name!r} is of round {written}, and the server is at round {done}: load the '
-                       "server's state of that round, or forget the client.")
-    return collections.OrderedDict(tf.nest.pack_sequence_as(self._specs, arrays), client=np.int64(number))
+  def _memory(self, name, number, done):
+    """What a client's state is for the next round."""
+    memory = self._process.initialize_client(number)
+    record = self.store.get(name)
+    if record is not None:
+      if record.round > done:
+        raise StateError(f'the state of client {name!r} is of round {record.round}, and the server is at round {done}: load '
+                         "the server's state of that round, or forget the client.")
+      memory.update(self._unpacked(record.fields), client=np.int64(number), source=record.path)
+    return collections.OrderedDict(memory, target=self.store.target(name))
+
+  def _packed(self, memory):
+    return b''.join(np.asarray(memory[name], dtype.newbyteorder('<')).tobytes() for name, dtype in self._fields.items())
+
+  def _unpacked(self, fields):
+    found, start = collections.OrderedDict(), 0
+    for name, dtype in self._fields.items():
+      found[name] = np.frombuffer(fields, dtype.newbyteorder('<'), 1, start)[0].astype(dtype)
+      start += dtype.itemsize
+    return found
 
 
 def _names(client_ids):
