@@ -20,7 +20,7 @@ from tff_compress.simulation import run as run_lib
 from tflite_export import cli as tflite_cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([ROOT / 'README.md', *ROOT.glob('docs/*.md')])
+DOCUMENTS = sorted([ROOT / 'README.md', *ROOT.glob('docs/**/*.md')])
 
 
 def blocks(language, documents=None):

@@ -20,7 +20,7 @@ class Cmfl(Method):
   name: ClassVar[str] = 'cmfl'
   summary: ClassVar[str] = "CMFL: uploads whose signs run against the last global update's are skipped"
   source: ClassVar[str] = 'Wang et al. 2019'
-  page: ClassVar[str] = 'stateful-processes.md'
+  page: ClassVar[str] = 'methods/less-often.md'
   memory: ClassVar[str] = 'clients'
   examples: ClassVar[tuple] = ('', 'threshold=0.6,decay=0.9,codec=int8')
 

@@ -18,7 +18,7 @@ class FedPaq(Method):
   name: ClassVar[str] = 'fedpaq'
   summary: ClassVar[str] = 'FedPAQ: QSGD after several local steps, unbiased'
   source: ClassVar[str] = 'Reisizadeh et al. 2020'
-  page: ClassVar[str] = 'methods/quantization.md'
+  page: ClassVar[str] = 'methods/less-often.md'
   plain: ClassVar[bool] = True
   examples: ClassVar[tuple] = ('', 'steps=2,levels=1')
 

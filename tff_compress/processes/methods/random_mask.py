@@ -19,7 +19,7 @@ class RandomMask(Method):
   name: ClassVar[str] = 'random-mask'
   summary: ClassVar[str] = 'structured updates: only the values of a random mask are trained and sent'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 2'
-  page: ClassVar[str] = 'stateful-processes.md'
+  page: ClassVar[str] = 'methods/structured.md'
   examples: ClassVar[tuple] = ('', 'fraction=1/4,normalize=inverse_p')
 
   fraction: fractions.Fraction = fractions.Fraction(1, 16)
