@@ -96,7 +96,8 @@ def test_joined_variables_have_a_basis_each():
 
 
 @pytest.mark.parametrize('text', ['lowrank:0 | float32', 'lowrank:1 | float32', 'lowrank | float32',
-                                  'lowrank:1/4,key=no | float32', 'hadamard | lowrank:1/4 | float32', 'lowrank:1/4 | pack'])
+                                  'lowrank:1/4,key=no | float32', 'hadamard | lowrank:1/4 | float32',
+                                  'lowrank:1/4 | pack'])
 def test_bad_texts_are_typed_errors(text):
   with pytest.raises(codec_lib.CodecError):
     codec_lib(text)

@@ -23,8 +23,8 @@ class Subspace(Stage):
     """Draws the subspace.
 
     Returns:
-      (project, lift): functions float32[d] -> float32[k], V^T x, and float32[k] -> float32[d], V b. Both are linear, and
-      project(lift(b)) is b.
+      (project, lift): functions float32[d] -> float32[k], V^T x, and float32[k] -> float32[d], V b. Both are linear,
+      and project(lift(b)) is b.
     """
     raise NotImplementedError
 

@@ -1,7 +1,8 @@
-"""Structured updates: training that changes only the coordinates that will be sent.
+"""Structured updates: training that changes only what will be sent.
 
-The coordinates are those that the uplink's random mask keeps, drawn anew for every round and client. Nothing is lost by
-sending them: the change elsewhere is exactly 0.
+The uplink's first stage projects on a random subspace, which is drawn anew for every round, and for every client
+where its key says so: some of the coordinates (a mask), or matrices of low rank. Training is confined to that
+subspace, so sending its coordinates loses nothing.
 
 Source: Konecny et al. 2016, "Federated learning: strategies for improving communication efficiency", section 2.
 """
@@ -11,7 +12,7 @@ import dataclasses
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_compress.codec.transforms.subsample import Subsample
+from tff_compress.codec.subspace import Subspace
 from tff_compress.processes.errors import ProcessError
 
 NORMALIZE = ('none', 'inverse_p')
@@ -19,11 +20,19 @@ NORMALIZE = ('none', 'inverse_p')
 
 @dataclasses.dataclass(frozen=True)
 class Structured:
-  """Confines training to the mask of an uplink that begins with `subsample`, such as 'subsample:1/16,key=client | float32'.
+  """Confines training to the random subspace of an uplink that begins with one.
+
+  With 'subsample:1/16,key=client | float32' a client trains the coordinates of a mask, and the others stay as they are,
+  exactly. With 'lowrank:1/4,key=client | float32' it trains B in W = W0 + V B from 0, where V has orthonormal columns
+  and is fixed; the gradient of B is V^T times that of W. What it sends is B. What follows in the uplink is free.
+
+  With p the share of the dimensions that the subspace has, V V^T is p I in the mean over subspaces.
 
   Attributes:
-    normalize: 'none': the server adds what clients changed, as in the paper: the mean moves 1/p as slowly where each client has
-      a mask of its own with the share p. 'inverse_p': what arrives is multiplied by 1/p, as the codec does.
+    normalize: 'none': the server adds what clients changed, as in the paper: the mean moves 1/p as slowly where each
+    client
+      has a subspace of its own. 'inverse_p': what arrives is multiplied by 1/p, as the codec does: one step of
+      gradient descent then is the full step in the mean over subspaces.
   """
   normalize: str = 'none'
 
@@ -32,39 +41,83 @@ class Structured:
       raise ProcessError(f'structured: normalize must be {" or ".join(NORMALIZE)}, not {self.normalize!r}.')
 
 
-def check_uplink(plan):
-  """Raises ProcessError unless a codec's plan masks at least one variable, and masks before it does anything else."""
-  firsts = [segment.pipeline.stages[:1] for segment in plan.segments]
-  later = [stage for segment in plan.segments for stage in segment.pipeline.stages[1:]]
-  if not any(isinstance(first[0], Subsample) for first in firsts if first) or any(isinstance(s, Subsample) for s in later):
-    raise ProcessError("structured updates need an uplink that begins with a mask, such as 'subsample:1/16,key=client | "
-                       "float32'.")
+def check_uplink(plans):
+  """Raises ProcessError where training cannot be confined to what is sent.
+
+  Args:
+    plans: list of `Plan`, one for each codec of a schedule.
+  """
+  if len(plans) > 1:
+    raise ProcessError('structured updates need one uplink for all rounds, not a schedule.')
+  stages = [segment.pipeline.stages for segment in plans[0].segments]
+  first, later = [s[0] for s in stages], [stage for s in stages for stage in s[1:]]
+  if not any(isinstance(s, Subspace) for s in first) or any(isinstance(s, Subspace) for s in later):
+    raise ProcessError("structured updates need an uplink that begins with a random subspace, such as "
+                       "'subsample:1/16,key=client | float32' or 'lowrank:1/4,key=client | float32', and has no second
+                       one.")
 
 
-def scales(messages, spec, round_number, client):
-  """What the codec makes of ones: list of tensors, 0 where a coordinate is not sent and d/k where it is."""
-  ones = [tf.ones(tensor.shape) for tensor in spec.tensors]
-  return messages.decode(messages.encode(ones, round_number, client))
+def scales(plan):
+  """List of float, for each variable of the plan: what its codec multiplies by that lies in the subspace already."""
+  found = [1.0] * len(plan.spec.tensors)
+  for segment in plan.segments:
+    stage = segment.pipeline.stages[0]
+    if isinstance(stage, Subspace):
+      of_each = stage.scales(segment.pipeline.signals(segment.size)[0])
+      for i, position in enumerate(segment.tensors):
+        found[position] = of_each[i % len(of_each)]
+  return found
 
 
-class Masked(tff.learning.optimizers.Optimizer):
-  """An optimizer whose steps leave weights outside a mask as they are, be it for gradient, momentum or decay.
+class Confined(tff.learning.optimizers.Optimizer):
+  """An optimizer that moves weights within a subspace: W + V (b' - b), where it moves the coordinates b = V^T W to b'.
+
+  Momentum, decay, clipping and whatever else it does is done with coordinates and their gradients. So it is the
+  optimizer of B in W0 + V B, except that weight decay pulls the weights in the subspace towards 0 and not towards W0.
 
   Args:
     optimizer: `tff.learning.optimizers.Optimizer`.
-    masks: list of boolean tensors of the weights' shapes.
+    plan: `Plan` of the uplink for the weights.
+    subspaces: for each of its segments (project, lift) as `Subspace.maps` gives them, or None for everything.
   """
 
-  def __init__(self, optimizer, masks):
-    self._optimizer, self._masks = optimizer, masks
+  def __init__(self, optimizer, plan, subspaces):
+    self._optimizer, self._plan, self._subspaces = optimizer, plan, subspaces
 
   def initialize(self, specs):
-    return self._optimizer.initialize(specs)
+    del specs
+    coordinates = []
+    for segment in self._plan.segments:
+      signals = segment.pipeline.signals(segment.size)
+      inside = isinstance(segment.pipeline.stages[0], Subspace)
+      coordinates.append(tf.TensorSpec([signals[inside].size], tf.float32))
+    return self._optimizer.initialize(tuple(coordinates))
 
+  @tf.autograph.experimental.do_not_convert
   def next(self, state, weights, gradients):
-    state, moved = self._optimizer.next(state, weights, gradients)
-    flat = [tf.where(mask, new, old) for mask, new, old in zip(self._masks, tf.nest.flatten(moved), tf.nest.flatten(weights))]
-    return state, tf.nest.pack_sequence_as(weights, flat)
+    vectors = self._vectors(weights)
+    before = self._project(vectors)
+    state, after = self._optimizer.next(state, before, self._project(self._vectors(gradients)))
+    moved = [b if subspace is None else x + subspace[1](b - a)
+             for subspace, x, a, b in zip(self._subspaces, vectors, before, after)]
+    return state, tf.nest.pack_sequence_as(weights, self._tensors(moved))
+
+  def _vectors(self, tensors):
+    """A structure of tensors in the order of the spec -> list of one vector per segment."""
+    flat = [tf.reshape(x, [-1]) for x in tf.nest.flatten(tensors)]
+    return [tf.concat([flat[i] for i in segment.tensors], 0) for segment in self._plan.segments]
+
+  def _tensors(self, vectors):
+    """Inverse of `_vectors`."""
+    tensors = {}
+    for segment, vector in zip(self._plan.segments, vectors):
+      specs = [self._plan.spec.tensors[i] for i in segment.tensors]
+      for i, spec, piece in zip(segment.tensors, specs, tf.split(vector, [spec.size for spec in specs])):
+        tensors[i] = tf.reshape(piece, spec.shape)
+    return [tensors[i] for i in range(len(tensors))]
+
+  def _project(self, vectors):
+    return tuple(x if subspace is None else subspace[0](x) for subspace, x in zip(self._subspaces, vectors))
 
   def get_hparams(self, state):
     return self._optimizer.get_hparams(state)

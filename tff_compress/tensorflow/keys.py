@@ -36,6 +36,10 @@ class GraphKeys:
                           tf.bitcast(clients, tf.uint8), tf.constant(tail)], axis=1)
     self._words = sha256.digest_words(messages, [head.shape[1] + 8 + len(t) for t in tails])
 
+  def key(self, scope, name, purpose, chunk):
+    """int32[2], one of the needed keys."""
+    return self.rows(name, [(scope, purpose, chunk)])[0]
+
   def rows(self, name, requests):
     """int32 [n, 2]: the keys of n requests (scope, purpose, chunk) for this name."""
     if not requests:

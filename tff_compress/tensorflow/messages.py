@@ -5,8 +5,10 @@ import tensorflow as tf
 
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
 from tff_compress.codec.codec import LARGEST
+from tff_compress.codec.subspace import Subspace
 from tff_compress.tensorflow import ops
 from tff_compress.tensorflow.keys import GraphKeys
 from tff_compress.wire import frame as frame_lib
@@ -100,6 +102,28 @@ class MessageFunctions:
     """
     keys = self._keys('decode_prefix', round, tf.constant(-1, tf.int32))
     return self.plan.decode_prefixes(ops.TensorFlowOps(), values, keys)
+
+  @tf.autograph.experimental.do_not_convert
+  def subspaces(self, round, client):
+    """The subspaces on which a client's message of a round projects.
+
+    Args:
+      round, client: as for `encode`.
+
+    Returns:
+      List with one entry per segment: (project, lift) as `Subspace.maps` gives them, where the segment's first stage
+      is a `Subspace`, and None elsewhere.
+    """
+    keys = self._keys('encode', round, client)
+    found = []
+    for segment in self.plan.segments:
+      maps = None
+      if segment.pipeline and isinstance(segment.pipeline.stages[0], Subspace):
+        xp = ops.TensorFlowOps()
+        draws = keys_lib.Draws(xp, keys, segment.name, 0)
+        maps = segment.pipeline.stages[0].maps(xp, draws, segment.pipeline.signals(segment.size)[0])
+      found.append(maps)
+    return found
 
   def decode(self, frame):
     """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec."""

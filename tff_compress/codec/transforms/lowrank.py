@@ -21,23 +21,25 @@ BLOCK = 256
 
 @dataclasses.dataclass(frozen=True)
 class LowRank(Subspace):
-  """A variable M, seen as a matrix of d1 x d2 values, becomes B = V^T M of r x d2; the decoder makes (d1 / r) V B of it.
+  """A variable M, a matrix of d1 x d2 values, becomes B = V^T M of r x d2; the decoder makes (d1 / r) V B of it.
 
-  V is d1 x r with orthonormal columns: r columns, chosen uniformly, of a d1 x d1 Hadamard matrix in blocks with random signs
-  for its rows. So E[(d1 / r) V V^T] = I: unbiased, with an NMSE of d1 / r - 1 for every M. Entries that are drawn
-  independently have one of (d1 - 1) / r, and their V^T V is not a multiple of I, which training in the subspace needs.
+  V is d1 x r with orthonormal columns: r columns, chosen uniformly, of a d1 x d1 Hadamard matrix in blocks with
+  random signs for its rows. So E[(d1 / r) V V^T] = I: unbiased, with an NMSE of d1 / r - 1 for every M. Entries that
+  are drawn independently have one of (d1 - 1) / r, and their V^T V is not a multiple of I, which training in the
+  subspace needs.
 
-  The last dimension of a variable is one side of the matrix, the others together are the other: (height, width, in, out)
-  is (height width in) x out. V covers the shorter side, d1, as what is sent is r / d1 of the values. Variables of fewer
-  than two dimensions, and those of which r would not be below d1, pass as they are.
+  The last dimension of a variable is one side of the matrix, the others together are the other: (height, width, in,
+  out) is (height width in) x out. V covers the shorter side, d1, as what is sent is r / d1 of the values. Variables
+  of fewer than two dimensions, and those of which r would not be below d1, pass as they are.
 
-  Before it is multiplied, each of the d2 vectors is scaled by a power of two and rounded stochastically to whole numbers
-  small enough for every sum to be exact in float32, in any order. This error is at most 2^-32 d1 of ||M||^2.
+  Before it is multiplied, each of the d2 vectors is scaled by a power of two and rounded stochastically to whole
+  numbers small enough for every sum to be exact in float32, in any order. This error is at most 2^-32 d1 of ||M||^2.
 
   Attributes:
     share: r / d1, 0 < share < 1; r is at least 1.
     key: 'round' for a V that all clients of a round share (the sum of what they encode can then be decoded at once, but
-      what V leaves out is common to the clients: averaging does not bring it back); 'client' for one of the client's own.
+      what V leaves out is common to the clients: averaging does not bring it back); 'client' for one of the client's
+      own.
   """
   name: ClassVar[str] = 'lowrank'
   summary: ClassVar[str] = 'coordinates of matrices on a few random columns, drawn from a key'
@@ -166,7 +168,7 @@ class _Layout:
 
   @property
   def bits(self):
-    """Magnitudes become whole numbers up to 2^(bits + 1): so few that a block can be added, and a dither, in float32."""
+    """Magnitudes become whole numbers up to 2^(bits + 1), of which a block can be added in float32, or a dither."""
     return min(16, 24 - self.blocks[0][2].bit_length())
 
   def rows(self, xp, x):
