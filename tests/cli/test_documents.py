@@ -14,6 +14,7 @@ from tff_compress.cli import codecs
 from tff_compress.cli import specs
 from tff_compress.codec import presets
 from tff_compress.codec.errors import CompressionError
+from tff_compress.processes import methods
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import report
 from tff_compress.simulation import run as run_lib
@@ -94,6 +95,11 @@ def test_commands_are_valid(line, tmp_path, monkeypatch):
       cli.main([*arguments, '--debug'])
   else:
     assert cli.main(arguments) == 0
+
+
+@pytest.mark.parametrize('name', [*presets.registry(), *methods.registry()])
+def test_commands_of_presets_and_methods_are_valid(name, tmp_path, monkeypatch):
+  test_commands_are_valid('$ ' + codecs.entry(name).command, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize('text', blocks('yaml'))

@@ -217,7 +217,7 @@ class ClientStore:
     path, layout = self._path(name, round_number), self._layout
     encoded = _encoded(client)
     expected = layout.body_bytes + layout.fields_bytes + len(encoded) + _TAIL.size + _CHECKSUM.size
-    remedy = 'forget the client to let it start anew'
+    remedy = 'forget the client, or remove the file, to let it start anew'
     try:
       with open(path, 'rb') as file:
         now = _identity(file)
