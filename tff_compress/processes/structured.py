@@ -53,8 +53,8 @@ def check_uplink(plans):
   first, later = [s[0] for s in stages], [stage for s in stages for stage in s[1:]]
   if not any(isinstance(s, Subspace) for s in first) or any(isinstance(s, Subspace) for s in later):
     raise ProcessError("structured updates need an uplink that begins with a random subspace, such as "
-                       "'subsample:1/16,key=client | float32' or 'lowrank:1/4,key=client | float32', and has no second
-                       one.")
+                       "'subsample:1/16,key=client | float32' or 'lowrank:1/4,key=client | float32', "
+                       'and has no second one.')
 
 
 def scales(plan):
