@@ -19,6 +19,42 @@ UPLINKS = ('hadamard | uniform:bits=2 | pack', 'shared-mask', 'float32', 'int8',
 ITERATED = ', DATASET_ITERATOR'
 
 
+def model():
+  """The Keras model."""
+  from tff_compress.simulation import models  # pylint: disable=g-import-not-at-top
+  return models.build('mnist_cnn', input_shape=(28, 28, 1), num_classes=10, seed=0)
+
+
+def model_fn():
+  """The model as TFF wants it."""
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+  return tff.learning.models.from_keras_model(
+      model(), loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+      input_spec=(tf.TensorSpec([None, 28, 28, 1]), tf.TensorSpec([None], tf.int32)))
+
+
+def datasets():
+  """Ten clients with 100 images of noise each."""
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  rng = np.random.Generator(np.random.Philox(0))
+  return [tf.data.Dataset.from_tensor_slices((rng.random((100, 28, 28, 1), np.float32),
+                                              rng.integers(0, 10, 100).astype(np.int32))).batch(20) for _ in range(10)]
+
+
+def optimizer():
+  """That of the clients."""
+  import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+  return tff.learning.optimizers.build_sgdm(0.05)
+
+
+def fed_avg(aggregator, loop):
+  """TFF's process with an uplink; None for its own."""
+  import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+  return tff.learning.algorithms.build_weighted_fed_avg(
+      model_fn, client_optimizer_fn=optimizer(), model_aggregator=aggregator, loop_implementation=loop)
+
+
 def run(quick):
   """Measures.
 
@@ -31,22 +67,11 @@ def run(quick):
     bytes_per_client (of the uplink; None where they are not measured).
   """
   # pylint: disable=g-import-not-at-top
-  import tensorflow as tf
   import tensorflow_federated as tff
   import tff_compress
   from tff_compress import runtime
-  from tff_compress.simulation import models
   rounds, uplinks = (4, UPLINKS[:2]) if quick else (12, UPLINKS)
-
-  def model_fn():
-    model = models.build('mnist_cnn', input_shape=(28, 28, 1), num_classes=10, seed=0)
-    return tff.learning.models.from_keras_model(
-        model, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        input_spec=(tf.TensorSpec([None, 28, 28, 1]), tf.TensorSpec([None], tf.int32)))
-
-  rng = np.random.Generator(np.random.Philox(0))
-  data = [tf.data.Dataset.from_tensor_slices((rng.random((100, 28, 28, 1), np.float32),
-                                              rng.integers(0, 10, 100).astype(np.int32))).batch(20) for _ in range(10)]
+  data = datasets()
   aggregators = collections.OrderedDict()
   aggregators['plain TFF'] = None
   aggregators['tff.learning.compression_aggregator'] = tff.learning.compression_aggregator()
@@ -59,9 +84,7 @@ def run(quick):
   with runtime.local_context():
     processes, states = {}, {}
     for name, (aggregator, loop) in settings.items():
-      processes[name] = tff.learning.algorithms.build_weighted_fed_avg(
-          model_fn, client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.05), model_aggregator=aggregator,
-          loop_implementation=loop)
+      processes[name] = fed_avg(aggregator, loop)
       states[name] = processes[name].initialize()
     seconds, sent = collections.defaultdict(list), {}
     for _ in progress.bar(range(rounds + 1), 'round_time'):
