@@ -368,3 +368,13 @@ def test_a_run_whose_clients_remember_goes_on_as_if_nothing_had_happened(tmp_pat
   for path in states:
     path.unlink()
   assert [entry['round'] for entry in run(longer).rounds] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):
+  del tff_runtime
+  config = dataclasses.replace(SMALL, uplink='dgc:p=1/20,warmup=0', downlink=None, rounds=3, local_steps=2, state_clients=3)
+  result = run(config)
+  for entry in result.rounds:
+    assert entry['examples'] == 4 * 2 * config.batch_size and entry['uplink_ratio'] > 10
+    # Residual and velocity of three clients at most, though four took part.
+    assert 3 * 2 * 4 * result.parameters <= entry['client_states_bytes'] < 4 * 2 * 4 * result.parameters

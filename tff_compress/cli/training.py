@@ -81,6 +81,8 @@ def add_run(parser):
   parser.epilog = """\
       examples:
         tff-compress run --uplink int8 --downlink int8 --output runs/int8
+        tff-compress run --uplink stc:p=1/100 --downlink stc:p=1/100
+        tff-compress run --uplink dgc --local-steps 5
         tff-compress run --config run.yaml --rounds 5
       run.yaml:
         dataset: fashion-mnist
