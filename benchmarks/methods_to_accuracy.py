@@ -21,17 +21,31 @@ CLAIMED, SCREENED = 5, 3
 
 METHODS = {
     'float32': ({}, CLAIMED),
+    'float32, 5 epochs': ({'local_epochs': 5}, SCREENED),
     'int8': ({'uplink': 'int8'}, SCREENED),
     'QSGD': ({'uplink': 'qsgd'}, SCREENED),
+    'FedPAQ, 10 steps': ({'uplink': 'fedpaq'}, SCREENED),
     'TernGrad': ({'uplink': 'terngrad'}, SCREENED),
     'DRIVE, 1 bit': ({'uplink': 'drive'}, SCREENED),
     'rotated ternary': ({'uplink': 'rotated-ternary'}, SCREENED),
     'shared mask': ({'uplink': 'shared-mask'}, CLAIMED),
     'shared mask, changes as int8': ({'uplink': 'shared-mask', 'downlink': 'int8', 'downlink_changes': True}, CLAIMED),
     'sketched updates': ({'uplink': 'sketch'}, SCREENED),
+    'random mask, structured': ({'uplink': 'random-mask'}, SCREENED),
     'ATOMO': ({'uplink': 'atomo'}, SCREENED),
-    'FedZip-like': ({'uplink': 'fedzip'}, SCREENED),
     'error bound': ({'uplink': 'bounded'}, SCREENED),
+    'RPN': ({'uplink': 'rpn', 'downlink': 'rpn'}, SCREENED),
+    'top-k 1/100': ({'uplink': 'ef-topk'}, SCREENED),
+    'DGC 1/1000': ({'uplink': 'dgc'}, SCREENED),
+    'SBC 1/100': ({'uplink': 'sbc'}, SCREENED),
+    'STC 1/400': ({'uplink': 'stc', 'downlink': 'stc'}, CLAIMED),
+    'STC 1/50': ({'uplink': 'stc:p=1/50', 'downlink': 'stc:p=1/50'}, SCREENED),
+    'EF-signSGD': ({'uplink': 'ef-signsgd'}, SCREENED),
+    'signSGD, majority vote': ({'uplink': 'signsgd-majority'}, SCREENED),
+    'Signum': ({'uplink': 'signum'}, SCREENED),
+    'FedZip-like': ({'uplink': 'fedzip'}, SCREENED),
+    'CMFL': ({'uplink': 'cmfl'}, SCREENED),
+    'FetchSGD': ({'uplink': 'fetchsgd'}, SCREENED),
 }
 """{name: (settings of `RunConfig`, number of seeds)}. The first is what the others are compared with."""
 

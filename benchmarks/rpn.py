@@ -5,7 +5,8 @@ convolution kernels travel in both directions. A client trains on 50 batches of 
 each round) in place of all. In the second network nearly all parameters are 3 x 3 kernels, whose spatial detail residual
 pooling never trains. 'feedback' adds what pooling loses to the next update; 'full round' sends every fifth update whole.
 
-About 2 minutes a run of the large network on one core. Finished runs are kept in benchmarks/.cache/simulations.
+Bytes are means over all messages, the first whole models included. About 2 minutes a run of the large network on one core.
+Finished runs are kept in benchmarks/.cache/simulations.
 """
 
 import numpy as np
@@ -29,7 +30,8 @@ def run(quick):
   rounds = {model: 2 if quick else number for model, number in ROUNDS.items()}
   whole = every_fifth(ROUNDS[SMALL])
   cases = [(LARGE, 'float32', {}), (LARGE, 'RPN', BOTH), (SMALL, 'float32', {}), (SMALL, 'RPN', BOTH),
-           (SMALL, 'RPN, feedback', {'uplink': 'rpn', 'error_feedback': True}), (SMALL, 'RPN, full round', {'uplink': whole}),
+           (SMALL, 'RPN, feedback', {'uplink': 'rpn', 'error_feedback': True}),
+           (SMALL, 'RPN, full round', {'uplink': whole}),
            (SMALL, 'RPN, feedback and full round', {'uplink': whole, 'error_feedback': True})]
   rows = []
   for seed in range(1 if quick else SEEDS):
@@ -40,7 +42,8 @@ def run(quick):
       accuracies = [entry['accuracy'] for entry in entries if entry['accuracy'] is not None]
       rows.append({'table': 'per seed', 'model': model, 'method': name, 'seed': seed, 'status': result['status'],
                    'accuracy': accuracies[-1], 'accuracies': accuracies, 'parameters': result['parameters'],
-                   'bytes up': entries[-1]['uplink_bytes'] / 10, 'bytes down': entries[-1]['downlink_bytes'] / 10})
+                   **{f'bytes {short}': entries[-1][f'{direction}_bytes_total'] / sum(entry['clients'] for entry in entries)
+                      for short, direction in (('up', 'uplink'), ('down', 'downlink'))}})
       reference = next(row for row in rows if (row['model'], row['seed']) == (model, seed))
       rows[-1]['loss'] = 100 * (reference['accuracy'] - rows[-1]['accuracy'])
   return summary(rows) + rows
