@@ -92,6 +92,23 @@ def test_what_is_not_said_is_settled_by_uplink_and_downlink():
       ('dgc', 'int8'), ('signum', 'signsgd'), ('signum', 'signsgd'), ('stc', 'int8')]
 
 
+def test_settings_reach_the_process():
+  import tensorflow_federated as tff
+  from tff_compress.simulation import engine
+  weighting = tff.learning.ClientWeighting
+  for config, expected in (
+      (RunConfig(uplink='stc', downlink='stc', feedback_decay=0.5), dict(
+          uplink='stc', downlink=processes.Changes('stc'), error_feedback=processes.ErrorFeedback(decay=0.5),
+          client_weighting=weighting.NUM_EXAMPLES)),
+      (RunConfig(uplink='dgc:p=1/4', downlink='rpn', feedback_drop_after=3, weighting='uniform'), dict(
+          uplink={0: 'topk:1/4 | float32'}, downlink=processes.Changes('rpn', since='start'),
+          error_feedback=processes.ErrorFeedback(momentum=0.9, drop_after=3), client_weighting=weighting.UNIFORM)),
+      (RunConfig(uplink='signsgd-majority:step=0.5', feedback_decay=0.5), dict(
+          uplink='signsgd', downlink=processes.Changes('signsgd', residual=False, step=0.5), error_feedback=None,
+          client_weighting=weighting.UNIFORM))):
+    assert engine.process_arguments(config) == expected
+
+
 def test_variants_have_folders_of_their_own():
   configs = variants(dataclasses.replace(SMALL, output='out'), [
       'float32', 'int8', ('int8', 'int8'), 'hadamard | uniform:bits=2 | pack', 'hadamard|uniform:bits=2|pack'])

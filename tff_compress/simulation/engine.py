@@ -119,17 +119,21 @@ def _process(config, blueprint, aggregator, folder):
       server_optimizer=optimizers.of_server(config.server_optimizer, config.server_learning_rate, config.server_momentum),
       seed=config.seed,
       proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
-  downlink = _text(config.downlink)
   if not config.has_memory:
-    return learning.build(blueprint, aggregator=aggregator, downlink=downlink, uniform=config.weighting == 'uniform', **common)
-  arguments = {
+    return learning.build(blueprint, aggregator=aggregator, downlink=_text(config.downlink), uniform=config.weighting == 'uniform', **common)
+  process = learning.build_with_memory(blueprint, process_arguments(config), **common)
+  return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
+                          max_clients=config.state_clients, max_bytes=config.state_bytes)
+
+
+def process_arguments(config):
+  """What `build_fed_avg` is given for a `RunConfig`, besides model and optimizers: a dict. A method's own come first."""
+  downlink = _text(config.downlink)
+  return {
       'downlink': processes.Changes(downlink, since=config.changes) if config.changes else downlink,
       'client_weighting': learning.weighting(config.weighting == 'uniform'),
       **config.method.arguments(),
       'error_feedback': config.feedback}
-  process = learning.build_with_memory(blueprint, arguments, **common)
-  return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
-                          max_clients=config.state_clients, max_bytes=config.state_bytes)
 
 
 def _entry(record, rounds, estimate, blueprint):

@@ -24,9 +24,9 @@ class FetchSgdMethod(Method):
   source: ClassVar[str] = 'Rothchild et al. 2020'
   page: ClassVar[str] = 'methods/sketches.md'
   memory: ClassVar[str] = 'server'
-  examples: ClassVar[tuple] = ('', 'fraction=1/2,k=1/50,momentum=0.5,rows=3')
+  examples: ClassVar[tuple] = ('', 'fraction=1/5,k=1/50,momentum=0.5,rows=3')
 
-  fraction: fractions.Fraction = fractions.Fraction(1, 5)
+  fraction: fractions.Fraction = fractions.Fraction(1, 2)
   k: fractions.Fraction = fractions.Fraction(1, 100)
   momentum: float = 0.9
   rows: int = 5
