@@ -18,6 +18,7 @@ _LAZY = {
     'Changes': 'changes',
     'ClientStateProcess': 'fed_avg',
     'FetchSgd': 'fetch',
+    'PowerSgd': 'power',
     'Runner': 'runner',
     'Structured': 'structured',
     'build_fed_avg': 'fed_avg',
