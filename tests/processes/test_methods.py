@@ -63,6 +63,7 @@ def test_warm_up_of_dgc():
       0: 'topk:1/4 | float32', 1: 'topk:1/16 | float32', 2: 'topk:1/64 | float32', 3: 'topk:1/256 | float32',
       4: 'topk:1/1000 | float32'}
   assert list(processes.method('dgc:p=1/20,warmup=7').uplink) == [0, 7, 14]
+  assert processes.method('dgc:p=1/16').uplink == {0: 'topk:1/4 | float32', 1: 'topk:1/16 | float32'}
   assert processes.method('dgc:p=1/20,warmup=0').uplink == {0: 'topk:1/20 | float32'}
   assert processes.method('dgc:clip=3,clients=9').error_feedback.clip == 1
   assert processes.method('dgc').error_feedback.clip is None

@@ -57,6 +57,13 @@ def test_evaluations_know_what_had_been_sent():
   assert run(accuracies=(None, 0.5, None, 0.7)).evaluations() == [(2, 0.5, 80_000, 80_000), (4, 0.7, 160_000, 160_000)]
 
 
+def test_rounds_in_which_nothing_was_sent_count():
+  one = run('int8', accuracies=(0.5, 0.6), bits=(8, 32))
+  one.rounds[1].update(uplink_bytes=0, uplink_bits_per_parameter=0.0, uplink_ratio=4 * PARAMETERS * 10)
+  [series] = report.summarize([one])
+  assert (series.uplink_ratio, series.uplink_bits_per_parameter) == (8, 4)
+
+
 def test_difference_to_float32_is_paired_by_seed():
   plain, int8, sketch = report.summarize(comparison())
   assert plain.difference is None and plain.pairs == 0

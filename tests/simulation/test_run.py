@@ -387,6 +387,15 @@ def test_a_run_whose_clients_remember_goes_on_as_if_nothing_had_happened(tmp_pat
   assert [entry['round'] for entry in run(longer).rounds] == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_a_round_in_which_nobody_uploads_is_a_round(tff_runtime):
+  del tff_runtime
+  config = dataclasses.replace(SMALL, uplink='cmfl:threshold=1.0,decay=1.0', downlink=None, clients=4, rounds=3)
+  first, silent, third = run(config).rounds
+  assert first['uplink_ratio'] == pytest.approx(1, rel=1e-2)  # Who never took part uploads; then all run against the others.
+  assert silent['uplink_bytes'] == silent['uplink_bits_per_parameter'] == 0 and silent['uplink_ratio'] > 0
+  assert third['uplink_bytes'] == first['uplink_bytes']  # Nothing has moved that an update could run against.
+
+
 def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):
   del tff_runtime
   config = dataclasses.replace(SMALL, uplink='dgc:p=1/20,warmup=0', downlink=None, rounds=3, local_steps=2, state_clients=3)

@@ -131,7 +131,7 @@ class Trainer:
         total += int(metrics['moving_statistics']['bytes'])
       costs[f'{direction}_bytes'] = total
       costs[f'{direction}_bits_per_parameter'] = 8 * total / (clients * values)
-      costs[f'{direction}_ratio'] = 4 * values * clients / total
+      costs[f'{direction}_ratio'] = 4 * values * clients / max(total, 1)  # All clients may have kept their updates.
     return costs
 
 

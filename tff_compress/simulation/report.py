@@ -127,13 +127,12 @@ class Run:
 
   def total(self, direction):
     """(bytes that were sent, bytes that float32 would have taken, number of values), over all clients and rounds."""
-    sent = plain = values = 0
+    sent = plain = 0
     for entry in self.rounds:
-      count, ratio, bits = (self.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter'))
+      count, ratio = (self.figure(entry, direction, name) for name in ('bytes', 'ratio'))
       sent += count
-      plain += count * ratio
-      values += 8 * count / bits if bits else 0
-    return sent, plain, values
+      plain += max(count, 1) * ratio  # Where nothing was sent, the ratio is that of one byte.
+    return sent, plain, plain / 4
 
 
 @dataclasses.dataclass(frozen=True)
