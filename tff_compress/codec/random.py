@@ -33,6 +33,7 @@ class Purpose(enum.IntEnum):
   COUNT_SKETCH_ROUNDING = 7
   BASIS = 8
   BASIS_ROUNDING = 9
+  UNITS = 10
 
 
 def derive_key(seed, round, client, name, purpose, chunk=0):

@@ -17,6 +17,7 @@ from tff_compress.processes.store import ClientStore
 _LAZY = {
     'Changes': 'changes',
     'ClientStateProcess': 'fed_avg',
+    'FederatedDropout': 'federated_dropout',
     'FetchSgd': 'fetch',
     'PowerSgd': 'power',
     'Runner': 'runner',

@@ -15,6 +15,7 @@ from tff_compress.aggregators.codec_sum import spec_of_structure
 from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
+from tff_compress.processes import federated_dropout as dropout_lib
 from tff_compress.processes import fetch as fetch_lib
 from tff_compress.processes import memory as memory_lib
 from tff_compress.processes import schedule as schedule_lib
@@ -108,7 +109,8 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     downlink: codec of the model, sent as a whole; `Changes` to send what changed; None for float32 as a whole.
     error_feedback: True, False or an `ErrorFeedback`.
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
-    structured: `Structured`, for clients that train only what they will send; None: they train everything.
+    structured: `Structured`, for clients that train only what they will send; `FederatedDropout`, for clients that
+      receive, train and send a smaller model, in which case downlink is the codec of its variables; None: they train everything.
     fetch: `FetchSgd`, for a server that remembers in place of the clients; None: it applies what arrives.
     client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rates
       0.1 and 1.
@@ -189,10 +191,14 @@ class _Parts:
       raise ProcessError(f'relevance must be a Relevance(…) or None, not {relevance!r}.')
     if not isinstance(client_weighting, tff.learning.ClientWeighting):
       raise ProcessError(f'client_weighting must be a tff.learning.ClientWeighting, not {client_weighting!r}.')
-    if structured is not None and not isinstance(structured, structured_lib.Structured):
-      raise ProcessError(f'structured must be a Structured(…) or None, not {structured!r}.')
-    self.feedback, self.relevance, self.structured = ErrorFeedback.of(error_feedback), relevance, structured
-    if structured and self.feedback:
+    if structured is not None and not isinstance(structured, (structured_lib.Structured, dropout_lib.FederatedDropout)):
+      raise ProcessError(f'structured must be a Structured(…), a FederatedDropout(…) or None, not {structured!r}.')
+    self.feedback, self.relevance = ErrorFeedback.of(error_feedback), relevance
+    dropout = structured if isinstance(structured, dropout_lib.FederatedDropout) else None
+    self.structured = None if dropout else structured
+    if dropout:
+      dropout_lib.check_others(self.feedback, relevance, fetch, downlink)
+    if self.structured and self.feedback:
       raise ProcessError('structured updates lose nothing that error feedback could keep: leave one of the two out.')
     if fetch is not None and not isinstance(fetch, fetch_lib.FetchSgd):
       raise ProcessError(f'fetch must be a FetchSgd(…) or None, not {fetch!r}.')
@@ -217,14 +223,15 @@ class _Parts:
       if tensor.dtype != 'float32':
         raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: clients that remember need '
                            'float32 variables.')
-    if structured:
+    if self.structured:
       structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps])
-    self.uplink = schedule_lib.messages(steps, self.update_spec, seed)
+    self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink or 'float32', seed)
+    self.uplink = self.sub_models or schedule_lib.messages(steps, self.update_spec, seed)
     self.fetch = fetch_lib.FetchServer(fetch, self.uplink) if fetch else None
     self.changes = None
     if isinstance(downlink, changes_lib.Changes):
       self.changes = changes_lib.change_messages(downlink, self.spec, seed)
-    else:
+    elif not dropout:
       self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
                                       spec=names)
     self.update_vectors, self.model_vectors = _Vectors(self.update_spec), _Vectors(self.spec)
@@ -259,6 +266,12 @@ class _Parts:
     return kind(fields, slots)
 
   # -- in graphs, on a client
+
+  def confined(self, optimizer, round_number, number):
+    """The optimizer of a client that does not train everything."""
+    if self.sub_models:
+      return self.sub_models.confined(optimizer, round_number, number)
+    return structured_lib.Confined(optimizer, self.uplink.plan, self.uplink.subspaces(round_number, number))
 
   def upload(self, update, weight, kept, memory, before, now, round_number):
     """(frame, slots of the feedback that changed, round in which it took part last) of a client after training.
@@ -318,8 +331,7 @@ def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_a
 
   @tff.tensorflow.computation(weights_type.member, data_type.member, memory_kind.type, np.int32)
   def train(weights, data, memory, round_number):
-    subspaces = parts.uplink.subspaces(round_number, number_of(memory))
-    confined = structured_lib.Confined(optimizer, parts.uplink.plan, subspaces)
+    confined = parts.confined(optimizer, round_number, number_of(memory))
     return compat.client_update(model_fn, weighting, _LOOP)(confined, weights, data)
 
   def work(state, weights, data, memories, round_number):
@@ -341,7 +353,7 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   pack = lambda tensors: tf.nest.pack_sequence_as(structure, list(tensors))
   flat = lambda weights: tf.nest.flatten(weights)
   frame_type = tff.TensorType(np.uint8, [None])
-  total = FrameSum(parts.uplink)
+  total = FrameSum(parts.uplink, parts.sub_models and parts.sub_models.sent)
   data_type = client_work.next.type_signature.parameter[2]
   result_type = client_work.next.type_signature.result.result.member
 
@@ -396,20 +408,30 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
 
   @tff.tensorflow.computation(uplink_type, sum_type)
   def finish(state, accumulator):
-    mean_of = lambda arrays: [tf.math.divide_no_nan(a, tf.cast(accumulator['weight'], a.dtype)) for a in arrays]
     round_number = state['round']
     following = collections.OrderedDict(round=round_number + 1)
     if parts.fetch:
-      following['fetch'], mean = parts.fetch.step(state['fetch'], mean_of(accumulator['sums']), round_number)
+      following['fetch'], mean = parts.fetch.step(state['fetch'], total.prefixes_mean(accumulator), round_number)
     else:
-      mean = mean_of(total.arrays(accumulator, round_number))
+      mean = total.mean(accumulator, round_number)
     measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], parts.update_spec)
     measured['uplink_skipped'] = accumulator['clients'] - accumulator['sent']
     return tf.nest.pack_sequence_as(structure.trainable, mean), measured, following
 
   # -- downlink
 
-  changes = parts.changes
+  @tff.tensorflow.computation(np.int64, np.int64)
+  def measure(sent, clients):
+    return accounting.measurements('downlink', sent, clients, parts.spec)
+
+  changes, sub_models = parts.changes, parts.sub_models
+  if sub_models:
+
+    @tff.tensorflow.computation(client_type, weights_type, np.int32)
+    def take(memory, weights, round_number):
+      tensors, size = sub_models.download(flat(weights), round_number, number_of(memory))
+      return pack(tensors), size
+
   if changes is not None:
 
     @tff.tensorflow.computation(weights_type)
@@ -446,10 +468,6 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
       following, model = changes.advance(state, flat(weights), flat(target), round_number)
       return following, pack(model)
 
-    @tff.tensorflow.computation(np.int64, np.int64)
-    def measure(sent, clients):
-      return accounting.measurements('downlink', sent, clients, parts.spec)
-
   # -- the process
 
   state_class = tff.learning.templates.LearningAlgorithmState
@@ -457,7 +475,10 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   @tff.federated_computation
   def init():
     weights = tff.federated_eval(parts.initial_weights, tff.SERVER)
-    distributor = tff.federated_map(initial_log, weights) if changes is not None else parts.distributor.initialize()
+    if changes is not None:
+      distributor = tff.federated_map(initial_log, weights)
+    else:
+      distributor = tff.federated_value((), tff.SERVER) if sub_models else parts.distributor.initialize()
     return tff.federated_zip(state_class(weights, distributor, client_work.initialize(),
                                          tff.federated_eval(initial_uplink, tff.SERVER), finalizer.initialize()))
 
@@ -466,16 +487,20 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   @tff.federated_computation(state_type, data_type, tff.FederatedType(client_type, tff.CLIENTS))
   def next_fn(state, client_data, memories):
     weights, round_number = state.global_model_weights, tff.federated_map(round_of, state.aggregator)
+    clients = tff.federated_sum(tff.federated_value(np.int64(1), tff.CLIENTS))
+    distributor, held = state.distributor, tff.federated_value(collections.OrderedDict(), tff.CLIENTS)
     if changes is not None:
       message = tff.federated_broadcast(tff.federated_map(published, (state.distributor, weights, round_number)))
       got = tff.federated_map(receive, (memories, message))
       received, memories, held = got[0], tff.federated_map(with_version, (memories, got[2])), got[3]
-      clients = tff.federated_sum(tff.federated_value(np.int64(1), tff.CLIENTS))
       sent_down = tff.federated_map(measure, (tff.federated_sum(got[1]), clients))
+    elif sub_models:
+      received, sizes = tff.federated_map(
+          take, (memories, tff.federated_broadcast(weights), tff.federated_broadcast(round_number)))
+      sent_down = tff.federated_map(measure, (tff.federated_sum(sizes), clients))
     else:
       output = parts.distributor.next(state.distributor, weights)
-      received, sent_down = output.result, output.measurements
-      held = tff.federated_value(collections.OrderedDict(), tff.CLIENTS)
+      received, sent_down, distributor = output.result, output.measurements, output.state
     work = work_fn(state.client_work, received, client_data, memories, round_number)
     frames, following = tff.federated_map(
         encode, (work.result, memories, received, held, tff.federated_broadcast(round_number)))
@@ -487,7 +512,7 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
       distributor, model = tff.federated_map(advance, (state.distributor, weights, final.result, round_number))
     else:
       final = finalizer.next(state.finalizer, weights, mean)
-      distributor, model = output.state, final.result
+      model = final.result
     server = tff.federated_zip(state_class(model, distributor, work.state, aggregator, final.state))
     metrics = tff.federated_zip(collections.OrderedDict(
         distributor=sent_down, client_work=work.measurements, aggregator=measured, finalizer=final.measurements))
