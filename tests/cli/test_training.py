@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tff_compress import cli
+from tff_compress import processes
 from tff_compress.cli import training
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import report
@@ -233,6 +234,16 @@ def test_interrupt_is_130_and_says_how_to_go_on(arguments, says, monkeypatch, tm
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main([text.format(folder=tmp_path) for text in arguments]) == 130
   assert capsys.readouterr().err.splitlines()[-1] == says
+
+
+def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_again(monkeypatch, capsys, tmp_path):
+  def compare(configs, *, on_round, resume):
+    del configs, on_round, resume
+    raise processes.StateError("the state of client '3' in clients/3.state is damaged: remove it.")
+  monkeypatch.setattr(run_lib, 'compare', compare)
+  assert cli.main(['run', '--uplink', 'stc', '--output', str(tmp_path)]) == 2
+  captured = capsys.readouterr()
+  assert captured.out == '' and captured.err == "tff-compress: the state of client '3' in clients/3.state is damaged: remove it.\n"
 
 
 def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
