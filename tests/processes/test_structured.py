@@ -158,3 +158,26 @@ def test_uplinks_that_training_cannot_be_confined_to_are_refused(uplink):
   with pytest.raises(processes.ProcessError, match='structured'):
     processes.build_fed_avg(small.model_fn, uplink=uplink, structured=processes.Structured(), seed=SEED,
     spec=small.SPEC)
+
+
+def test_counting_averages_every_coordinate_over_the_clients_that_sent_it():
+  import tensorflow_federated as tff
+  process = processes.build_fed_avg(
+      small.model_fn, uplink=MASK, structured=processes.Structured('count'), seed=SEED, spec=small.SPEC,
+      client_optimizer_fn=tff.learning.optimizers.build_sgdm(RATE))
+  ids = range(3)
+  server, _, _ = process.next(process.initialize(), list(map(small.dataset, ids)), list(map(process.initialize_client, ids)))
+  ones = [np.ones(t.shape, np.float32) for t in small.SPEC.tensors]
+  total = weight = 0
+  for client in ids:
+    mask = small.vector(projected(MASK, small.SPEC, ones, 0, client))
+    count = len(small.examples(client)[1])
+    total, weight = total - count * mask * small.vector(small.update(small.START, client)), weight + count * mask
+  moved = small.vector(server.global_model_weights.trainable)
+  np.testing.assert_allclose(moved, total / np.maximum(weight, 1), atol=1e-6)
+  assert not np.any(moved[weight == 0]) and np.any(weight == 0)
+
+
+def test_what_is_not_a_mask_cannot_be_counted():
+  with pytest.raises(processes.ProcessError, match='count'):
+    processes.build_fed_avg(small.model_fn, uplink=LOW_RANK, structured=processes.Structured('count'), spec=small.SPEC)

@@ -224,7 +224,7 @@ class _Parts:
         raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: clients that remember need '
                            'float32 variables.')
     if self.structured:
-      structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps])
+      structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps], structured.normalize)
     self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink or 'float32', seed)
     self.uplink = self.sub_models or schedule_lib.messages(steps, self.update_spec, seed)
     self.fetch = fetch_lib.FetchServer(fetch, self.uplink) if fetch else None
@@ -265,6 +265,14 @@ class _Parts:
       slots['start'] = self.model_vectors.types
     return kind(fields, slots)
 
+  @property
+  def sent(self):
+    """Function of a frame that says which coordinates it holds, where these are counted; None elsewhere."""
+    if self.sub_models:
+      return self.sub_models.sent
+    counts = self.structured and self.structured.normalize == 'count'
+    return functools.partial(structured_lib.sent, self.uplink) if counts else None
+
   # -- in graphs, on a client
 
   def confined(self, optimizer, round_number, number):
@@ -295,7 +303,7 @@ class _Parts:
       uploads &= is_new | self.relevance.holds(xp, [-x for x in update], before, now, round_number)
     filled = self.feedback.accumulate(xp, kept, update, missed) if slots else {}
     signal = self.feedback.signal(filled) if slots else update
-    if self.structured and self.structured.normalize == 'none':
+    if self.structured and self.structured.normalize != 'inverse_p':
       # The decoder multiplies by these.
       signal = [x / scale for x, scale in zip(signal, structured_lib.scales(self.uplink.plan))]
 
@@ -353,7 +361,7 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   pack = lambda tensors: tf.nest.pack_sequence_as(structure, list(tensors))
   flat = lambda weights: tf.nest.flatten(weights)
   frame_type = tff.TensorType(np.uint8, [None])
-  total = FrameSum(parts.uplink, parts.sub_models and parts.sub_models.sent)
+  total = FrameSum(parts.uplink, parts.sent)
   data_type = client_work.next.type_signature.parameter[2]
   result_type = client_work.next.type_signature.result.result.member
 

@@ -26,6 +26,7 @@ from tff_compress.processes.units import ALWAYS
 from tff_compress.processes.units import Units
 from tff_compress.tensorflow import MessageFunctions
 from tff_compress.tensorflow.keys import GraphKeys
+from tff_compress.tensorflow.messages import numbers_of
 from tff_compress.tensorflow.ops import TensorFlowOps
 
 
@@ -62,9 +63,9 @@ class FederatedDropout:
     return max(1, round(self.keep * size))
 
 
-def check_others(feedback, relevance, fetch, downlink):
+def check_others(feedback, relevance, server, downlink):
   """Raises ProcessError where another argument of `build_fed_avg` needs every client to have the same model in every round."""
-  for name, given in (('error_feedback', feedback), ('relevance', relevance), ('fetch', fetch),
+  for name, given in (('error_feedback', feedback), ('relevance', relevance), ('server', server),
                       ('downlink=Changes(…)', isinstance(downlink, Changes))):
     if given:
       raise ProcessError(f'federated dropout gives a client another sub-model in every round, which does not go with {name}: leave '
@@ -179,7 +180,7 @@ class SubModels:
     return self._up.encode(self.gather(arrays, self.choice(round_number, client)), round_number, client)
 
   def decode(self, frame):
-    return self.scatter(self._up.decode(frame), self.choice(*_numbers(frame)))
+    return self.scatter(self._up.decode(frame), self.choice(*numbers_of(frame)))
 
   def decode_to_prefixes(self, frame):
     return [tf.reshape(array, [-1]) for array in self.decode(frame)]
@@ -190,7 +191,7 @@ class SubModels:
 
   def sent(self, frame):
     """As `decode_to_prefixes`: 1 for what the frame's client had, 0 elsewhere."""
-    return [tf.reshape(mask, [-1]) for mask in self.masks(*_numbers(frame))]
+    return [tf.reshape(mask, [-1]) for mask in self.masks(*numbers_of(frame))]
 
 
 class _OfSubModel(tff.learning.optimizers.Optimizer):
@@ -214,9 +215,3 @@ class _OfSubModel(tff.learning.optimizers.Optimizer):
 
   def set_hparams(self, state, hparams):
     return self._optimizer.set_hparams(state, hparams)
-
-
-def _numbers(frame):
-  """(round, client) of a frame: int32 scalars."""
-  numbers = tf.bitcast(tf.reshape(frame[8:16], [2, 4]), tf.int32)
-  return numbers[0], numbers[1]

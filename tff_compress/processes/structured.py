@@ -13,9 +13,11 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress.codec.subspace import Subspace
+from tff_compress.codec.transforms.subsample import Subsample
 from tff_compress.processes.errors import ProcessError
+from tff_compress.tensorflow.messages import numbers_of
 
-NORMALIZE = ('none', 'inverse_p')
+NORMALIZE = ('none', 'inverse_p', 'count')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Structured:
 
   Attributes:
     normalize: 'none': the server adds what clients changed, as in the paper: the mean moves 1/p as slowly where each
-    client
-      has a subspace of its own. 'inverse_p': what arrives is multiplied by 1/p, as the codec does: one step of
-      gradient descent then is the full step in the mean over subspaces.
+      client has a subspace of its own. 'inverse_p': what arrives is multiplied by 1/p, as the codec does: one step of
+      gradient descent then is the full step in the mean over subspaces. 'count', for masks: each coordinate is averaged
+      over the clients that sent it; what nobody sent stays, so that of n clients' mean 1 - (1 - p)^n is expected.
   """
   normalize: str = 'none'
 
@@ -41,11 +43,12 @@ class Structured:
       raise ProcessError(f'structured: normalize must be {" or ".join(NORMALIZE)}, not {self.normalize!r}.')
 
 
-def check_uplink(plans):
+def check_uplink(plans, normalize):
   """Raises ProcessError where training cannot be confined to what is sent.
 
   Args:
     plans: list of `Plan`, one for each codec of a schedule.
+    normalize: that of `Structured`.
   """
   if len(plans) > 1:
     raise ProcessError('structured updates need one uplink for all rounds, not a schedule.')
@@ -55,6 +58,22 @@ def check_uplink(plans):
     raise ProcessError("structured updates need an uplink that begins with a random subspace, such as "
                        "'subsample:1/16,key=client | float32' or 'lowrank:1/4,key=client | float32', "
                        'and has no second one.')
+  if normalize == 'count' and any(isinstance(s, Subspace) and not isinstance(s, Subsample) for s in first):
+    raise ProcessError("structured: normalize='count' counts who sent a coordinate, for which the uplink must begin with a mask, such "
+                       "as 'subsample:1/16,key=client | float32'.")
+
+
+def sent(messages, frame):
+  """Which coordinates a frame holds, where the subspaces are masks: 1 or 0 for each, as `messages.decode_to_prefixes` gives."""
+  found = []
+  subspaces = messages.subspaces(*numbers_of(frame))
+  for segment, subspace, (size, _) in zip(messages.plan.segments, subspaces, messages.prefix_types):
+    # Where a round's clients share their mask, a prefix has the coordinates in it alone.
+    if subspace is None or segment.pipeline.prefix:
+      found.append(tf.ones([size]))
+    else:
+      found.append(subspace[1](tf.ones([segment.pipeline.signals(segment.size)[1].size])))
+  return found
 
 
 def scales(plan):

@@ -84,8 +84,7 @@ class MessageFunctions:
     xp.require(tf.shape(frame)[0] >= wire.FRAME_OVERHEAD, 'a frame is cut short.')
     header = np.frombuffer(self._header, np.uint8)
     xp.require(tf.equal(frame[:8], tf.constant(header)), 'a frame was made with another codec or for another model.')
-    numbers = tf.bitcast(tf.reshape(frame[8:16], [2, 4]), tf.int32)
-    keys = self._keys('decode_to_prefix', numbers[0], numbers[1])
+    keys = self._keys('decode_to_prefix', *numbers_of(frame))
     values = self.plan.decode_to_prefixes(xp, frame[16:-4], keys)
     return xp.checked([tf.ensure_shape(v, [n]) for v, (n, _) in zip(values, self.prefix_types)])
 
@@ -129,6 +128,12 @@ class MessageFunctions:
     """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec."""
     round_number = tf.bitcast(frame[8:12], tf.int32)
     return self.decode_prefixes(self.decode_to_prefixes(frame), round_number)
+
+
+def numbers_of(frame):
+  """(round, client) of a frame: int32 scalars holding the 32 bits of the numbers."""
+  numbers = tf.bitcast(tf.reshape(frame[8:16], [2, 4]), tf.int32)
+  return numbers[0], numbers[1]
 
 
 def _is_encodable(x):

@@ -68,7 +68,7 @@ class Method:
     """`ErrorFeedback` or None."""
     return None
 
-  def arguments(self):
+  def arguments(self, model=None):
     """What `build_fed_avg` is given for it: a dict."""
     return {'uplink': self.uplink, 'error_feedback': self.error_feedback}
 

@@ -43,5 +43,5 @@ class Cmfl(Method):
     """`Relevance`."""
     return Relevance(self.threshold, self.decay)
 
-  def arguments(self):
+  def arguments(self, model=None):
     return {**super().arguments(), 'relevance': self.relevance()}

@@ -44,6 +44,6 @@ class FetchSgdMethod(Method):
   def _keep(self):
     return f'concat | topk:{self.k} | float32'
 
-  def arguments(self):
+  def arguments(self, model=None):
     from tff_compress.processes.fetch import FetchSgd  # pylint: disable=g-import-not-at-top
     return {**super().arguments(), 'fetch': FetchSgd(self._keep, self.momentum)}

@@ -14,21 +14,22 @@ class RandomMask(Method):
 
   Attributes:
     fraction: share of the values that is trained and sent.
-    normalize: none: the server adds what arrives, as in the paper; inverse_p: times one over the fraction.
+    normalize: none: the server adds what arrives, as in the paper; inverse_p: times one over the fraction; count: each value is
+      averaged over the clients that sent it.
   """
   name: ClassVar[str] = 'random-mask'
   summary: ClassVar[str] = 'structured updates: only the values of a random mask are trained and sent'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 2'
   page: ClassVar[str] = 'methods/structured.md'
-  examples: ClassVar[tuple] = ('', 'fraction=1/4,normalize=inverse_p')
+  examples: ClassVar[tuple] = ('', 'fraction=1/4,normalize=inverse_p', 'normalize=count')
 
   fraction: fractions.Fraction = fractions.Fraction(1, 16)
-  normalize: str = stage_lib.choice('none', 'inverse_p')
+  normalize: str = stage_lib.choice('none', 'inverse_p', 'count')
 
   @property
   def uplink(self):
     return f'concat | subsample:{self.fraction},key=client | float32'
 
-  def arguments(self):
+  def arguments(self, model=None):
     from tff_compress.processes.structured import Structured  # pylint: disable=g-import-not-at-top
     return {**super().arguments(), 'structured': Structured(self.normalize)}

@@ -34,5 +34,5 @@ class SignSgdMajority(Method):
   def uplink(self):
     return vote.CODEC
 
-  def arguments(self):
+  def arguments(self, model=None):
     return {**super().arguments(), **vote.arguments(self.step)}

@@ -42,5 +42,5 @@ class Signum(Method):
   def error_feedback(self):
     return ErrorFeedback(momentum=self.momentum, residual=False)
 
-  def arguments(self):
+  def arguments(self, model=None):
     return {**super().arguments(), **vote.arguments(self.step)}
