@@ -26,6 +26,7 @@ DEFAULTS = {
     'countsketch': {'fraction': None, 'rows': 5},
     'pool': {'threshold': 0.0},
     'lowrank': {'share': None, 'key': 'round'},
+    'autoencoder': {'latent': None, 'length': 0, 'weights': ''},
     'symmetric': {'levels': 7, 'norm': 'l2', 'per': 'block', 'block': 512},
     'sign': {'scale': 'mean', 'per': 'tensor', 'block': 1024},
     'cluster': {'centroids': 3, 'iterations': 10},
@@ -176,7 +177,7 @@ class Stage:
       field, equals, value = part.partition('=')
       if not equals:
         field, value = list(self.p)[position], field
-      words = {'key', 'rounding', 'range', 'scale', 'norm', 'per', 'mode'}
+      words = {'key', 'rounding', 'range', 'scale', 'norm', 'per', 'mode', 'weights'}
       kind = str if field in words else {'fraction': Fraction, 'share': Fraction, 'threshold': float, 'deviations': float,
                                         'error': float}.get(field, int)
       self.p[field] = kind(value)
@@ -200,6 +201,8 @@ class Stage:
       return self.p['rows'] * self._columns(), None
     if self.name == 'lowrank':
       return sum(long * rank for _, long, rank, _ in self._matrices()), None
+    if self.name == 'autoencoder':
+      return -(-self.size // (self.p['length'] or max(self.size, 1))) * self.p['latent'], None
     if self.name == 'pool':
       return sum(values for _, values in self._kernels()), None
     if self.name in ('uniform', 'eden'):
@@ -414,6 +417,17 @@ class Stage:
       used += short + -(-short // 32)
       x += [v for row in matrix for v in row] if across else [row[j] for j in range(long) for row in matrix]
     return x
+
+  def _decode_autoencoder(self, values):
+    """With the cosines for weights: the decoder has one layer, and neither biases nor a normalisation."""
+    length, latent, x = self.p['length'] or self.size, self.p['latent'], []
+    rows = [[math.cos(math.pi / length * (i + 0.5) * t) * math.sqrt((2 if t else 1) / length) for t in range(latent)]
+            for i in range(length)]
+    scale = [max(map(abs, row)) / 127 for row in rows]
+    for start in range(0, len(values), latent):
+      piece = values[start:start + latent]
+      x += [scale[i] * sum(round(w / scale[i]) * v for w, v in zip(row, piece)) for i, row in enumerate(rows)]
+    return x[:self.size]
 
   def _columns(self):
     return max(1, round(self.p['fraction'] * self.size / self.p['rows'])) if self.size else 0

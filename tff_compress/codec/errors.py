@@ -19,3 +19,7 @@ class UpdateError(CompressionError):
 
 class PayloadError(CompressionError):
   """A payload is not one that this codec could have produced for this spec."""
+
+
+class ArtefactError(CompressionError):
+  """What a codec refers to by digest is missing, damaged or of another size."""

@@ -1,0 +1,66 @@
+"""What codecs refer to by digest, such as trained networks: both sides must have it before they can use the codec.
+
+    digest = artefacts.add(autoencoder)                        # in this process
+    artefacts.save(autoencoder, 'model.autoencoder')           # for others
+    tff_compress.codec(f'concat | autoencoder:32,length=1024,weights={digest} | uniform:bits=8 | rans')
+
+The digest is that of the content, so a codec text says exactly which network it means, whoever made it.
+"""
+
+import os
+import re
+import tempfile
+
+from tff_compress.codec import network
+from tff_compress.codec.errors import ArtefactError
+
+_known = {}
+
+DIGEST = re.compile('[0-9a-f]{32}')
+
+
+def add(autoencoder):
+  """Makes a `network.Autoencoder` known to the codecs of this process; returns its digest."""
+  _known[autoencoder.digest] = autoencoder
+  return autoencoder.digest
+
+
+def find(digest):
+  """The `network.Autoencoder` of a digest.
+
+  Raises:
+    ArtefactError: it is not known here.
+  """
+  if digest not in _known:
+    raise ArtefactError(f'the weights {digest} are not here: load their file first, with tff_compress.codec.artefacts.load.')
+  return _known[digest]
+
+
+def load(path):
+  """Reads a file and makes it known; returns its digest.
+
+  Raises:
+    ArtefactError: it cannot be read, or holds something else.
+  """
+  try:
+    if os.path.getsize(path) > network.MAX_BYTES or not os.path.isfile(path):
+      raise ArtefactError(f'{path} is not the file of an autoencoder: it is no file, or too large.')
+    with open(path, 'rb') as file:
+      return add(network.unpack(file.read(network.MAX_BYTES + 1)))
+  except OSError as error:
+    raise ArtefactError(f'{path} cannot be read: {error.strerror}.') from None
+
+
+def save(autoencoder, path):
+  """Writes a `network.Autoencoder` into a file, whole or not at all. Raises ArtefactError if it cannot be written."""
+  try:
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)))
+    try:
+      with open(descriptor, 'wb') as file:
+        file.write(autoencoder.packed)
+      os.replace(temporary, path)
+    except BaseException:
+      os.remove(temporary)
+      raise
+  except OSError as error:
+    raise ArtefactError(f'{path} cannot be written: {error.strerror}.') from None

@@ -1,0 +1,76 @@
+"""Autoencoders: a few values that a learned encoder makes of many, and a learned decoder makes the many of."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+from tff_compress.codec import artefacts
+from tff_compress.codec import network
+from tff_compress.codec.errors import SpecError
+from tff_compress.codec.stage import check
+from tff_compress.codec.stage import Real
+from tff_compress.codec.stage import Stage
+
+COSINE = 'cosine'
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder(Stage):
+  """Pieces of `length` values become `latent` values each, by a network that was learned from updates before. Biased.
+
+  What the network has not seen it loses, and nothing bounds that loss: look at the error of what is decoded, as the client
+  can, and use another codec where it is too large.
+
+  Attributes:
+    latent: values that a piece becomes.
+    length: values of a piece; 0: all values are one piece, as published, for which encoder and decoder are `latent` times as large
+      as the model each.
+    weights: digest of the network, see `tff_compress.codec.artefacts`; 'cosine' for the first cosines of each piece, which are
+      not learned; '' where it is to be learned yet.
+  """
+  name: ClassVar[str] = 'autoencoder'
+  summary: ClassVar[str] = 'latent values of a network that was learned from earlier updates'
+  source: ClassVar[str] = 'Chandar et al. 2021, sec. 3; one network for all pieces'
+  needs_shapes: ClassVar[bool] = True
+  examples: ClassVar[tuple] = ('8,length=64,weights=cosine',)
+
+  latent: int
+  length: int = 0
+  weights: str = ''
+
+  def __post_init__(self):
+    check(0 <= self.length <= network.MAX_LENGTH,
+          f'autoencoder: length must be from 0 to {network.MAX_LENGTH}, not {self.length}.')
+    check(1 <= self.latent <= network.MAX_LENGTH, f'autoencoder: latent must be from 1 to {network.MAX_LENGTH}, not {self.latent}.')
+    check(not self.length or self.latent < self.length,
+          f'autoencoder: {self.latent} latent values of {self.length} compress nothing: use fewer.')
+    check(self.weights in ('', COSINE) or artefacts.DIGEST.fullmatch(self.weights),
+          f'autoencoder: weights must be {COSINE} or the 32 hexadecimal digits of a digest, not {self.weights[:40]!r}.')
+
+  def output(self, signal):
+    return Real(-(-signal.size // (self.length or max(signal.size, 1))) * self.latent)
+
+  def nmse_bound(self, signal):
+    return None
+
+  def _network(self, signal):
+    length = self.length or signal.size
+    check(self.weights, 'autoencoder: its weights are to be learned yet: run the pre-pass, or name them with weights=digest.')
+    if self.weights == COSINE:
+      check(self.latent < length, f'autoencoder: {self.latent} latent values of {length} compress nothing: use fewer.')
+      return network.cosine(length, self.latent)
+    found = artefacts.find(self.weights)
+    if (found.length, found.latent) != (length, self.latent):
+      raise SpecError(f'the weights {self.weights} make {found.latent} values of {found.length}, not {self.latent} of {length}: '
+                      'use the ones that were learned for this codec and model.')
+    sizes = tuple(math.prod(shape) for shape in signal.shapes) or (signal.size,)
+    if found.sizes and found.sizes != sizes:
+      raise SpecError(f'the weights {self.weights} were learned for variables of other sizes: use the ones of this model, and '
+                      '"concat |" in front if they are of the model as a whole.')
+    return found
+
+  def encode(self, xp, x, draws, signal):
+    return (self._network(signal).encode(xp, x, signal.size) if signal.size else x), {}
+
+  def decode(self, xp, values, side, draws, signal):
+    return self._network(signal).decode(xp, values, signal.size) if signal.size else values
