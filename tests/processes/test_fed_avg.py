@@ -318,7 +318,7 @@ def test_fetch_sgd_keeps_all_memory_on_the_server():
   from tff_compress.processes.fetch import FetchServer
   from tff_compress.tensorflow import MessageFunctions
   uplink, fetch = 'concat | countsketch:3/5,rows=3 | float32', processes.FetchSgd('concat | topk:1/10 | float32', 0.5)
-  process = processes.build_fed_avg(model_fn, uplink=uplink, fetch=fetch, seed=SEED, spec=SPEC,
+  process = processes.build_fed_avg(model_fn, uplink=uplink, server=fetch, seed=SEED, spec=SPEC,
                                     client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE)))
   messages = MessageFunctions(uplink, SPEC, SEED)
   simulated = FetchServer(fetch, messages)
@@ -349,7 +349,7 @@ def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
 
 
 @pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(error_feedback='yes'),
-                                   dict(relevance=0.8), dict(structured=True), dict(fetch=True),
+                                   dict(relevance=0.8), dict(structured=True), dict(server=True), dict(server='powersgd'),
                                    dict(structured=processes.Structured()),
                                    dict(seed=-1), dict(client_weighting='uniform'),
                                    dict(downlink='nonsense'), dict(spec={'a': np.zeros(3)})])

@@ -256,7 +256,7 @@ def test_a_share_of_all_units_is_plain_federated_averaging():
 
 @pytest.mark.parametrize('other', [dict(error_feedback=True), dict(relevance=processes.Relevance()),
                                    dict(downlink=processes.Changes('float32')),
-                                   dict(uplink='countsketch:1/2 | float32', fetch=processes.FetchSgd('topk:1/10 | float32'))])
+                                   dict(uplink='countsketch:1/2 | float32', server=processes.FetchSgd('topk:1/10 | float32'))])
 def test_what_needs_one_model_for_all_is_refused(other):
   with pytest.raises(processes.ProcessError, match='another sub-model'):
     processes.build_fed_avg(model_fn, structured=processes.FederatedDropout(dense()), **other)

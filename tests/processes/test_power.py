@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import test_fed_avg as small
 from tff_compress import codec as codec_lib
+from tff_compress import processes
 from tff_compress import wire
+from tff_compress.aggregators import communication
 from tff_compress.processes import PowerSgd
 from tff_compress.processes import ProcessError
 from tff_compress.processes import steps as steps_lib
@@ -175,3 +178,46 @@ def test_coordinates_may_be_quantized():
 def test_bad_arguments_are_typed_errors(make):
   with pytest.raises(ProcessError):
     make()
+
+
+def test_rounds_in_tff_are_those_of_the_server_with_feedback(tff_runtime):
+  """Bytes of both directions too; client 1 misses rounds, and one of its absences has an odd length."""
+  import tensorflow_federated as tff
+  del tff_runtime
+  process = processes.build_fed_avg(
+      small.model_fn, server=PowerSgd(1), error_feedback=True, seed=5, spec=small.SPEC,
+      client_weighting=tff.learning.ClientWeighting.UNIFORM,
+      client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(small.RATE)))
+  runner = processes.Runner(process)
+  weights, residual = small.START, {c: [np.zeros_like(w) for w in small.START] for c in (0, 1)}
+  present = [(0, 1), (0,), (0, 1), (0,), (0,), (0, 1)]
+
+  def rounds():
+    for clients in present:
+      for c in clients:
+        residual[c] = [e + x for e, x in zip(residual[c], small.update(weights, c))]
+      yield [residual[c] for c in clients]
+
+  server = PowerSgd(1).build(steps_lib.schedule('float32'), small.SPEC, 5)
+  for clients, (applied, decoded, frames, message, _) in zip(present, simulate(server, rounds())):
+    for c, sent in zip(clients, decoded):
+      residual[c] = [e - x for e, x in zip(residual[c], sent)]
+    weights = [w - x for w, x in zip(weights, applied)]
+    measured = communication(runner.next(clients, [small.dataset(c) for c in clients]))
+    for ours, expected in zip(runner.state.global_model_weights.trainable, weights):
+      np.testing.assert_allclose(ours, expected, atol=1e-5)
+    assert measured['uplink_bytes'] == sum(map(len, frames))
+    assert measured['downlink_bytes'] == len(clients) * (wire.FRAME_OVERHEAD + 4 * 65 + len(message))
+  for c in (0, 1):
+    kept = runner.client_state(c)['residual'][0]
+    np.testing.assert_allclose(kept, np.concatenate([e.reshape(-1) for e in residual[c]]), atol=1e-5)
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(server='powersgd'), dict(server=PowerSgd(2)), dict(server=PowerSgd(1), uplink={0: 'float32', 1: 'float32'}),
+    dict(server=PowerSgd(1), uplink='subsample:1/2 | float32', structured=processes.Structured())],
+                         ids=['text', 'no saving', 'schedule', 'structured'])
+def test_processes_refuse_what_does_not_fit(arguments, tff_runtime):
+  del tff_runtime
+  with pytest.raises(ProcessError):
+    processes.build_fed_avg(small.model_fn, spec=small.SPEC, **arguments)

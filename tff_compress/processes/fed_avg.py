@@ -16,13 +16,14 @@ from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
 from tff_compress.processes import federated_dropout as dropout_lib
-from tff_compress.processes import fetch as fetch_lib
 from tff_compress.processes import memory as memory_lib
 from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes import steps as steps_lib
 from tff_compress.processes import structured as structured_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.fetch import FetchSgd
+from tff_compress.processes.power import PowerSgd
 from tff_compress.processes.relevance import Relevance
 from tff_compress.runtime import compat
 from tff_compress.tensorflow.ops import TensorFlowOps
@@ -89,7 +90,7 @@ _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 
 
 def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=False, relevance=None, structured=None,
-                  fetch=None, client_optimizer_fn=None, server_optimizer_fn=None,
+                  server=None, client_optimizer_fn=None, server_optimizer_fn=None,
                   client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None,
                   spec=None):
   """Builds federated averaging whose clients remember.
@@ -111,7 +112,7 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
     structured: `Structured`, for clients that train only what they will send; `FederatedDropout`, for clients that
       receive, train and send a smaller model, in which case downlink is the codec of its variables; None: they train everything.
-    fetch: `FetchSgd`, for a server that remembers in place of the clients; None: it applies what arrives.
+    server: what the server remembers of the updates: `FetchSgd`, `PowerSgd`; None: nothing, it applies what arrives.
     client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rates
       0.1 and 1.
     client_weighting: `tff.learning.ClientWeighting`.
@@ -129,7 +130,7 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     ProcessError: an argument cannot be used.
     CodecError: a codec is not valid, or not for this model.
   """
-  parts = _Parts(model_fn, uplink, downlink, error_feedback, relevance, structured, fetch, client_weighting,
+  parts = _Parts(model_fn, uplink, downlink, error_feedback, relevance, structured, server, client_weighting,
                  checked_seed(seed), spec)
   optimizers = tff.learning.optimizers
   client_optimizer = client_optimizer_fn or optimizers.build_sgdm(0.1)
@@ -183,7 +184,7 @@ class _Vectors:
 class _Parts:
   """What a process is put together from: types, specs and message functions."""
 
-  def __init__(self, model_fn, uplink, downlink, error_feedback, relevance, structured, fetch, client_weighting, seed,
+  def __init__(self, model_fn, uplink, downlink, error_feedback, relevance, structured, server, client_weighting, seed,
                names):
     if not callable(model_fn) or isinstance(model_fn, tff.learning.models.FunctionalModel):
       raise ProcessError('model_fn must be a function that makes a tff.learning.models.VariableModel.')
@@ -197,14 +198,14 @@ class _Parts:
     dropout = structured if isinstance(structured, dropout_lib.FederatedDropout) else None
     self.structured = None if dropout else structured
     if dropout:
-      dropout_lib.check_others(self.feedback, relevance, fetch, downlink)
+      dropout_lib.check_others(self.feedback, relevance, server, downlink)
     if self.structured and self.feedback:
       raise ProcessError('structured updates lose nothing that error feedback could keep: leave one of the two out.')
-    if fetch is not None and not isinstance(fetch, fetch_lib.FetchSgd):
-      raise ProcessError(f'fetch must be a FetchSgd(…) or None, not {fetch!r}.')
+    if server is not None and not isinstance(server, (FetchSgd, PowerSgd)):
+      raise ProcessError(f'server must be a FetchSgd(…), a PowerSgd(…) or None, not {server!r}.')
+    if server and structured:
+      raise ProcessError('structured updates are sent as they are trained: leave structured or server out.')
     steps = steps_lib.schedule(uplink)
-    if fetch and len(steps) > 1:
-      raise ProcessError('FetchSGD adds up messages of different rounds: use one codec for all.')
 
     def initial_weights():
       return tff.learning.models.ModelWeights.from_model(model_fn())
@@ -227,7 +228,9 @@ class _Parts:
       structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps], structured.normalize)
     self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink or 'float32', seed)
     self.uplink = self.sub_models or schedule_lib.messages(steps, self.update_spec, seed)
-    self.fetch = fetch_lib.FetchServer(fetch, self.uplink) if fetch else None
+    self.server = server.build(steps, self.update_spec, seed) if server else None
+    if self.server:
+      self.uplink = self.server.messages
     self.changes = None
     if isinstance(downlink, changes_lib.Changes):
       self.changes = changes_lib.change_messages(downlink, self.spec, seed)
@@ -281,7 +284,8 @@ class _Parts:
       return self.sub_models.confined(optimizer, round_number, number)
     return structured_lib.Confined(optimizer, self.uplink.plan, self.uplink.subspaces(round_number, number))
 
-  def upload(self, update, weight, kept, memory, before, now, round_number):
+  def upload(self, update, weight, kept, memory, before, now, published,
+             round_number):
     """(frame, slots of the feedback that changed, round in which it took part last) of a client after training.
 
     Args:
@@ -290,6 +294,7 @@ class _Parts:
       kept: {slot of the feedback: list of tensors} when the round began.
       memory: OrderedDict, the small fields of the client's state when the round began.
       before, now: trainable weights of the model that it had, and that it received; None where they are not kept.
+      published: what the server sent beside the model.
       round_number: int32 scalar.
     """
     xp = TensorFlowOps()
@@ -308,10 +313,13 @@ class _Parts:
       signal = [x / scale for x, scale in zip(signal, structured_lib.scales(self.uplink.plan))]
 
     def send():
-      # The server of FetchSGD adds up messages of all rounds, for which they need the same keys.
-      frame = self.uplink.encode(signal, tf.zeros([], tf.int32) if self.fetch else round_number, number)
-      settled = self.feedback.settle(xp, filled, self.uplink.decode(frame)) if slots else {}
-      return frame, settled
+      if self.server:
+        frame = self.server.encode(signal, published, round_number, number)
+        decode = lambda: self.server.decode(frame, published)
+      else:
+        frame = self.uplink.encode(signal, round_number, number)
+        decode = lambda: self.uplink.decode(frame)
+      return frame, self.feedback.settle(xp, filled, decode()) if slots else {}
 
     def keep():
       if not slots:
@@ -370,13 +378,13 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   shared = parts.keeps_model
   held_type = tff.to_type(collections.OrderedDict([('start', parts.model_vectors.types)] if parts.keeps_start else []))
 
-  @tff.tensorflow.computation(result_type, client_type, weights_type, held_type, np.int32)
-  def encode(result, memory, received, held, round_number):
+  @tff.tensorflow.computation(result_type, client_type, weights_type, held_type, frame_type, np.int32)
+  def encode(result, memory, received, held, published, round_number):
     before = parts.model_vectors.split(remembered.load(memory, 'model'))[:count] if shared else None
     kept = {slot: parts.update_vectors.split(remembered.load(memory, slot)) for slot in parts.slots}
     weight = tf.cast(result.update_weight, tf.float32)
     frame, changed, seen = parts.upload(flat(result.update), weight, kept, memory, before, flat(received)[:count],
-                                        round_number)
+                                        published, round_number)
     vectors = {**{slot: parts.update_vectors.join(tensors) for slot, tensors in changed.items()}, **held}
     if shared:
       vectors['model'] = parts.model_vectors.join(flat(received))
@@ -404,8 +412,8 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   @tff.tensorflow.computation
   def initial_uplink():
     state = collections.OrderedDict(round=tf.constant(0, tf.int32))
-    if parts.fetch:
-      state['fetch'] = parts.fetch.initial()
+    if parts.server:
+      state['server'] = parts.server.initial()
     return state
 
   uplink_type = initial_uplink.type_signature.result
@@ -414,12 +422,16 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   def round_of(state):
     return state['round']
 
+  @tff.tensorflow.computation(uplink_type)
+  def publish(state):
+    return parts.server.publish(state['server'], state['round']) if parts.server else tf.zeros([0], tf.uint8)
+
   @tff.tensorflow.computation(uplink_type, sum_type)
   def finish(state, accumulator):
     round_number = state['round']
     following = collections.OrderedDict(round=round_number + 1)
-    if parts.fetch:
-      following['fetch'], mean = parts.fetch.step(state['fetch'], total.prefixes_mean(accumulator), round_number)
+    if parts.server:
+      following['server'], mean = parts.server.step(state['server'], total.prefixes_mean(accumulator), round_number)
     else:
       mean = total.mean(accumulator, round_number)
     measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], parts.update_spec)
@@ -509,9 +521,13 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
     else:
       output = parts.distributor.next(state.distributor, weights)
       received, sent_down, distributor = output.result, output.measurements, output.state
+    beside = tff.federated_map(publish, state.aggregator)
+    if parts.server:
+      sent_down = tff.federated_map(_with_published(sent_down.type_signature.member, parts.spec), (sent_down, beside))
     work = work_fn(state.client_work, received, client_data, memories, round_number)
     frames, following = tff.federated_map(
-        encode, (work.result, memories, received, held, tff.federated_broadcast(round_number)))
+        encode, (work.result, memories, received, held, tff.federated_broadcast(beside),
+                 tff.federated_broadcast(round_number)))
     weight = tff.federated_map(_weight_of(result_type), work.result)
     added = tff.federated_aggregate(tff.federated_zip((frames, weight)), zero(), accumulate, merge, report)
     mean, measured, aggregator = tff.federated_map(finish, (state.aggregator, added))
@@ -540,6 +556,18 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   return ClientStateProcess(
       init, next_fn, client_state_type=client_type, fingerprint=parts.fingerprint, get_model_weights=get_model_weights,
       set_model_weights=set_model_weights, on_files=on_files)
+
+
+def _with_published(measured_type, spec):
+  """(measurements of the downlink, frame that every client received beside the model) -> measurements of both."""
+
+  @tff.tensorflow.computation(measured_type, tff.TensorType(np.uint8, [None]))
+  def with_published(measured, frame):
+    clients = measured['downlink_clients']
+    sent = measured['downlink_bytes'] + tf.size(frame, out_type=tf.int64) * clients
+    return accounting.measurements('downlink', sent, clients, spec)
+
+  return with_published
 
 
 def _weight_of(result_type):

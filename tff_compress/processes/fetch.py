@@ -40,9 +40,15 @@ class FetchSgd:
     if not isinstance(self.masking, bool):
       raise ProcessError(f'FetchSGD: masking must be True or False, not {self.masking!r}.')
 
+  def build(self, steps, spec, seed):
+    """`FetchServer` for a schedule of codecs. Raises ProcessError where there are several."""
+    if len(steps) > 1:
+      raise ProcessError('FetchSGD adds up messages of different rounds: use one codec for all.')
+    return FetchServer(self, MessageFunctions(steps[0][1], spec, seed))
+
 
 class FetchServer:
-  """The server's functions, to be called while a graph is built.
+  """What server and clients compute, in functions to be called while a graph is built.
 
   Args:
     fetch: `FetchSgd`.
@@ -50,13 +56,28 @@ class FetchServer:
   """
 
   def __init__(self, fetch, messages):
-    self._fetch, self._messages = fetch, messages
+    self._fetch, self.messages = fetch, messages
     self._keep = MessageFunctions(fetch.keep, messages.spec, messages.seed)
 
   def initial(self):
     """OrderedDict of lists of vectors: momentum (U) and error (E)."""
-    zeros = lambda: [tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in self._messages.prefix_types]
+    zeros = lambda: [tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in self.messages.prefix_types]
     return collections.OrderedDict(momentum=zeros(), error=zeros())
+
+  def publish(self, state, round_number):
+    """uint8[n], what clients need beside the model: nothing."""
+    del state, round_number
+    return tf.zeros([0], tf.uint8)
+
+  def encode(self, arrays, published, round_number, client):
+    """uint8[n], a client's frame. As messages of all rounds are added up, they have the keys of round 0."""
+    del published, round_number
+    return self.messages.encode(arrays, tf.zeros([], tf.int32), client)
+
+  def decode(self, frame, published):
+    """What a frame by itself decodes to: list of tensors in the order and shapes of the spec."""
+    del published
+    return self.messages.decode(frame)
 
   def step(self, state, mean, round_number):
     """One round.
@@ -84,7 +105,7 @@ class FetchServer:
     return tf.constant(random.signed(random.SHARED_CLIENT), tf.int32)
 
   def _read(self, vectors):
-    return self._messages.decode_prefixes(vectors, tf.constant(0, tf.int32))
+    return self.messages.decode_prefixes(vectors, tf.constant(0, tf.int32))
 
   def _sketch(self, arrays):
-    return self._messages.decode_to_prefixes(self._messages.encode(arrays, tf.constant(0, tf.int32), self._shared))
+    return self.messages.decode_to_prefixes(self.messages.encode(arrays, tf.constant(0, tf.int32), self._shared))

@@ -46,4 +46,4 @@ class FetchSgdMethod(Method):
 
   def arguments(self, model=None):
     from tff_compress.processes.fetch import FetchSgd  # pylint: disable=g-import-not-at-top
-    return {**super().arguments(), 'fetch': FetchSgd(self._keep, self.momentum)}
+    return {**super().arguments(), 'server': FetchSgd(self._keep, self.momentum)}

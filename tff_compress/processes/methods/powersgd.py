@@ -1,0 +1,40 @@
+"""PowerSGD: coordinates on a basis that the server refines, and error feedback."""
+
+import dataclasses
+from typing import ClassVar
+
+from tff_compress.codec.stage import check
+from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.methods import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerSgdMethod(Method):
+  """Clients send their matrices' coordinates on a basis of few columns, and keep what it leaves out.
+
+  Attributes:
+    rank: columns of the basis, 1 … 1024.
+  """
+  name: ClassVar[str] = 'powersgd'
+  summary: ClassVar[str] = 'PowerSGD: matrices of low rank, half a power iteration a round; error feedback'
+  source: ClassVar[str] = 'Vogels et al. 2019'
+  page: ClassVar[str] = 'methods/low-rank.md'
+  memory: ClassVar[str] = 'clients, server'
+  examples: ClassVar[tuple] = ('', 'rank=1')
+
+  rank: int = 2
+
+  def check(self):
+    check(1 <= self.rank <= 1024, f'powersgd: rank must be a whole number from 1 to 1024, not {self.rank}.')
+
+  @property
+  def uplink(self):
+    return 'float32'
+
+  @property
+  def error_feedback(self):
+    return ErrorFeedback()
+
+  def arguments(self, model=None):
+    from tff_compress.processes.power import PowerSgd  # pylint: disable=g-import-not-at-top
+    return {**super().arguments(), 'server': PowerSgd(self.rank)}
