@@ -31,4 +31,4 @@ class LowRankMethod(Method):
 
   def arguments(self, model=None):
     from tff_compress.processes.structured import Structured  # pylint: disable=g-import-not-at-top
-    return {**super().arguments(), 'structured': Structured(self.normalize)}
+    return {**super().arguments(model), 'structured': Structured(self.normalize)}

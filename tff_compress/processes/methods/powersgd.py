@@ -37,4 +37,4 @@ class PowerSgdMethod(Method):
 
   def arguments(self, model=None):
     from tff_compress.processes.power import PowerSgd  # pylint: disable=g-import-not-at-top
-    return {**super().arguments(), 'server': PowerSgd(self.rank)}
+    return {**super().arguments(model), 'server': PowerSgd(self.rank)}
