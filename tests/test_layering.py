@@ -16,6 +16,7 @@ LAYERS = (
     ('codec',),
     ('wire',),
     ('tensorflow', 'runtime'),
+    ('autoencoders',),
     ('aggregators', 'distributors', 'processes', 'keras', 'tflite_export'),
     ('simulation', 'serving'),
     ('cli',),

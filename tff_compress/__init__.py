@@ -18,7 +18,7 @@ _LAZY = {
     'downlink': 'tff_compress.distributors',
     'build_fed_avg': 'tff_compress.processes',
 }
-_MODULES = ('aggregators', 'distributors', 'keras', 'processes', 'runtime', 'simulation', 'tensorflow')
+_MODULES = ('aggregators', 'autoencoders', 'distributors', 'keras', 'processes', 'runtime', 'simulation', 'tensorflow')
 
 __all__ = ['codec', 'wire', *_LAZY, *_MODULES]
 
