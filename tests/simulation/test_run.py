@@ -106,7 +106,7 @@ def test_settings_reach_the_process():
       (RunConfig(uplink='signsgd-majority:step=0.5', feedback_decay=0.5), dict(
           uplink='signsgd', downlink=processes.Changes('signsgd', residual=False, step=0.5), error_feedback=None,
           client_weighting=weighting.UNIFORM))):
-    assert engine.process_arguments(config) == expected
+    assert engine.process_arguments(config, model=None) == expected
 
 
 def test_variants_have_folders_of_their_own():

@@ -189,7 +189,12 @@ _COLUMNS = (
     ('linear', '<', lambda e: e.linear),
     ('what it does [source]', '<', lambda e: f'{e.summary} [{e.source}]'),
 )
-_LEFT_OUT = {'Stages': ('memory',), 'Presets': ('kind',), 'Methods': ('kind', 'NMSE', 'bias', 'linear')}
+# Title, kinds of entries, columns that are left out.
+_SECTIONS = (
+    ('Stages', ('transform', 'quantizer', 'coder'), ('memory',)),
+    ('Presets', ('preset',), ('kind',)),
+    ('Methods', ('method',), ('kind', 'NMSE', 'bias', 'linear')),
+)
 
 
 def list_all(as_json):
@@ -198,8 +203,8 @@ def list_all(as_json):
   if as_json:
     output.print_json([dataclasses.asdict(entry) for entry in found])
     return
-  for title, kinds in (('Stages', ('transform', 'quantizer', 'coder')), ('Presets', ('preset',)), ('Methods', ('method',))):
-    chosen = [column for column in _COLUMNS if column[0] not in _LEFT_OUT[title]]
+  for title, kinds, left_out in _SECTIONS:
+    chosen = [column for column in _COLUMNS if column[0] not in left_out]
     rows = [[text(e) for _, _, text in chosen] for e in found if e.kind in kinds]
     print(f'{title}\n')
     print(output.table([header for header, _, _ in chosen], rows, ''.join(side for _, side, _ in chosen)))
@@ -209,10 +214,10 @@ def list_all(as_json):
   print('        with the stages it needs around it: `tff-compress codecs NAME` shows them')
   print('NMSE    squared error of that message over the squared norm')
   print('linear  the server decodes the sum of all clients once; for a preset: its first stages')
-  print('memory  what has to remember something between rounds; `tff-compress run` sees to it. Bits and NMSE are those of one')
-  print('        message without it')
-  print("\nA codec is a chain of stages, 'hadamard | uniform:bits=2 | pack', or a preset, 'int8'. A method is more than a codec, and")
-  print('is an uplink for `tff-compress run` and `compare`.')
+  print('memory  what has to remember something between rounds; `tff-compress run` sees to it. Bits and NMSE are those of')
+  print('        one message without it')
+  print("\nA codec is a chain of stages, 'hadamard | uniform:bits=2 | pack', or a preset, 'int8'. A method is more than a")
+  print('codec, and is an uplink for `tff-compress run` and `compare`.')
 
 
 def describe(name, as_json):

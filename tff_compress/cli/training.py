@@ -24,8 +24,8 @@ DEMO = {'dataset': 'digits', 'model': 'digits_cnn', 'split': 'dirichlet:0.5', 'c
 DEMO_LINKS = (('float32', 'float32'), ('int8', 'int8'), ('rotated-ternary', 'int8'), ('shared-mask', 'int8'))
 
 _CODEC = "a codec: stages such as 'hadamard | uniform:bits=2 | pack', or a preset such as int8; float32: as it is"
-_UPLINK = (f"{_CODEC}; or a method such as dgc:p=1/100; or a schedule, 'CODEC @5 CODEC', of which the second is used after 5 "
-           f'rounds; also {" or ".join(run_lib.BASELINES)}')
+_UPLINK = (f"{_CODEC}; or a method such as dgc:p=1/100; or a schedule, 'CODEC @5 CODEC', of which the second is used "
+           f'after 5 rounds; also {" or ".join(run_lib.BASELINES)}')
 _DOWNLINK = 'a codec for the model on its way to the clients (that of the method, or float32)'
 
 _FLAGS = (
@@ -52,15 +52,15 @@ _FLAGS = (
         ('server_optimizer', f'{", ".join(run_lib.SERVER_OPTIMIZERS)}'),
         ('server_learning_rate', 'learning rate of the server'),
         ('server_momentum', "momentum of the server's SGD"),
-        ('error_feedback', 'clients remember what the uplink loses, and add it to their next update; none: where it is meant'),
+        ('error_feedback', 'clients remember what the uplink loses, and send it later; none: where it is meant'),
         ('feedback_momentum', 'momentum of the feedback; 0: none'),
         ('feedback_decay', 'factor of what clients remember, for each round that they missed'),
         ('feedback_drop_after', 'clients that missed more rounds than this start anew; none: never'),
-        ('downlink_changes', 'the downlink sends what changed in the model, and clients keep a copy; none: where it is meant'),
-        ('downlink_since', 'last: clients receive every change that they missed; start: one with all; none: as it is meant'),
+        ('downlink_changes', 'the downlink sends what changed, and clients keep a copy; none: where it is meant'),
+        ('downlink_since', 'last: all changes that a client missed; start: one with all; none: as it is meant'),
         ('state_clients', 'at most this many clients are remembered; none: no limit'),
         ('state_bytes', 'what is remembered takes at most this many bytes; none: no limit'),
-        ('weighting', 'examples: clients count by their number of examples; uniform: all the same; none: as the method has it'),
+        ('weighting', 'examples: clients count by their examples; uniform: all the same; none: as the method has it'),
         ('ema', 'factor of a moving average of the weights, which is then what is evaluated; none: no average'),
         ('seed', 'where the split, the initial weights, the draw of clients and the codecs take their randomness from'),
     )),

@@ -50,8 +50,8 @@ class Clients:
     model: Keras model, whose inputs tell batches from single examples.
     batch_size: rows per batch of arrays and of data sets of single examples.
     local_epochs: how often clients go through their examples in a round.
-    local_steps: how many batches clients train on in a round, in place of whole passes: as many passes as it takes, the last of
-      them cut short. None: `local_epochs`.
+    local_steps: how many batches clients train on in a round, in place of whole passes: as many passes as it takes, the
+      last of them cut short. None: `local_epochs`.
     shuffle: whether arrays are shuffled, anew for every pass. The order of a data set is its own.
     seed: whole number that orders and keys come from.
 

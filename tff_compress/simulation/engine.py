@@ -48,7 +48,7 @@ def train(config, dataset, parts, folder, before, on_round):
   average = training.Average(config.ema)
   journal = None
   with _workers(config.workers), contextlib.ExitStack() as stack:
-    process = _process(config, blueprint, aggregator, folder)
+    process = _process(config, model, blueprint, aggregator, folder)
     trainer = training.Trainer(blueprint, clients, config.clients_per_round, process)
     rounds = []
     if folder is not None:
@@ -112,7 +112,7 @@ def _uplink(config, blueprint):
   return baselines.aggregator(bits), baselines.bytes_estimate(bits, blueprint.weights().trainable)
 
 
-def _process(config, blueprint, aggregator, folder):
+def _process(config, model, blueprint, aggregator, folder):
   """What `Trainer` runs: a learning process, or a `Runner` of one whose clients remember."""
   common = dict(
       client_optimizer=optimizers.sgd(config.client_learning_rate, config.client_momentum),
@@ -120,19 +120,20 @@ def _process(config, blueprint, aggregator, folder):
       seed=config.seed,
       proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
   if not config.has_memory:
-    return learning.build(blueprint, aggregator=aggregator, downlink=_text(config.downlink), uniform=config.weighting == 'uniform', **common)
-  process = learning.build_with_memory(blueprint, process_arguments(config), **common)
+    return learning.build(blueprint, aggregator=aggregator, downlink=_text(config.downlink),
+                          uniform=config.weighting == 'uniform', **common)
+  process = learning.build_with_memory(blueprint, process_arguments(config, model), **common)
   return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
                           max_clients=config.state_clients, max_bytes=config.state_bytes)
 
 
-def process_arguments(config):
-  """What `build_fed_avg` is given for a `RunConfig`, besides model and optimizers: a dict. A method's own come first."""
+def process_arguments(config, model):
+  """What `build_fed_avg` is given for a `RunConfig` and a Keras model, besides model and optimizers: a dict."""
   downlink = _text(config.downlink)
   return {
       'downlink': processes.Changes(downlink, since=config.changes) if config.changes else downlink,
       'client_weighting': learning.weighting(config.weighting == 'uniform'),
-      **config.method.arguments(),
+      **config.method.arguments(model),
       'error_feedback': config.feedback}
 
 

@@ -1,7 +1,8 @@
 """Published methods by name: one file each, found by the registry.
 
-A method is more than a codec: it also says what clients or the server remember, who uploads, how votes are counted. What one codec
-is all there is to is a preset of `tff_compress.codec` instead, and no name stands for both. `method` reads either:
+A method is more than a codec: it also says what clients or the server remember, who uploads, how votes are counted. What
+one codec is all there is to is a preset of `tff_compress.codec` instead, and no name stands for both. `method` reads
+either:
 
     tff_compress.build_fed_avg(model_fn, **processes.method('dgc:p=1/1000').arguments())
 """
@@ -69,7 +70,15 @@ class Method:
     return None
 
   def arguments(self, model=None):
-    """What `build_fed_avg` is given for it: a dict."""
+    """What `build_fed_avg` is given for it: a dict.
+
+    Args:
+      model: the Keras model that clients train, which some methods have to know.
+
+    Raises:
+      ProcessError: such a method was not told, or cannot use this model.
+    """
+    del model
     return {'uplink': self.uplink, 'error_feedback': self.error_feedback}
 
   def __str__(self):
@@ -108,7 +117,8 @@ def method(text):
   """The method that a text names.
 
   Args:
-    text: `name:parameters` of a method, such as 'dgc:p=1/1000'; or a codec, such as 'stc:p=1/400'. A `Method` is returned as it is.
+    text: `name:parameters` of a method, such as 'dgc:p=1/1000'; or a codec, such as 'stc:p=1/400'. A `Method` is
+      returned as it is.
 
   Raises:
     CodecError, ProcessError: it is neither, or a parameter cannot be used.
@@ -125,7 +135,8 @@ def method(text):
   except codec_lib.CodecError:
     word = name.split()[0] if name else ''
     if word in registry():
-      raise codec_lib.CodecError(f'{word} is a method, which cannot be a part of a codec or schedule: write it alone.') from None
+      raise codec_lib.CodecError(f'{word} is a method, which cannot be a part of a codec or schedule: write it '
+                                 'alone.') from None
     close = difflib.get_close_matches(name, [*registry(), *presets.registry(), *stage_lib.registry()], 1)
     if close and close[0] in registry():
       raise codec_lib.CodecError(f'there is no method or codec {name[:60]!r}; did you mean {close[0]}?') from None

@@ -24,7 +24,7 @@ class FetchSgdMethod(Method):
   source: ClassVar[str] = 'Rothchild et al. 2020'
   page: ClassVar[str] = 'methods/sketches.md'
   memory: ClassVar[str] = 'server'
-  examples: ClassVar[tuple] = ('', 'fraction=1/5,k=1/50,momentum=0.5,rows=3')
+  examples: ClassVar[tuple] = ('', 'fraction=3/4,k=1/10,momentum=0.5,rows=3')
 
   fraction: fractions.Fraction = fractions.Fraction(1, 2)
   k: fractions.Fraction = fractions.Fraction(1, 100)
