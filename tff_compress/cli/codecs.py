@@ -20,7 +20,6 @@ SHAPE = (256, 128)
 """Shape of the tensor that bits and error are measured on: normally distributed values, always the same."""
 
 _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
-_WITHOUT_ERROR = ('coder', 'method')  # Of these, no error is shown.
 
 
 def add_codecs(parser):
@@ -73,15 +72,15 @@ def _values():
   return values
 
 
-def measure(codec, lossless=False):
+def measure(codec, lossless=False, coded=lambda update: update):
   """(bits per parameter, NMSE) of one message of a `Codec` on the fixed tensor.
 
   `lossless` says that the stage of interest adds no error; the NMSE, which would be that of the stages around it, is then
-  None.
+  None. So it has to be where the codec is given something else of the tensor, by the function `coded`.
   """
-  update = {'kernel': _values()}
+  update = {'kernel': coded(_values())}
   payload = codec.encode(update, **_MESSAGE)
-  exact = update['kernel'].astype(np.float64)
+  exact = _values().astype(np.float64)
   bits = 8 * len(payload) / exact.size
   if lossless:
     return bits, None
@@ -151,7 +150,7 @@ def entry(name):
     examples = [around(cls, parameters) for parameters in cls.examples]
     stages = [stage for codec in examples for stage in codec.rules[0].pipeline.stages if stage.name == name]
     unbiased, linear = {stage.unbiased for stage in stages}, {stage.summable for stage in stages}
-  bits, nmse = measure(default, lossless=kind in _WITHOUT_ERROR)
+  bits, nmse = _measured(cls, default, cls.examples[0], kind)
   bias, linear = _choice(unbiased, 'unbiased', 'biased'), _choice(linear, 'yes', 'no')
   if kind == 'method':
     bias = linear = None
@@ -166,6 +165,13 @@ def _named():
 def _last_codec(cls, parameters):
   """The `Codec` of a preset or of a method's uplink; the last where it changes with the round."""
   return steps.schedule(methods.method(written(cls, parameters)).uplink)[-1][1]
+
+
+def _measured(cls, codec, parameters, kind):
+  """`measure` for a stage, preset or method with these parameters, which the codec is of."""
+  if kind == 'method':
+    return measure(codec, True, methods.method(written(cls, parameters)).coded)
+  return measure(codec, lossless=kind == 'coder')
 
 
 def entries():
@@ -241,7 +247,7 @@ def describe(name, as_json):
   examples = []
   for text in cls.examples:
     codec = around(cls, text) if name in stages else _last_codec(cls, text)
-    bits, nmse = measure(codec, lossless=found.kind in _WITHOUT_ERROR)
+    bits, nmse = _measured(cls, codec, text, found.kind)
     examples.append({'codec': str(codec) if name in stages else written(cls, text), 'bits_per_parameter': bits,
                      'nmse': nmse})
   documentation = inspect.getdoc(cls)

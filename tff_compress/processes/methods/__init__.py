@@ -69,6 +69,10 @@ class Method:
     """`ErrorFeedback` or None."""
     return None
 
+  def coded(self, update):
+    """What its codec is given of an update that is one matrix, in the first round: NumPy arrays."""
+    return update
+
   def arguments(self, model=None):
     """What `build_fed_avg` is given for it: a dict.
 

@@ -35,6 +35,10 @@ class PowerSgdMethod(Method):
   def error_feedback(self):
     return ErrorFeedback()
 
+  def coded(self, update):
+    # As many values as coordinates on any other columns.
+    return update[:, :self.rank]
+
   def arguments(self, model=None):
     from tff_compress.processes.power import PowerSgd  # pylint: disable=g-import-not-at-top
     return {**super().arguments(model), 'server': PowerSgd(self.rank)}
