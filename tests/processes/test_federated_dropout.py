@@ -64,6 +64,14 @@ def test_variables_of_a_sub_model_have_the_shapes_of_a_smaller_network(networks)
   assert [shape for w, shape in zip(variables(model), sub.sub_shapes) if tuple(w.shape) == shape] == [(3,)]
 
 
+@pytest.mark.parametrize('name, keep, values', [
+    ('mnist_cnn', 0.75, 675_274), ('mnist_cnn', 0.5, 300_426), ('all_cnn_c', 0.75, 771_562), ('all_cnn_c', 0.5, 343_882),
+    ('digits_cnn', 0.75, 21_706), ('digits_cnn', 0.5, 9_802)])
+def test_what_a_client_receives_of_known_networks(name, keep, values):
+  from tff_compress.simulation import models
+  assert sub_models(models.build(name), keep).sub_spec.parameters == values
+
+
 def test_scattering_what_was_gathered_changes_nothing_that_is_kept(networks):
   model, sub = networks
   weights = [np.asarray(w) for w in variables(model)]
