@@ -22,7 +22,8 @@ def decode(body, size):
 
 
 @pytest.mark.parametrize('size, nonzero, length', [
-    (0, 0, 0), (1, 0, 1), (1, 1, 4), (31, 0, 4), (31, 29, 4 + 116), (31, 30, 124), (33, 31, 5 + 124), (64, 62, 256), (64, 61, 8 + 244)])
+    (0, 0, 0), (1, 0, 1), (1, 1, 4), (31, 0, 4), (31, 29, 4 + 116), (31, 30, 124), (33, 31, 5 + 124), (64, 62, 256),
+    (64, 61, 8 + 244)])
 def test_the_shorter_of_the_two_ways_is_sent(size, nonzero, length):
   x = np.zeros(size, np.float32)
   x[np.random.default_rng(size).permutation(size)[:nonzero]] = -1.5

@@ -27,7 +27,8 @@ def yolov3_kernels():
   for width, blocks in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)):
     layers += [(3, width // 2, width)] + [(1, width, width // 2), (3, width // 2, width)] * blocks
   for width, inputs in ((512, 1024), (256, 512 + 256), (128, 256 + 128)):
-    layers += [(1, inputs, width), (3, width, 2 * width), (1, 2 * width, width), (3, width, 2 * width), (1, 2 * width, width)]
+    layers += [(1, inputs, width), (3, width, 2 * width), (1, 2 * width, width), (3, width, 2 * width),
+               (1, 2 * width, width)]
     layers += [(3, width, 2 * width), (1, 2 * width, 255)]
     if width > 128:
       layers.append((1, width, width // 2))

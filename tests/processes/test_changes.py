@@ -1,4 +1,4 @@
-"""The downlink of changes as graph functions: every client's copy is the server's model, bit for bit, whoever took part."""
+"""Downlinks of changes as graph functions: every client's copy is the server's model, bit for bit, whoever took part."""
 
 import struct
 
@@ -18,7 +18,8 @@ from tff_compress.processes.changes import UNKNOWN
 pytestmark = pytest.mark.xdist_group('tff')
 
 ROUNDS, CLIENTS = 12, 4
-SPEC = codec_lib.Spec.of({'w': np.zeros((10, 20), np.float32), 'b': np.zeros(7, np.float32), 'n': np.zeros(2, np.int32)})
+SPEC = codec_lib.Spec.of(
+    {'w': np.zeros((10, 20), np.float32), 'b': np.zeros(7, np.float32), 'n': np.zeros(2, np.int32)})
 START = [np.linspace(-1, 1, 200, dtype=np.float32).reshape(10, 20), np.zeros(7, np.float32), np.int32([1, 2])]
 
 
@@ -69,7 +70,8 @@ def test_copies_are_identical_whatever_the_participation(downlink, pattern, repl
       missed = [frames.get(v) for v in range(version, now)] if version != UNKNOWN else [None]
       listed = None if None in missed else 1 + sum(4 + len(frame) for frame in missed)
       # The cheaper of the missed messages and the whole model.
-      assert len(message) == (downlink.messages.model_bytes if listed is None else min(listed, downlink.messages.model_bytes))
+      most = downlink.messages.model_bytes
+      assert len(message) == (most if listed is None else min(listed, most))
       copy, _ = downlink.receive(message, copy)
       assert equal(copy, model)
       clients[client] = now, copy
@@ -101,7 +103,8 @@ def test_what_a_message_loses_is_sent_later(downlink):
 
 def test_a_message_is_the_frames_that_numpy_reads(downlink):
   state = downlink.initial(START)
-  target = [w + 1 if w.dtype == np.int32 else w + np.sin(np.arange(w.size, dtype=np.float32)).reshape(w.shape) for w in START]
+  target = [w + 1 if w.dtype == np.int32 else w + np.sin(np.arange(w.size, dtype=np.float32)).reshape(w.shape)
+            for w in START]
   model = START
   for number in (3, 4):
     state, model = downlink.advance(state, model, [t * (number - 2) for t in target], np.int32(number))
@@ -113,8 +116,8 @@ def test_a_message_is_the_frames_that_numpy_reads(downlink):
   for number in (3, 4):
     length, = struct.unpack_from('<I', message, position)
     position += 4
-    change, frame = wire.unpack(str(downlink.messages._changes.codec), message[position:position + length], SPEC, seed=5,
-                                round=number, client=codec_lib.SHARED_CLIENT)
+    change, frame = wire.unpack(str(downlink.messages._changes.codec), message[position:position + length], SPEC,
+                                seed=5, round=number, client=codec_lib.SHARED_CLIENT)
     position += length
     copy = {name: copy[name] + change[name] for name in 'wbn'}
   assert position == len(message)
@@ -132,11 +135,12 @@ def test_a_version_from_the_future_gets_the_whole_model(downlink):
   assert len(downlink.send(published, np.int32(9))) == downlink.messages.model_bytes
 
 
-KERNELS = codec_lib.Spec.of({'k': np.zeros((3, 3, 2, 4), np.float32), 'b': np.zeros(7, np.float32), 'n': np.zeros(2, np.int32)})
+KERNELS = codec_lib.Spec.of(
+    {'k': np.zeros((3, 3, 2, 4), np.float32), 'b': np.zeros(7, np.float32), 'n': np.zeros(2, np.int32)})
 
 
 class PooledChanges:
-  """A server whose model moves in the pooled subspace, as with the uplink `rpn`, and sends what changed since the start."""
+  """A server whose model moves in the pooled subspace, as with the uplink `rpn`; it sends what changed since the start."""
 
   def __init__(self, **kwargs):
     self.downlink = Downlink(Changes('rpn', since='start', **kwargs), KERNELS)
@@ -160,7 +164,7 @@ class PooledChanges:
 
 
 def test_one_message_of_constant_size_makes_any_number_of_missed_rounds_good():
-  """Lemma 2: the start and the sum of all that was missed, to the roundings of float32; copies are the same bit for bit."""
+  """Lemma 2: the start and the sum of all that was missed, but for roundings; copies are the same bit for bit."""
   server = PooledChanges()
   first = server.send(UNKNOWN)
   assert len(first) == server.downlink.messages.model_bytes  # Nothing has changed yet.
@@ -211,7 +215,7 @@ def test_what_lies_outside_the_pooled_subspace_is_lost_but_remembered(residual):
 
 
 def test_the_subspace_of_a_mask_stays_until_the_next_start():
-  """With the mask of round 0 in every round, what it keeps is known wholly, scaled by d/k, and the rest does not move."""
+  """With the mask of round 0 in every round, what it keeps is known, scaled by d/k, and the rest does not move."""
   downlink = Downlink(Changes('subsample:1/4 | float32', since='start', step=0.5))
   state, model, moved = downlink.initial(START), START, []
   for number in range(3):

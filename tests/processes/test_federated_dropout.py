@@ -1,4 +1,4 @@
-"""Federated dropout: what is trained is a smaller model, exactly; what is sent is that model; what comes in is averaged by count."""
+"""Federated dropout: a smaller model is trained, exactly; it is what is sent; what comes in is averaged by count."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,8 @@ def network(filters=(4, 8), units=12):
   inputs = layers.Input((8, 8, 2))
   x = layers.Conv2D(filters[0], 3, padding='same', activation='sigmoid')(inputs)  # Does not map 0 to 0.
   x = layers.MaxPooling2D()(x)
-  y = layers.Conv2D(filters[1], 3, padding='same', use_bias=False)(x)  # A bias here would have no gradient but roundings.
+  # Before a normalization, a bias would have no gradient but roundings.
+  y = layers.Conv2D(filters[1], 3, padding='same', use_bias=False)(x)
   y = layers.BatchNormalization()(y)
   y = layers.ReLU()(y)
   z = layers.DepthwiseConv2D(3, padding='same')(y)
@@ -65,8 +66,8 @@ def test_variables_of_a_sub_model_have_the_shapes_of_a_smaller_network(networks)
 
 
 @pytest.mark.parametrize('name, keep, values', [
-    ('mnist_cnn', 0.75, 675_274), ('mnist_cnn', 0.5, 300_426), ('all_cnn_c', 0.75, 771_562), ('all_cnn_c', 0.5, 343_882),
-    ('digits_cnn', 0.75, 21_706), ('digits_cnn', 0.5, 9_802)])
+    ('mnist_cnn', 0.75, 675_274), ('mnist_cnn', 0.5, 300_426), ('all_cnn_c', 0.75, 771_562),
+    ('all_cnn_c', 0.5, 343_882), ('digits_cnn', 0.75, 21_706), ('digits_cnn', 0.5, 9_802)])
 def test_what_a_client_receives_of_known_networks(name, keep, values):
   from tff_compress.simulation import models
   assert sub_models(models.build(name), keep).sub_spec.parameters == values
@@ -243,7 +244,8 @@ def test_codecs_shrink_both_directions_and_training_works():
   import tensorflow_federated as tff
   process = processes.build_fed_avg(
       model_fn, structured=processes.FederatedDropout(dense(), 0.5), seed=SEED, uplink='topk:1/2 | float16',
-      downlink='size<20 => float32; * => uniform:bits=8 | pack', client_optimizer_fn=tff.learning.optimizers.build_sgdm(RATE))
+      downlink='size<20 => float32; * => uniform:bits=8 | pack',
+      client_optimizer_fn=tff.learning.optimizers.build_sgdm(RATE))
   _, metrics = run(process, [[0, 1, 2, 3]] * 12)
   losses = [m['client_work']['train']['loss'] for m in metrics]
   assert losses[-1] < 0.6 * losses[0]
@@ -262,16 +264,17 @@ def test_a_share_of_all_units_is_plain_federated_averaging():
 # -- what is refused
 
 
-@pytest.mark.parametrize('other', [dict(error_feedback=True), dict(relevance=processes.Relevance()),
-                                   dict(downlink=processes.Changes('float32')),
-                                   dict(uplink='countsketch:1/2 | float32', server=processes.FetchSgd('topk:1/10 | float32'))])
+@pytest.mark.parametrize('other', [
+    dict(error_feedback=True), dict(relevance=processes.Relevance()), dict(downlink=processes.Changes('float32')),
+    dict(uplink='countsketch:1/2 | float32', server=processes.FetchSgd('topk:1/10 | float32'))],
+    ids=lambda other: next(reversed(other)))
 def test_what_needs_one_model_for_all_is_refused(other):
   with pytest.raises(processes.ProcessError, match='another sub-model'):
     processes.build_fed_avg(model_fn, structured=processes.FederatedDropout(dense()), **other)
 
 
-@pytest.mark.parametrize('wrong', [dict(keep=0), dict(keep=1.5), dict(keep=float('nan')), dict(keep=True), dict(whole='dense'),
-                                   dict(whole=('nobody',))])
+@pytest.mark.parametrize('wrong', [dict(keep=0), dict(keep=1.5), dict(keep=float('nan')), dict(keep=True),
+                                   dict(whole='dense'), dict(whole=('nobody',)), dict(whole=(1,)), dict(whole=3)])
 def test_bad_arguments_are_typed_errors(wrong):
   with pytest.raises(processes.ProcessError):
     processes.FederatedDropout(dense(), **wrong)
@@ -284,7 +287,8 @@ def test_units_of_another_model_are_refused():
     processes.FederatedDropout('a model')
 
 
-@pytest.mark.parametrize('kind', ['LayerNormalization', 'Softmax', 'attention', 'lambda', 'softmax activation', 'twice', 'shortcut'])
+@pytest.mark.parametrize('kind', ['LayerNormalization', 'Softmax', 'attention', 'lambda', 'softmax activation', 'twice',
+                                  'shortcut'])
 def test_layers_that_mix_units_are_refused_by_name(kind):
   import tensorflow as tf
   layers = tf.keras.layers

@@ -166,7 +166,8 @@ def test_counting_averages_every_coordinate_over_the_clients_that_sent_it():
       small.model_fn, uplink=MASK, structured=processes.Structured('count'), seed=SEED, spec=small.SPEC,
       client_optimizer_fn=tff.learning.optimizers.build_sgdm(RATE))
   ids = range(3)
-  server, _, _ = process.next(process.initialize(), list(map(small.dataset, ids)), list(map(process.initialize_client, ids)))
+  server, _, _ = process.next(process.initialize(), list(map(small.dataset, ids)),
+                              list(map(process.initialize_client, ids)))
   ones = [np.ones(t.shape, np.float32) for t in small.SPEC.tensors]
   total = weight = 0
   for client in ids:

@@ -8,14 +8,14 @@ import tensorflow as tf
 class FrameSum:
   """Functions for `tff.federated_aggregate` over frames, to be called while a graph is built.
 
-  Frames are decoded up to their codec's linear prefix and added; the prefix (a rotation or a mask that the clients share)
-  is undone once, on the sum.
+  Frames are decoded up to their codec's linear prefix and added; the prefix (a rotation or a mask that the clients
+  share) is undone once, on the sum.
 
   Args:
     messages: `MessageFunctions`, or another object with its `prefix_types`, `decode_to_prefixes` and `decode_prefixes`.
     sent: where frames hold some of the coordinates, a function of a frame that gives vectors such as
-      `messages.decode_to_prefixes` gives, 1 for each coordinate that the frame holds and 0 for the others: the mean of a
-      coordinate is then one over the frames that hold it. None: over all frames.
+      `messages.decode_to_prefixes` gives, 1 for each coordinate that the frame holds and 0 for the others: the mean of
+      a coordinate is then one over the frames that hold it. None: over all frames.
   """
 
   def __init__(self, messages, sent=None):

@@ -14,8 +14,9 @@ Changes since the start (`ChangesSinceStart`):
          1      m  only with the start: one frame with the float32 values of all variables
      1 + m      n  one frame, or nothing before the model's first change
 
-Sources: Sattler et al. 2019, "Robust and communication-efficient federated learning from non-iid data", sections V and VI;
-for changes since the start, Huang et al. 2020, "RPN: a residual pooling network for efficient federated learning", lemma 2.
+Sources: Sattler et al. 2019, "Robust and communication-efficient federated learning from non-iid data", sections V, VI;
+for changes since the start, Huang et al. 2020, "RPN: a residual pooling network for efficient federated learning",
+lemma 2.
 """
 
 import collections
@@ -85,7 +86,8 @@ def change_messages(changes, spec, seed):
 class _ChangeMessages:
   """What both kinds have in common. Their methods are to be called while a graph is built.
 
-  The server has the model W that clients have, and the model M that it would have if nothing were lost; a round moves M.
+  The server has the model W that clients have, and the model M that it would have if nothing were lost. A round moves
+  M.
 
   Attributes:
     model_bytes: size of a message with the whole model alone.
@@ -94,8 +96,8 @@ class _ChangeMessages:
   def __init__(self, changes, spec, seed):
     for tensor in spec.tensors:
       if tensor.dtype == 'bool':
-        raise codec_lib.SpecError(f'variable {tensor.name!r} is boolean, which has no differences: cast it to an integer '
-                                  'first.')
+        raise codec_lib.SpecError(f'variable {tensor.name!r} is boolean, which has no differences: cast it to an '
+                                  'integer first.')
     self._residual, self._step, self._spec = changes.residual, changes.step, spec
     self._changes = MessageFunctions(changes.codec, spec, seed)
     self._model = MessageFunctions('float32', spec, seed)
@@ -127,8 +129,8 @@ class _ChangeMessages:
 class SinceLast(_ChangeMessages):
   """Messages of what changed in one round.
 
-  W has a version that counts up. The server encodes M - W into the frame C, and everyone adds decode(C) to W; M - W is then
-  the residual. The log is the last messages, as many as together are smaller than the whole model. Clients keep W.
+  W has a version that counts up. The server encodes M - W into the frame C, and everyone adds decode(C) to W; M - W is
+  then the residual. The log is the last messages, as many as together are smaller than the whole model. Clients keep W.
   """
   slot = 'model'
 
@@ -187,7 +189,8 @@ class SinceLast(_ChangeMessages):
     at_hand = (version >= 0) & (behind >= 0) & (behind <= kept)
     starts = tf.concat([[0], published['ends']], 0)
     start = starts[tf.clip_by_value(kept - behind, 0, kept)]
-    return tf.cond(at_hand, lambda: tf.concat([_byte(_CHANGES), published['log'][start:]], 0), lambda: published['whole'])
+    return tf.cond(at_hand, lambda: tf.concat([_byte(_CHANGES), published['log'][start:]], 0),
+                   lambda: published['whole'])
 
   def receive(self, message, kept):
     """A client after a message.
@@ -216,12 +219,12 @@ class SinceLast(_ChangeMessages):
 class SinceStart(_ChangeMessages):
   """Messages of all that changed since the start.
 
-  With S the model at the start, the server encodes M - S, and W = S + decode(C). A message replaces those before it: whatever a
-  client missed, one message makes it good, and the server keeps none. The version counts starts: a model that was
-  replaced is a new one. Clients keep S; W they can do without between rounds.
+  With S the model at the start, the server encodes M - S, and W = S + decode(C). A message replaces those before it:
+  whatever a client missed, one message makes it good, and the server keeps none. The version counts starts: a model
+  that was replaced is a new one. Clients keep S; W they can do without between rounds.
 
-  The keys are those of round 0 in every round. So where a codec's random numbers choose a subspace, it is the same for as long
-  as the start is, and a model that did not move gives the same message.
+  The keys are those of round 0 in every round. So where a codec's random numbers choose a subspace, it is the same for
+  as long as the start is, and a model that did not move gives the same message.
   """
   slot = 'start'
 
@@ -258,9 +261,10 @@ class SinceStart(_ChangeMessages):
   def receive(self, message, kept):
     """As `SinceLast.receive`."""
     whole = tf.equal(message[0], _MODEL)
-    start = tf.cond(whole, lambda: self._model.decode(message[1:self.model_bytes]), lambda: [tf.identity(w) for w in kept])
+    copied = lambda model: [tf.identity(w) for w in model]
+    start = tf.cond(whole, lambda: self._model.decode(message[1:self.model_bytes]), lambda: copied(kept))
     frame = message[tf.where(whole, self.model_bytes, 1):]
-    return tf.cond(tf.size(frame) > 0, lambda: self._moved(start, frame), lambda: [tf.identity(w) for w in start]), start
+    return tf.cond(tf.size(frame) > 0, lambda: self._moved(start, frame), lambda: copied(start)), start
 
 
 def _byte(number):

@@ -37,14 +37,16 @@ _NEVER = -1
 class ClientStateProcess(tff.templates.IterativeProcess):
   """An iterative process whose clients remember.
 
-      next(server_state@SERVER, client_data@CLIENTS, client_states@CLIENTS) -> (server_state, metrics, client_states@CLIENTS)
+      next(server_state@SERVER, client_data@CLIENTS, client_states@CLIENTS)
+          -> (server_state, metrics, client_states@CLIENTS)
 
-  With several workers the clients' results may come back in another order: a client's state says whose it is, in `client`.
+  With several workers the clients' results may come back in another order: a client's state says whose it is, in
+  `client`.
 
   Attributes:
     client_state_type: TFF type of a client's state: `client`, its number; `seen`, the round in which it last took part,
-      from 0, and -1 for never; `version` of its model, -1 for none; and as lists of one vector per dtype, with the variables
-      one behind the other, `residual`, `velocity` and `model` where the process has them.
+      from 0, and -1 for never; `version` of its model, -1 for none; and as lists of one vector per dtype, with the
+      variables one behind the other, `residual`, `velocity` and `model` where the process has them.
     fingerprint: 16 bytes that differ, nearly surely, where states do not fit: another model, codec or way to remember.
     get_model_weights, set_model_weights: computations as those of `tff.learning.templates.LearningProcess`. After
       the weights were set, every client's copy of the model is out of date.
@@ -111,7 +113,8 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     error_feedback: True, False or an `ErrorFeedback`.
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
     structured: `Structured`, for clients that train only what they will send; `FederatedDropout`, for clients that
-      receive, train and send a smaller model, in which case downlink is the codec of its variables; None: they train everything.
+      receive, train and send a smaller model, in which case downlink is the codec of its variables; None: they train
+      everything.
     server: what the server remembers of the updates: `FetchSgd`, `PowerSgd`; None: nothing, it applies what arrives.
     client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rates
       0.1 and 1.
@@ -122,9 +125,9 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
       of name to array, of all weights: the trainable ones first.
 
   Returns:
-    `ClientStateProcess`. Its server state is a `tff.learning.templates.LearningAlgorithmState`. The metrics are those of
-    TFF's learning algorithms, with the bytes of both directions as `tff_compress.aggregators.communication` finds them;
-    `metrics['aggregator']` also has `uplink_skipped`, the number of clients that sent nothing.
+    `ClientStateProcess`. Its server state is a `tff.learning.templates.LearningAlgorithmState`. The metrics are those
+    of TFF's learning algorithms, with the bytes of both directions as `tff_compress.aggregators.communication` finds
+    them; `metrics['aggregator']` also has `uplink_skipped`, the number of clients that sent nothing.
 
   Raises:
     ProcessError: an argument cannot be used.
@@ -222,8 +225,8 @@ class _Parts:
       self.update_spec = codec_lib.Spec(self.spec.tensors[:count])
     for tensor in self.update_spec.tensors:
       if tensor.dtype != 'float32':
-        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: clients that remember need '
-                           'float32 variables.')
+        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: clients that remember '
+                           'need float32 variables.')
     if self.structured:
       structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps], structured.normalize)
     self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink or 'float32', seed)
@@ -339,7 +342,7 @@ def number_of(memory):
 
 
 def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_aggregator, memory_kind):
-  """TFF's client work with an optimizer that is confined: (state, weights, data, memories, round) -> measured output."""
+  """TFF's client work with a confined optimizer: (state, weights, data, memories, round) -> measured output."""
   _, weights_type, data_type = client_work.next.type_signature.parameter
   with tf.Graph().as_default():
     finalizers = model_fn().metric_finalizers()

@@ -1,16 +1,17 @@
 """Federated dropout: in each round, each client trains a model with fewer units in its hidden layers than the server's.
 
-Which units it keeps is drawn from a key, so that nothing is sent but the sub-model's variables, packed: down, the weights that join units
-that are kept, and up, what training changed in them. Inputs and outputs stay.
+Which units it keeps is drawn from a key, so that nothing is sent but the sub-model's variables, packed: down, the
+weights that join units that are kept, and up, what training changed in them. Inputs and outputs stay.
 
-No second architecture is needed. A client trains the model as it is, with 0 in all places that belong to a unit left out, and leaves these
-as they are. Such a unit passes on nothing, as the weights that read it are 0, and no gradient reaches what is before it. So the rest
-trains exactly as a model of the smaller size would.
+No second architecture is needed. A client trains the model as it is, with 0 in all places that belong to a unit left
+out, and leaves these as they are. Such a unit passes on nothing, as the weights that read it are 0, and no gradient
+reaches what is before it. So the rest trains exactly as a model of the smaller size would.
 
 Source: Caldas et al. 2018, "Expanding the reach of federated learning by reducing client resource requirements".
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -34,8 +35,9 @@ from tff_compress.tensorflow.ops import TensorFlowOps
 class FederatedDropout:
   """Sub-models for `build_fed_avg(structured=…)`.
 
-  A hidden layer of n units keeps max(1, round(keep n)) of them, another uniform choice for every round and client. The server
-  divides what it receives for a coordinate by the weight of the clients that had it; a coordinate that nobody had stays.
+  A hidden layer of n units keeps max(1, round(keep n)) of them, another uniform choice for every round and client. The
+  server divides what it receives for a coordinate by the weight of the clients that had it; a coordinate that nobody
+  had stays.
 
   Attributes:
     units: `Units`, or the Keras model that clients train, of which they are found. Its weights do not matter.
@@ -50,10 +52,13 @@ class FederatedDropout:
   def __post_init__(self):
     if isinstance(self.keep, bool) or not isinstance(self.keep, (int, float)) or not 0 < self.keep <= 1:
       raise ProcessError(f'federated dropout: keep must be a number above 0 and at most 1, not {self.keep!r}.')
-    if isinstance(self.whole, str) or not all(isinstance(name, str) for name in self.whole):
+    if not isinstance(self.whole, (tuple, list)) or not all(isinstance(name, str) for name in self.whole):
       raise ProcessError(f'federated dropout: whole must be a tuple of names of layers, not {self.whole!r}.')
     object.__setattr__(self, 'whole', tuple(self.whole))
-    if not isinstance(self.units, Units):
+    if isinstance(self.units, Units):
+      if self.whole:
+        raise ProcessError('federated dropout: whole is for units that are to be found: give the Keras model.')
+    else:
       object.__setattr__(self, 'units', Units.of(self.units, self.whole))
     if not self.units.sizes:
       raise ProcessError('federated dropout: the model has no hidden layer of which units may be left out.')
@@ -64,12 +69,12 @@ class FederatedDropout:
 
 
 def check_others(feedback, relevance, server, downlink):
-  """Raises ProcessError where another argument of `build_fed_avg` needs every client to have the same model in every round."""
+  """Raises ProcessError where another argument of `build_fed_avg` needs all clients to have one model in all rounds."""
   for name, given in (('error_feedback', feedback), ('relevance', relevance), ('server', server),
                       ('downlink=Changes(…)', isinstance(downlink, Changes))):
     if given:
-      raise ProcessError(f'federated dropout gives a client another sub-model in every round, which does not go with {name}: leave '
-                         'one of the two out.')
+      raise ProcessError(f'federated dropout gives a client another sub-model in every round, which does not go with '
+                         f'{name}: leave one of the two out.')
 
 
 class SubModels:
@@ -93,8 +98,8 @@ class SubModels:
   def __init__(self, dropout, spec, trainable, uplink, downlink, seed):
     shapes = tuple(tensor.shape for tensor in spec.tensors)
     if dropout.units.shapes != shapes:
-      raise ProcessError('federated dropout: the units are those of a model with other variables than the clients train: '
-                         f'{dropout.units.shapes[:5]} and {shapes[:5]}.')
+      raise ProcessError('federated dropout: the units are those of a model with other variables than the clients '
+                         f'train: {dropout.units.shapes[:5]} and {shapes[:5]}.')
     self._sizes, self._kept = dropout.units.sizes, tuple(map(dropout.kept, dropout.units.sizes))
     self._axes = dropout.units.axes
     self._shapes = shapes
@@ -132,7 +137,7 @@ class SubModels:
     return tf.concat(kept + [[True]], 0)
 
   def _places(self, position, choice):
-    """int32 [values]: where the values of the sub-model's variable at this position of the spec are in the whole variable."""
+    """int32 [values]: where the values of the sub-model's variable at this position of the spec are in the whole one."""
     where = tf.zeros([], tf.int32)
     for axis, size, count in zip(self._axes[position], self._shapes[position], self.sub_shapes[position]):
       # The unit of `ALWAYS`, -1, is the last entry.
@@ -150,7 +155,8 @@ class SubModels:
   def scatter(self, tensors, choice):
     """Inverse of `gather`, with 0 in the places that belong to units that are left out."""
     return [tensor if shape == tuple(tensor.shape) else
-            tf.reshape(tf.scatter_nd(self._places(i, choice)[:, None], tf.reshape(tensor, [-1]), [int(np.prod(shape))]), shape)
+            tf.reshape(tf.scatter_nd(self._places(i, choice)[:, None], tf.reshape(tensor, [-1]), [math.prod(shape)]),
+                       shape)
             for i, (tensor, shape) in enumerate(zip(tensors, self._shapes))]
 
   def confined(self, optimizer, round_number, client):
@@ -195,7 +201,7 @@ class SubModels:
 
 
 class _OfSubModel(tff.learning.optimizers.Optimizer):
-  """An optimizer that sees the sub-model's variables and gradients alone. The rest of the variables is 0 and stays so."""
+  """An optimizer that sees the sub-model's variables and gradients alone. The rest of the variables stays 0."""
 
   def __init__(self, optimizer, sub_models, choice):
     self._optimizer, self._sub_models, self._choice = optimizer, sub_models, choice

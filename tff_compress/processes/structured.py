@@ -59,12 +59,20 @@ def check_uplink(plans, normalize):
                        "'subsample:1/16,key=client | float32' or 'lowrank:1/4,key=client | float32', "
                        'and has no second one.')
   if normalize == 'count' and any(isinstance(s, Subspace) and not isinstance(s, Subsample) for s in first):
-    raise ProcessError("structured: normalize='count' counts who sent a coordinate, for which the uplink must begin with a mask, such "
-                       "as 'subsample:1/16,key=client | float32'.")
+    raise ProcessError("structured: normalize='count' counts who sent a coordinate, for which the uplink must begin with "
+                       "a mask, such as 'subsample:1/16,key=client | float32'.")
 
 
 def sent(messages, frame):
-  """Which coordinates a frame holds, where the subspaces are masks: 1 or 0 for each, as `messages.decode_to_prefixes` gives."""
+  """Which coordinates a frame holds, where the subspaces are masks: 1 or 0 for each.
+
+  Args:
+    messages: `MessageFunctions` of the uplink.
+    frame: uint8[n].
+
+  Returns:
+    List of float32 vectors as `messages.decode_to_prefixes` gives them.
+  """
   found = []
   subspaces = messages.subspaces(*numbers_of(frame))
   for segment, subspace, (size, _) in zip(messages.plan.segments, subspaces, messages.prefix_types):

@@ -1,8 +1,8 @@
-"""Which units of a Keras model's hidden layers the variables belong to, so that some units can be left out of all of them.
+"""Which units of a Keras model's hidden layers its variables belong to, so that units can be left out of all of them.
 
-A unit is a filter of a convolution or a neuron of a dense layer. What a unit is in: the last axis of its layer's kernel, its bias, and,
-in the layers that follow, the places along an axis that read it. A walk along the model's graph finds these: it carries, for each
-tensor, the unit in every place of the tensor's last axis.
+A unit is a filter of a convolution or a neuron of a dense layer. What a unit is in: the last axis of its layer's
+kernel, its bias, and, in the layers that follow, the places along an axis that read it. A walk along the model's graph
+finds these: it carries, for each tensor, the unit in every place of the tensor's last axis.
 """
 
 import dataclasses
@@ -19,16 +19,18 @@ ALWAYS = -1
 _L = tf.keras.layers
 _CONVOLUTIONS = (_L.Conv1D, _L.Conv2D, _L.Conv3D)
 _TRANSPOSED = (_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose)
-_POOLS = (_L.MaxPooling1D, _L.MaxPooling2D, _L.MaxPooling3D, _L.AveragePooling1D, _L.AveragePooling2D, _L.AveragePooling3D)
-_SPATIAL = _POOLS + (_L.GlobalMaxPooling1D, _L.GlobalMaxPooling2D, _L.GlobalMaxPooling3D, _L.GlobalAveragePooling1D,
-                     _L.GlobalAveragePooling2D, _L.GlobalAveragePooling3D, _L.UpSampling1D, _L.UpSampling2D, _L.UpSampling3D,
-                     _L.ZeroPadding1D, _L.ZeroPadding2D, _L.ZeroPadding3D, _L.Cropping1D, _L.Cropping2D, _L.Cropping3D)
+_SPATIAL = (_L.MaxPooling1D, _L.MaxPooling2D, _L.MaxPooling3D,
+            _L.AveragePooling1D, _L.AveragePooling2D, _L.AveragePooling3D,
+            _L.GlobalMaxPooling1D, _L.GlobalMaxPooling2D, _L.GlobalMaxPooling3D,
+            _L.GlobalAveragePooling1D, _L.GlobalAveragePooling2D, _L.GlobalAveragePooling3D,
+            _L.UpSampling1D, _L.UpSampling2D, _L.UpSampling3D, _L.ZeroPadding1D, _L.ZeroPadding2D, _L.ZeroPadding3D,
+            _L.Cropping1D, _L.Cropping2D, _L.Cropping3D)
 _ELEMENTWISE = (_L.Dropout, _L.SpatialDropout1D, _L.SpatialDropout2D, _L.SpatialDropout3D, _L.GaussianNoise, _L.ReLU,
                 _L.LeakyReLU, _L.ELU, _L.ThresholdedReLU, _L.ActivityRegularization)
 _JOINING = (_L.Add, _L.Subtract, _L.Multiply, _L.Average, _L.Maximum, _L.Minimum)
 _RECURRENT = (_L.LSTM, _L.GRU, _L.SimpleRNN)
-_ACTIVATIONS = ('linear', 'relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'gelu', 'sigmoid', 'hard_sigmoid', 'tanh', 'softplus',
-                'softsign', 'swish', 'silu', 'mish', 'exponential')
+_ACTIVATIONS = ('linear', 'relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'gelu', 'sigmoid', 'hard_sigmoid', 'tanh',
+                'softplus', 'softsign', 'swish', 'silu', 'mish', 'exponential')
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -74,10 +76,11 @@ class _Walk:
 
   def __init__(self, model, whole):
     if not isinstance(model, tf.keras.Model):
-      raise ProcessError(f'units are found in a Keras model, not in {type(model).__name__}: give the model that the clients train.')
+      raise ProcessError(f'units are found in a Keras model, not in {type(model).__name__}: give the model that the '
+                         'clients train.')
     if not model.built or not hasattr(model, 'get_config') or not getattr(model, '_is_graph_network', False):
-      raise ProcessError(f'the layers of model {model.name!r} cannot be followed: build it with the functional or sequential API '
-                         'and a known input shape.')
+      raise ProcessError(f'the layers of model {model.name!r} cannot be followed: build it with the functional or '
+                         'sequential API and a known input shape.')
     self._model, self._whole, self._unused = model, frozenset(whole), set(whole)
     self._starts, self._sizes, self._same = [], [], []
     self._axes, self._mixed, self._seen = {}, [], set()
@@ -142,8 +145,8 @@ class _Walk:
     return a
 
   def _refuse(self, layer, what):
-    raise ProcessError(f'layer {layer.name!r} ({type(layer).__name__}) {what}: name it and the layers before it in whole=(…), so '
-                       'that none of their units is left out.')
+    raise ProcessError(f'layer {layer.name!r} ({type(layer).__name__}) {what}: name it and the layers before it in '
+                       'whole=(…), so that none of their units is left out.')
 
   # -- the graph
 
@@ -218,7 +221,7 @@ class _Walk:
 
   def _trained(self, layer, units, transposed=False):
     """A layer with a kernel whose last two axes are inputs and outputs, or the other way round."""
-    following = self._group(layer, layer.bias.shape[0] if layer.use_bias else layer.kernel.shape[-2 if transposed else -1])
+    following = self._group(layer, layer.kernel.shape[-2 if transposed else -1])
     self._note(layer.kernel, {-1: units, -2: following} if transposed else {-2: units, -1: following})
     self._bias(layer, following)
     return self._activated(layer, following)

@@ -14,7 +14,7 @@ from tff_compress.codec.stage import Stage
 
 
 def _settled(xp, x):
-  """x with +0 for -0 and for denormals: runtimes differ in which zero a sum gives and in whether they keep denormals."""
+  """x with +0 for -0 and for denormals: runtimes differ in which zero a sum gives and in keeping denormals."""
   return xp.where(xp.abs(x) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), x)
 
 
@@ -47,8 +47,8 @@ class Float32(Stage):
 class Nonzero(Stage):
   """The values that are not zero, four bytes each, behind one bit for every value that says whether it is there.
 
-  Where that would not be shorter, all values are sent as by `float32`, and no bits. Which of the two it is shows in the number of
-  bytes. Lossless, except that -0 and denormals become +0.
+  Where that would not be shorter, all values are sent as by `float32`, and no bits. Which of the two it is shows in the
+  number of bytes. Lossless, except that -0 and denormals become +0.
   """
   name: ClassVar[str] = 'nonzero'
   codomain: ClassVar[type] = Bytes

@@ -16,14 +16,16 @@ LARGEST_THRESHOLD = 2.0**64
 
 @dataclasses.dataclass(frozen=True)
 class Pool(Stage):
-  """Kernels of shape (height, width, in, out) become their mean over height and width, which the decoder puts in every place.
+  """Kernels of shape (height, width, in, out) become their mean over height and width; the decoder puts it in all places.
 
-  Variables of any other number of dimensions, and kernels of 1 x 1, stay as they are. Decoding is linear, so any number of
-  missed rounds can be sent as one sum of the same size. This is the orthogonal projection on kernels that are constant in space:
-  whatever detail a kernel has stays as it was initialised, which harms networks that are mostly convolutions. Biased.
+  Variables of any other number of dimensions, and kernels of 1 x 1, stay as they are. Decoding is linear, so any number
+  of missed rounds can be sent as one sum of the same size. This is the orthogonal projection on kernels that are
+  constant in space: whatever detail a kernel has stays as it was initialised, which harms networks that are mostly
+  convolutions. Biased.
 
   Attributes:
-    threshold: the mean of a kernel becomes 0 unless |sum of its elements| is above this; at 0 all stay. In the units of the update.
+    threshold: the mean of a kernel becomes 0 unless |sum of its elements| is above this; at 0 all stay. In the
+      units of the update.
   """
   name: ClassVar[str] = 'pool'
   summary: ClassVar[str] = 'the spatial mean of convolution kernels'
@@ -41,8 +43,8 @@ class Pool(Stage):
   def _parts(self, signal):
     """[(places, values per place)] of each variable."""
     shapes = signal.shapes or ((signal.size,),)
-    return [(shape[0] * shape[1], shape[2] * shape[3]) if len(shape) == 4 and math.prod(shape) else (1, math.prod(shape))
-            for shape in shapes]
+    return [(shape[0] * shape[1], shape[2] * shape[3]) if len(shape) == 4 and math.prod(shape) else
+            (1, math.prod(shape)) for shape in shapes]
 
   def output(self, signal):
     return Real(sum(values for _, values in self._parts(signal)))
