@@ -28,6 +28,7 @@ import numpy as np
 
 from tff_compress.codec import sums
 from tff_compress.codec.errors import ArtefactError
+from tff_compress.codec.ops import numpy_ops
 
 _MAGIC = b'TFCAUTO1'
 _HEAD = struct.Struct('<8sIIHH')
@@ -50,7 +51,7 @@ class Layer:
   """y = activation(x W scale + bias), for each of several positions alike.
 
   Attributes:
-    weights: int8[k, m].
+    weights: int8[k, m]; in a graph that learns it, a tensor of any dtype with such numbers.
     scale, bias: float32[m].
     positions: how many pieces of k values the input has; each is multiplied by the same weights.
     activation: `NONE`, `RELU` or `RESIDUAL`.
@@ -74,21 +75,27 @@ class Layer:
   def of(cls, weights, bias=None, positions=1, activation=NONE):
     """A layer whose weights, float[k, m], are rounded to int8: scale = max |column| / 127."""
     weights = np.asarray(weights, np.float32)
-    largest = np.max(np.abs(weights), axis=0, initial=0)
-    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+    whole, scale = rounded(numpy_ops, weights)
     bias = np.zeros(weights.shape[1], np.float32) if bias is None else np.asarray(bias, np.float32)
-    return cls(np.clip(np.rint(weights / scale), -127, 127).astype(np.int8), scale, bias, positions, activation)
+    return cls(whole.astype(np.int8), scale, bias, positions, activation)
 
   def apply(self, xp, x):
     """float32[n, inputs] -> float32[n, outputs]."""
     inputs, outputs = self.weights.shape
     rows = xp.reshape(x, [-1, inputs])
-    y = _product(xp, rows, self.weights) * xp.constant(self.scale, np.float32) + xp.constant(self.bias, np.float32)
+    y = _product(xp, rows, self.weights) * self.scale + self.bias
     if self.activation == RESIDUAL:
       y = y + rows
     if self.activation != NONE:
       y = xp.maximum(y, xp.constant(0, np.float32))
     return xp.reshape(y, [-1, self.positions * outputs])
+
+
+def rounded(xp, weights):
+  """(float32[k, m] of whole numbers -127 … 127, float32[m]): weights as they are sent, a multiple of each column's scale."""
+  largest = xp.reduce_max(xp.transpose(xp.abs(weights), [1, 0]))[:, 0]
+  scale = xp.where(largest > 0, largest * np.float32(1 / 127), xp.constant(1, np.float32))
+  return xp.minimum(xp.maximum(xp.floor(weights / scale + np.float32(0.5)), np.float32(-127)), np.float32(127)), scale
 
 
 def _product(xp, rows, weights):
@@ -105,7 +112,7 @@ def _product(xp, rows, weights):
 
 def _total(xp, whole, weights):
   """The product of whole numbers, rounded once to float32. Products of `_PIECE` inputs are exact; they are added as integers."""
-  parts = [xp.matmul(whole[:, start:start + _PIECE], xp.constant(weights[start:start + _PIECE].astype(np.float32), np.float32))
+  parts = [xp.matmul(whole[:, start:start + _PIECE], xp.cast(weights[start:start + _PIECE], np.float32))
            for start in range(0, weights.shape[0], _PIECE)]
   if len(parts) == 1:
     return parts[0]
@@ -177,7 +184,7 @@ class Autoencoder:
 
   def _spread(self, xp, values):
     """float32[sum of sizes]: each variable's value in all its places."""
-    return xp.concat([xp.repeat(xp.constant([value], np.float32), size) for value, size in zip(values, self.sizes)])
+    return xp.concat([xp.repeat(values[i:i + 1], size) for i, size in enumerate(self.sizes)])
 
   @functools.cached_property
   def packed(self):

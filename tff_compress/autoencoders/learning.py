@@ -1,0 +1,150 @@
+"""Learning an autoencoder inside a graph, so that a client can do it in a round of training."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress.codec import network
+from tff_compress.tensorflow.ops import TensorFlowOps
+
+_BATCH = 256
+
+
+class Learner:
+  """Functions that learn one architecture from snapshots, to be called while a graph is built or eagerly.
+
+  Args:
+    architecture: `Architecture`.
+    count: number of snapshots.
+    size: number of values of one.
+    sizes: numbers of values of the variables in it that have a normalisation of their own; () for none.
+    learning_rate: of Adam, where layers are learned by gradients.
+    seed: whole number, for initial weights and the order of pieces.
+  """
+
+  def __init__(self, architecture, count, size, sizes=(), learning_rate=1e-3, seed=0):
+    self._architecture, self._size, self._sizes, self._seed = architecture, size, sizes, seed
+    self._rate = learning_rate
+    self._pieces = count * -(-size // architecture.length)
+    # At least 32 steps in an epoch, where there are enough pieces.
+    self._batch = min(_BATCH, max(8, self._pieces // 32))
+
+  @property
+  def steps_per_epoch(self):
+    """Batches in as many examples as there are pieces."""
+    return -(-self._pieces // self._batch)
+
+  def learn(self, snapshots, epochs):
+    """float32[n, d] -> `network.Autoencoder` of tensors."""
+    pieces, means, deviations = self.prepared(snapshots)
+    if self._architecture.kind == 'linear':
+      layers = self.components(pieces)
+    else:
+      layers = self.steps(pieces, self.initial(), 0, epochs * self.steps_per_epoch)[0]
+    return self.made(layers, means, deviations)
+
+  def prepared(self, snapshots):
+    """float32[n, d] -> (float32[m, length] pieces of them, normalised; means and deviations, float32[v])."""
+    means, deviations = [], []
+    for part in tf.split(snapshots, self._sizes, axis=1) if self._sizes else ():
+      mean, variance = tf.nn.moments(tf.cast(part, tf.float64), [0, 1]) if part.shape[1] else (tf.zeros([], tf.float64),) * 2
+      deviation = tf.cast(tf.sqrt(variance), tf.float32)
+      means.append(tf.cast(mean, tf.float32))
+      deviations.append(tf.where(deviation > 1e-30, deviation, 1.0))
+    if self._sizes:
+      means, deviations = tf.stack(means), tf.stack(deviations)
+      snapshots = (snapshots - tf.repeat(means, self._sizes)) / tf.repeat(deviations, self._sizes)
+    else:
+      means = deviations = tf.zeros([0])
+    padded = tf.pad(snapshots, [[0, 0], [0, -self._size % self._architecture.length]])
+    return tf.reshape(padded, [self._pieces, self._architecture.length]), means, deviations
+
+  def made(self, layers, means, deviations):
+    """The `network.Autoencoder` of [(kernel, bias)], its weights rounded."""
+    found = []
+    for (kernel, bias), shape in zip(layers, (*self._architecture.encoder, *self._architecture.decoder)):
+      weights, scale = network.rounded(TensorFlowOps(), kernel)
+      found.append(network.Layer(weights, scale, bias, shape.positions, shape.activation))
+    count = len(self._architecture.encoder)
+    return network.Autoencoder(self._architecture.length, tuple(found[:count]), tuple(found[count:]), self._sizes, means, deviations)
+
+  def components(self, pieces):
+    """[(kernel, bias)] of the principal components; there are no more than pieces, and what is left of the latent values is 0."""
+    length, latent = pieces.shape[1], self._architecture.latent
+    mean = tf.reduce_mean(tf.cast(pieces, tf.float64), 0)
+    x = tf.cast(pieces, tf.float64) - mean
+    if length <= self._pieces:
+      basis = tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))[1][:, ::-1][:, :latent]
+    else:
+      # The smaller of the two matrices that have the same eigenvalues.
+      values, vectors = tf.linalg.eigh(tf.matmul(x, x, transpose_b=True))
+      values, vectors = values[::-1][:latent], vectors[:, ::-1][:, :latent]
+      lengths = tf.where(values > 1e-12 * values[0], tf.math.rsqrt(tf.maximum(values, 1e-300)), 0.0)
+      basis = tf.matmul(x, vectors, transpose_a=True) * lengths
+      basis = tf.pad(basis, [[0, 0], [0, latent - basis.shape[1]]])
+    basis, mean = tf.cast(basis, tf.float32), tf.cast(mean, tf.float32)
+    return [(basis, -tf.linalg.matvec(basis, mean, transpose_a=True)), (tf.transpose(basis), mean)]
+
+  def initial(self):
+    """[(kernel, bias)] to begin with (He et al. 2015)."""
+    layers = []
+    for i, shape in enumerate((*self._architecture.encoder, *self._architecture.decoder)):
+      limit = math.sqrt((3 if shape.activation == network.NONE else 6) / shape.inputs)
+      # Residual layers begin near the identity.
+      limit = limit / 10 if shape.activation == network.RESIDUAL else limit
+      kernel = tf.random.stateless_uniform([shape.inputs, shape.outputs], [self._seed, i], -limit, limit, alg='philox')
+      layers.append((kernel, tf.zeros([shape.outputs])))
+    return layers
+
+  def steps(self, pieces, layers, start, stop, state=None):
+    """Steps of Adam with the mean squared error as loss, on pieces that are drawn at random.
+
+    Args:
+      pieces: float32[m, length].
+      layers: [(kernel, bias)].
+      start, stop: whole numbers, the steps' numbers.
+      state: of Adam, as this returned it; None to begin.
+
+    Returns:
+      (layers, state, mean loss of the steps).
+    """
+    import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+    adam = tff.learning.optimizers.build_adam(self._rate)
+    flat = tuple(tf.nest.flatten(layers))
+    if state is None:
+      state = adam.initialize(tuple(tf.TensorSpec(x.shape, x.dtype) for x in flat))
+    state = tf.nest.map_structure(tf.convert_to_tensor, state)
+
+    def step(number, flat, state, total):
+      chosen = tf.random.stateless_uniform([self._batch], [self._seed, 1000 + number], 0, self._pieces, tf.int32, alg='philox')
+      batch = tf.gather(pieces, chosen)
+      with tf.GradientTape() as tape:
+        tape.watch(flat)
+        loss = tf.reduce_mean(tf.square(self._forward(batch, flat) - batch))
+      state, flat = adam.next(state, flat, tape.gradient(loss, flat))
+      return number + 1, tuple(flat), tf.nest.map_structure(tf.convert_to_tensor, state), total + loss
+
+    _, flat, state, total = tf.while_loop(lambda number, *_: number < stop, step,
+                                          (tf.convert_to_tensor(start), flat, state, tf.zeros([])))
+    return tf.nest.pack_sequence_as(layers, flat), state, total / tf.cast(stop - start, tf.float32)
+
+  def _forward(self, x, flat):
+    shapes = (*self._architecture.encoder, *self._architecture.decoder)
+    for kernel, bias, shape in zip(flat[::2], flat[1::2], shapes):
+      rows = tf.reshape(x, [-1, shape.inputs])
+      y = tf.matmul(rows, kernel) + bias
+      if shape.activation == network.RESIDUAL:
+        y += rows
+      if shape.activation != network.NONE:
+        y = tf.nn.relu(y)
+      x = tf.reshape(y, [-1, shape.positions * shape.outputs])
+    return x
+
+
+def numbers_of(autoencoder):
+  """A `network.Autoencoder` of tensors, which are not symbolic, as one of arrays."""
+  layers = lambda found: tuple(network.Layer(np.asarray(layer.weights).astype(np.int8), np.asarray(layer.scale), np.asarray(layer.bias),
+                                             layer.positions, layer.activation) for layer in found)
+  return network.Autoencoder(autoencoder.length, layers(autoencoder.encoder), layers(autoencoder.decoder), autoencoder.sizes,
+                             np.asarray(autoencoder.means), np.asarray(autoencoder.deviations))
