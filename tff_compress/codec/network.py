@@ -94,7 +94,7 @@ class Layer:
 def rounded(xp, weights):
   """(float32[k, m] of whole numbers -127 … 127, float32[m]): weights as they are sent, a multiple of each column's scale."""
   largest = xp.reduce_max(xp.transpose(xp.abs(weights), [1, 0]))[:, 0]
-  scale = xp.where(largest > 0, largest * np.float32(1 / 127), xp.constant(1, np.float32))
+  scale = xp.where(largest > 0, largest / np.float32(127), xp.constant(1, np.float32))
   return xp.minimum(xp.maximum(xp.floor(weights / scale + np.float32(0.5)), np.float32(-127)), np.float32(127)), scale
 
 
