@@ -17,7 +17,7 @@ class LowRankMethod(Method):
     normalize: none: the server adds what arrives; inverse_p: times one over the share.
   """
   name: ClassVar[str] = 'low-rank'
-  summary: ClassVar[str] = 'structured updates: matrices change by ones of low rank, of which one factor is trained and sent'
+  summary: ClassVar[str] = 'structured updates: only one factor of low-rank changes is trained and sent'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 2'
   page: ClassVar[str] = 'methods/low-rank.md'
   examples: ClassVar[tuple] = ('', 'share=1/8,normalize=inverse_p', 'share=1/2')
