@@ -33,13 +33,12 @@ def clients():
 
 def mean_of(messages, total, updates, weights):
   @tf.function
-  def run():
-    accumulator = total.zero()
-    for i, (update, weight) in enumerate(zip(updates, weights)):
-      frame = messages.encode(list(map(tf.constant, update)), tf.constant(3), tf.constant(i))
-      accumulator = total.accumulate(accumulator, frame, tf.constant(weight, tf.float32))
-    return total.mean(accumulator, tf.constant(3))
-  return [np.asarray(x) for x in run()]
+  def add(accumulator, update, weight, client):
+    return total.accumulate(accumulator, messages.encode(list(update), tf.constant(3), client), weight)
+  accumulator = total.zero()
+  for i, (update, weight) in enumerate(zip(updates, weights)):
+    accumulator = add(accumulator, list(map(tf.constant, update)), tf.constant(weight, tf.float32), tf.constant(i))
+  return [np.asarray(x) for x in total.mean(accumulator, tf.constant(3))]
 
 
 def test_a_mean_over_those_who_sent_is_nearer_than_one_scaled_by_the_share(clients):
