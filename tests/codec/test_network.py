@@ -150,6 +150,18 @@ def test_a_codec_names_its_weights_by_digest():
       codec_lib(wrong)
 
 
+def test_columns_are_the_rows_of_the_transposed_matrix():
+  x = RNG.standard_normal((2, 3, 5, 7)).astype(np.float32)
+  keys = dict(seed=0, round=0, client=0)
+  rows, columns = (codec_lib(f'concat | autoencoder:9,length=30,order={order},weights=cosine | float32') for order in ('rows', 'columns'))
+  bias = np.arange(6, dtype=np.float32)
+  update, turned = {'a': x, 'b': bias}, {'a': np.ascontiguousarray(x.reshape(30, 7).T), 'b': bias}
+  assert columns.encode(update, **keys) == rows.encode(turned, **keys) != rows.encode(update, **keys)
+  decoded, expected = columns.decode(columns.encode(update, **keys), update, **keys), rows.decode(rows.encode(turned, **keys), turned, **keys)
+  np.testing.assert_array_equal(decoded['a'].reshape(30, 7), expected['a'].T)
+  np.testing.assert_array_equal(decoded['b'], expected['b'])
+
+
 def test_what_is_decoded_after_the_sum_of_messages_is_the_sum():
   """Layers without activation or bias are linear, which other ones are not."""
   net = network.cosine(64, 8)

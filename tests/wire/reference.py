@@ -26,7 +26,7 @@ DEFAULTS = {
     'countsketch': {'fraction': None, 'rows': 5},
     'pool': {'threshold': 0.0},
     'lowrank': {'share': None, 'key': 'round'},
-    'autoencoder': {'latent': None, 'length': 0, 'weights': ''},
+    'autoencoder': {'latent': None, 'length': 0, 'order': 'rows', 'weights': ''},
     'symmetric': {'levels': 7, 'norm': 'l2', 'per': 'block', 'block': 512},
     'sign': {'scale': 'mean', 'per': 'tensor', 'block': 1024},
     'cluster': {'centroids': 3, 'iterations': 10},
@@ -177,7 +177,7 @@ class Stage:
       field, equals, value = part.partition('=')
       if not equals:
         field, value = list(self.p)[position], field
-      words = {'key', 'rounding', 'range', 'scale', 'norm', 'per', 'mode', 'weights'}
+      words = {'key', 'rounding', 'range', 'scale', 'norm', 'per', 'mode', 'weights', 'order'}
       kind = str if field in words else {'fraction': Fraction, 'share': Fraction, 'threshold': float, 'deviations': float,
                                         'error': float}.get(field, int)
       self.p[field] = kind(value)
@@ -427,7 +427,15 @@ class Stage:
     for start in range(0, len(values), latent):
       piece = values[start:start + latent]
       x += [scale[i] * sum(round(w / scale[i]) * v for w, v in zip(row, piece)) for i, row in enumerate(rows)]
-    return x[:self.size]
+    if self.p['order'] == 'rows':
+      return x[:self.size]
+    y = []
+    for shape in self.shapes:
+      size = math.prod(shape)
+      part, x = x[:size], x[size:]
+      m = size // shape[-1] if size and len(shape) > 1 else 1
+      y += [part[j * m + i] for i in range(m) for j in range(size // m)]
+    return y
 
   def _columns(self):
     return max(1, round(self.p['fraction'] * self.size / self.p['rows'])) if self.size else 0

@@ -8,6 +8,7 @@ from tff_compress.codec import artefacts
 from tff_compress.codec import network
 from tff_compress.codec.errors import SpecError
 from tff_compress.codec.stage import check
+from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Stage
 
@@ -25,6 +26,9 @@ class Autoencoder(Stage):
     latent: values that a piece becomes.
     length: values of a piece; 0: all values are one piece, as published, for which encoder and decoder are `latent` times as large
       as the model each.
+    order: in which the values of a variable are cut into pieces. 'rows': as they lie in memory. 'columns': all but the last dimension
+      together are the rows of a matrix, which is transposed, so that what belongs to one unit or filter stays together. The updates of
+      units of one layer resemble each other, which those of rows do not.
     weights: digest of the network, see `tff_compress.codec.artefacts`; 'cosine' for the first cosines of each piece, which are
       not learned; '' where it is to be learned yet.
   """
@@ -32,10 +36,11 @@ class Autoencoder(Stage):
   summary: ClassVar[str] = 'latent values of a network that was learned from earlier updates'
   source: ClassVar[str] = 'Chandar et al. 2021, sec. 3; one network for all pieces'
   needs_shapes: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('8,length=64,weights=cosine',)
+  examples: ClassVar[tuple] = ('8,length=64,weights=cosine', '4,length=10,order=columns,weights=cosine')
 
   latent: int
   length: int = 0
+  order: str = choice('rows', 'columns')
   weights: str = ''
 
   def __post_init__(self):
@@ -70,7 +75,22 @@ class Autoencoder(Stage):
     return found
 
   def encode(self, xp, x, draws, signal):
-    return (self._network(signal).encode(xp, x, signal.size) if signal.size else x), {}
+    return (self._network(signal).encode(xp, self._turned(xp, x, signal), signal.size) if signal.size else x), {}
 
   def decode(self, xp, values, side, draws, signal):
-    return self._network(signal).decode(xp, values, signal.size) if signal.size else values
+    return self._turned(xp, self._network(signal).decode(xp, values, signal.size), signal, back=True) if signal.size else values
+
+  def _turned(self, xp, x, signal, back=False):
+    """The values in the order in which they are cut, or from it."""
+    if self.order == 'rows':
+      return x
+    start, pieces = 0, []
+    for shape in signal.shapes:
+      size = math.prod(shape)
+      piece = x[start:start + size]
+      if size and len(shape) > 1:
+        sides = [size // shape[-1], shape[-1]]
+        piece = xp.reshape(xp.transpose(xp.reshape(piece, sides[::-1] if back else sides), [1, 0]), [size])
+      pieces.append(piece)
+      start += size
+    return pieces[0] if len(pieces) == 1 else xp.concat(pieces) if pieces else x
