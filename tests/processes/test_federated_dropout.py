@@ -78,9 +78,10 @@ def test_scattering_what_was_gathered_changes_nothing_that_is_kept(networks):
   weights = [np.asarray(w) for w in variables(model)]
   choice = sub.choice(np.int32(4), np.int32(7))
   assert [int(np.sum(part)) for part in np.split(choice, [4, 12, 24])] == [3, 6, 9, 1]
-  packed = sub.gather(weights, choice)
-  whole = sub.scatter(packed, choice)
-  for a, b in zip(sub.gather(whole, choice), packed):
+  places = sub.places(np.int32(4), np.int32(7))
+  packed = sub.gather(weights, places)
+  whole = sub.scatter(packed, places)
+  for a, b in zip(sub.gather(whole, places), packed):
     np.testing.assert_array_equal(a, b)
   masks = sub.masks(np.int32(4), np.int32(7))
   for mask, ours, w, part in zip(masks, whole, weights, packed):
@@ -110,11 +111,11 @@ def test_training_a_sub_model_is_training_the_smaller_network(networks, optimize
   # Without a large epsilon, Adam makes steps of gradients that are roundings.
   makers = {'sgdm': lambda: tff.learning.optimizers.build_sgdm(0.1, 0.9),
             'adam': lambda: tff.learning.optimizers.build_adam(0.05, epsilon=0.01)}
-  choice = sub.choice(np.int32(1), np.int32(2))
+  places = sub.places(np.int32(1), np.int32(2))
   start = [np.asarray(w) for w in variables(whole)]
-  for variable, value in zip(variables(small), sub.gather(start, choice)):
+  for variable, value in zip(variables(small), sub.gather(start, places)):
     variable.assign(value)
-  for variable, value in zip(variables(whole), sub.scatter(sub.gather(start, choice), choice)):
+  for variable, value in zip(variables(whole), sub.scatter(sub.gather(start, places), places)):
     variable.assign(value)
   rng = np.random.default_rng(0)
   x, y = rng.standard_normal((4, 10, 8, 8, 2)).astype(np.float32), rng.integers(0, 3, (4, 10))
@@ -138,8 +139,8 @@ def test_training_a_sub_model_is_training_the_smaller_network(networks, optimize
   for w, mask in zip(whole.trainable_variables, masks):
     assert not np.any(np.asarray(w)[np.asarray(mask) == 0])
   moved = 0
-  packed = sub.gather([np.asarray(w) for w in variables(whole)], choice)
-  for expected, ours, before in zip(small.trainable_variables, packed, sub.gather(start, choice)):
+  packed = sub.gather([np.asarray(w) for w in variables(whole)], places)
+  for expected, ours, before in zip(small.trainable_variables, packed, sub.gather(start, places)):
     np.testing.assert_allclose(ours, expected, atol=2e-5)
     moved += np.sum(np.abs(ours - before))
   assert moved > 1

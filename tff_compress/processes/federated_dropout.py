@@ -11,7 +11,6 @@ Source: Caldas et al. 2018, "Expanding the reach of federated learning by reduci
 """
 
 import dataclasses
-import math
 
 import numpy as np
 import tensorflow as tf
@@ -136,45 +135,61 @@ class SubModels:
       start += size
     return tf.concat(kept + [[True]], 0)
 
-  def _places(self, position, choice):
-    """int32 [values]: where the values of the sub-model's variable at this position of the spec are in the whole one."""
-    where = tf.zeros([], tf.int32)
-    for axis, size, count in zip(self._axes[position], self._shapes[position], self.sub_shapes[position]):
-      # The unit of `ALWAYS`, -1, is the last entry.
-      kept = tf.gather(choice, np.where(axis == ALWAYS, sum(self._sizes), axis))
-      along = tf.ensure_shape(tf.cast(tf.where(kept)[:, 0], tf.int32), [count])
-      where = tf.expand_dims(where * size, -1) + along
-    return tf.reshape(where, [-1])
+  def places(self, round_number, client):
+    """Where a client's sub-model is in the model: for each variable a list with an entry for each axis that is shorter,
 
-  def gather(self, tensors, choice):
+      axis: its number.
+      kept: int32 [places kept], those along the axis that the sub-model has.
+      back: int32 [places], where each is among them; behind the last, where it is not.
+    """
+    choice = self.choice(round_number, client)
+    found = []
+    for axes, shape, sub_shape in zip(self._axes, self._shapes, self.sub_shapes):
+      found.append([])
+      for number, (units, size, count) in enumerate(zip(axes, shape, sub_shape)):
+        if count < size:
+          # The unit of `ALWAYS`, -1, is the last entry.
+          has = tf.gather(choice, np.where(units == ALWAYS, sum(self._sizes), units))
+          kept = tf.ensure_shape(tf.cast(tf.where(has)[:, 0], tf.int32), [count])
+          found[-1].append((number, kept, tf.where(has, tf.cumsum(tf.cast(has, tf.int32)) - 1, count)))
+    return found
+
+  def gather(self, tensors, places):
     """Variables of the model -> those of the sub-model, of the spec's first variables."""
-    return [tensor if shape == tuple(tensor.shape) else
-            tf.reshape(tf.gather(tf.reshape(tensor, [-1]), self._places(i, choice)), shape)
-            for i, (tensor, shape) in enumerate(zip(tensors, self.sub_shapes))]
+    gathered = []
+    for tensor, axes in zip(tensors, places):
+      for axis, kept, _ in axes:
+        tensor = tf.gather(tensor, kept, axis=axis)
+      gathered.append(tensor)
+    return gathered
 
-  def scatter(self, tensors, choice):
+  def scatter(self, tensors, places):
     """Inverse of `gather`, with 0 in the places that belong to units that are left out."""
-    return [tensor if shape == tuple(tensor.shape) else
-            tf.reshape(tf.scatter_nd(self._places(i, choice)[:, None], tf.reshape(tensor, [-1]), [math.prod(shape)]),
-                       shape)
-            for i, (tensor, shape) in enumerate(zip(tensors, self._shapes))]
+    scattered = []
+    for tensor, axes in zip(tensors, places):
+      for axis, _, back in axes:
+        # With zeros behind the end, for all that is left out.
+        padded = tf.pad(tensor, [(0, i == axis) for i in range(len(tensor.shape))])
+        tensor = tf.gather(padded, back, axis=axis)
+      scattered.append(tensor)
+    return scattered
 
   def confined(self, optimizer, round_number, client):
     """The optimizer of a client, a `tff.learning.optimizers.Optimizer` for the whole model's variables."""
-    return _OfSubModel(optimizer, self, self.choice(round_number, client))
+    return _OfSubModel(optimizer, self, self.places(round_number, client))
 
   def masks(self, round_number, client):
     """Of each trainable variable, 1 in the places that the client trains, and 0 elsewhere: list of float32 tensors."""
     ones = [tf.ones(shape) for shape in self.sub_shapes[:len(self.spec.tensors)]]
-    return self.scatter(ones, self.choice(round_number, client))
+    return self.scatter(ones, self.places(round_number, client))
 
   # -- down
 
   def download(self, weights, round_number, client):
     """What a client receives: (list of tensors of the whole model's shapes, number of bytes as int64 scalar)."""
-    choice = self.choice(round_number, client)
-    frame = self._down.encode(self.gather(weights, choice), round_number, client)
-    return self.scatter(self._down.decode(frame), choice), tf.size(frame, out_type=tf.int64)
+    places = self.places(round_number, client)
+    frame = self._down.encode(self.gather(weights, places), round_number, client)
+    return self.scatter(self._down.decode(frame), places), tf.size(frame, out_type=tf.int64)
 
   # -- up
 
@@ -183,10 +198,10 @@ class SubModels:
     return [(tensor.size, tensor.dtype) for tensor in self.spec.tensors]
 
   def encode(self, arrays, round_number, client):
-    return self._up.encode(self.gather(arrays, self.choice(round_number, client)), round_number, client)
+    return self._up.encode(self.gather(arrays, self.places(round_number, client)), round_number, client)
 
   def decode(self, frame):
-    return self.scatter(self._up.decode(frame), self.choice(*numbers_of(frame)))
+    return self.scatter(self._up.decode(frame), self.places(*numbers_of(frame)))
 
   def decode_to_prefixes(self, frame):
     return [tf.reshape(array, [-1]) for array in self.decode(frame)]
@@ -203,8 +218,8 @@ class SubModels:
 class _OfSubModel(tff.learning.optimizers.Optimizer):
   """An optimizer that sees the sub-model's variables and gradients alone. The rest of the variables stays 0."""
 
-  def __init__(self, optimizer, sub_models, choice):
-    self._optimizer, self._sub_models, self._choice = optimizer, sub_models, choice
+  def __init__(self, optimizer, sub_models, places):
+    self._optimizer, self._sub_models, self._places = optimizer, sub_models, places
 
   def initialize(self, specs):
     shapes = self._sub_models.sub_shapes
@@ -212,9 +227,9 @@ class _OfSubModel(tff.learning.optimizers.Optimizer):
                                             for spec, shape in zip(tf.nest.flatten(specs), shapes)))
 
   def next(self, state, weights, gradients):
-    packed = lambda structure: tuple(self._sub_models.gather(tf.nest.flatten(structure), self._choice))
+    packed = lambda structure: tuple(self._sub_models.gather(tf.nest.flatten(structure), self._places))
     state, moved = self._optimizer.next(state, packed(weights), packed(gradients))
-    return state, tf.nest.pack_sequence_as(weights, self._sub_models.scatter(moved, self._choice))
+    return state, tf.nest.pack_sequence_as(weights, self._sub_models.scatter(moved, self._places))
 
   def get_hparams(self, state):
     return self._optimizer.get_hparams(state)
