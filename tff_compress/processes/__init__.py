@@ -16,7 +16,7 @@ from tff_compress.processes.store import ClientStore
 
 _LAZY = {
     'Changes': 'changes',
-    'ClientStateProcess': 'fed_avg',
+    'ClientStateProcess': 'process',
     'FederatedDropout': 'federated_dropout',
     'FetchSgd': 'fetch',
     'PowerSgd': 'power',

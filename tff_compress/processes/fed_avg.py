@@ -15,6 +15,7 @@ from tff_compress.aggregators.codec_sum import spec_of_structure
 from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
+from tff_compress.processes import downlinks
 from tff_compress.processes import federated_dropout as dropout_lib
 from tff_compress.processes import memory as memory_lib
 from tff_compress.processes import schedule as schedule_lib
@@ -24,68 +25,11 @@ from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.fetch import FetchSgd
 from tff_compress.processes.power import PowerSgd
+from tff_compress.processes.process import ClientStateProcess
+from tff_compress.processes.process import number_of
 from tff_compress.processes.relevance import Relevance
 from tff_compress.runtime import compat
 from tff_compress.tensorflow.ops import TensorFlowOps
-
-MAX_CLIENT = (1 << 32) - 2
-"""Largest number of a client."""
-
-_NEVER = -1
-
-
-class ClientStateProcess(tff.templates.IterativeProcess):
-  """An iterative process whose clients remember.
-
-      next(server_state@SERVER, client_data@CLIENTS, client_states@CLIENTS)
-          -> (server_state, metrics, client_states@CLIENTS)
-
-  With several workers the clients' results may come back in another order: a client's state says whose it is, in
-  `client`.
-
-  Attributes:
-    client_state_type: TFF type of a client's state: `client`, its number; `seen`, the round in which it last took part,
-      from 0, and -1 for never; `version` of its model, -1 for none; and as lists of one vector per dtype, with the
-      variables one behind the other, `residual`, `velocity` and `model` where the process has them.
-    fingerprint: 16 bytes that differ, nearly surely, where states do not fit: another model, codec or way to remember.
-    get_model_weights, set_model_weights: computations as those of `tff.learning.templates.LearningProcess`. After
-      the weights were set, every client's copy of the model is out of date.
-  """
-
-  def __init__(self, initialize, next_fn, *, client_state_type, fingerprint, get_model_weights, set_model_weights,
-               on_files=None):
-    super().__init__(initialize, next_fn, next_is_multi_arg=True)
-    self.client_state_type, self.fingerprint = client_state_type, fingerprint
-    self.get_model_weights, self.set_model_weights = get_model_weights, set_model_weights
-    self._on_files = on_files
-
-  @functools.cached_property
-  def on_files(self):
-    """(process, `memory.Files`): the same, but that TFF's workers read and write the slots of clients themselves."""
-    return self._on_files()
-
-  def initialize_client(self, client):
-    """The state of a client that has not taken part yet.
-
-    Args:
-      client: its number, 0 … `MAX_CLIENT`; no two of a round may have the same.
-
-    Raises:
-      ProcessError: it is no such number.
-    """
-    if isinstance(client, bool) or not isinstance(client, (int, np.integer)) or not 0 <= client <= MAX_CLIENT:
-      raise ProcessError(f'a client is a whole number from 0 to {MAX_CLIENT}, not {client!r}.')
-    nothing = lambda spec: b'' if spec.dtype == tf.string else np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
-    state = tf.nest.map_structure(nothing, compat.tensor_specs(self.client_state_type))
-    return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),
-                                   version=np.int32(changes_lib.UNKNOWN))
-
-  @property
-  def client_state_bytes(self):
-    """Size of one client's state."""
-    specs = tf.nest.flatten(compat.tensor_specs(self.client_state_type))
-    return sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
-
 
 _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 """Gives bit for bit what DATASET_REDUCE gives, in two thirds of the time."""
@@ -271,6 +215,14 @@ class _Parts:
       slots['start'] = self.model_vectors.types
     return kind(fields, slots)
 
+  def downlink(self, remembered):
+    """What brings the model to clients whose states are as `memory.Values` or `memory.Files` say."""
+    if self.changes:
+      return downlinks.ChangesOfModel(self.changes, self, remembered)
+    if self.sub_models:
+      return downlinks.SubModel(self.sub_models, self, remembered.type)
+    return downlinks.WholeModel(self.distributor)
+
   @property
   def sent(self):
     """Function of a frame that says which coordinates it holds, where these are counted; None elsewhere."""
@@ -336,11 +288,6 @@ class _Parts:
     return frame, memorized, tf.where(usable, round_number, memory['seen'])
 
 
-def number_of(memory):
-  """The client's number in frames and keys: int32 scalar with its 32 bits."""
-  return tf.bitcast(memory['client'], tf.int32)[0]
-
-
 def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_aggregator, memory_kind):
   """TFF's client work with a confined optimizer: (state, weights, data, memories, round) -> measured output."""
   _, weights_type, data_type = client_work.next.type_signature.parameter
@@ -362,14 +309,18 @@ def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_a
 
 
 def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
-  """The process: two halves that the downlink and the uplink are, around TFF's client work and finalizer.
+  """The process: an uplink and a downlink around TFF's client work and finalizer.
 
-  `work_fn` is the client work's `next`, which is also given the clients' states and the round number. `remembered` is a
-  `memory.Values` or `memory.Files`.
+  Args:
+    parts: `_Parts`.
+    client_work, finalizer: TFF's.
+    work_fn: the client work's `next`, which is also given the clients' states and the round number.
+    remembered: `memory.Values` or `memory.Files`.
+    on_files: as for `ClientStateProcess`.
   """
   weights_type, client_type, structure = parts.weights_type, remembered.type, parts.structure
+  downlink = parts.downlink(remembered)
   count = len(parts.update_spec.tensors)
-  pack = lambda tensors: tf.nest.pack_sequence_as(structure, list(tensors))
   flat = lambda weights: tf.nest.flatten(weights)
   frame_type = tff.TensorType(np.uint8, [None])
   total = FrameSum(parts.uplink, parts.sent)
@@ -379,9 +330,8 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   # -- uplink
 
   shared = parts.keeps_model
-  held_type = tff.to_type(collections.OrderedDict([('start', parts.model_vectors.types)] if parts.keeps_start else []))
 
-  @tff.tensorflow.computation(result_type, client_type, weights_type, held_type, frame_type, np.int32)
+  @tff.tensorflow.computation(result_type, client_type, weights_type, downlink.held_type, frame_type, np.int32)
   def encode(result, memory, received, held, published, round_number):
     before = parts.model_vectors.split(remembered.load(memory, 'model'))[:count] if shared else None
     kept = {slot: parts.update_vectors.split(remembered.load(memory, slot)) for slot in parts.slots}
@@ -441,56 +391,6 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
     measured['uplink_skipped'] = accumulator['clients'] - accumulator['sent']
     return tf.nest.pack_sequence_as(structure.trainable, mean), measured, following
 
-  # -- downlink
-
-  @tff.tensorflow.computation(np.int64, np.int64)
-  def measure(sent, clients):
-    return accounting.measurements('downlink', sent, clients, parts.spec)
-
-  changes, sub_models = parts.changes, parts.sub_models
-  if sub_models:
-
-    @tff.tensorflow.computation(client_type, weights_type, np.int32)
-    def take(memory, weights, round_number):
-      tensors, size = sub_models.download(flat(weights), round_number, number_of(memory))
-      return pack(tensors), size
-
-  if changes is not None:
-
-    @tff.tensorflow.computation(weights_type)
-    def initial_log(weights):
-      return changes.initial(flat(weights))
-
-    log_type = initial_log.type_signature.result
-
-    @tff.tensorflow.computation(log_type, weights_type)
-    def restarted(state, weights):
-      return changes.restart(state, flat(weights))
-
-    @tff.tensorflow.computation(log_type, weights_type, np.int32)
-    def published(state, weights, round_number):
-      return changes.published(state, flat(weights), round_number)
-
-    @tff.tensorflow.computation(client_type, published.type_signature.result)
-    def receive(memory, message):
-      sent = changes.send(message, memory['version'])
-      model, kept = changes.receive(sent, parts.model_vectors.split(remembered.load(memory, changes.slot)))
-      held = collections.OrderedDict([('start', parts.model_vectors.join(kept))] if parts.keeps_start else [])
-      return pack(model), tf.size(sent, out_type=tf.int64), message['version'], held
-
-    @tff.tensorflow.computation(client_type, np.int32)
-    def with_version(memory, version):
-      return collections.OrderedDict(memory, version=version)
-
-    @tff.tensorflow.computation(log_type)
-    def target_of(state):
-      return pack(state['target'])
-
-    @tff.tensorflow.computation(log_type, weights_type, weights_type, np.int32)
-    def advance(state, weights, target, round_number):
-      following, model = changes.advance(state, flat(weights), flat(target), round_number)
-      return following, pack(model)
-
   # -- the process
 
   state_class = tff.learning.templates.LearningAlgorithmState
@@ -498,11 +398,7 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   @tff.federated_computation
   def init():
     weights = tff.federated_eval(parts.initial_weights, tff.SERVER)
-    if changes is not None:
-      distributor = tff.federated_map(initial_log, weights)
-    else:
-      distributor = tff.federated_value((), tff.SERVER) if sub_models else parts.distributor.initialize()
-    return tff.federated_zip(state_class(weights, distributor, client_work.initialize(),
+    return tff.federated_zip(state_class(weights, downlink.initialize(weights), client_work.initialize(),
                                          tff.federated_eval(initial_uplink, tff.SERVER), finalizer.initialize()))
 
   state_type = init.type_signature.result
@@ -510,36 +406,20 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   @tff.federated_computation(state_type, data_type, tff.FederatedType(client_type, tff.CLIENTS))
   def next_fn(state, client_data, memories):
     weights, round_number = state.global_model_weights, tff.federated_map(round_of, state.aggregator)
-    clients = tff.federated_sum(tff.federated_value(np.int64(1), tff.CLIENTS))
-    distributor, held = state.distributor, tff.federated_value(collections.OrderedDict(), tff.CLIENTS)
-    if changes is not None:
-      message = tff.federated_broadcast(tff.federated_map(published, (state.distributor, weights, round_number)))
-      got = tff.federated_map(receive, (memories, message))
-      received, memories, held = got[0], tff.federated_map(with_version, (memories, got[2])), got[3]
-      sent_down = tff.federated_map(measure, (tff.federated_sum(got[1]), clients))
-    elif sub_models:
-      received, sizes = tff.federated_map(
-          take, (memories, tff.federated_broadcast(weights), tff.federated_broadcast(round_number)))
-      sent_down = tff.federated_map(measure, (tff.federated_sum(sizes), clients))
-    else:
-      output = parts.distributor.next(state.distributor, weights)
-      received, sent_down, distributor = output.result, output.measurements, output.state
+    got = downlink.next(state.distributor, weights, memories, round_number)
+    sent_down = got.measurements
     beside = tff.federated_map(publish, state.aggregator)
     if parts.server:
       sent_down = tff.federated_map(_with_published(sent_down.type_signature.member, parts.spec), (sent_down, beside))
-    work = work_fn(state.client_work, received, client_data, memories, round_number)
+    work = work_fn(state.client_work, got.weights, client_data, got.memories, round_number)
     frames, following = tff.federated_map(
-        encode, (work.result, memories, received, held, tff.federated_broadcast(beside),
+        encode, (work.result, got.memories, got.weights, got.held, tff.federated_broadcast(beside),
                  tff.federated_broadcast(round_number)))
     weight = tff.federated_map(_weight_of(result_type), work.result)
     added = tff.federated_aggregate(tff.federated_zip((frames, weight)), zero(), accumulate, merge, report)
     mean, measured, aggregator = tff.federated_map(finish, (state.aggregator, added))
-    if changes is not None:
-      final = finalizer.next(state.finalizer, tff.federated_map(target_of, state.distributor), mean)
-      distributor, model = tff.federated_map(advance, (state.distributor, weights, final.result, round_number))
-    else:
-      final = finalizer.next(state.finalizer, weights, mean)
-      model = final.result
+    final = finalizer.next(state.finalizer, downlink.target(state.distributor, weights), mean)
+    distributor, model = downlink.advance(got.state, weights, final.result, round_number)
     server = tff.federated_zip(state_class(model, distributor, work.state, aggregator, final.state))
     metrics = tff.federated_zip(collections.OrderedDict(
         distributor=sent_down, client_work=work.measurements, aggregator=measured, finalizer=final.measurements))
@@ -553,8 +433,8 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
 
   @tff.tensorflow.computation(member, weights_type)
   def set_model_weights(state, weights):
-    distributor = changes.restart(state.distributor, flat(weights)) if changes is not None else state.distributor
-    return state_class(weights, distributor, state.client_work, state.aggregator, state.finalizer)
+    return state_class(weights, downlink.restarted(state.distributor, weights), state.client_work, state.aggregator,
+                       state.finalizer)
 
   return ClientStateProcess(
       init, next_fn, client_state_type=client_type, fingerprint=parts.fingerprint, get_model_weights=get_model_weights,

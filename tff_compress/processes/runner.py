@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import StateError
-from tff_compress.processes.fed_avg import MAX_CLIENT
+from tff_compress.processes.process import MAX_CLIENT
 from tff_compress.processes.store import ClientStore
 from tff_compress.processes.store import Layout
 from tff_compress.runtime import compat
@@ -58,11 +58,12 @@ class Runner:
     Args:
       client_ids: whose turn it is: texts or whole numbers, each once. 3 and '3' are the same client.
       datasets: list of `tf.data.Dataset`, one for each.
-      check: called with (server state, metrics) before anything is kept; what it raises leaves all as it was. None: no check.
+      check: called with (server state, metrics) before anything is kept; what it raises leaves all as it was. None: no
+        check.
 
     Returns:
-      The round's metrics, an OrderedDict; `metrics['client_states']` has `clients` and `bytes` that are stored, `dropped`, the
-      number of clients whose states were dropped so far, and `bytes_per_client` of one state.
+      The round's metrics, an OrderedDict; `metrics['client_states']` has `clients` and `bytes` that are stored,
+      `dropped`, the number of clients whose states were dropped so far, and `bytes_per_client` of one state.
 
     Raises:
       ClientError: the ids cannot be used.

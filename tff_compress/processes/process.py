@@ -1,0 +1,75 @@
+"""What a process with memory is, whatever its clients remember."""
+
+import collections
+import functools
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_compress.processes import changes as changes_lib
+from tff_compress.processes.errors import ProcessError
+from tff_compress.runtime import compat
+
+MAX_CLIENT = (1 << 32) - 2
+"""Largest number of a client."""
+
+_NEVER = -1
+
+
+class ClientStateProcess(tff.templates.IterativeProcess):
+  """An iterative process whose clients remember.
+
+      next(server_state@SERVER, client_data@CLIENTS, client_states@CLIENTS)
+          -> (server_state, metrics, client_states@CLIENTS)
+
+  With several workers the clients' results may come back in another order: a client's state says whose it is, in
+  `client`.
+
+  Attributes:
+    client_state_type: TFF type of a client's state: `client`, its number; `seen`, the round in which it last took part,
+      from 0, and -1 for never; `version` of its model, -1 for none; and as lists of one vector per dtype, with the
+      variables one behind the other, `residual`, `velocity` and `model` where the process has them.
+    fingerprint: 16 bytes that differ, nearly surely, where states do not fit: another model, codec or way to remember.
+    get_model_weights, set_model_weights: computations as those of `tff.learning.templates.LearningProcess`. After
+      the weights were set, every client's copy of the model is out of date.
+  """
+
+  def __init__(self, initialize, next_fn, *, client_state_type, fingerprint, get_model_weights, set_model_weights,
+               on_files=None):
+    super().__init__(initialize, next_fn, next_is_multi_arg=True)
+    self.client_state_type, self.fingerprint = client_state_type, fingerprint
+    self.get_model_weights, self.set_model_weights = get_model_weights, set_model_weights
+    self._on_files = on_files
+
+  @functools.cached_property
+  def on_files(self):
+    """(process, `memory.Files`): the same, but that TFF's workers read and write the slots of clients themselves."""
+    return self._on_files()
+
+  def initialize_client(self, client):
+    """The state of a client that has not taken part yet.
+
+    Args:
+      client: its number, 0 … `MAX_CLIENT`; no two of a round may have the same.
+
+    Raises:
+      ProcessError: it is no such number.
+    """
+    if isinstance(client, bool) or not isinstance(client, (int, np.integer)) or not 0 <= client <= MAX_CLIENT:
+      raise ProcessError(f'a client is a whole number from 0 to {MAX_CLIENT}, not {client!r}.')
+    nothing = lambda spec: b'' if spec.dtype == tf.string else np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
+    state = tf.nest.map_structure(nothing, compat.tensor_specs(self.client_state_type))
+    return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),
+                                   version=np.int32(changes_lib.UNKNOWN))
+
+  @property
+  def client_state_bytes(self):
+    """Size of one client's state."""
+    specs = tf.nest.flatten(compat.tensor_specs(self.client_state_type))
+    return sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+
+
+def number_of(memory):
+  """The client's number in frames and keys: int32 scalar with its 32 bits."""
+  return tf.bitcast(memory['client'], tf.int32)[0]
