@@ -322,3 +322,39 @@ def test_tff_aggregators_can_stand_around_the_uplink():
   norm = np.sqrt(sum(((a - b)**2).sum() for a, b in zip(start, model.get_weights())))
   assert 0 < norm < 1.1e-3
   assert history.history['uplink_bytes'][0] < 104
+
+
+def test_methods_settle_what_clients_remember():
+  data = [arrays(i, 20 + 3 * i) for i in range(3)]
+  model = keras.Sequential([keras.Input((6,)), layers.Dense(40, 'relu'), layers.Dense(3)])
+  model.compile(keras.optimizers.SGD(0.1), CLASSES)
+  start = model.get_weights()
+  plain = 4 * 403 + wire.FRAME_OVERHEAD
+  seen = {}
+  for uplink, downlink, remembered in (('stc:p=1/20', 'stc:p=1/20', 2), ('dgc:p=1/8,warmup=0', None, 2), ('signsgd-majority', None, 1),
+                                       ('fedpaq', None, 0), ('ef-topk', 'float16', 1)):
+    model.set_weights(start)
+    _, history = federate(model, data, rounds=3, uplink=uplink, downlink=downlink, seed=1, progress=False, batch_size=5)
+    found = history.history
+    assert max(found['uplink_bytes']) < 3 * plain / 3 and np.all(np.isfinite(found['loss']))
+    states = found.get('client_states_bytes', [0])[-1]
+    assert 0 <= states - 3 * remembered * 4 * 403 <= 3 * 200
+    seen[uplink] = found
+  assert seen['signsgd-majority']['downlink_bytes'][-1] < 3 * 100 < plain < seen['signsgd-majority']['downlink_bytes'][0]
+  assert seen['fedpaq']['examples'] == [50 + 46 + 46] * 3 and seen['ef-topk']['examples'] == [sum(20 + 3 * i for i in range(3))] * 3
+
+
+def test_links_that_contradict_each_other_are_refused():
+  data = [arrays(0, 10)]
+  model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+  model.compile('sgd', CLASSES)
+  factory = tff.aggregators.MeanFactory()
+  for given, message in ((dict(uplink='signum', downlink='int8'), 'downlink of its own'),
+                         (dict(uplink=factory, downlink='stc'), 'not an aggregation factory'),
+                         (dict(uplink='dgc:p=0'), 'fraction|share'), (dict(local_steps=0), 'at least 1')):
+    with pytest.raises(codec_lib.CompressionError, match=message):
+      federate(model, data, rounds=1, progress=False, **given)
+  normalized = keras.Sequential([keras.Input((6,)), layers.BatchNormalization(), layers.Dense(3)])
+  normalized.compile('sgd', CLASSES)
+  with pytest.raises(FederateError, match='moving statistics'):
+    federate(normalized, data, rounds=1, progress=False, uplink='ef-topk')

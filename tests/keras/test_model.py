@@ -150,7 +150,7 @@ BAD_ARGUMENTS = {
     'weighting': (dict(weighting='size'), 'weighting'),
     'ema': (dict(ema_momentum=1.0), 'ema_momentum'),
     'uplink': (dict(uplink='xyzzy'), "there is no stage 'xyzzy'"),
-    'uplink number': (dict(uplink=8), 'a codec is written as a text'),
+    'uplink number': (dict(uplink=8), 'a codec or method is written as a text'),
     'uplink rule': (dict(uplink='size>1000 => float32'), 'no rule of the codec matches variable .*kernel'),
     'downlink': (dict(downlink='pack'), 'pack takes integer symbols'),
     'downlink rule': (dict(downlink='size>1000 => float32'), 'no rule of the codec matches variable .*kernel'),

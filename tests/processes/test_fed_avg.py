@@ -348,7 +348,7 @@ def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
     tff_compress.downlink(processes.Changes(SPARSE), model_fn)
 
 
-@pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(error_feedback='yes'),
+@pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(uplink='dgc:p=1/10'), dict(error_feedback='yes'),
                                    dict(relevance=0.8), dict(structured=True), dict(server=True), dict(server='powersgd'),
                                    dict(structured=processes.Structured()),
                                    dict(seed=-1), dict(client_weighting='uniform'),

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
+from tff_compress import processes
 from tff_compress.aggregators import uplink as uplink_lib
 from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.keras import learning
@@ -17,10 +18,11 @@ from tff_compress.keras.errors import FederateError
 from tff_compress.keras.model import Blueprint
 from tff_compress.keras.model import check_model
 from tff_compress.keras.progress import Progress
+from tff_compress.processes import steps
 
 
-def federate(model, client_data, *, rounds, uplink='float32', downlink='float32', clients_per_round=None, local_epochs=1,
-             batch_size=20, learning_rate=None, client_optimizer=None, server_optimizer='sgd', server_learning_rate=1.0,
+def federate(model, client_data, *, rounds, uplink='float32', downlink=None, clients_per_round=None, local_epochs=1,
+             local_steps=None, batch_size=20, learning_rate=None, client_optimizer=None, server_optimizer='sgd', server_learning_rate=1.0,
              server_momentum=0.0, proximal_strength=0.0, weighting='examples', ema_momentum=None, shuffle=True,
              validation_data=None, validation_freq=1, seed=None, progress=True, on_round=None, model_fn=None):
   """Trains a compiled Keras model on the data of many clients, with encoded updates and models.
@@ -39,10 +41,14 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
     client_data: list or dict with the data of each client: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight), in
       batches or of single examples, or such a tuple of arrays. Or a `tff.simulation.datasets.ClientData` of such.
     rounds: how many rounds.
-    uplink: codec (text or `Codec`) of the clients' updates, None for float32; or a weighted aggregation factory of TFF.
-    downlink: codec of the model that clients receive, None for float32.
+    uplink: codec (text or `Codec`) of the clients' updates, or a published method by name, such as 'dgc:p=1/100', which settles
+      what else belongs to it (`tff-compress codecs` lists both); None for float32; or a weighted aggregation factory of TFF.
+      Clients remember what a codec loses that is meant for error feedback, such as stc.
+    downlink: codec of the model that clients receive, or a `tff_compress.processes.Changes`. A codec that is meant for what changed,
+      such as stc, sends that. None: the uplink method's own, otherwise float32.
     clients_per_round: how many clients are drawn for a round, without replacement; None: all.
     local_epochs: how often a client goes through its examples in a round.
+    local_steps: batches that a client trains on in a round, in place of whole epochs; None: the uplink method's own, if any.
     batch_size: examples per local step, for arrays and for data sets of single examples.
     learning_rate: of the clients; None: the compiled optimizer's.
     client_optimizer: a `tff.learning.optimizers.Optimizer` in place of the compiled one.
@@ -66,11 +72,12 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
     (model, history): the model given, trained; and a `tf.keras.callbacks.History`. Its `history` has a list with one number
     per round for `loss` and each metric (of the local training), `clients`, `failed_clients`, `examples`, `seconds`,
     `uplink_bytes` and `downlink_bytes` (all clients, as sent), `uplink_bits_per_parameter`, `downlink_bits_per_parameter`,
-    `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), and, with validation data, `val_loss` and so on.
+    `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), where clients remember something
+    `client_states_bytes`, and, with validation data, `val_loss` and so on.
 
   Raises:
     FederateError: the model, the data or an argument cannot be used, or training diverged; a ValueError of one sentence.
-    CodecError: a codec is not valid, or not for this model.
+    CodecError, ProcessError: a codec or method is not valid, or not for this model.
   """
   check_model(model, model_fn)
   rounds = _whole(rounds, 'rounds')
@@ -92,26 +99,26 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
   if not isinstance(server_optimizer, tff.learning.optimizers.Optimizer):
     server_optimizer = optimizers.of_server(
         server_optimizer, optimizers.checked_rate(server_learning_rate, 'server_learning_rate'), server_momentum)
-  downlink = codec_lib('float32' if downlink is None else downlink)
-  if not isinstance(uplink, tff.aggregators.WeightedAggregationFactory):
-    uplink = codec_lib('float32' if uplink is None else uplink)
+  links = _Links(uplink, downlink)
+  if local_steps is not None:
+    local_steps = _whole(local_steps, 'local_steps')
+  elif links.method is not None:
+    local_steps = links.method.local_steps
   if validation_data is not None and not isinstance(validation_data, tf.data.Dataset) and not (
       isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3):
     raise FederateError('validation_data must be (x, y), (x, y, sample_weight) or a tf.data.Dataset, not '
                         f'{type(validation_data).__name__}.')
   codec_seed, seed = seed, checked_seed(seed)
 
-  clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed)
+  clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed,
+                    local_steps=local_steps)
   if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
     raise FederateError(f'clients_per_round is {clients_per_round} and there are {len(clients)} clients: use at most that '
                         'many.')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
   blueprint = Blueprint(model, clients.element_spec, model_fn)
-  aggregator = uplink
-  if not isinstance(uplink, tff.aggregators.WeightedAggregationFactory):
-    uplink.plan(blueprint.trainable_spec)  # Says what is wrong before a worker is started.
-    aggregator = uplink_lib(uplink, seed=codec_seed, spec=blueprint.trainable_spec)
+  links.check(blueprint)
   history = tf.keras.callbacks.History()
   history.set_model(model)
   history.on_train_begin()
@@ -120,9 +127,9 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
   display = Progress(rounds, progress)
   with training.running():
     display.say('building')
-    process = learning.build(
-        blueprint, client_optimizer=client_optimizer, server_optimizer=server_optimizer, aggregator=aggregator,
-        downlink=downlink, proximal_strength=float(proximal_strength), uniform=weighting == 'uniform', seed=codec_seed)
+    process = links.process(
+        blueprint, model, weighting == 'uniform', codec_seed, client_optimizer=client_optimizer,
+        server_optimizer=server_optimizer, proximal_strength=float(proximal_strength))
     trainer = training.Trainer(blueprint, clients, clients_per_round, process)
     try:
       for number in range(1, rounds + 1):
@@ -144,6 +151,54 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink='float32'
       model.history = history  # Validation has put one of its own there.
       display.close()
   return model, history
+
+
+class _Links:
+  """Uplink and downlink as `federate` is given them.
+
+  Attributes:
+    method: the uplink's `tff_compress.processes.methods.Method`; None for an aggregation factory of TFF.
+  """
+
+  def __init__(self, uplink, downlink):
+    self._factory = uplink if isinstance(uplink, tff.aggregators.WeightedAggregationFactory) else None
+    self.method = None
+    if self._factory is None:
+      uplink = 'float32' if uplink is None else uplink
+      self.method = processes.method(str(uplink) if isinstance(uplink, codec_lib.Codec) else uplink)
+    own = self.method is not None and self.method.downlink
+    if own and downlink is not None:
+      raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
+    self._downlink = _changes(own or ('float32' if downlink is None else downlink))
+    changes = isinstance(self._downlink, processes.Changes)
+    if changes and self._factory is not None:
+      raise FederateError('a downlink of changes needs an uplink of this package, not an aggregation factory.')
+    self._remembers = changes or self._factory is None and (
+        not self.method.plain or self.method.error_feedback is not None)
+
+  def check(self, blueprint):
+    """Says what is wrong before a worker is started."""
+    if self._factory is None:
+      for _, codec in steps.schedule(self.method.uplink):
+        codec.plan(blueprint.trainable_spec)
+
+  def process(self, blueprint, model, uniform, seed, **others):
+    """What `training.Trainer` runs; `others` are arguments of `learning.build`."""
+    if not self._remembers:
+      aggregator = self._factory or uplink_lib(self.method.uplink, seed=seed, spec=blueprint.trainable_spec)
+      return learning.build(blueprint, aggregator=aggregator, downlink=self._downlink, uniform=uniform, seed=seed, **others)
+    arguments = {'downlink': self._downlink, 'client_weighting': learning.weighting(uniform), **self.method.arguments(model)}
+    return processes.Runner(learning.build_with_memory(blueprint, arguments, seed=seed, **others))
+
+
+def _changes(downlink):
+  """A codec as it is, or as `Changes` where it is a preset that is meant for what changed."""
+  if isinstance(downlink, processes.Changes):
+    return downlink
+  preset = codec_lib.preset(downlink) if isinstance(downlink, str) else None
+  if preset is not None and preset.changes:
+    return processes.Changes(downlink, since=preset.changes)
+  return codec_lib(downlink)
 
 
 def _validate(model, data, batch_size):

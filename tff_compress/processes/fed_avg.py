@@ -13,11 +13,13 @@ from tff_compress.aggregators import accounting
 from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.aggregators.codec_sum import spec_of_structure
 from tff_compress.aggregators.frame_sum import FrameSum
+from tff_compress.codec import grammar
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
 from tff_compress.processes import downlinks
 from tff_compress.processes import federated_dropout as dropout_lib
 from tff_compress.processes import memory as memory_lib
+from tff_compress.processes import methods
 from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes import steps as steps_lib
 from tff_compress.processes import structured as structured_lib
@@ -152,6 +154,9 @@ class _Parts:
       raise ProcessError(f'server must be a FetchSgd(…), a PowerSgd(…) or None, not {server!r}.')
     if server and structured:
       raise ProcessError('structured updates are sent as they are trained: leave structured or server out.')
+    if isinstance(uplink, str) and grammar.name_of(uplink) in methods.registry():
+      raise ProcessError(f'uplink: {grammar.name_of(uplink)} is a method, which settles more than the uplink: write '
+                         f'build_fed_avg(model_fn, **processes.method({uplink[:60]!r}).arguments()).')
     steps = steps_lib.schedule(uplink)
 
     def initial_weights():

@@ -130,7 +130,7 @@ def method(text):
   if isinstance(text, Method):
     return text
   if not isinstance(text, str):
-    raise ProcessError(f'a method is written as a text, not as {type(text).__name__}.')
+    raise ProcessError(f'a codec or method is written as a text, not as {type(text).__name__}.')
   name = grammar.name_of(text)
   if name in registry() and '|' not in text:
     return grammar.configured(registry()[name], text.strip(), 'method')
