@@ -64,6 +64,16 @@ def test_rounds_in_which_nothing_was_sent_count():
   assert (series.uplink_ratio, series.uplink_bits_per_parameter) == (8, 4)
 
 
+def test_what_clients_remember_is_a_column_where_some_do():
+  plain, kept = run(accuracies=(0.5, 0.6)), run('stc', accuracies=(0.5, 0.6))
+  for entry, size in zip(kept.rounds, (1_500_000, 2_500_000)):
+    entry['client_states_bytes'] = size
+  assert 'MB kept' not in report.rows(report.summarize([plain]))[0]
+  series = report.summarize([plain, kept])
+  titles, rows = report.rows(series)
+  assert [row[titles.index('MB kept')] for row in rows] == ['', '2.5'] and 'MB kept is' in report.caption(series)
+
+
 def test_difference_to_float32_is_paired_by_seed():
   plain, int8, sketch = report.summarize(comparison())
   assert plain.difference is None and plain.pairs == 0

@@ -85,8 +85,8 @@ class Run:
           figures = [run.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter')]
           if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in figures):
             raise TypeError
-        for name in ('accuracy', 'loss', 'seconds'):
-          if entry[name] is not None and not isinstance(entry[name], (int, float)):
+        for value in (*(entry[name] for name in ('accuracy', 'loss', 'seconds')), entry.get('client_states_bytes')):
+          if value is not None and not isinstance(value, (int, float)):
             raise TypeError
       return run
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -149,6 +149,7 @@ class Series:
     uplink_bytes, downlink_bytes: of all clients and rounds of a run, mean over seeds.
     uplink_bits_per_parameter, downlink_bits_per_parameter: mean over messages; None where nothing was sent.
     uplink_ratio, ratio: float32's bytes over the bytes sent; uplink only, and both directions together.
+    client_states_bytes: what is stored of all clients' memories in the end, mean over seeds; None where they have none.
     seconds: median over all rounds but each run's first, in which TFF builds its programs.
   """
   label: str
@@ -164,6 +165,7 @@ class Series:
   downlink_bits_per_parameter: object
   uplink_ratio: object
   ratio: object
+  client_states_bytes: object
   seconds: object
 
   @property
@@ -272,6 +274,7 @@ def _series(label, group, plain):
   pairs = [100 * (group[seed].accuracy - plain[seed].accuracy) for seed in paired]
   later = [entry for run in runs for entry in (run.rounds[1:] or run.rounds)]
   seconds = [entry['seconds'] for entry in later if entry['seconds'] is not None]
+  kept = [run.rounds[-1]['client_states_bytes'] for run in runs if run.rounds[-1].get('client_states_bytes') is not None]
   up, down = ([statistics.fmean(numbers) for numbers in zip(*(run.total(direction) for run in runs))]
               for direction in ('uplink', 'downlink'))
   return Series(
@@ -282,6 +285,7 @@ def _series(label, group, plain):
       pairs=len(pairs), uplink_bytes=up[0], downlink_bytes=down[0],
       uplink_bits_per_parameter=_per(8 * up[0], up[2]), downlink_bits_per_parameter=_per(8 * down[0], down[2]),
       uplink_ratio=_per(up[1], up[0]), ratio=_per(up[1] + down[1], up[0] + down[0]),
+      client_states_bytes=statistics.fmean(kept) if kept else None,
       seconds=statistics.median(seconds) if seconds else None)
 
 
@@ -587,6 +591,10 @@ def _difference(series):
   return f'{series.difference:+.2f}' + ('' if series.difference_error is None else f' ± {series.difference_error:.2f}')
 
 
+def _kept(series):
+  return '' if series.client_states_bytes is None else _significant(series.client_states_bytes / 1e6)
+
+
 def _shown_settings(series):
   """The settings in the label, which are those that differ between the rows."""
   return series.label.partition(', ')[2]
@@ -605,6 +613,7 @@ _COLUMNS = (
     ('bits down', lambda s: _significant(s.downlink_bits_per_parameter), lambda s: s.downlink_bits_per_parameter),
     ('× up', lambda s: _sent(s, s.uplink_ratio), lambda s: s.uplink_ratio),
     ('× both', lambda s: _sent(s, s.ratio), lambda s: s.ratio),
+    ('MB kept', _kept, lambda s: s.client_states_bytes),
     ('s/round', lambda s: _significant(s.seconds), lambda s: s.seconds),
 )
 
@@ -633,6 +642,8 @@ def caption(series):
   if any(_difference(entry) for entry in series):
     text += '; vs float32: the difference in points' + (', mean ± standard error over the same seeds' if seeds > 1 else '')
   text += '. Bits are per parameter and message; × is how many times fewer bytes than float32.'
+  if any(entry.client_states_bytes is not None for entry in series):
+    text += ' MB kept is what is stored of what clients remember, in the end.'
   if any(entry.estimated for entry in series):
     text += " ≈ is an estimate: the size of what TFF's encoder returns, as TFF does not say what it would send."
   if any(run.diverged for entry in series for run in entry.runs):
