@@ -15,6 +15,7 @@ from tff_compress.processes.relevance import Relevance
 from tff_compress.processes.store import ClientStore
 
 _LAZY = {
+    'AutoencoderProcess': 'autoencoder',
     'Changes': 'changes',
     'ClientStateProcess': 'process',
     'FederatedDropout': 'federated_dropout',
@@ -22,6 +23,7 @@ _LAZY = {
     'PowerSgd': 'power',
     'Runner': 'runner',
     'Structured': 'structured',
+    'build_autoencoder_fed_avg': 'autoencoder',
     'build_fed_avg': 'fed_avg',
 }
 

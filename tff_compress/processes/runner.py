@@ -6,7 +6,9 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.processes.autoencoder import AutoencoderProcess
 from tff_compress.processes.errors import ClientError
+from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
 from tff_compress.processes.process import MAX_CLIENT
 from tff_compress.processes.store import ClientStore
@@ -69,6 +71,19 @@ class Runner:
       ClientError: the ids cannot be used.
       StateError: a client's state cannot be used, or the new one not be written.
     """
+    return self._run(self._process.next, client_ids, datasets, check, rounds=1)
+
+  def prepass(self, client_ids, datasets):
+    """Lets clients learn their autoencoders, where the process is an `AutoencoderProcess`; arguments and results as of `next`.
+
+    Raises:
+      ProcessError: the process has no pre-pass.
+    """
+    if not isinstance(self._process, AutoencoderProcess):
+      raise ProcessError('this process has no pre-pass: build it with build_autoencoder_fed_avg.')
+    return self._run(self._process.prepass, client_ids, datasets, None, rounds=0)
+
+  def _run(self, computation, client_ids, datasets, check, rounds):
     names = _names(client_ids)
     datasets = list(datasets)
     if len(datasets) != len(names):
@@ -77,14 +92,14 @@ class Runner:
     done = self.round
     memories = [self._memory(name, number, done) for name, number in zip(names, numbers)]
     try:
-      state, metrics, following = self._process.next(self.state, datasets, memories)
+      state, metrics, following = computation(self.state, datasets, memories)
       if check is not None:
         check(state, metrics)
       # Not by position: with several workers, results may come in another order.
       following = {int(memory['client']): memory for memory in following}
       if sorted(following) != sorted(numbers):
         raise ClientError('the round returned the states of other clients than took part.')
-      self.store.commit(done + 1, {name: self._packed(following[number]) for name, number in zip(names, numbers)})
+      self.store.commit(done + rounds, {name: self._packed(following[number]) for name, number in zip(names, numbers)})
     finally:
       self.store.discard()
     self.state = state

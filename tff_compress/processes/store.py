@@ -151,7 +151,7 @@ class ClientStore:
     """Keeps the states of a round, whose bodies were written to their targets, in place of older ones of the same clients.
 
     Args:
-      round_number: number of rounds that are done, 0 … 2^32-1; more than that of any state of these clients.
+      round_number: number of rounds that are done, 0 … 2^32-1; at least that of any state of these clients.
       states: {client id, a text: bytes of the small fields}.
 
     Raises:
@@ -169,8 +169,8 @@ class ClientStore:
     self._targets.clear()
     for name, size in written.items():
       rounds = self._index.setdefault(name, {})
+      self._bytes += size - rounds.get(round_number, 0)
       rounds[round_number] = size
-      self._bytes += size
       self._index.move_to_end(name)
       kept = {max((r for r in rounds if r <= limit), default=None) for limit in (*self.kept_rounds, round_number)}
       for old in set(rounds) - kept:

@@ -1,0 +1,133 @@
+"""Autoencoders that clients learn in a pre-pass: what is sent, when the fallback is, and that nothing is decoded with another's decoder."""
+
+import numpy as np
+import pytest
+
+import tff_compress
+from tff_compress import codec as codec_lib
+from tff_compress import processes
+from tff_compress import wire
+from tff_compress.aggregators import communication
+
+pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
+
+VALUES = 12 * 5 + 5
+UPLINK = 'concat | autoencoder:6 | uniform:bits=8 | pack'
+
+
+def model_fn():
+  import tensorflow as tf
+  import tensorflow_federated as tff
+  inputs = tf.keras.Input((12,))
+  model = tf.keras.Model(inputs, tf.keras.layers.Dense(5, kernel_initializer='zeros')(inputs))
+  return tff.learning.models.from_keras_model(
+      model, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+      input_spec=(tf.TensorSpec([None, 12]), tf.TensorSpec([None], tf.int32)))
+
+
+def dataset(client, bad=False):
+  import tensorflow as tf
+  rng = np.random.default_rng(client)
+  y = rng.integers(0, 5, 40)
+  x = (rng.standard_normal((40, 12)) + 2 * np.eye(12)[y]).astype(np.float32)
+  return tf.data.Dataset.from_tensor_slices((np.nan * x if bad else x, y.astype(np.int32))).batch(20)
+
+
+def built(**changes):
+  return tff_compress.build_autoencoder_fed_avg(model_fn, **{'uplink': UPLINK, 'tolerance': 0.9, 'seed': 1, **changes})
+
+
+@pytest.fixture(scope='module')
+def process(tff_runtime):
+  return built()
+
+
+def trainable(runner):
+  return [np.array(w) for w in runner.state.global_model_weights.trainable]
+
+
+def test_decoders_are_sent_once_and_latent_values_after(process):
+  runner = processes.Runner(process)
+  before = trainable(runner)
+  metrics = runner.prepass(range(3), [dataset(c) for c in range(3)])
+  # int8 weights, a scale and a bias for each value; mean and deviation of two variables.
+  assert process.decoder_bytes == wire.FRAME_OVERHEAD + 6 * VALUES + 8 * VALUES + 16
+  assert communication(metrics)['uplink_bytes'] == 3 * process.decoder_bytes and runner.round == 0
+  for a, b in zip(before, trainable(runner)):
+    np.testing.assert_array_equal(a, b)
+  losses = []
+  for ids in ([0, 1, 2], [2, 0], [1, 7]):
+    metrics = runner.next(ids, [dataset(c) for c in ids])
+    strangers = sum(c > 2 for c in ids)
+    assert metrics['aggregator']['uplink_fallbacks'] == strangers
+    latents = 1 + 4 + wire.FRAME_OVERHEAD + 6 + 4  # With a range of two bfloat16.
+    fallback = 1 + wire.FRAME_OVERHEAD + len(codec_lib('drive').encode(
+        {'a': np.ones((12, 5), np.float32), 'b': np.ones(5, np.float32)}, seed=0, round=0, client=0))
+    assert communication(metrics)['uplink_bytes'] == (len(ids) - strangers) * latents + strangers * fallback
+    losses.append(metrics['client_work']['train']['loss'])
+  assert losses[2] < losses[0]
+  # Whoever learns again has a new decoder, in place of the old one.
+  assert len(runner.state.aggregator['clients']) == 3
+  runner.prepass([2, 7], [dataset(2), dataset(7)])
+  assert sorted(runner.state.aggregator['clients']) == sorted(
+      int(runner.client_state(c)['client']) for c in (0, 1, 2, 7)) and runner.round == 3
+  assert runner.next([7, 2], [dataset(7), dataset(2)])['aggregator']['uplink_fallbacks'] == 0
+
+
+@pytest.mark.parametrize('target', ['weights', 'delta'])
+def test_the_server_applies_the_mean_of_what_each_decoder_gives(target):
+  """With as many latent values as snapshots, the weights of the pre-pass itself come back; the first round repeats its first pass."""
+  process = built(target=target, snapshots=4, tolerance=0.2, uplink='concat | autoencoder:4 | float32')
+  runner, plain = processes.Runner(process), processes.Runner(tff_compress.build_fed_avg(model_fn, seed=1))
+  runner.prepass([0, 1], [dataset(0), dataset(1)])
+  for one in (runner, plain):
+    metrics = one.next([1, 0], [dataset(1), dataset(0)])
+    if one is runner:
+      assert metrics['aggregator']['uplink_fallbacks'] == 0
+  for a, b in zip(trainable(runner), trainable(plain)):
+    np.testing.assert_allclose(a, b, atol=0.1 * np.max(np.abs(b)))
+
+
+def test_the_fallback_is_the_codec(process):
+  """A tolerance of 0 sends every update with the fallback: the rounds are those of that codec."""
+  runner = processes.Runner(built(tolerance=0, fallback='int8'))
+  plain = processes.Runner(tff_compress.build_fed_avg(model_fn, uplink='int8', seed=1))
+  runner.prepass([0, 1], [dataset(0), dataset(1)])
+  for one in (runner, plain):
+    metrics = [one.next([0, 1], [dataset(0), dataset(1)]) for _ in range(2)]
+    if one is runner:
+      assert [m['aggregator']['uplink_fallbacks'] for m in metrics] == [2, 2]
+  for a, b in zip(trainable(runner), trainable(plain)):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_what_cannot_be_learned_or_decoded_is_not(process, tmp_path):
+  runner = processes.Runner(process, folder=str(tmp_path))
+  start = runner.state
+  metrics = runner.prepass([0, 1], [dataset(0), dataset(1, bad=True)])
+  assert communication(metrics)['uplink_bytes'] == process.decoder_bytes  # NaN teaches nothing.
+  assert runner.next([0, 1], [dataset(0), dataset(1)])['aggregator']['uplink_fallbacks'] == 1
+  # A server that lost its decoders does not decode with another's.
+  runner.store.rewind(10)
+  lost = runner.state
+  lost.aggregator['decoders'] = np.array(lost.aggregator['decoders'])
+  lost.aggregator['decoders'][0, -1] ^= 1
+  weights = trainable(runner)
+  with pytest.raises(Exception, match='no decoder|run the pre-pass'):
+    runner.next([0], [dataset(0)])
+  for a, b in zip(weights, trainable(runner)):
+    np.testing.assert_array_equal(a, b)
+  runner.prepass([0], [dataset(0)])
+  assert runner.next([0], [dataset(0)])['aggregator']['uplink_fallbacks'] == 0
+  del start
+  with pytest.raises(processes.ProcessError, match='no pre-pass'):
+    processes.Runner(tff_compress.build_fed_avg(model_fn, seed=1)).prepass([0], [dataset(0)])
+
+
+@pytest.mark.parametrize('wrong', [dict(uplink='int8'), dict(uplink='autoencoder:4 | float32'), dict(target='both'), dict(snapshots=1),
+                                   dict(uplink='concat | autoencoder:4,weights=cosine | float32'), dict(tolerance=-1),
+                                   dict(uplink='concat | autoencoder:65 | float32'), dict(architecture='deep'), dict(learning_epochs=0),
+                                   dict(fallback='nonsense'), dict(seed=-1)], ids=str)
+def test_bad_arguments_are_typed_errors(wrong):
+  with pytest.raises(codec_lib.CompressionError):
+    built(**wrong)
