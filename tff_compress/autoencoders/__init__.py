@@ -1,8 +1,8 @@
 """Autoencoders for updates: how they are learned from snapshots, and when they pay.
 
-`fit` learns one from snapshots of a model's weights or of their changes; `savings.py` says after how many messages it has saved
-what its decoder cost. How it encodes and decodes is in `tff_compress.codec.network`. TensorFlow is imported when something is
-learned.
+`fit` learns one from snapshots of a model's weights or of their changes; `savings.py` says after how many messages it
+has saved what its decoder cost. How it encodes and decodes is in `tff_compress.codec.network`. TensorFlow is imported
+when something is learned.
 """
 
 from tff_compress.autoencoders.architectures import Architecture

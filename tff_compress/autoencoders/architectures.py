@@ -43,7 +43,8 @@ class Architecture:
 
   def __post_init__(self):
     if not 0 < self.latent < self.length <= network.MAX_LENGTH:
-      raise SnapshotError(f'{self.latent} latent values of {self.length} compress nothing: use at least 1 and fewer than the length.')
+      raise SnapshotError(f'{self.latent} latent values of {self.length} compress nothing: use at least 1 and fewer '
+                          'than the length.')
 
   @property
   def parameters(self):
@@ -64,14 +65,15 @@ def linear(length, latent):
 def dense(length, latent):
   """One hidden layer with ReLU, fully connected: 2 d z + z + d parameters for d values and z latent ones.
 
-  With length = d it is the published one (Chandar et al. 2021), but for its activation; with a shorter length one small network serves
-  all pieces.
+  With length = d it is the published one (Chandar et al. 2021), but for its activation; with a shorter length one small
+  network serves all pieces.
   """
   return Architecture('dense', length, latent, (Shape(length, latent, 1, network.RELU),), (Shape(latent, length),))
 
 
 def convolutional(length, latent, stride=4, channels=16, residual=True):
-  """Strided convolutions whose windows do not overlap, halving nothing but dividing the length by `stride` each, and their mirror.
+  """Strided convolutions whose windows do not overlap, halving nothing but dividing the length by `stride` each, and
+  their mirror.
 
   Args:
     length: a multiple of stride^3.
@@ -82,7 +84,8 @@ def convolutional(length, latent, stride=4, channels=16, residual=True):
   """
   places = length // stride**3
   if length % stride**3 or not places or latent % places or latent < places:
-    raise SnapshotError(f'a convolutional autoencoder with strides of {stride} needs a length that is a multiple of {stride**3}, and a '
+    raise SnapshotError(f'a convolutional autoencoder with strides of {stride} needs a length that is a multiple of '
+                        f'{stride**3}, and a '
                         f'latent size that is a multiple of length / {stride**3}; {length} and {latent} are not.')
   inner = lambda positions: (Shape(channels, channels, positions, network.RESIDUAL),) if residual else ()
   first, second = length // stride, length // stride**2

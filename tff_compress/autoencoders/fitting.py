@@ -8,8 +8,8 @@ from tff_compress.autoencoders.errors import SnapshotError
 def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, seed=0, progress=None):
   """Learns an autoencoder.
 
-  Every variable is normalised by the mean and standard deviation of all its values in all snapshots. Weights are rounded to int8 when
-  they are learned.
+  Every variable is normalised by the mean and standard deviation of all its values in all snapshots. Weights are
+  rounded to int8 when they are learned.
 
   Args:
     architecture: `Architecture`.
@@ -18,7 +18,8 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, see
     epochs: passes over all pieces, where layers are learned by gradients (Adam).
     learning_rate: of Adam.
     seed: for weights and order.
-    progress: called with (epochs done, epochs, mean squared error of the last one) after each epoch; None: nobody is told.
+    progress: called with (epochs done, epochs, mean squared error of the last one) after each epoch; None: nobody is
+      told.
 
   Returns:
     `tff_compress.codec.network.Autoencoder`.
@@ -28,13 +29,15 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, see
   """
   snapshots = np.asarray(snapshots, np.float32)
   if snapshots.ndim != 2 or len(snapshots) < 2 or not snapshots.shape[1]:
-    raise SnapshotError(f'snapshots must be an array of at least 2 of the same size, not one of shape {snapshots.shape}: train longer '
+    raise SnapshotError('snapshots must be an array of at least 2 of the same size, not one of shape '
+                        f'{snapshots.shape}: train longer '
                         'in the pre-pass, or take one per batch.')
   if not np.all(np.isfinite(snapshots)):
     raise SnapshotError('a snapshot holds NaN or infinite values: lower the learning rate of the pre-pass.')
   sizes = tuple(int(size) for size in sizes)
   if sizes and sum(sizes) != snapshots.shape[1]:
-    raise SnapshotError(f'the variables have {sum(sizes)} values and a snapshot {snapshots.shape[1]}: give the sizes of all variables.')
+    raise SnapshotError(f'the variables have {sum(sizes)} values and a snapshot {snapshots.shape[1]}: give the sizes '
+                        'of all variables.')
   from tff_compress.autoencoders import learning  # pylint: disable=g-import-not-at-top
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   learner = learning.Learner(architecture, *snapshots.shape, sizes, learning_rate, seed)

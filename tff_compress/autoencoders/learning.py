@@ -1,5 +1,6 @@
 """Learning an autoencoder inside a graph, so that a client can do it in a round of training."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -48,7 +49,9 @@ class Learner:
     """float32[n, d] -> (float32[m, length] pieces of them, normalised; means and deviations, float32[v])."""
     means, deviations = [], []
     for part in tf.split(snapshots, self._sizes, axis=1) if self._sizes else ():
-      mean, variance = tf.nn.moments(tf.cast(part, tf.float64), [0, 1]) if part.shape[1] else (tf.zeros([], tf.float64),) * 2
+      mean = variance = tf.zeros([], tf.float64)
+      if part.shape[1]:
+        mean, variance = tf.nn.moments(tf.cast(part, tf.float64), [0, 1])
       deviation = tf.cast(tf.sqrt(variance), tf.float32)
       means.append(tf.cast(mean, tf.float32))
       deviations.append(tf.where(deviation > 1e-30, deviation, 1.0))
@@ -67,10 +70,11 @@ class Learner:
       weights, scale = network.rounded(TensorFlowOps(), kernel)
       found.append(network.Layer(weights, scale, bias, shape.positions, shape.activation))
     count = len(self._architecture.encoder)
-    return network.Autoencoder(self._architecture.length, tuple(found[:count]), tuple(found[count:]), self._sizes, means, deviations)
+    return network.Autoencoder(self._architecture.length, tuple(found[:count]), tuple(found[count:]), self._sizes,
+                               means, deviations)
 
   def components(self, pieces):
-    """[(kernel, bias)] of the principal components; there are no more than pieces, and what is left of the latent values is 0."""
+    """[(kernel, bias)] of the principal components. There are no more than pieces; other latent values are always 0."""
     length, latent = pieces.shape[1], self._architecture.latent
     mean = tf.reduce_mean(tf.cast(pieces, tf.float64), 0)
     x = tf.cast(pieces, tf.float64) - mean
@@ -117,7 +121,8 @@ class Learner:
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
 
     def step(number, flat, state, total):
-      chosen = tf.random.stateless_uniform([self._batch], [self._seed, 1000 + number], 0, self._pieces, tf.int32, alg='philox')
+      key = [self._seed, 1000 + number]
+      chosen = tf.random.stateless_uniform([self._batch], key, 0, self._pieces, tf.int32, alg='philox')
       batch = tf.gather(pieces, chosen)
       with tf.GradientTape() as tape:
         tape.watch(flat)
@@ -144,7 +149,10 @@ class Learner:
 
 def numbers_of(autoencoder):
   """A `network.Autoencoder` of tensors, which are not symbolic, as one of arrays."""
-  layers = lambda found: tuple(network.Layer(np.asarray(layer.weights).astype(np.int8), np.asarray(layer.scale), np.asarray(layer.bias),
-                                             layer.positions, layer.activation) for layer in found)
-  return network.Autoencoder(autoencoder.length, layers(autoencoder.encoder), layers(autoencoder.decoder), autoencoder.sizes,
-                             np.asarray(autoencoder.means), np.asarray(autoencoder.deviations))
+  def arrays(layer):
+    return dataclasses.replace(layer, weights=np.asarray(layer.weights).astype(np.int8), scale=np.asarray(layer.scale),
+                               bias=np.asarray(layer.bias))
+
+  return dataclasses.replace(
+      autoencoder, encoder=tuple(map(arrays, autoencoder.encoder)), decoder=tuple(map(arrays, autoencoder.decoder)),
+      means=np.asarray(autoencoder.means), deviations=np.asarray(autoencoder.deviations))

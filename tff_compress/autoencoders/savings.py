@@ -1,7 +1,8 @@
 """When an autoencoder pays: its decoder is sent once, and every message after it is smaller.
 
-Source: Chandar et al. 2021, "Communication optimization in large scale federated learning using autoencoder compressed weight
-updates", equations 4-6, which count values (of 4 bytes). The functions take any unit, as long as it is the same for all.
+Source: Chandar et al. 2021, "Communication optimization in large scale federated learning using autoencoder compressed
+weight updates", equations 4-6, which count values (of 4 bytes). The functions take any unit, as long as it is the same
+for all.
 """
 
 
@@ -22,7 +23,8 @@ def savings_ratio(plain, sent, messages, cost):
     plain: size of a message without the autoencoder.
     sent: size of one with it.
     messages: their number, rounds times clients.
-    cost: size of all that was sent for the autoencoder itself, once: decoders times the size of one (equations 5 and 6).
+    cost: size of all that was sent for the autoencoder itself, once: decoders times the size of one (equations 5 and
+      6).
   """
   return plain * messages / (sent * messages + cost)
 

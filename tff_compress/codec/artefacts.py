@@ -32,7 +32,8 @@ def find(digest):
     ArtefactError: it is not known here.
   """
   if digest not in _known:
-    raise ArtefactError(f'the weights {digest} are not here: load their file first, with tff_compress.codec.artefacts.load.')
+    raise ArtefactError(f'the weights {digest} are not here: load their file first, with '
+                        'tff_compress.codec.artefacts.load.')
   return _known[digest]
 
 

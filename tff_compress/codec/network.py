@@ -1,8 +1,9 @@
 """Small feed-forward networks that give the same bits everywhere, and the file that holds a trained one.
 
-Weights are int8 with a scale per output. A layer's inputs are split into whole numbers of a few bits, scaled by a power of two
-for each row, so that every sum of products is a whole number of at most 2^24: exact in float32, whatever order or hardware adds
-it up (docs/random-numbers.md, "Exactness"). Two such parts give inputs a precision of at least 2^-13 of a row's largest value.
+Weights are int8 with a scale per output. A layer's inputs are split into whole numbers of a few bits, scaled by a power
+of two for each row, so that every sum of products is a whole number of at most 2^24: exact in float32, whatever order
+or hardware adds it up (docs/random-numbers.md, "Exactness"). Two such parts give inputs a precision of at least 2^-13
+of a row's largest value.
 
 The file of an autoencoder, all integers little endian, arrays in C order:
 
@@ -14,9 +15,9 @@ The file of an autoencoder, all integers little endian, arrays in C order:
         18      2  number of layers of the decoder
         20    4 v  sizes of the variables
                 …  their means, float32[v], and standard deviations, float32[v]
-                …  for each layer: inputs k (4 bytes), outputs m (4), positions that share it (4), activation (1: 0 none, 1 ReLU, 2 the
-                   layer's input is added to its output and passed through ReLU), int8[k, m] weights, float32[m] scales,
-                   float32[m] biases
+                …  for each layer: inputs k (4 bytes), outputs m (4), positions that share it (4), activation (1: 0
+                   none, 1 ReLU, 2 the layer's input is added to its output and passed through ReLU), int8[k, m]
+                   weights, float32[m] scales, float32[m] biases
 """
 
 import dataclasses
@@ -92,7 +93,7 @@ class Layer:
 
 
 def rounded(xp, weights):
-  """(float32[k, m] of whole numbers -127 … 127, float32[m]): weights as they are sent, a multiple of each column's scale."""
+  """(float32[k, m] of whole numbers -127 … 127, float32[m]): weights as multiples of each column's scale."""
   largest = xp.reduce_max(xp.transpose(xp.abs(weights), [1, 0]))[:, 0]
   scale = xp.where(largest > 0, largest / np.float32(127), xp.constant(1, np.float32))
   return xp.minimum(xp.maximum(xp.floor(weights / scale + np.float32(0.5)), np.float32(-127)), np.float32(127)), scale
@@ -111,7 +112,7 @@ def _product(xp, rows, weights):
 
 
 def _total(xp, whole, weights):
-  """The product of whole numbers, rounded once to float32. Products of `_PIECE` inputs are exact; they are added as integers."""
+  """The product of whole numbers, rounded once to float32: exact for `_PIECE` inputs, and those are added as integers."""
   parts = [xp.matmul(whole[:, start:start + _PIECE], xp.cast(weights[start:start + _PIECE], np.float32))
            for start in range(0, weights.shape[0], _PIECE)]
   if len(parts) == 1:
@@ -238,7 +239,7 @@ def unpack(data):
 
 
 def cosine(length, latent):
-  """The autoencoder that keeps the first cosines of each piece (DCT-II): nothing is learned, so learning is compared with it."""
+  """The autoencoder that keeps the first cosines of each piece (DCT-II), to compare what is learned with."""
   angles = np.pi / length * (np.arange(length)[:, None] + 0.5) * np.arange(latent)
   basis = np.cos(angles) * np.where(np.arange(latent) == 0, np.sqrt(1 / length), np.sqrt(2 / length))
   return Autoencoder(length, (Layer.of(basis),), (Layer.of(basis.T),))

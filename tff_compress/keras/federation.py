@@ -22,18 +22,19 @@ from tff_compress.processes import steps
 
 
 def federate(model, client_data, *, rounds, uplink='float32', downlink=None, clients_per_round=None, local_epochs=1,
-             local_steps=None, batch_size=20, learning_rate=None, client_optimizer=None, server_optimizer='sgd', server_learning_rate=1.0,
-             server_momentum=0.0, proximal_strength=0.0, weighting='examples', ema_momentum=None, shuffle=True,
-             validation_data=None, validation_freq=1, seed=None, progress=True, on_round=None, model_fn=None):
+             local_steps=None, batch_size=20, learning_rate=None, client_optimizer=None, server_optimizer='sgd',
+             server_learning_rate=1.0, server_momentum=0.0, proximal_strength=0.0, weighting='examples',
+             ema_momentum=None, shuffle=True, validation_data=None, validation_freq=1, seed=None, progress=True,
+             on_round=None, model_fn=None):
   """Trains a compiled Keras model on the data of many clients, with encoded updates and models.
 
       model, history = tff_compress.keras.federate(
           model, [(x0, y0), (x1, y1), …], uplink='hadamard | uniform:bits=2 | pack', rounds=20, validation_data=(x, y))
 
-  Federated averaging in TFF, simulated on this machine: every round the server sends the model to some clients, each trains
-  it on its own examples, and the server adds the mean of their updates. Loss, metrics and the clients' optimizer are those
-  the model was compiled with. Moving statistics (batch normalization) are averaged over clients too, in float32; frozen
-  layers stay as they are and do not travel.
+  Federated averaging in TFF, simulated on this machine: every round the server sends the model to some clients, each
+  trains it on its own examples, and the server adds the mean of their updates. Loss, metrics and the clients' optimizer
+  are those the model was compiled with. Moving statistics (batch normalization) are averaged over clients too, in
+  float32; frozen layers stay as they are and do not travel.
 
   Args:
     model: compiled `tf.keras.Model` with its standard train_step. Its weights are the starting point and, at the end or
@@ -41,14 +42,15 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     client_data: list or dict with the data of each client: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight), in
       batches or of single examples, or such a tuple of arrays. Or a `tff.simulation.datasets.ClientData` of such.
     rounds: how many rounds.
-    uplink: codec (text or `Codec`) of the clients' updates, or a published method by name, such as 'dgc:p=1/100', which settles
-      what else belongs to it (`tff-compress codecs` lists both); None for float32; or a weighted aggregation factory of TFF.
-      Clients remember what a codec loses that is meant for error feedback, such as stc.
-    downlink: codec of the model that clients receive, or a `tff_compress.processes.Changes`. A codec that is meant for what changed,
-      such as stc, sends that. None: the uplink method's own, otherwise float32.
+    uplink: codec (text or `Codec`) of the clients' updates, or a published method by name, such as 'dgc:p=1/100', which
+      settles what else belongs to it (`tff-compress codecs` lists both); None for float32; or a weighted aggregation
+      factory of TFF. Clients remember what a codec loses that is meant for error feedback, such as stc.
+    downlink: codec of the model that clients receive, or a `tff_compress.processes.Changes`. A codec that is meant for
+      what changed, such as stc, sends that. None: the uplink method's own, otherwise float32.
     clients_per_round: how many clients are drawn for a round, without replacement; None: all.
     local_epochs: how often a client goes through its examples in a round.
-    local_steps: batches that a client trains on in a round, in place of whole epochs; None: the uplink method's own, if any.
+    local_steps: batches that a client trains on in a round, in place of whole epochs; None: the uplink method's own, if
+      any.
     batch_size: examples per local step, for arrays and for data sets of single examples.
     learning_rate: of the clients; None: the compiled optimizer's.
     client_optimizer: a `tff.learning.optimizers.Optimizer` in place of the compiled one.
@@ -56,8 +58,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     server_learning_rate, server_momentum: of the named server optimizer; momentum is for 'sgd'.
     proximal_strength: mu of FedProx (Li et al. 2020), which keeps clients near the server's model; 0: FedAvg.
     weighting: 'examples' weights clients by their number of examples, 'uniform' does not.
-    ema_momentum: validate and return an exponential moving average of the server's weights, such as 0.7: it removes most of
-      the noise that strong compression adds, at no cost in bytes.
+    ema_momentum: validate and return an exponential moving average of the server's weights, such as 0.7: it removes
+      most of the noise that strong compression adds, at no cost in bytes.
     shuffle: whether arrays are shuffled before each pass; a data set has its own order.
     validation_data: (x, y), (x, y, sample_weight) or a `tf.data.Dataset`, as for Keras.
     validation_freq: rounds between validations; the last round is always validated.
@@ -69,14 +71,15 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     model_fn: function that makes an uncompiled copy of the model, for models that Keras cannot clone.
 
   Returns:
-    (model, history): the model given, trained; and a `tf.keras.callbacks.History`. Its `history` has a list with one number
-    per round for `loss` and each metric (of the local training), `clients`, `failed_clients`, `examples`, `seconds`,
-    `uplink_bytes` and `downlink_bytes` (all clients, as sent), `uplink_bits_per_parameter`, `downlink_bits_per_parameter`,
-    `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), where clients remember something
-    `client_states_bytes`, and, with validation data, `val_loss` and so on.
+    (model, history): the model given, trained; and a `tf.keras.callbacks.History`. Its `history` has a list with one
+    number per round for `loss` and each metric (of the local training), `clients`, `failed_clients`, `examples`,
+    `seconds`, `uplink_bytes` and `downlink_bytes` (all clients, as sent), `uplink_bits_per_parameter`,
+    `downlink_bits_per_parameter`, `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), where clients
+    remember something `client_states_bytes`, and, with validation data, `val_loss` and so on.
 
   Raises:
-    FederateError: the model, the data or an argument cannot be used, or training diverged; a ValueError of one sentence.
+    FederateError: the model, the data or an argument cannot be used, or training diverged; a ValueError of one
+      sentence.
     CodecError, ProcessError: a codec or method is not valid, or not for this model.
   """
   check_model(model, model_fn)
@@ -113,7 +116,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
   clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed,
                     local_steps=local_steps)
   if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
-    raise FederateError(f'clients_per_round is {clients_per_round} and there are {len(clients)} clients: use at most that '
+    raise FederateError(f'clients_per_round is {clients_per_round} and there are {len(clients)} clients: use at most '
+                        'that '
                         'many.')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.

@@ -1,7 +1,7 @@
 """Federated averaging with autoencoders that clients learn before the first round.
 
-Source: Chandar et al. 2021, "Communication optimization in large scale federated learning using autoencoder compressed weight
-updates", section 3.
+Source: Chandar et al. 2021, "Communication optimization in large scale federated learning using autoencoder compressed
+weight updates", section 3.
 """
 
 import collections
@@ -31,7 +31,9 @@ from tff_compress.tensorflow import MessageFunctions
 from tff_compress.tensorflow.ops import TensorFlowOps
 
 TARGETS = ('delta', 'weights')
-ARCHITECTURES = {'linear': architectures.linear, 'dense': architectures.dense, 'convolutional': architectures.convolutional}
+ARCHITECTURES = {'linear': architectures.linear, 'dense': architectures.dense,
+                 'convolutional': architectures.convolutional}
+UPLINK = 'concat | autoencoder:32,length=1024 | uniform:bits=8 | rans'
 _FALLBACK, _LEARNED = 0, 1
 _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 
@@ -40,8 +42,9 @@ class AutoencoderProcess(ClientStateProcess):
   """A `ClientStateProcess` with a pre-pass.
 
   Attributes:
-    prepass: computation with the arguments and results of `next`. Clients train alone, learn from what they saw, and send their decoders;
-      the model stays as it is. May be run again later, for all clients or some: their new decoders replace the old ones.
+    prepass: computation with the arguments and results of `next`. Clients train alone, learn from what they saw, and
+      send their decoders; the model stays as it is. May be run again later, for all clients or some: their new decoders
+      replace the old ones.
     decoder_bytes: length of the frame with a client's decoder.
   """
 
@@ -50,21 +53,22 @@ class AutoencoderProcess(ClientStateProcess):
     self.prepass, self.decoder_bytes = prepass, decoder_bytes
 
 
-def build_autoencoder_fed_avg(model_fn, *, uplink='concat | autoencoder:32,length=1024 | uniform:bits=8 | rans', architecture='linear',
+def build_autoencoder_fed_avg(model_fn, *, uplink=UPLINK, architecture='linear',
                               target='delta', snapshots=8, learning_epochs=30, learning_rate=1e-3, fallback='drive',
                               tolerance=0.3, downlink='float32', client_optimizer_fn=None, server_optimizer_fn=None,
-                              client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None,
-                              spec=None):
+                              client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None,
+                              seed=None, spec=None):
   """Builds federated averaging in which every client encodes with an autoencoder of its own.
 
-  In the pre-pass each client trains alone from the server's model, `snapshots` times over its data, keeps its weights after each,
-  learns an autoencoder from them, and sends the decoder. In the rounds it sends latent values, which the server decodes with the decoder
-  of that client. A client that has none, or that finds what would be decoded too far from what it is, sends its update with the
-  fallback; one byte says which it is.
+  In the pre-pass each client trains alone from the server's model, `snapshots` times over its data, keeps its weights
+  after each, learns an autoencoder from them, and sends the decoder. In the rounds it sends latent values, which the
+  server decodes with the decoder of that client. A client that has none, or that finds what would be decoded too far
+  from what it is, sends its update with the fallback; one byte says which it is.
 
   Args:
     model_fn: function that makes a `tff.learning.models.VariableModel`.
-    uplink: 'concat | autoencoder:LATENT,length=L | …' with the stages that encode the latent values. length=0 is one piece of all values.
+    uplink: 'concat | autoencoder:LATENT,length=L | …' with the stages that encode the latent values. length=0 is one
+      piece of all values.
     architecture: 'linear', 'dense' or 'convolutional', see `tff_compress.autoencoders`.
     target: 'delta': what training changed is encoded; 'weights', as published: the trained weights are.
     snapshots: how often a client goes over its data in the pre-pass; at least 2.
@@ -75,8 +79,8 @@ def build_autoencoder_fed_avg(model_fn, *, uplink='concat | autoencoder:32,lengt
     client_optimizer_fn, server_optimizer_fn, client_weighting, metrics_aggregator, seed, spec: as for `build_fed_avg`.
 
   Returns:
-    `AutoencoderProcess`. `metrics['aggregator']` has the bytes of the uplink and `uplink_fallbacks`, the number of clients that sent with
-    the fallback; those of the pre-pass are the bytes of the decoders.
+    `AutoencoderProcess`. `metrics['aggregator']` has the bytes of the uplink and `uplink_fallbacks`, the number of
+    clients that sent with the fallback; those of the pre-pass are the bytes of the decoders.
 
   Raises:
     ProcessError: an argument cannot be used.
@@ -124,22 +128,26 @@ class _Parts:
     names = None if names is None else codec_lib.Spec.of(names)
     self.spec = spec_of_structure(self.structure, names)
     count = len(tf.nest.flatten(self.structure.trainable))
-    self.update_spec = codec_lib.Spec(self.spec.tensors[:count]) if names else spec_of_structure(self.structure.trainable)
+    self.update_spec = spec_of_structure(self.structure.trainable)
+    if names:
+      self.update_spec = codec_lib.Spec(self.spec.tensors[:count])
     for tensor in self.update_spec.tensors:
       if tensor.dtype != 'float32':
-        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: autoencoders need float32 variables.')
+        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: autoencoders need '
+                           'float32 variables.')
     self.size = self.update_spec.parameters
     stage, rest = _stages(codec_lib(uplink))
     length = stage.length or self.size
     if length > architectures.MAX_WHOLE:
-      raise ProcessError(f'an autoencoder for pieces of {length} values has about {2 * length * stage.latent:,} parameters: use one for '
+      raise ProcessError(f'an autoencoder for pieces of {length} values has about {2 * length * stage.latent:,} '
+                         'parameters: use one for '
                          f'shorter pieces, such as autoencoder:{stage.latent},length={architectures.LENGTH}.')
     self.architecture = ARCHITECTURES[architecture](length, stage.latent)
     sizes = tuple(tensor.size for tensor in self.update_spec.tensors)
     self._learner = learning.Learner(self.architecture, snapshots, self.size, sizes, rate, seed & 0x7FFFFFFF)
     self._sizes = sizes
     latents = -(-self.size // length) * stage.latent
-    self.latents = MessageFunctions(rest, codec_lib.Spec((codec_lib.TensorSpec('latent', (latents,), 'float32'),)), seed)
+    self.latents = MessageFunctions(rest, _spec([('latent', (latents,), 'float32')]), seed)
     self.fallback = MessageFunctions(fallback, self.update_spec, seed)
     self._encoder_shapes = _shapes(self.architecture.encoder, 'encoder')
     self._decoder_shapes = _shapes(self.architecture.decoder, 'decoder') + [
@@ -204,7 +212,8 @@ class _Parts:
       round_number: int32 scalar.
 
     Returns:
-      uint8[n]: 1, the CRC-32 of the decoder's frame (4 bytes), and the frame of the latent values; or 0 and the fallback's frame.
+      uint8[n]: 1, the CRC-32 of the decoder's frame (4 bytes), and the frame of the latent values; or 0 and the
+      fallback's frame.
     """
     xp = TensorFlowOps()
     x = self.flat(received) - self.flat(update) if self.target == 'weights' else -self.flat(update)
@@ -228,8 +237,8 @@ class _Parts:
 
     def learned():
       same = tf.reduce_all(tf.equal(message[1:5], decoder[-4:]))
-      with tf.control_dependencies([tf.debugging.Assert(same, ['a client encoded with an autoencoder of which the server has no '
-                                                               'decoder: run the pre-pass for it again.'])]):
+      problem = 'a client encoded with an autoencoder of which the server has no decoder: run the pre-pass for it again.'
+      with tf.control_dependencies([tf.debugging.Assert(same, [problem])]):
         latents = tf.identity(message[5:])
       decoded = self.decoder_of(decoder).decode(xp, self.latents.decode(latents)[0], self.size)
       return self.split(self.flat(weights) - decoded if self.target == 'weights' else -decoded)
@@ -252,7 +261,8 @@ def _shapes(layers, name):
   """[(name, shape, dtype)] of the arrays of layers."""
   found = []
   for i, layer in enumerate(layers):
-    found += [(f'{name}/{i}/weights', (layer.inputs, layer.outputs), 'int8'), (f'{name}/{i}/scale', (layer.outputs,), 'float32'),
+    found += [(f'{name}/{i}/weights', (layer.inputs, layer.outputs), 'int8'),
+              (f'{name}/{i}/scale', (layer.outputs,), 'float32'),
               (f'{name}/{i}/bias', (layer.outputs,), 'float32')]
   return found
 
@@ -265,7 +275,8 @@ def _spec(shapes):
   return codec_lib.Spec(tuple(codec_lib.TensorSpec(*entry) for entry in shapes))
 
 
-def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting, metrics_aggregator, remembered, on_files=None):
+def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting, metrics_aggregator, remembered,
+             on_files=None):
   """The process around TFF's client work and finalizer; `remembered` is a `memory.Values` or `memory.Files`."""
   flat = tf.nest.flatten
   _, weights_type, data_type = client_work.next.type_signature.parameter
@@ -335,7 +346,8 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
       return remembered.load(memory, 'autoencoder')[0], tf.zeros([0], tf.uint8), memory['learned'], memory['decoder']
 
     vector, frame, has, checksum = tf.cond(usable, learned, unchanged)
-    following = remembered.save(collections.OrderedDict(memory, learned=has, decoder=checksum), {'autoencoder': [vector]})
+    fields = collections.OrderedDict(memory, learned=has, decoder=checksum)
+    following = remembered.save(fields, {'autoencoder': [vector]})
     return frame, memory['client'], tf.ones([]), outputs, following
 
   @tff.tensorflow.computation(uplink_type, sum_type)
@@ -355,8 +367,8 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
   def encode(result, memory, received, round_number):
     weight = tf.cast(result.update_weight, tf.float32)
     vector, = remembered.load(memory, 'autoencoder')
-    message = tf.cond(weight > 0, lambda: parts.upload(flat(result.update), flat(received)[:count], vector, memory, round_number),
-                      lambda: tf.zeros([0], tf.uint8))
+    upload = lambda: parts.upload(flat(result.update), flat(received)[:count], vector, memory, round_number)
+    message = tf.cond(weight > 0, upload, lambda: tf.zeros([0], tf.uint8))
     seen = tf.where(weight > 0, round_number, memory['seen'])
     return message, memory['client'], weight, remembered.save(collections.OrderedDict(memory, seen=seen), {})
 
@@ -417,10 +429,11 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
     got = down.next(state.distributor, state.global_model_weights, memories, round_number)
     sent = tff.federated_map(learn, (got.weights, client_data, memories, tff.federated_broadcast(round_number)))
     aggregator, measured = tff.federated_map(keep, (state.aggregator, collected(sent[0], sent[1], sent[2])))
-    server = tff.federated_zip(state_class(state.global_model_weights, got.state, state.client_work, aggregator, state.finalizer))
+    server = tff.federated_zip(state_class(state.global_model_weights, got.state, state.client_work, aggregator,
+                                           state.finalizer))
     metrics = tff.federated_zip(collections.OrderedDict(
-        distributor=got.measurements, client_work=tff.federated_zip(collections.OrderedDict(train=aggregate_metrics(sent[3]))),
-        aggregator=measured))
+        distributor=got.measurements, aggregator=measured,
+        client_work=tff.federated_zip(collections.OrderedDict(train=aggregate_metrics(sent[3])))))
     return server, metrics, sent[4]
 
   @tff.tensorflow.computation(state_type.member)
@@ -433,13 +446,15 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
 
   return AutoencoderProcess(
       init, next_fn, prepass=prepass, decoder_bytes=parts.decoder_bytes, client_state_type=client_type,
-      fingerprint=parts.fingerprint, get_model_weights=get_model_weights, set_model_weights=set_model_weights, on_files=on_files)
+      fingerprint=parts.fingerprint, get_model_weights=get_model_weights, set_model_weights=set_model_weights,
+      on_files=on_files)
 
 
 def _measured(parts, added, fallbacks):
   """What the uplink of a round cost."""
   size, clients = tf.size(added['messages'], out_type=tf.int64), tf.size(added['lengths'], out_type=tf.int64)
-  return collections.OrderedDict(accounting.measurements('uplink', size, clients, parts.update_spec), uplink_fallbacks=fallbacks)
+  measured = accounting.measurements('uplink', size, clients, parts.update_spec)
+  return collections.OrderedDict(measured, uplink_fallbacks=fallbacks)
 
 
 def _nothing(dtype, shape):

@@ -1,6 +1,8 @@
-"""What a client remembers, as graphs see it: in the values that TFF moves, or in files that its workers open themselves.
+"""What a client remembers, as graphs see it: in the values that TFF moves, or in files that its workers open
+themselves.
 
-The small fields of a client's state (its number, rounds, versions) are always values. A slot of it, such as a residual, is as
+The small fields of a client's state (its number, rounds, versions) are always values. A slot of it, such as a residual,
+is as
 large as the model: moved through TFF as a value it is copied several times in each direction, which takes longer than
 training does. Files cost a read and a write.
 """

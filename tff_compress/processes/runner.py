@@ -74,7 +74,8 @@ class Runner:
     return self._run(self._process.next, client_ids, datasets, check, rounds=1)
 
   def prepass(self, client_ids, datasets):
-    """Lets clients learn their autoencoders, where the process is an `AutoencoderProcess`; arguments and results as of `next`.
+    """Lets clients learn their autoencoders, where the process is an `AutoencoderProcess`; arguments and results as of
+    `next`.
 
     Raises:
       ProcessError: the process has no pre-pass.
@@ -138,7 +139,8 @@ class Runner:
     record = self.store.get(name)
     if record is not None:
       if record.round > done:
-        raise StateError(f'the state of client {name!r} is of round {record.round}, and the server is at round {done}: load '
+        raise StateError(f'the state of client {name!r} is of round {record.round}, and the server is at round {done}: '
+                         'load '
                          "the server's state of that round, or forget the client.")
       memory.update(self._unpacked(record.fields), client=np.int64(number), source=record.path)
     return collections.OrderedDict(memory, target=self.store.target(name))

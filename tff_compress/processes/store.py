@@ -13,8 +13,9 @@ A file, all integers little endian:
        +28      8  magic "TFCSTATE"
        +36      4  CRC-32 of everything before
 
-A worker writes the body under another name. When the round is done, the rest is added to it and the file renamed, so that a process
-that is killed leaves none half-written. Reading one runs nothing and allocates no more than the state's own size.
+A worker writes the body under another name. When the round is done, the rest is added to it and the file renamed, so
+that a process that is killed leaves none half-written. Reading one runs nothing and allocates no more than the state's
+own size.
 """
 
 import collections
@@ -74,15 +75,15 @@ class ClientStore:
 
   Args:
     layout: `Layout`.
-    folder: where to keep files, as TFF's workers see it too; it is made if it is not there. On a file system in memory, such as
-      /dev/shm, states stay in memory. None: a temporary folder that goes with the store.
+    folder: where to keep files, as TFF's workers see it too; it is made if it is not there. On a file system in memory,
+      such as /dev/shm, states stay in memory. None: a temporary folder that goes with the store.
     max_clients: most clients of which a state is kept; None: no limit.
     max_bytes: most bytes that states take together; None: no limit.
 
   Attributes:
     folder: as above, absolute.
-    dropped: how many clients' states were dropped since the store was made, to stay within the limits. Those that took part
-      least recently go first.
+    dropped: how many clients' states were dropped since the store was made, to stay within the limits. Those that took
+      part least recently go first.
     kept_rounds: rounds to which `rewind` must be able to return: of each client the last state up to each of them is
       kept beside the newest.
 
@@ -148,7 +149,8 @@ class ClientStore:
     return self._targets[name]
 
   def commit(self, round_number, states):
-    """Keeps the states of a round, whose bodies were written to their targets, in place of older ones of the same clients.
+    """Keeps the states of a round, whose bodies were written to their targets, in place of older ones of the same
+    clients.
 
     Args:
       round_number: number of rounds that are done, 0 … 2^32-1; at least that of any state of these clients.
@@ -234,7 +236,8 @@ class ClientStore:
       tail, stated = rest[:-_CHECKSUM.size], rest[-_CHECKSUM.size:]
       fingerprint, written, length, version, magic = _TAIL.unpack(tail[-_TAIL.size:])
       if (magic, version) == (_MAGIC, _VERSION) and fingerprint != layout.fingerprint:
-        raise StateError(f'the state of client {client!r} in {path} is of another model, codec or error feedback: use another '
+        raise StateError(f'the state of client {client!r} in {path} is of another model, codec or error feedback: use '
+                         'another '
                          f'folder, or {remedy}.')
       if (size == expected and (magic, version, written, length) == (_MAGIC, _VERSION, round_number, len(encoded))
           and tail[layout.fields_bytes:-_TAIL.size] == encoded and _CHECKSUM.unpack(stated)[0] == checksum):
@@ -261,7 +264,8 @@ class ClientStore:
         identity = _identity(file)
       os.replace(target, path)
     except FileNotFoundError:
-      raise StateError(f"the state of client {client!r} was not written to {self.folder}: use a folder that TFF's workers see "
+      raise StateError(f"the state of client {client!r} was not written to {self.folder}: use a folder that TFF's "
+                       "workers see "
                        'under the same name.') from None
     except OSError as error:
       raise StateError(f'the state of client {client!r} cannot be written into {self.folder}: {error.strerror}.') from error

@@ -19,18 +19,18 @@ COSINE = 'cosine'
 class Autoencoder(Stage):
   """Pieces of `length` values become `latent` values each, by a network that was learned from updates before. Biased.
 
-  What the network has not seen it loses, and nothing bounds that loss: look at the error of what is decoded, as the client
-  can, and use another codec where it is too large.
+  What the network has not seen it loses, and nothing bounds that loss: look at the error of what is decoded, as the
+  client can, and use another codec where it is too large.
 
   Attributes:
     latent: values that a piece becomes.
-    length: values of a piece; 0: all values are one piece, as published, for which encoder and decoder are `latent` times as large
-      as the model each.
-    order: in which the values of a variable are cut into pieces. 'rows': as they lie in memory. 'columns': all but the last dimension
-      together are the rows of a matrix, which is transposed, so that what belongs to one unit or filter stays together. The updates of
-      units of one layer resemble each other, which those of rows do not.
-    weights: digest of the network, see `tff_compress.codec.artefacts`; 'cosine' for the first cosines of each piece, which are
-      not learned; '' where it is to be learned yet.
+    length: values of a piece; 0: all values are one piece, as published, for which encoder and decoder are `latent`
+      times as large as the model each.
+    order: in which the values of a variable are cut into pieces. 'rows': as they lie in memory. 'columns': all but the
+      last dimension together are the rows of a matrix, which is transposed, so that what belongs to one unit or filter
+      stays together. The updates of units of one layer resemble each other, which those of rows do not.
+    weights: digest of the network, see `tff_compress.codec.artefacts`; 'cosine' for the first cosines of each piece,
+      which are not learned; '' where it is to be learned yet.
   """
   name: ClassVar[str] = 'autoencoder'
   summary: ClassVar[str] = 'latent values of a network that was learned from earlier updates'
@@ -46,7 +46,8 @@ class Autoencoder(Stage):
   def __post_init__(self):
     check(0 <= self.length <= network.MAX_LENGTH,
           f'autoencoder: length must be from 0 to {network.MAX_LENGTH}, not {self.length}.')
-    check(1 <= self.latent <= network.MAX_LENGTH, f'autoencoder: latent must be from 1 to {network.MAX_LENGTH}, not {self.latent}.')
+    check(1 <= self.latent <= network.MAX_LENGTH, f'autoencoder: latent must be from 1 to {network.MAX_LENGTH}, not '
+                                                  f'{self.latent}.')
     check(not self.length or self.latent < self.length,
           f'autoencoder: {self.latent} latent values of {self.length} compress nothing: use fewer.')
     check(self.weights in ('', COSINE) or artefacts.DIGEST.fullmatch(self.weights),
@@ -60,17 +61,20 @@ class Autoencoder(Stage):
 
   def _network(self, signal):
     length = self.length or signal.size
-    check(self.weights, 'autoencoder: its weights are to be learned yet: run the pre-pass, or name them with weights=digest.')
+    check(self.weights, 'autoencoder: its weights are to be learned yet: run the pre-pass, or name them with '
+                        'weights=digest.')
     if self.weights == COSINE:
       check(self.latent < length, f'autoencoder: {self.latent} latent values of {length} compress nothing: use fewer.')
       return network.cosine(length, self.latent)
     found = artefacts.find(self.weights)
     if (found.length, found.latent) != (length, self.latent):
-      raise SpecError(f'the weights {self.weights} make {found.latent} values of {found.length}, not {self.latent} of {length}: '
+      raise SpecError(f'the weights {self.weights} make {found.latent} values of {found.length}, not {self.latent} of '
+                      f'{length}: '
                       'use the ones that were learned for this codec and model.')
     sizes = tuple(math.prod(shape) for shape in signal.shapes) or (signal.size,)
     if found.sizes and found.sizes != sizes:
-      raise SpecError(f'the weights {self.weights} were learned for variables of other sizes: use the ones of this model, and '
+      raise SpecError(f'the weights {self.weights} were learned for variables of other sizes: use the ones of this '
+                      'model, and '
                       '"concat |" in front if they are of the model as a whole.')
     return found
 
@@ -78,7 +82,9 @@ class Autoencoder(Stage):
     return (self._network(signal).encode(xp, self._turned(xp, x, signal), signal.size) if signal.size else x), {}
 
   def decode(self, xp, values, side, draws, signal):
-    return self._turned(xp, self._network(signal).decode(xp, values, signal.size), signal, back=True) if signal.size else values
+    if not signal.size:
+      return values
+    return self._turned(xp, self._network(signal).decode(xp, values, signal.size), signal, back=True)
 
   def _turned(self, xp, x, signal, back=False):
     """The values in the order in which they are cut, or from it."""
