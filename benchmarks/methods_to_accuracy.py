@@ -8,12 +8,11 @@ those of the frames; a downlink is float32 once per client and round where the m
 About 20 seconds a run on one core. Finished runs are kept in benchmarks/.cache/simulations.
 """
 
-import numpy as np
-
 from benchmarks import simulations
 
 TASK = {'dataset': 'fashion-mnist', 'split': 'dirichlet:0.5', 'clients': 100, 'clients_per_round': 10,
         'model': 'small_cnn', 'client_learning_rate': 0.05}
+WAYS = ('up', 'down')
 TARGET = 0.74
 ROUNDS = 20
 CLAIMED, SCREENED, HINTED = 5, 3, 2
@@ -33,17 +32,18 @@ METHODS = {
     'sketched updates': ({'uplink': 'sketch'}, SCREENED),
     'random mask 1/16, structured': ({'uplink': 'random-mask:fraction=1/16'}, HINTED),
     'low rank 1/16, structured': ({'uplink': 'low-rank:share=1/16'}, HINTED),
-    'federated dropout': ({'uplink': 'federated-dropout'}, HINTED),
+    'federated dropout': ({'uplink': 'federated-dropout'}, SCREENED),
     'ATOMO': ({'uplink': 'atomo'}, SCREENED),
     'error bound': ({'uplink': 'bounded'}, SCREENED),
-    'RPN': ({'uplink': 'rpn', 'downlink': 'rpn'}, HINTED),
-    'top-k 1/100': ({'uplink': 'ef-topk'}, HINTED),
+    'RPN': ({'uplink': 'rpn', 'downlink': 'rpn'}, SCREENED),
+    'top-k 1/100': ({'uplink': 'ef-topk'}, SCREENED),
     'DGC 1/1000': ({'uplink': 'dgc'}, HINTED),
     'SBC 1/100': ({'uplink': 'sbc'}, HINTED),
     'STC 1/400': ({'uplink': 'stc', 'downlink': 'stc'}, SCREENED),
-    'STC 1/50': ({'uplink': 'stc:p=1/50', 'downlink': 'stc:p=1/50'}, HINTED),
-    'EF-signSGD': ({'uplink': 'ef-signsgd'}, HINTED),
-    'signSGD, majority vote': ({'uplink': 'signsgd-majority'}, HINTED),
+    'STC 1/50': ({'uplink': 'stc:p=1/50', 'downlink': 'stc:p=1/50'}, CLAIMED),
+    'EF-signSGD': ({'uplink': 'ef-signsgd'}, SCREENED),
+    'EF-signSGD, changes as well': ({'uplink': 'ef-signsgd', 'downlink': 'ef-signsgd'}, SCREENED),
+    'signSGD, majority vote': ({'uplink': 'signsgd-majority'}, SCREENED),
     'Signum': ({'uplink': 'signum'}, HINTED),
     'FedZip-like': ({'uplink': 'fedzip'}, HINTED),
     'CMFL': ({'uplink': 'cmfl'}, HINTED),
@@ -64,11 +64,17 @@ def run(quick):
                      **simulations.score(simulations.finished(**task, **settings, rounds=rounds, seed=seed), TARGET)})
         reference = next(row for row in rows if row['seed'] == seed)
         rows[-1]['loss'] = 100 * (reference['final accuracy'] - rows[-1]['final accuracy'])
+        if rows[-1]['round'] and reference['round']:
+          rows[-1]['later'] = rows[-1]['round'] - reference['round']
+          rows[-1]['ratio'] = sum(reference[f'MB {way}'] for way in WAYS) / sum(rows[-1][f'MB {way}'] for way in WAYS)
   return summary(rows) + rows
 
 
 def summary(rows):
-  """One row per method: means over its seeds, in points the loss against float32 with the same seeds."""
+  """One row per method: means over its seeds.
+
+  Against float32 with the same seeds: `later`, in rounds; `ratio` of bytes to the target; `loss` at the end, in points.
+  """
   result = []
   for name in dict.fromkeys(row['method'] for row in rows):
     own = [row for row in rows if row['method'] == name]
@@ -76,9 +82,9 @@ def summary(rows):
     loss, error = simulations.mean_and_error([row['loss'] for row in own])
     entry = {'table': 'means', 'method': name, 'seeds': len(own), 'reached': f'{len(reached)} of {len(own)}'}
     for column in ('round', 'MB up', 'MB down'):
-      entry[column] = float(np.mean([row[column] for row in reached])) if reached else None
+      entry[column], _ = simulations.mean_and_error([row[column] for row in reached])
     entry['MB'] = entry['MB up'] + entry['MB down'] if reached else None
-    for column in ('bytes up', 'bytes down', 'final accuracy'):
-      entry[column] = float(np.mean([row[column] for row in own]))
+    for column in ('later', 'ratio', 'bytes up', 'bytes down', 'final accuracy'):
+      entry[column], _ = simulations.mean_and_error([row[column] for row in own if row.get(column) is not None])
     result.append({**entry, 'loss': loss, 'loss, s.e.': error})
   return result

@@ -48,7 +48,7 @@ def run(quick):
       for name, settings in methods(network).items():
         result = simulations.finished(**task, **settings, seed=seed)
         entries = result['rounds']
-        accuracies = [entry['accuracy'] for entry in entries if entry['accuracy'] is not None]
+        accuracies = simulations.accuracies(result)
         rows.append({'table': 'per seed', 'network': network, 'method': name, 'seed': seed, 'status': result['status'],
                      'parameters': result['parameters'], 'accuracy': float(np.mean(accuracies[-LAST:])),
                      'accuracies': accuracies,

@@ -16,6 +16,8 @@ FOLDER = harness.CACHE / 'simulations'
 WIDTH = 3
 """Rounds whose mean accuracy is what counts."""
 
+GUESSING = 0.1
+
 
 def finished(**settings):
   """The run with some settings of `RunConfig`, trained unless it was: a dict with `status`, `parameters` and `rounds`."""
@@ -31,10 +33,16 @@ def finished(**settings):
   return json.loads(path.read_text(encoding='utf-8'))
 
 
-def trailing_means(accuracies):
+def accuracies(result):
+  """Those of a run's evaluations, in order. A run that diverged ends with `WIDTH` times the accuracy of guessing."""
+  known = [entry['accuracy'] for entry in result['rounds'] if entry['accuracy'] is not None]
+  return known + [GUESSING] * (WIDTH if result['status'] == 'diverged' else 0)
+
+
+def trailing_means(curve):
   """Mean of the last `WIDTH` of them, from the `WIDTH`-th on; of all, where there are fewer."""
-  width = min(WIDTH, len(accuracies))
-  return [float(np.mean(accuracies[i - width:i])) for i in range(width, len(accuracies) + 1)]
+  width = min(WIDTH, len(curve))
+  return [float(np.mean(curve[i - width:i])) for i in range(width, len(curve) + 1)]
 
 
 def score(result, target):
@@ -45,10 +53,10 @@ def score(result, target):
     target: accuracy that the mean of `WIDTH` rounds has to reach.
   """
   rounds = result['rounds']
-  accuracies = [entry['accuracy'] for entry in rounds]
-  means = trailing_means(accuracies) if rounds else [float('nan')]
+  curve = accuracies(result)
+  means = trailing_means(curve)
   reached = next((i + WIDTH for i, mean in enumerate(means) if mean >= target), None)
-  row = {'status': result['status'], 'round': reached, 'final accuracy': means[-1], 'accuracies': accuracies}
+  row = {'status': result['status'], 'round': reached, 'final accuracy': means[-1], 'accuracies': curve}
   for column, direction in (('up', 'uplink'), ('down', 'downlink')):
     sent = np.cumsum([entry[f'{direction}_bytes'] for entry in rounds])
     row[f'MB {column}'] = None if reached is None else float(sent[reached - 1] / 1e6)

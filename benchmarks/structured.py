@@ -45,10 +45,10 @@ def run(quick):
 def trained(uplink, rate, rounds, seed):
   """The curve of one run: a dict of columns."""
   result = simulations.finished(**TASK, uplink=uplink, client_learning_rate=rate, rounds=rounds, seed=seed)
-  accuracies = [entry['accuracy'] for entry in result['rounds']]
+  accuracies = simulations.accuracies(result)
   return {'status': result['status'], 'early': float(np.mean(accuracies[:EARLY])),
           'accuracy': simulations.trailing_means(accuracies)[-1], 'accuracies': accuracies,
-          'MB up': result['rounds'][-1]['uplink_bytes_total'] / 1e6}
+          'MB up': sum(entry['uplink_bytes'] for entry in result['rounds']) / 1e6}
 
 
 def tune(key, uplink, rates, rounds):

@@ -61,6 +61,13 @@ def test_the_score_is_the_first_mean_of_three_rounds_that_reaches_the_target(tra
   assert missed['round'] is missed['MB up'] is missed['MB down'] is None
 
 
+def test_a_run_that_diverges_counts_as_guessing():
+  entry = {'round': 1, 'clients': 1, 'accuracy': 0.7, 'uplink_bytes': UP, 'downlink_bytes': DOWN}
+  for rounds in ([], [entry]):
+    score = simulations.score({'status': 'diverged', 'rounds': rounds}, 0.6)
+    assert score['final accuracy'] == pytest.approx(0.1) and score['round'] is None
+
+
 def test_the_error_of_a_mean_is_that_of_independent_values():
   mean, error = simulations.mean_and_error([1.0, 2.0, 6.0])
   assert mean == 3 and error == pytest.approx(np.sqrt(7 / 3))
