@@ -45,7 +45,7 @@ def run(quick):
   import tff_compress
   from tff_compress import processes
   from tff_compress import runtime
-  rounds = 2 if quick else 8
+  rounds = 2 if quick else 4
   settings = dict(list(cases().items())[:2]) if quick else cases()
   data = round_time.datasets()
   rows = []

@@ -116,7 +116,7 @@ def test_the_order_of_the_sums_does_not_change_a_bit(block, make):
 
 def test_applied_twice_it_multiplies_by_the_block():
   x = np.random.default_rng(0).integers(-4, 5, (2, 1024)).astype(np.float32)
-  twice = hadamard.transform(numpy_ops, hadamard._transform(numpy_ops, x))
+  twice = hadamard.transform(numpy_ops, hadamard.transform(numpy_ops, x))
   np.testing.assert_array_equal(twice, 1024 * x)
 
 
