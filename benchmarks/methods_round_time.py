@@ -27,7 +27,8 @@ def cases():
     if preset.changes:
       found[f'{name} in both directions'] = {
           **processes.method(name).arguments(), 'downlink': processes.Changes(name, since=preset.changes)}
-  return {**found, **{name: processes.method(name).arguments() for name in sorted(methods.registry())}}
+  model = round_time.model()
+  return {**found, **{name: processes.method(name).arguments(model) for name in sorted(methods.registry())}}
 
 
 def run(quick):
