@@ -1,8 +1,9 @@
 """The store of clients' states at 1,000 clients: memory, space, and how long it takes to write and to read a state.
 
-A state is one residual, as large as the model. States are written in rounds of 10 clients. The process that reads them is
-another one, as after a restart: it checks the checksum of a file before it reads it for the first time. Memory is how much
-larger a process is in the end than it was before it opened the store. Files may still be in the system's cache.
+A state is one residual, as large as the model. States are written in rounds of 10 clients. The process that reads them
+is another one, as after a restart: it checks the checksum of a file before it reads it for the first time. Memory is
+how much larger a process is in the end than it was before it opened the store. Files may still be in the system's
+cache.
 """
 
 import json

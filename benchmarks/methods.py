@@ -36,7 +36,7 @@ def bits_per_position(p):
 
 
 def positions(quick):
-  """SBC and STC: bits per value sent, without a message's 17 bytes of lengths, mean and counts; ratios with all of them.
+  """SBC and STC: bits per value sent, without the 17 bytes of lengths, mean and counts, and ratios with all bytes.
 
   A message after n local steps stands for n updates: with this communication delay the ratio is n times as large.
   """
@@ -50,14 +50,14 @@ def positions(quick):
       size = len(codec_lib(f'{name}:p={p}').encode({'x': x}, **KEYS))
       expected = bits_per_position(float(p)) + sign
       ratio = 4 * x.size / size
-      rows.append({'table': 'sparse positions', 'method': name, 'p': str(p), 'bits': 8 * (size - 17) / round(p * x.size),
-                   'formula': expected, **{f'ratio, delay {n}': n * ratio for n in DELAYS},
+      rows.append({'table': 'sparse positions', 'method': name, 'p': str(p),
+                   'bits': 8 * (size - 17) / round(p * x.size), 'formula': expected, **{f'ratio, delay {n}': n * ratio for n in DELAYS},
                    'ratio, formula': 32 / float(p) / expected})
   return rows
 
 
 def configurations(rows):
-  """The three configurations of the SBC paper: its printed ratio, the formula's, and the measured one of `positions`."""
+  """The configurations of the SBC paper: the ratio it prints, the formula's, and that measured by `positions`."""
   result = []
   for number, (delay, p, printed) in enumerate(CONFIGURATIONS, 1):
     row = next(row for row in rows if row['method'] == 'sbc' and row['p'] == str(p))

@@ -1,9 +1,9 @@
 """Bytes of both directions until Fashion-MNIST is classified with 74 % accuracy, for every method, paired with float32.
 
-100 clients from a Dirichlet split (0.5), 10 a round, one local epoch, batches of 20, SGD 0.05, the 130,414-parameter CNN,
-20 rounds. The score is the accuracy on all test images, averaged over the last three rounds. Runs are those of
-`tff-compress run`, in TFF; with the same seed they have the same split, initial weights, draw of clients and batches. Bytes are
-those of the frames; a downlink is float32 once per client and round where the method has none of its own.
+100 clients from a Dirichlet split (0.5), 10 a round, one local epoch, batches of 20, SGD 0.05, the 130,414-parameter
+CNN, 20 rounds. The score is the accuracy on all test images, averaged over the last three rounds. Runs are those of
+`tff-compress run`, in TFF; with the same seed they have the same split, initial weights, draw of clients and batches.
+Bytes are those of the frames; a downlink is float32 once per client and round where the method has none of its own.
 
 About 20 seconds a run on one core. Finished runs are kept in benchmarks/.cache/simulations.
 """

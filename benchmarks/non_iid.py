@@ -1,11 +1,11 @@
 """Clients of few classes: float32, communication delay, signs, top-k and STC, by iterations and by bytes both ways.
 
 Sattler et al. 2020 (STC): with clients of few classes all compression converges more slowly, sparse ternary compression
-least. As there: logistic regression, Fashion-MNIST, 100 clients, 10 a round, batches of 20, p = 1/400, and one local iteration
-a round, or 20 with communication delay: all methods make the same number of local iterations, 240, and STC and communication
-delay also 960 on clients of one class. Every method has the better of two steps for clients of one class, found with another
-seed ('tuning'). The score is the mean accuracy at the last five points at which a run is evaluated, as it swings where
-clients differ.
+least. As there: logistic regression, Fashion-MNIST, 100 clients, 10 a round, batches of 20, p = 1/400, and one local
+iteration a round, or 20 with communication delay: all methods make the same number of local iterations, 240, and STC
+and communication delay also 960 on clients of one class. Every method has the better of two steps for clients of one
+class, found with another seed ('tuning'). The score is the mean accuracy at the last five points at which a run is
+evaluated, as it swings where clients differ.
 
 About 40 seconds a run on one core. Finished runs are kept in benchmarks/.cache/simulations.
 """
@@ -81,7 +81,7 @@ def tune(name, iterations, steps):
 
 
 def summary(rows):
-  """One row per kind of clients and method: means over the seeds; in points how far STC is ahead with the same seeds."""
+  """One row per kind of clients and method: means over the seeds, and how many points STC is ahead, paired."""
   result = []
   for clients in CLIENTS:
     for name in dict.fromkeys(row['method'] for row in rows if row['clients'] == clients):

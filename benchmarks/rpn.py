@@ -1,14 +1,14 @@
 """Residual pooling (RPN): the MNIST example of Keras with the published split, and a network that is all convolutions.
 
-Huang et al. 2020: ten clients, all in every round, hold the examples of the published table; means of the convolution kernels
-travel in both directions. Here they are examples of Fashion-MNIST, of which a client trains on 40 batches of 20 a round (about
-a seventh, other ones each round) in place of all; and, nearer to MNIST, the digits of scikit-learn, all in every round. In the
-last network nearly all parameters are 3 x 3 kernels, whose spatial detail residual pooling never trains. 'feedback' adds
-what pooling loses to the next update; 'full round' sends every fifth update whole. The score is the mean accuracy at the last
-two evaluations, which are two rounds apart.
+Huang et al. 2020: ten clients, all in every round, hold the examples of the published table; means of the convolution
+kernels travel in both directions. Here they are examples of Fashion-MNIST, of which a client trains on 40 batches of 20
+a round (about a seventh, other ones each round) in place of all; and, nearer to MNIST, the digits of scikit-learn, all
+in every round. In the last network nearly all parameters are 3 x 3 kernels, whose spatial detail residual pooling never
+trains. 'feedback' adds what pooling loses to the next update; 'full round' sends every fifth update whole. The score is
+the mean accuracy at the last two evaluations, which are two rounds apart.
 
-Bytes are means over all messages, the first whole models included. About 2 minutes a run of the first network on one core.
-Finished runs are kept in benchmarks/.cache/simulations.
+Bytes are means over all messages, the first whole models included. About 2 minutes a run of the first network on one
+core. Finished runs are kept in benchmarks/.cache/simulations.
 """
 
 import numpy as np
@@ -52,15 +52,15 @@ def run(quick):
         rows.append({'table': 'per seed', 'network': network, 'method': name, 'seed': seed, 'status': result['status'],
                      'parameters': result['parameters'], 'accuracy': float(np.mean(accuracies[-LAST:])),
                      'accuracies': accuracies,
-                     **{f'bytes {short}': entries[-1][f'{direction}_bytes_total'] / sum(entry['clients'] for entry in entries)
-                        for short, direction in (('up', 'uplink'), ('down', 'downlink'))}})
+                     **{f'bytes {short}': entries[-1][f'{way}_bytes_total'] / sum(entry['clients'] for entry in entries)
+                        for short, way in (('up', 'uplink'), ('down', 'downlink'))}})
         reference = next(row for row in rows if (row['network'], row['seed']) == (network, seed))
         rows[-1]['loss'] = 100 * (reference['accuracy'] - rows[-1]['accuracy'])
   return summary(rows) + rows
 
 
 def summary(rows):
-  """One row per network and method: means over the seeds, in points what is lost against float32 with the same seeds."""
+  """One row per network and method: means over the seeds, and points lost against float32 with the same seeds."""
   result = []
   for network, name in dict.fromkeys((row['network'], row['method']) for row in rows):
     own = [row for row in rows if (row['network'], row['method']) == (network, name)]

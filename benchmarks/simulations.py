@@ -1,4 +1,4 @@
-"""Runs of the simulation for benchmarks: each is made once, kept in the cache, and compared with another seed by seed."""
+"""Simulated runs for benchmarks: each is made once, kept in the cache, and compared with another seed by seed."""
 
 import hashlib
 import json
@@ -20,13 +20,14 @@ GUESSING = 0.1
 
 
 def finished(**settings):
-  """The run with some settings of `RunConfig`, trained unless it was: a dict with `status`, `parameters` and `rounds`."""
+  """The run with these settings of `RunConfig`, trained unless it was: dict of `status`, `parameters` and `rounds`."""
   name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
   path = FOLDER / f'{name}.json'
   if not path.exists():
     config = run_lib.RunConfig(**settings)
     label = f'{config.uplink}, {config.split}, seed {config.seed}'
-    result = run_lib.run(config, on_round=lambda entry: progress.say(f'{label}: round {entry["round"]} of {config.rounds}'))
+    say = lambda entry: progress.say(f'{label}: round {entry["round"]} of {config.rounds}')
+    result = run_lib.run(config, on_round=say)
     progress.say('')
     harness.write_json(path, {'settings': settings, 'status': result.status, 'parameters': result.parameters,
                               'rounds': list(result.rounds)})

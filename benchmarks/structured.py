@@ -1,9 +1,10 @@
 """Structured against sketched updates at 25 % and 6.25 % of float32's size, without quantization, on Fashion-MNIST.
 
-Konecny et al. 2016, figures 1 and 2: of structured updates, a random mask is better than low rank; of random masks, training on
-the mask is ahead at first, and sketching (training everything, sending a random part) ends higher. 100 clients of equal
-distribution, 10 a round, one local epoch, batches of 20, the 130,414-parameter CNN. Every method has the best of four learning
-rates, found with another seed in 8 rounds ('tuning'). The score is the mean accuracy of the last three rounds.
+Konecny et al. 2016, figures 1 and 2: of structured updates, a random mask is better than low rank; of random masks,
+training on the mask is ahead at first, and sketching (training everything, sending a random part) ends higher. 100
+clients of equal distribution, 10 a round, one local epoch, batches of 20, the 130,414-parameter CNN. Every method has
+the best of four learning rates, found with another seed in 8 rounds ('tuning'). The score is the mean accuracy of the
+last three rounds.
 
 About 20 seconds a run on one core. Finished runs are kept in benchmarks/.cache/simulations.
 """
@@ -59,7 +60,7 @@ def tune(key, uplink, rates, rounds):
 
 
 def summary(rows):
-  """One row per method and share: means over the seeds, and what is lost against float32 and the structured mask, in points."""
+  """One row per method and share: means over the seeds; points behind float32 and the structured mask."""
   result = []
   for method, share in dict.fromkeys((row['method'], row['share']) for row in rows):
     own = [row for row in rows if (row['method'], row['share']) == (method, share)]

@@ -16,6 +16,7 @@ from benchmarks import structured
 from tff_compress.simulation import run as run_lib
 
 UP, DOWN, CLIENTS = 100, 400, 10
+TRAINING = methods_to_accuracy, non_iid, structured, rpn
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_losses_are_paired_by_seed():
   assert other['MB'] == 3 and other['reached'] == '3 of 3' and other['final accuracy'] == pytest.approx(0.79)
 
 
-@pytest.mark.parametrize('benchmark', [methods_to_accuracy, non_iid, structured, rpn], ids=lambda module: module.__name__)
+@pytest.mark.parametrize('benchmark', TRAINING, ids=lambda module: module.__name__)
 def test_quick_runs_train_little_and_give_a_table_of_means(trained, benchmark):
   rows = benchmark.run(quick=True)
   assert 2 <= len(trained) <= 12 and max(config.rounds for config in trained) <= 40
@@ -94,7 +95,7 @@ def test_quick_runs_train_little_and_give_a_table_of_means(trained, benchmark):
     assert path.parent.name == 'quick' and path.stat().st_size > 5000
 
 
-@pytest.mark.parametrize('benchmark', [methods_to_accuracy, non_iid, structured, rpn], ids=lambda module: module.__name__)
+@pytest.mark.parametrize('benchmark', TRAINING, ids=lambda module: module.__name__)
 def test_full_runs_have_settings_that_go_together(trained, benchmark):
   rows = benchmark.run(quick=False)
   assert len(trained) == len({repr(config) for config in trained})
