@@ -51,8 +51,8 @@ def positions(quick):
       expected = bits_per_position(float(p)) + sign
       ratio = 4 * x.size / size
       rows.append({'table': 'sparse positions', 'method': name, 'p': str(p),
-                   'bits': 8 * (size - 17) / round(p * x.size), 'formula': expected, **{f'ratio, delay {n}': n * ratio for n in DELAYS},
-                   'ratio, formula': 32 / float(p) / expected})
+                   'bits': 8 * (size - 17) / round(p * x.size), 'formula': expected,
+                   **{f'ratio, delay {n}': n * ratio for n in DELAYS}, 'ratio, formula': 32 / float(p) / expected})
   return rows
 
 

@@ -18,4 +18,4 @@ def save(figure, name, quick):
   figure.axes[0].legend(fontsize=8)
   figure.tight_layout()
   with harness.replacing((harness.RESULTS / 'quick' if quick else harness.RESULTS) / f'{name}.png') as stream:
-    figure.savefig(stream, format='png', dpi=100, metadata={'Software': None})
+    figure.savefig(stream, format='png', dpi=85, metadata={'Software': None})
