@@ -15,7 +15,6 @@ import tensorflow_federated as tff
 from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators.codec_sum import checked_seed
-from tff_compress.aggregators.codec_sum import spec_of_structure
 from tff_compress.autoencoders import architectures
 from tff_compress.autoencoders import learning
 from tff_compress.codec import network
@@ -25,10 +24,12 @@ from tff_compress.processes import memory as memory_lib
 from tff_compress.processes.downlinks import WholeModel
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.process import ClientStateProcess
+from tff_compress.processes.process import ModelTypes
 from tff_compress.processes.process import number_of
 from tff_compress.runtime import compat
 from tff_compress.tensorflow import MessageFunctions
 from tff_compress.tensorflow.ops import TensorFlowOps
+from tff_compress.wire import FRAME_OVERHEAD
 
 TARGETS = ('delta', 'weights')
 ARCHITECTURES = {'linear': architectures.linear, 'dense': architectures.dense,
@@ -104,7 +105,7 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=UPLINK, architecture='linear',
   return compose(parts.memory(memory_lib.Values), on_files=on_files)
 
 
-class _Parts:
+class _Parts(ModelTypes):
   """What the process is put together from: types, specs and functions of tensors."""
 
   def __init__(self, model_fn, uplink, architecture, target, snapshots, epochs, rate, fallback, tolerance, seed, names):
@@ -119,22 +120,7 @@ class _Parts:
       raise ProcessError(f'tolerance must be a number of at least 0, not {tolerance!r}.')
     self.target, self.snapshots, self._epochs, self.tolerance = target, snapshots, epochs, float(tolerance)
 
-    def initial_weights():
-      return tff.learning.models.ModelWeights.from_model(model_fn())
-
-    self.initial_weights = tff.tensorflow.computation(initial_weights)
-    self.weights_type = self.initial_weights.type_signature.result
-    self.structure = compat.tensor_specs(self.weights_type)
-    names = None if names is None else codec_lib.Spec.of(names)
-    self.spec = spec_of_structure(self.structure, names)
-    count = len(tf.nest.flatten(self.structure.trainable))
-    self.update_spec = spec_of_structure(self.structure.trainable)
-    if names:
-      self.update_spec = codec_lib.Spec(self.spec.tensors[:count])
-    for tensor in self.update_spec.tensors:
-      if tensor.dtype != 'float32':
-        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: autoencoders need '
-                           'float32 variables.')
+    super().__init__(model_fn, names, 'autoencoders')
     self.size = self.update_spec.parameters
     stage, rest = _stages(codec_lib(uplink))
     length = stage.length or self.size
@@ -153,7 +139,7 @@ class _Parts:
     self._decoder_shapes = _shapes(self.architecture.decoder, 'decoder') + [
         ('means', (len(sizes),), 'float32'), ('deviations', (len(sizes),), 'float32')]
     self.decoders = MessageFunctions('float32', _spec(self._decoder_shapes), seed)
-    self.decoder_bytes = 20 + self.decoders.plan.payload_size
+    self.decoder_bytes = FRAME_OVERHEAD + self.decoders.plan.payload_size
     described = [str(codec_lib(uplink)), architecture, target, str(codec_lib(fallback)), self.spec]
     self.fingerprint = hashlib.sha256('\n'.join(map(str, described)).encode('utf-8')).digest()[:16]
 

@@ -8,10 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators.codec_sum import checked_seed
-from tff_compress.aggregators.codec_sum import spec_of_structure
 from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.codec import grammar
 from tff_compress.distributors import downlink as downlink_lib
@@ -28,6 +26,7 @@ from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.fetch import FetchSgd
 from tff_compress.processes.power import PowerSgd
 from tff_compress.processes.process import ClientStateProcess
+from tff_compress.processes.process import ModelTypes
 from tff_compress.processes.process import number_of
 from tff_compress.processes.relevance import Relevance
 from tff_compress.runtime import compat
@@ -130,7 +129,7 @@ class _Vectors:
     return [tf.reshape(next(pieces[t.dtype]), t.shape) for t in self._spec.tensors]
 
 
-class _Parts:
+class _Parts(ModelTypes):
   """What a process is put together from: types, specs and message functions."""
 
   def __init__(self, model_fn, uplink, downlink, error_feedback, relevance, structured, server, client_weighting, seed,
@@ -159,23 +158,8 @@ class _Parts:
                          f'build_fed_avg(model_fn, **processes.method({uplink[:60]!r}).arguments()).')
     steps = steps_lib.schedule(uplink)
 
-    def initial_weights():
-      return tff.learning.models.ModelWeights.from_model(model_fn())
-
-    self.initial_weights = tff.tensorflow.computation(initial_weights)
-    self.weights_type = self.initial_weights.type_signature.result
-    self.structure = compat.tensor_specs(self.weights_type)
-    names = None if names is None else codec_lib.Spec.of(names)
-    self.spec = spec_of_structure(self.structure, names)
-    count = len(tf.nest.flatten(self.structure.trainable))
-    if names is None:
-      self.update_spec = spec_of_structure(self.structure.trainable)
-    else:
-      self.update_spec = codec_lib.Spec(self.spec.tensors[:count])
-    for tensor in self.update_spec.tensors:
-      if tensor.dtype != 'float32':
-        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: clients that remember '
-                           'need float32 variables.')
+    super().__init__(model_fn, names, 'clients that remember')
+    count = len(self.update_spec.tensors)
     if self.structured:
       structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps], structured.normalize)
     self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink or 'float32', seed)
@@ -188,7 +172,7 @@ class _Parts:
       self.changes = changes_lib.change_messages(downlink, self.spec, seed)
     elif not dropout:
       self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
-                                      spec=names)
+                                      spec=self.names)
     self.update_vectors, self.model_vectors = _Vectors(self.update_spec), _Vectors(self.spec)
     description = [steps, self.feedback, relevance, structured, downlink if self.changes else None, self.spec,
                    str(self.memory(memory_lib.Values).type)]
