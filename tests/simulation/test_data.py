@@ -11,6 +11,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+import tarfile
 import tracemalloc
 import zipfile
 
@@ -129,7 +130,7 @@ def test_the_callers_arrays_stay_writeable():
 
 @pytest.mark.parametrize('name', ['', 'mnist', 'Digits', None, 3, 'x' * 10**6])
 def test_unknown_names_are_answered_with_the_known_ones(name):
-  assert len(refused(name=name, match='digits, fashion-mnist, emnist, npz')) < 200
+  assert len(refused(name=name, match='digits, fashion-mnist, emnist, cifar10, colour-shapes, npz')) < 200
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,9 @@ def test_unknown_names_are_answered_with_the_known_ones(name):
         dict(name='digits', path='/'),
         dict(name='digits', max_clients=3),
         dict(name='npz'),
+        dict(name='cifar10'),
+        dict(name='cifar10', path='/', max_clients=3),
+        dict(name='colour-shapes', path='/'),
         dict(name='npz', path='x.npz', only_digits=False),
         dict(name='emnist', max_clients=0),
         dict(name='emnist', max_clients=True),
@@ -350,6 +354,160 @@ def test_a_file_above_the_limits_is_refused(tmp_path, monkeypatch):
   write_idx_folder(tmp_path, True)
   monkeypatch.setattr(data, 'MAX_VALUES', 20 * 784 - 1)
   refused(name='fashion-mnist', path=tmp_path, match='more than 15679 values')
+
+
+# ---- cifar10 -----------------------------------------------------------------------------------------------------------
+
+RECORDS = RNG.integers(0, 256, (60, 3073), np.uint8)
+RECORDS[:, 0] = np.arange(60) % 10
+
+
+def cifar10_files(**replaced):
+  names = [f'data_batch_{number}' for number in range(1, 6)] + ['test_batch']
+  files = {name: RECORDS[10 * i:10 * i + 10].tobytes() for i, name in enumerate(names)}
+  return {f'{name}.bin': content for name, content in {**files, **replaced}.items() if content is not None}
+
+
+def write_cifar10(folder, **replaced):
+  folder.mkdir(exist_ok=True)
+  for name, content in cifar10_files(**replaced).items():
+    (folder / name).write_bytes(content)
+  return folder
+
+
+def tar_of(files, kind=tarfile.USTAR_FORMAT):
+  stream = io.BytesIO()
+  with tarfile.open(fileobj=stream, mode='w', format=kind) as archive:
+    folder = tarfile.TarInfo('cifar-10-batches-bin')
+    folder.type = tarfile.DIRTYPE
+    archive.addfile(folder)
+    for name, content in files.items():
+      info = tarfile.TarInfo(f'cifar-10-batches-bin/{name}')
+      info.size = len(content)
+      archive.addfile(info, io.BytesIO(content))
+  return stream.getvalue()
+
+
+def write_archive(path, tar):
+  path.write_bytes(gzip.compress(tar, 1))
+  return path
+
+
+def claimed(name, size):
+  """The header of a file in an archive."""
+  info = tarfile.TarInfo(name)
+  info.size = size
+  return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def link(name):
+  info = tarfile.TarInfo(name)
+  info.type, info.linkname = tarfile.SYMTYPE, '/etc/passwd'
+  return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize('form', ['folder', 'folder around it', 'archive', 'archive of the pax format'])
+def test_cifar10_is_read_from_its_folder_and_its_archive(tmp_path, form):
+  if form.startswith('folder'):
+    write_cifar10(tmp_path if form == 'folder' else tmp_path / 'cifar-10-batches-bin')
+    path = tmp_path
+  else:
+    kind = tarfile.PAX_FORMAT if 'pax' in form else tarfile.GNU_FORMAT
+    path = write_archive(tmp_path / 'any.tar.gz', tar_of({'readme.html': b'x' * 700, **cifar10_files()}, kind))
+  loaded = data.load('cifar10', path=path)
+  assert loaded.num_classes == 10 and loaded.input_shape == (32, 32, 3) and loaded.client_ids is None
+  np.testing.assert_array_equal(loaded.y_train, RECORDS[:50, 0])
+  np.testing.assert_array_equal(loaded.y_test, RECORDS[50:, 0])
+  # 1024 red values row by row, then the green and the blue ones: row 2, column 3 is at 1 + 2 * 32 + 3.
+  np.testing.assert_array_equal(loaded.x_train[7, 2, 3], RECORDS[7, 68::1024].astype(np.float32) / np.float32(255))
+  np.testing.assert_array_equal(loaded.x_test[9, 31, 31], RECORDS[59, 1024::1024].astype(np.float32) / np.float32(255))
+
+
+def test_cifar10_that_is_not_there_or_pickled_says_what_to_get(tmp_path):
+  refused(name='cifar10', match='cifar-10-binary.tar.gz')
+  refused(name='cifar10', path=tmp_path, match='has no data_batch_1.bin.*cifar-10-binary.tar.gz')
+  refused(name='cifar10', path=tmp_path / 'none.tar.gz', match='cannot be opened')
+  (tmp_path / 'data_batch_1').write_bytes(b'\x80\x03}q\x01.')
+  refused(name='cifar10', path=tmp_path, match='has no data_batch_1.bin.*of pickles, is not read')
+  archive = write_archive(tmp_path / 'a.tar.gz', tar_of({'data_batch_1': b'\x80\x03}q\x01.'}))
+  refused(name='cifar10', path=archive, match='has no data_batch_1.bin')
+
+
+BAD_BATCHES = {
+    'empty': b'',
+    'one byte missing': RECORDS[:10].tobytes()[:-1],
+    'one byte too many': RECORDS[:10].tobytes() + b'\0',
+    'too many images': bytes(3073 * 10_001),
+    'label 10': b'\x0a' + bytes(3072),
+    'missing': None,
+}
+
+
+@pytest.mark.parametrize('form', ['folder', 'archive'])
+@pytest.mark.parametrize('content', BAD_BATCHES.values(), ids=BAD_BATCHES)
+def test_cifar10_files_that_lie_or_are_cut_are_refused(tmp_path, form, content):
+  if form == 'folder':
+    path = write_cifar10(tmp_path, data_batch_3=content)
+  else:
+    path = write_archive(tmp_path / 'a.tar.gz', tar_of(cifar10_files(data_batch_3=content)))
+  refused(name='cifar10', path=path, match='data_batch_3|between 0 and 9')
+
+
+def test_a_cifar10_archive_that_is_cut_or_damaged_is_refused(tmp_path):
+  tar = tar_of(cifar10_files())
+  path = tmp_path / 'a.tar.gz'
+  for end in list(range(0, len(tar) - 10240, 5003)) + [512, 513, 1024]:
+    refused(name='cifar10', path=write_archive(path, tar[:end]))
+  packed = gzip.compress(tar, 1)
+  for end in (0, 1, 9, 100, len(packed) // 2, len(packed) - 1):
+    path.write_bytes(packed[:end])
+    refused(name='cifar10', path=path)
+  for at in (0, 124, 148, 512, 512 + 124, 512 + 150):  # names, sizes, checksums of headers
+    write_archive(path, tar[:at] + bytes([tar[at] ^ 0x40]) + tar[at + 1:])
+    refused(name='cifar10', path=path, match='cannot be read|has no')
+
+
+HOSTILE_ARCHIVES = {
+    'no archive': b'x' * 5000,
+    'a bomb': claimed('other', 2**40) + bytes(1000),
+    'many bombs': 2 * (claimed('other', 50_000_000) + bytes(50_000_384)) + claimed('other', 2**29),
+    'a negative size': claimed('data_batch_1.bin', -512),
+    'twice the same': tar_of(cifar10_files())[:-10240] + tar_of(cifar10_files()),
+    'a link in place of a file': tar_of(cifar10_files(data_batch_2=None))[:-10240] + link('data_batch_2.bin'),
+}
+
+
+@pytest.mark.parametrize('tar', HOSTILE_ARCHIVES.values(), ids=HOSTILE_ARCHIVES)
+def test_hostile_cifar10_archives_are_refused_with_little_memory(tmp_path, tar):
+  refused(name='cifar10', path=write_archive(tmp_path / 'a.tar.gz', tar), match='a.tar.gz')
+
+
+# ---- colour-shapes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def colour_shapes():
+  return data.load('colour-shapes')
+
+
+def test_colour_shapes_are_always_the_same_and_balanced(colour_shapes):
+  assert colour_shapes.x_train.shape == (5000, 32, 32, 3) and colour_shapes.x_test.shape == (1000, 32, 32, 3)
+  assert (np.bincount(colour_shapes.y_train) == 500).all() and (np.bincount(colour_shapes.y_test) == 100).all()
+  again = data.load('colour-shapes')
+  np.testing.assert_array_equal(again.x_test, colour_shapes.x_test)
+  assert len(np.unique(np.concatenate([again.x_train, again.x_test]).reshape(6000, -1)[:, :96], axis=0)) == 6000
+
+
+def test_the_colour_of_a_shape_shows_in_colour_only(colour_shapes):
+  """Warm shapes have more red than blue, cold ones the reverse; in brightness they overlap."""
+  x, warm = colour_shapes.x_test.astype(np.float64), colour_shapes.y_test % 2 == 0
+  # What stands out from the corner, which is background.
+  difference = x - x[:, :3, :3].mean((1, 2), keepdims=True)
+  inside = np.sqrt((difference**2).sum(-1, keepdims=True)) > 0.45
+  mean = np.where(inside, x, 0).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)
+  right = lambda value: max(np.mean((value > t) == warm) for t in np.quantile(value, np.linspace(0, 1, 101)))
+  assert right(mean[:, 0] - mean[:, 2]) > 0.85
+  assert right(mean @ [0.299, 0.587, 0.114]) < 0.7
 
 
 # ---- npz ---------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ PARAMETERS = {
     'digits_cnn': 38_282,
     'small_cnn': 130_414,
     'all_cnn_c': 1_369_738,
+    'cifar_cnn': 550_570,
+    'cifar_small': 34_930,
     'tied_lstm': 1_347_776,
     'mlp': 15_910,
     'small_all_cnn': 14_378,

@@ -19,6 +19,7 @@ import pathlib
 import sqlite3
 import stat
 import struct
+import tarfile
 import zipfile
 import zlib
 
@@ -29,7 +30,7 @@ from tff_compress.simulation import splits
 
 __all__ = ['NAMES', 'DataError', 'Dataset', 'batches', 'load']
 
-NAMES = ('digits', 'fashion-mnist', 'emnist', 'npz')
+NAMES = ('digits', 'fashion-mnist', 'emnist', 'cifar10', 'colour-shapes', 'npz')
 
 # The limits are above every data set this is meant for (the largest, all of EMNIST, has 527 million pixels), and low enough
 # that a file that claims more is refused and not tried.
@@ -48,6 +49,14 @@ _FASHION_MNIST_FILES = {
 }
 _EMNIST_SQLITE = 'emnist_all.sqlite'
 _EMNIST_H5 = {True: 'fed_emnist_digitsonly_{}.h5', False: 'fed_emnist_{}.h5'}
+
+_CIFAR10_FILES = {'train': tuple(f'data_batch_{number}.bin' for number in range(1, 6)), 'test': ('test_batch.bin',)}
+_CIFAR10_FOLDER = 'cifar-10-batches-bin'
+_CIFAR10_RECORD = 1 + 3 * 32 * 32
+_CIFAR10_RECORDS = 10_000  # in each file
+
+SHAPES = ('disc', 'square', 'triangle', 'cross', 'ring')
+COLOURS = ('warm', 'cold')
 
 _CHUNK = 2**20
 _TEST_FRACTION = 0.2
@@ -142,6 +151,11 @@ def load(
   |                 | dataset-fashion-mnist puts them, else in Keras's cache, else downloaded there by Keras              |
   | `emnist`        | Federated EMNIST (LEAF) with its writers as clients, 28x28, background 1 and ink 0 as TFF gives it: |
   |                 | TFF's emnist_all.sqlite or its earlier fed_emnist_*.h5 pair in `path`, else TFF's cache or download |
+  | `cifar10`       | the binary version, 32x32 in colour: `path` is the folder of data_batch_1.bin to data_batch_5.bin   |
+  |                 | and test_batch.bin, the folder around it, or the archive cifar-10-binary.tar.gz                     |
+  | `colour-shapes` | synthetic, 32x32 in colour: five shapes in warm or cold colours make ten labels; 5,000 examples for |
+  |                 | training, 1,000 for testing, always the same. Without colour the shape is seen, and at times the    |
+  |                 | colour guessed from the brightness                                                                  |
   | `npz`           | the .npz file `path` with x_train, y_train, and x_test, y_test; without these two, or with x, y     |
   |                 | only, a fixed stratified fifth is held out for testing; client_ids (per training example) if there  |
 
@@ -150,7 +164,7 @@ def load(
 
   Args:
     name: one of the above.
-    path: the folder (fashion-mnist, emnist) or the file (npz) to read.
+    path: the folder (fashion-mnist, emnist, cifar10) or the file (npz, cifar10) to read.
     max_clients: emnist: at most this many writers, a fixed random choice, and the test examples of the same writers.
     only_digits: emnist: ten labels; False: all 62.
     download: whether fashion-mnist and emnist may be downloaded when they are not found.
@@ -173,6 +187,12 @@ def load(
     return _digits()
   if name == 'fashion-mnist':
     return _fashion_mnist(path, download)
+  if name == 'cifar10':
+    return _cifar10(path)
+  if name == 'colour-shapes':
+    if path is not None:
+      raise DataError('colour-shapes is made up and not read from a path: leave --data-dir out.')
+    return _colour_shapes()
   if name == 'emnist':
     if max_clients is not None and (isinstance(max_clients, bool) or not isinstance(max_clients, int) or max_clients < 1):
       raise DataError(f'max_clients must be a whole number of at least 1, not {max_clients!r}.')
@@ -337,6 +357,127 @@ def _read_idx(path: pathlib.Path, ndim: int) -> np.ndarray:
   except (OSError, EOFError, zlib.error) as error:
     raise DataError(f'{path} cannot be read ({_one_line(error)}): give the original file.') from None
   return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+# ---- cifar10 -----------------------------------------------------------------------------------------------------------
+
+
+def _cifar10(path: pathlib.Path | None) -> Dataset:
+  get_it = (f'pass --data-dir with cifar-10-binary.tar.gz or its folder {_CIFAR10_FOLDER}; the Python version, of '
+            'pickles, is not read')
+  if path is None:
+    raise DataError(f'cifar10 is not downloaded: {get_it}.')
+  wanted = [name for names in _CIFAR10_FILES.values() for name in names]
+  if os.path.isdir(path):
+    folder = path / _CIFAR10_FOLDER if os.path.isdir(path / _CIFAR10_FOLDER) else path
+    files = {name: _cifar10_file(folder / name) for name in wanted if os.path.exists(folder / name)}
+  else:
+    files = _cifar10_archive(path, wanted)
+  missing = next((name for name in wanted if name not in files), None)
+  if missing:
+    raise DataError(f'{path} has no {missing}: {get_it}.')
+  arrays = {}
+  for part, names in _CIFAR10_FILES.items():
+    # A record is the label, then 32x32 red values, as many green and as many blue ones.
+    records = np.frombuffer(b''.join(files.pop(name) for name in names), np.uint8).reshape(-1, _CIFAR10_RECORD)
+    arrays[f'y_{part}'] = records[:, 0].astype(np.int32)
+    arrays[f'x_{part}'] = _from_bytes(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+  return Dataset('cifar10', num_classes=10, **arrays)
+
+
+def _cifar10_file(path: pathlib.Path) -> bytes:
+  size = _file_size(path)
+  _check_cifar10_size(path, size)
+  try:
+    with open(path, 'rb') as stream:
+      content = _read_exactly(stream, size)
+  except OSError as error:
+    raise DataError(f'{path} cannot be read ({_one_line(error)}): give the original file.') from None
+  if content is None:
+    raise DataError(f'{path} is cut short: give the original file.')
+  return content
+
+
+def _check_cifar10_size(name, size: int) -> None:
+  if not 0 < size <= _CIFAR10_RECORDS * _CIFAR10_RECORD or size % _CIFAR10_RECORD:
+    raise DataError(f'{name} has {size} bytes, which is not 1 to {_CIFAR10_RECORDS} images of {_CIFAR10_RECORD} bytes: '
+                    'give the original file.')
+
+
+def _cifar10_archive(path: pathlib.Path, wanted: list[str]) -> dict[str, bytes]:
+  """The wanted files of a .tar.gz by name.
+
+  `tarfile` reads the headers only: what it opens takes the memory that a header claims.
+  """
+  _file_size(path)
+  block, too_large = tarfile.BLOCKSIZE, f'{path} unpacks to more than cifar-10-binary.tar.gz: give the original file.'
+  files, room = {}, 2 * len(wanted) * _CIFAR10_RECORDS * _CIFAR10_RECORD
+  try:
+    with gzip.open(path, 'rb') as stream:
+      # Two blocks of zeros end an archive.
+      while any(header := stream.read(block)):
+        info = tarfile.TarInfo.frombuf(header, 'utf-8', 'surrogateescape')
+        name, padding = info.name.rpartition('/')[2], -info.size % block
+        room -= block + info.size + padding
+        if info.size < 0 or room < 0:
+          raise DataError(too_large)
+        if info.isreg() and name in wanted:
+          _check_cifar10_size(f'{path}: {name}', info.size)
+          if name in files:
+            raise DataError(f'{path} has {name} twice: give the original file.')
+          files[name] = _read_exactly(stream, info.size)
+          if files[name] is None:
+            raise DataError(f'{path} is cut short: give the original file.')
+          stream.read(padding)
+        else:
+          stream.seek(info.size + padding, os.SEEK_CUR)
+      # Up to the checksum, which is at the end.
+      while rest := stream.read(_CHUNK):
+        room -= len(rest)
+        if room < 0:
+          raise DataError(too_large)
+  except (OSError, EOFError, zlib.error, tarfile.HeaderError) as error:
+    raise DataError(f'{path} cannot be read as .tar.gz ({_one_line(error)}): give the original file.') from None
+  return files
+
+
+# ---- colour-shapes -----------------------------------------------------------------------------------------------------
+
+
+def _colour_shapes() -> Dataset:
+  *train, (x_test, y_test) = (_shapes_in_colour(1000, part) for part in range(6))
+  x_train, y_train = map(np.concatenate, zip(*train))
+  return Dataset('colour-shapes', x_train, y_train, x_test, y_test, num_classes=len(SHAPES) * len(COLOURS))
+
+
+def _shapes_in_colour(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """(images, labels): label 2 i + j is shape i in colour j; place, size, angle, shade and background vary, with noise."""
+  rng = splits.generator('data/colour-shapes', seed)
+  between = lambda low, high: rng.uniform(low, high, (count, 1, 1))
+  y = np.arange(count) % (len(SHAPES) * len(COLOURS))
+  rng.shuffle(y)
+  place = np.arange(32) / 16 - 31 / 32  # of the pixels' centres, from -1 to 1
+  angle, size = between(0, 2 * np.pi), between(0.35, 0.7)
+  down, right = place[:, np.newaxis] - between(-0.3, 0.3), place - between(-0.3, 0.3)
+  u = (np.cos(angle) * right + np.sin(angle) * down) / size
+  v = (np.cos(angle) * down - np.sin(angle) * right) / size
+  radius, longer, shorter = np.hypot(u, v), np.maximum(abs(u), abs(v)), np.minimum(abs(u), abs(v))
+  inside = np.choose((y // 2)[:, np.newaxis, np.newaxis], [
+      radius < 0.9, longer < 0.8, (v > -0.5) & (np.sqrt(3) * abs(u) + v < 1), (shorter < 0.3) & (longer < 1),
+      (0.55 < radius) & (radius < 1)])
+  # Hues in degrees: purple to yellow, and green to blue.
+  warm = (y % 2 == 0)[:, np.newaxis, np.newaxis]
+  shape = _rgb(np.where(warm, between(-45, 60), between(140, 245)), between(0.4, 1), between(0.5, 1))
+  background = _rgb(between(0, 360), between(0, 0.6), between(0, 0.7))
+  image = np.where(inside[..., np.newaxis], shape, background) + rng.normal(0, 0.08, (count, 32, 32, 3))
+  return _from_bytes(np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)), y.astype(np.int32)
+
+
+def _rgb(hue, saturation, value):
+  """Red, green and blue [..., 3] of colours by hue (degrees), saturation and value."""
+  sector = (np.array([5, 3, 1]) + hue[..., np.newaxis] / 60) % 6
+  missing = saturation[..., np.newaxis] * np.clip(np.minimum(sector, 4 - sector), 0, 1)
+  return value[..., np.newaxis] * (1 - missing)
 
 
 # ---- npz ---------------------------------------------------------------------------------------------------------------

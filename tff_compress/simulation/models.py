@@ -56,6 +56,8 @@ ARCHITECTURES: Mapping[str, Architecture] = types.MappingProxyType({
     'small_cnn': Architecture((28, 28, 1), 10, 130_414, 7, False, 'ours: the small model of the bytes-to-accuracy benchmark'),
     'small_all_cnn': Architecture((28, 28, 1), 10, 14_378, 1, False, 'ours: nothing but convolutions, for residual pooling'),
     'all_cnn_c': Architecture((32, 32, 3), 10, 1_369_738, 1, True, 'Springenberg et al. 2015, model C; Konecny et al. 2016, section 4'),
+    'cifar_cnn': Architecture((32, 32, 3), 10, 550_570, 8, False, 'Chandar et al. 2021, section 4, for CIFAR-10'),
+    'cifar_small': Architecture((32, 32, 3), 10, 34_930, 8, False, 'ours: a quarter of the filters and units of cifar_cnn'),
     'tied_lstm': Architecture((None,), 10_017, 1_347_776, 1, False, 'Konecny et al. 2016, section 4: next-word prediction'),
     'mlp': Architecture((28, 28, 1), 10, 15_910, 1, False, 'Chandar et al., autoencoder-compressed updates: 784-20-10'),
     'logistic': Architecture((28, 28, 1), 10, 7_850, 1, False, 'logistic regression; Sattler et al. 2020 (STC)'),
@@ -81,6 +83,9 @@ def build(
   |                 | 1x1 conv to the classes, mean over the positions; padding keeps the size                             |
   | `small_all_cnn` | conv 3x3x16/2, 3x3x32/2, 3x3x32, 1x1 conv to the classes, mean over the positions; padding keeps the |
   |                 | size                                                                                                 |
+  | `cifar_cnn`     | conv 3x3x32 twice, max-pool 2, conv 3x3x64 twice, max-pool 2, conv 3x3x128 twice, max-pool 2, dense  |
+  |                 | 128, dense; padding keeps the size                                                                   |
+  | `cifar_small`   | the same with 8, 16 and 32 filters and 32 units                                                      |
   | `tied_lstm`     | embedding 96, LSTM 256, dense 96, times the transposed embedding; the rows of the embedding have L2  |
   |                 | norm 1, at the start and, through a constraint that Keras's own optimizers apply, after each step    |
   | `mlp`           | flatten, dense 20, dense                                                                             |
@@ -262,6 +267,16 @@ def _small_all_cnn(make: _Layers, shape, classes: int):
   )
 
 
+def _cifar_cnn(make: _Layers, shape, classes: int, width: int = 32):
+  layers = []
+  for stage in range(3):
+    for number in (2 * stage + 1, 2 * stage + 2):
+      layers.append(make.conv(f'conv{number}', width << stage, padding='same'))
+    layers.append(make.keras.layers.MaxPooling2D(2, name=f'pool{stage + 1}'))
+  return make.sequential(shape, *layers, make.keras.layers.Flatten(name='flatten'),
+                         make.dense('dense1', 4 * width, 'relu'), make.dense('logits', classes))
+
+
 def _mlp(make: _Layers, shape, classes: int):
   return make.sequential(
       shape, make.keras.layers.Flatten(name='flatten'), make.dense('dense1', 20, 'relu'), make.dense('logits', classes)
@@ -325,6 +340,8 @@ _BUILDERS = {
     'digits_cnn': _digits_cnn,
     'small_cnn': _small_cnn,
     'small_all_cnn': _small_all_cnn,
+    'cifar_cnn': _cifar_cnn,
+    'cifar_small': functools.partial(_cifar_cnn, width=8),
     'all_cnn_c': _all_cnn_c,
     'tied_lstm': _tied_lstm,
     'mlp': _mlp,
