@@ -163,11 +163,17 @@ class Autoencoder:
 
   def encode(self, xp, x, size):
     """float32[size] -> float32[chunks * latent]."""
-    if not size:
-      return x
+    return xp.reshape(self.latents(xp, self.pieces(xp, x, size)), [-1]) if size else x
+
+  def pieces(self, xp, x, size):
+    """float32[size] -> float32[chunks, length], normalised: what the encoder's layers are given."""
     if self.sizes:
       x = (x - self._spread(xp, self.means)) * self._spread(xp, 1 / self.deviations)
-    return xp.reshape(_forward(xp, self._cut(xp, x, size), self.encoder), [-1])
+    return self._cut(xp, x, size)
+
+  def latents(self, xp, pieces):
+    """float32[chunks, length] -> float32[chunks, latent]: the encoder's layers."""
+    return _forward(xp, pieces, self.encoder)
 
   def decode(self, xp, values, size):
     """float32[chunks * latent] -> float32[size]."""
