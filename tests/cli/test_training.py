@@ -33,7 +33,8 @@ def entry(number, config):
 def trained(monkeypatch):
   """Stands in for training; the list of all configurations that were asked for, and of `resume`."""
   asked = []
-  def compare(configs, *, on_round, resume):
+  def compare(configs, *, on_round, on_prepass, resume):
+    del on_prepass
     results = []
     for position, config in enumerate(configs):
       asked.append((config, resume))
@@ -227,7 +228,8 @@ def test_missing_data_is_one_sentence_before_tensorflow_is_imported(tmp_path):
     (['demo', '--output', '{folder}'], 'Stopped.'),
 ])
 def test_interrupt_is_130_and_says_how_to_go_on(arguments, says, monkeypatch, tmp_path, capsys):
-  def compare(configs, *, on_round, resume):
+  def compare(configs, *, on_round, on_prepass, resume):
+    del on_prepass
     del resume
     on_round(0, entry(1, configs[0]))
     raise KeyboardInterrupt
@@ -237,7 +239,8 @@ def test_interrupt_is_130_and_says_how_to_go_on(arguments, says, monkeypatch, tm
 
 
 def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_again(monkeypatch, capsys, tmp_path):
-  def compare(configs, *, on_round, resume):
+  def compare(configs, *, on_round, on_prepass, resume):
+    del on_prepass
     del configs, on_round, resume
     raise processes.StateError("the state of client '3' in clients/3.state is damaged: remove it.")
   monkeypatch.setattr(run_lib, 'compare', compare)
@@ -247,7 +250,8 @@ def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_a
 
 
 def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
-  def compare(configs, *, on_round, resume):
+  def compare(configs, *, on_round, on_prepass, resume):
+    del on_prepass
     del on_round, resume
     return [run_lib.RunResult(configs[0], 'diverged', PARAMETERS, ())]
   monkeypatch.setattr(run_lib, 'compare', compare)
@@ -256,7 +260,8 @@ def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
 
 
 def test_one_of_several_that_never_came_to_a_round_is_left_out_and_named(monkeypatch, capsys, tmp_path):
-  def compare(configs, *, on_round, resume):
+  def compare(configs, *, on_round, on_prepass, resume):
+    del on_prepass
     del on_round, resume
     return [run_lib.RunResult(config, 'diverged', PARAMETERS, (entry(1, config),) if config.uplink == 'float32' else ())
             for config in configs]

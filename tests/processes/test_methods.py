@@ -87,6 +87,10 @@ def test_schedules_as_text():
     ('fetchsgd:momentum=1', 'momentum'), ('random-mask:fraction=0', 'above 0'), ('random-mask:normalize=x', 'one of'),
     ('low-rank:share=1', 'below 1'), ('low-rank:normalize=x', 'one of'), ('powersgd:rank=0', 'from 1 to 1024'),
     ('fedpaq:steps=0', 'steps'), ('fedpaq:levels=0', 'levels'), (7, 'int'), ('', 'empty'),
+    ('autoencoder:latent=8', 'the method autoencoder-prepass'), ('autoencoder-prepass:snapshots=1', 'snapshots'),
+    ('autoencoder-prepass:latent=1024', 'compress nothing'), ('autoencoder-prepass:fallback=stc', 'feedback'),
+    ('autoencoder-prepass:tolerance=nan', 'tolerance'), ('autoencoder-prepass:bits=99', 'bits'),
+    ('autoencoder-prepass:architecture=convolutional,length=1000', 'multiple'),
     ('federated-dropout:keep=0', 'keep'), ('federated-dropout:codec=stc', 'feedback'),
     pytest.param('x' * 20_000, 'characters', id='long'),
 ])
@@ -131,8 +135,10 @@ def test_a_method_trains_and_remembers_what_it_says(text, tff_runtime):
   # Only federated dropout needs a hidden layer.
   hidden = (8,) if method.name == 'federated-dropout' else ()
   arguments = method.arguments(keras_model(hidden))
-  process = processes.build_fed_avg(lambda: model_fn(hidden), seed=3, spec=None if hidden else SPEC, **arguments)
+  process = method.build(lambda: model_fn(hidden), seed=3, spec=None if hidden else SPEC, **arguments)
   runner = processes.Runner(process)
+  if method.prepass:
+    runner.prepass([0, 1], [dataset(0), dataset(1)])
   losses = []
   for _ in range(3):
     metrics = runner.next([0, 1], [dataset(0), dataset(1)])
@@ -140,7 +146,7 @@ def test_a_method_trains_and_remembers_what_it_says(text, tff_runtime):
   assert losses[2] < losses[0]
   measured = communication(metrics)
   size = steps.schedule(method.uplink)[-1][1].plan(SPEC).payload_size
-  sent = 2 - int(metrics['aggregator']['uplink_skipped'])
+  sent = 2 - int(metrics['aggregator'].get('uplink_skipped', 0))
   if isinstance(arguments.get('server'), processes.PowerSgd):
     size = 4 * (12 + 5)  # The coordinates of the kernel's 12 rows on one column, in even rounds, and the bias.
   if size is not None and sent == 2 and not hidden and not isinstance(method.uplink, dict):

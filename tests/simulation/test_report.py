@@ -74,6 +74,27 @@ def test_what_clients_remember_is_a_column_where_some_do():
   assert [row[titles.index('MB kept')] for row in rows] == ['', '2.5'] and 'MB kept is' in report.caption(series)
 
 
+def test_prepasses_are_in_totals_and_ratios_but_not_in_the_bits_of_messages():
+  plain, learned = run(accuracies=(0.5, 0.6)), run('autoencoder-prepass', accuracies=(0.5, 0.6), bits=(1, 32))
+  costs = [dict(clients=20, uplink_bytes=5_000, downlink_bytes=80_000, seconds=7.0),
+           dict(clients=10, uplink_bytes=2_500, downlink_bytes=40_000, seconds=3.0)]
+  for entry, cost, fallbacks in zip(learned.rounds, costs, (0, 5)):
+    entry.update({f'prepass_{name}': value for name, value in cost.items()}, uplink_fallbacks=fallbacks)
+  assert learned.evaluations() == [(1, 0.5, 1_250 + 5_000, 40_000 + 80_000), (2, 0.6, 2_500 + 7_500, 80_000 + 120_000)]
+  series = report.summarize([plain, learned])
+  one = series[0] if series[0].first is learned else series[1]
+  assert (one.uplink_bytes, one.downlink_bytes) == (10_000, 200_000)
+  assert (one.prepass_uplink_bytes, one.prepass_downlink_bytes, one.fallbacks) == (7_500, 120_000, 0.25)
+  assert one.uplink_bits_per_parameter == 1 and one.uplink_ratio == 8 and one.ratio == pytest.approx(160 / 210)
+  titles, rows = report.rows(series)
+  row = rows[series.index(one)]
+  assert row[titles.index('MB pre-pass')] == '0.128' and row[titles.index('fallbacks %')] == '25.0'
+  assert 'MB pre-pass is' in report.caption(series) and 'MB pre-pass' not in report.rows(report.summarize([plain]))[0]
+  page = report.page(series, {(name, theme): b'' for name in ('accuracy_rounds', 'accuracy_bytes') for theme in ('light', 'dark')})
+  assert '0.0075 MB up, 0.12 MB down, 10 s; again before round 2' in page
+  assert '<td>5</td><td>10</td><td>2,500</td><td>40,000</td></tr>' in page and page.count('<th>fallbacks</th>') == 1
+
+
 def test_difference_to_float32_is_paired_by_seed():
   plain, int8, sketch = report.summarize(comparison())
   assert plain.difference is None and plain.pairs == 0

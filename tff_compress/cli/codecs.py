@@ -163,8 +163,8 @@ def _named():
 
 
 def _last_codec(cls, parameters):
-  """The `Codec` of a preset or of a method's uplink; the last where it changes with the round."""
-  return steps.schedule(methods.method(written(cls, parameters)).uplink)[-1][1]
+  """The `Codec` of a preset or of a method's messages; the last where it changes with the round."""
+  return steps.schedule(methods.method(written(cls, parameters)).measured)[-1][1]
 
 
 def _measured(cls, codec, parameters, kind):

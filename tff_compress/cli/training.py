@@ -245,7 +245,8 @@ def _training(configs, options, resumes=True):
   progress = _Progress(configs, every=0.0 if len(configs) == 1 else 10.0)
 
   def train():
-    return run_lib.compare(configs, on_round=progress.round, resume=resumes and not options.restart)
+    return run_lib.compare(configs, on_round=progress.round, on_prepass=progress.prepass,
+                           resume=resumes and not options.restart)
 
   try:
     with progress:
@@ -286,12 +287,8 @@ class _Progress:
 
   def round(self, position, entry):
     """A round of the run at this position ended; `entry` is what was measured in it."""
-    config = self._configs[position]
+    config, label = self._configs[position], self._label(position)
     accuracy = '' if entry['accuracy'] is None else f'accuracy {100 * entry["accuracy"]:.1f} %'
-    label = config.uplink if config.uplink == config.downlink else f'{config.uplink} / {config.downlink}'
-    if len(self._configs) > 1:
-      label = f'[{position + 1}/{len(self._configs)}] {label}'
-    label = output.printable(label if len(label) <= 40 else label[:39] + '…')
     if self._bar is not None:
       self._bar.set_description_str(label, refresh=False)
       self._bar.set_postfix_str(accuracy, refresh=False)
@@ -306,7 +303,35 @@ class _Progress:
     sent = report_lib.Run.figure(entry, 'uplink', 'bytes')
     parts = [f'{label}: round {entry["round"]}/{config.rounds}', accuracy,
              f'{output.bytes_text(sent)} up, {output.bytes_text(entry["downlink_bytes"])} down', f'{entry["seconds"]:.1f} s']
+    if entry.get('uplink_fallbacks'):
+      parts.append(f'{entry["uplink_fallbacks"]} of {entry["clients"]} clients with the fallback')
     output.say(', '.join(part for part in parts if part))
+
+  def prepass(self, position, learned, clients):
+    """Some more clients learned in a pre-pass of the run at this position; `learned` as `run` says."""
+    text = 'pre-pass' if learned['round'] == 1 else f'pre-pass again before round {learned["round"]}'
+    text += f': {learned["prepass_clients"]} of {clients} clients learned'
+    last = learned['prepass_clients'] == clients
+    if last:
+      text += f', {prepass_text(learned)}'
+    if self._bar is not None:
+      self._bar.set_description_str(text)
+    elif last or time.monotonic() - self._shown >= self._every:
+      self._shown = time.monotonic()
+      output.say(f'{self._label(position)}: {text}')
+
+  def _label(self, position):
+    config = self._configs[position]
+    label = config.uplink if config.uplink == config.downlink else f'{config.uplink} / {config.downlink}'
+    if len(self._configs) > 1:
+      label = f'[{position + 1}/{len(self._configs)}] {label}'
+    return output.printable(label if len(label) <= 40 else label[:39] + '…')
+
+
+def prepass_text(costs):
+  """'3.1 MB up, 12 MB down, 41 s' of the `prepass_…` fields."""
+  return (f'{output.bytes_text(costs["prepass_uplink_bytes"])} up, {output.bytes_text(costs["prepass_downlink_bytes"])} down, '
+          f'{costs["prepass_seconds"]:.0f} s')
 
 
 def _finish(results, folder, options, details=None):

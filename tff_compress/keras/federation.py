@@ -75,7 +75,10 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     number per round for `loss` and each metric (of the local training), `clients`, `failed_clients`, `examples`,
     `seconds`, `uplink_bytes` and `downlink_bytes` (all clients, as sent), `uplink_bits_per_parameter`,
     `downlink_bits_per_parameter`, `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), where clients
-    remember something `client_states_bytes`, and, with validation data, `val_loss` and so on.
+    remember something `client_states_bytes`, and, with validation data, `val_loss` and so on. Where clients learn in a
+    pre-pass, `uplink_fallbacks` (clients whose encoder did not fit), `uplink_drift` (whether too many of late), and of a
+    pre-pass before the round `prepass_clients`, `prepass_uplink_bytes`, `prepass_downlink_bytes` and
+    `prepass_seconds`: what was sent in all is `uplink_bytes` and `prepass_uplink_bytes` together.
 
   Raises:
     FederateError: the model, the data or an argument cannot be used, or training diverged; a ValueError of one
@@ -134,9 +137,10 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     process = links.process(
         blueprint, model, weighting == 'uniform', codec_seed, client_optimizer=client_optimizer,
         server_optimizer=server_optimizer, proximal_strength=float(proximal_strength))
-    trainer = training.Trainer(blueprint, clients, clients_per_round, process)
+    trainer = training.Trainer(blueprint, clients, clients_per_round, process, links.method.prepass if links.method else '')
     try:
       for number in range(1, rounds + 1):
+        trainer.learn(display.learn)
         record = trainer.next()
         average.update(trainer.weights)
         if validation_data is not None and (number % validation_freq == 0 or number == rounds):
@@ -175,6 +179,9 @@ class _Links:
       raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
     self._downlink = _changes(own or ('float32' if downlink is None else downlink))
     changes = isinstance(self._downlink, processes.Changes)
+    if changes and self.method is not None and self.method.whole:
+      raise FederateError(f'the uplink {str(self.method)!r} needs a downlink of the whole model: choose one that is not of '
+                          'changes.')
     if changes and self._factory is not None:
       raise FederateError('a downlink of changes needs an uplink of this package, not an aggregation factory.')
     self._remembers = changes or self._factory is None and (
@@ -192,7 +199,7 @@ class _Links:
       aggregator = self._factory or uplink_lib(self.method.uplink, seed=seed, spec=blueprint.trainable_spec)
       return learning.build(blueprint, aggregator=aggregator, downlink=self._downlink, uniform=uniform, seed=seed, **others)
     arguments = {'downlink': self._downlink, 'client_weighting': learning.weighting(uniform), **self.method.arguments(model)}
-    return processes.Runner(learning.build_with_memory(blueprint, arguments, seed=seed, **others))
+    return processes.Runner(learning.build_with_memory(blueprint, self.method, arguments, seed=seed, **others))
 
 
 def _changes(downlink):

@@ -14,7 +14,6 @@ from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.keras import optimizers
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.model import STATISTICS
-from tff_compress.processes import build_fed_avg
 
 _AS_THEY_ARE = 'float32'
 
@@ -47,12 +46,13 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
     return _build(blueprint, client_optimizer, server_optimizer, aggregator, downlink, residual, proximal_strength, uniform, seed)
 
 
-def build_with_memory(blueprint, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0, seed=None):
+def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0, seed=None):
   """Builds the process that trains a model on clients that remember: a `tff_compress.processes.ClientStateProcess`.
 
   Args:
     blueprint, client_optimizer, server_optimizer, proximal_strength, seed: as for `build`.
-    arguments: dict of others of `tff_compress.build_fed_avg`, such as `tff_compress.processes.method(…).arguments()`.
+    method: the uplink's `tff_compress.processes.methods.Method`.
+    arguments: dict of others of `method.build`, such as `method.arguments(model)` gives.
 
   Raises:
     FederateError: the model has moving statistics, which such a process does not move.
@@ -63,7 +63,7 @@ def build_with_memory(blueprint, arguments, *, client_optimizer, server_optimize
   optimizer = optimizers.constrained(optimizers.proximal(client_optimizer, proximal_strength),
                                      [v.constraint for v in blueprint.trainable])
   with blueprint.isolated():
-    return build_fed_avg(
+    return method.build(
         blueprint.client_model, client_optimizer_fn=optimizer, server_optimizer_fn=server_optimizer, seed=seed,
         spec=blueprint.weights_spec, **arguments)
 

@@ -16,6 +16,10 @@ from tff_compress.keras.errors import FederateError
 from tff_compress.keras.model import first_line
 
 
+PREPASS = ('prepass_clients', 'prepass_uplink_bytes', 'prepass_downlink_bytes', 'prepass_seconds')
+"""What is said of a pre-pass: clients that learned, bytes of all of them, and how long it took."""
+
+
 class Diverged(FederateError):
   """Training produced NaN or infinite values."""
 
@@ -42,14 +46,18 @@ class Trainer:
     clients: `Clients`.
     clients_per_round: how many are drawn for a round; None for all.
     process: learning process made by `learning.build`, or a `tff_compress.processes.Runner`.
+    prepass: how its clients learn, as `tff_compress.processes.methods.Method.prepass` says.
 
   Attributes:
     state: the server's state; may be replaced by one that was saved.
     round: number of rounds that are done.
+    drifted: whether the last round said that clients should learn again.
+    learned: what the pre-pass before the coming round cost, the `PREPASS` fields; None where there was none.
   """
 
-  def __init__(self, blueprint, clients, clients_per_round, process):
+  def __init__(self, blueprint, clients, clients_per_round, process, prepass=''):
     self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
+    self._prepass, self.drifted, self.learned = prepass, False, None
     with _random_state_kept():
       self._runner = _Forgetful(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
       self.state = self._runner.process.set_model_weights(self._runner.state, blueprint.weights())
@@ -68,6 +76,42 @@ class Trainer:
     """The server's weights: `tff.learning.models.ModelWeights` of lists of arrays."""
     return self.state.global_model_weights
 
+  def learn(self, report):
+    """Runs the pre-pass where one is due: for all clients before the first round, and later for those of the coming round
+    where the last one said so.
+
+    Args:
+      report: called with (`learned` so far, number of clients that learn) after each group of clients.
+
+    Returns:
+      Whether one was due.
+
+    Raises:
+      FederateError: a client's data cannot be used, or it failed.
+    """
+    if not self._prepass or self.learned is not None or self.round and not self.drifted:
+      return False
+    start = time.perf_counter()
+    chosen = self._clients.draw(self.round, self._clients_per_round if self.round else None)
+    size = len(chosen) if self._prepass == 'together' else self._clients_per_round or len(chosen)
+    costs = dict.fromkeys(PREPASS, 0)
+    for first in range(0, len(chosen), size):
+      group = chosen[first:first + size]
+      datasets = self._clients.datasets(group, self.round, self._blueprint.input_spec)
+      try:
+        with _random_state_kept():
+          metrics = self._runner.prepass([self._clients.names[index] for index in group], datasets)
+      except grpc.RpcError as error:
+        raise FederateError(f'the pre-pass failed on a client: {first_line(error)}.') from error
+      found = communication({name: metrics[name] for name in ('distributor', 'aggregator')})
+      costs['prepass_clients'] += len(group)
+      for direction in ('uplink', 'downlink'):
+        costs[f'prepass_{direction}_bytes'] += found[f'{direction}_bytes']
+      costs['prepass_seconds'] = time.perf_counter() - start
+      report(dict(costs), len(chosen))
+    self.learned = costs
+    return True
+
   def next(self):
     """Trains one round.
 
@@ -75,7 +119,8 @@ class Trainer:
       dict: `round` from 1; the loss and metrics of the local training, over all clients and steps; `clients` drawn and
       `failed_clients` among them, whose updates were not finite and were left out; `examples` trained on; and of each
       direction `…_bytes` over all clients, `…_bits_per_parameter` and `…_ratio` to float32 (uplink figures only where the
-      uplink measures them); `client_states_bytes`, what is stored of clients that remember; `seconds`.
+      uplink measures them); `client_states_bytes`, what is stored of clients that remember; `seconds`. Where there is a
+      pre-pass: `uplink_fallbacks` and `uplink_drift` of the process, and the `PREPASS` fields of what `learn` did before.
 
     Raises:
       Diverged: no client had a finite update, or the loss or the server's weights are not finite. The state is left as it
@@ -98,6 +143,10 @@ class Trainer:
     record.update(self._costs(metrics, len(chosen)))
     if 'client_states' in metrics:
       record['client_states_bytes'] = int(metrics['client_states']['bytes'])
+    if self._prepass:
+      record.update({name: int(metrics['aggregator'].get(name, 0)) for name in ('uplink_fallbacks', 'uplink_drift')})
+      record.update(self.learned or dict.fromkeys(PREPASS, 0))
+      self.drifted, self.learned = bool(record['uplink_drift']), None
     self.round += 1
     record['seconds'] = time.perf_counter() - start
     return record

@@ -1,6 +1,7 @@
 """The rounds of a simulated run: data, split, model, TFF's process, evaluation."""
 
 import contextlib
+import functools
 import os
 import time
 
@@ -24,7 +25,7 @@ from tff_compress.simulation import splits
 _TEST_BATCH = 1000
 
 
-def train(config, dataset, parts, folder, before, on_round):
+def train(config, dataset, parts, folder, before, on_round, on_prepass):
   """Trains all rounds of a run, or those that are missing.
 
   Args:
@@ -34,6 +35,7 @@ def train(config, dataset, parts, folder, before, on_round):
     folder: `Folder`, or None.
     before: dict of an earlier result.json, or None.
     on_round: called with the dict of each new round; or None.
+    on_prepass: called as `run` says; or None.
 
   Returns:
     (status, rounds, parameters).
@@ -49,19 +51,26 @@ def train(config, dataset, parts, folder, before, on_round):
   journal = None
   with _workers(config.workers), contextlib.ExitStack() as stack:
     process = _process(config, model, blueprint, aggregator, folder)
-    trainer = training.Trainer(blueprint, clients, config.clients_per_round, process)
+    trainer = training.Trainer(blueprint, clients, config.clients_per_round, process,
+                               '' if config.baseline else config.method.prepass)
     rounds = []
     if folder is not None:
       journal = folder_lib.Journal(folder, config.checkpoint_every, {'parameters': parameters})
       stack.callback(journal.close)
-      rounds, saved = journal.resume(before['rounds'] if before else [],
-                                     {'state': trainer.state, 'average': trainer.weights})
+      rounds, saved = journal.resume(before, {'state': trainer.state, 'average': trainer.weights})
       if saved is not None:
-        trainer.state, average.weights, trainer.round = saved['state'], saved['average'], len(rounds)
+        trainer.state, trainer.round = saved['state'], len(rounds)
+        if rounds:
+          average.weights, trainer.drifted = saved['average'], bool(rounds[-1].get('uplink_drift'))
+        else:
+          trainer.learned = journal.learned
       if config.has_memory:
         process.store.rewind(trainer.round)
     status = folder_lib.RUNNING
     while trainer.round < config.rounds:
+      learned = trainer.learn(functools.partial(_learned, on_prepass, trainer.round + 1))
+      if learned and journal is not None and not trainer.round:
+        journal.begin({'state': trainer.state, 'average': trainer.weights}, trainer.learned)
       start = time.perf_counter()
       if config.has_memory and journal is not None:
         process.store.kept_rounds = journal.checkpoints
@@ -86,6 +95,11 @@ def train(config, dataset, parts, folder, before, on_round):
     if journal is not None:
       journal.end(status, rounds)
   return status, rounds, parameters
+
+
+def _learned(on_prepass, coming, learned, clients):
+  if on_prepass is not None:
+    on_prepass({'round': coming, **learned}, clients)
 
 
 def _model(config, dataset):
@@ -122,13 +136,13 @@ def _process(config, model, blueprint, aggregator, folder):
   if not config.has_memory:
     return learning.build(blueprint, aggregator=aggregator, downlink=_text(config.downlink),
                           uniform=config.weighting == 'uniform', **common)
-  process = learning.build_with_memory(blueprint, process_arguments(config, model), **common)
+  process = learning.build_with_memory(blueprint, config.method, process_arguments(config, model), **common)
   return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
                           max_clients=config.state_clients, max_bytes=config.state_bytes)
 
 
 def process_arguments(config, model):
-  """What `build_fed_avg` is given for a `RunConfig` and a Keras model, besides model and optimizers: a dict."""
+  """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a dict."""
   downlink = _text(config.downlink)
   return {
       'downlink': processes.Changes(downlink, since=config.changes) if config.changes else downlink,
@@ -152,7 +166,9 @@ def _entry(record, rounds, estimate, blueprint):
     total = f'{direction}_bytes_total{suffix}'
     figures = {name + suffix: value for name, value in figures.items()}
     entry.update(figures)
-    entry[total] = (rounds[-1].get(total, 0) if rounds else 0) + figures[f'{direction}_bytes{suffix}']
+    entry[total] = ((rounds[-1].get(total, 0) if rounds else 0) + figures[f'{direction}_bytes{suffix}']
+                    + record.get(f'prepass_{direction}_bytes', 0))
+  entry.update({name: record[name] for name in training.PREPASS if name in record})
   if 'client_states_bytes' in record:
     entry['client_states_bytes'] = record['client_states_bytes']
   return entry

@@ -6,6 +6,8 @@
     checkpoints/   the server's state (tff.program.FileProgramStateManager)
     clients/       the states of clients that remember (tff_compress.processes.ClientStore)
 
+Before the first round there may be a pre-pass: then result.json says what it cost, and a checkpoint of round 0 follows.
+
 A round is written in this order, so whatever round the last checkpoint belongs to is complete in everything else, and what
 lies beyond it is dropped and trained again. Every file is written under another name and then renamed: a process that is
 killed leaves nothing half-written, only files under temporary names, which the next one removes.
@@ -134,6 +136,7 @@ class Journal:
 
   Attributes:
     checkpoints: rounds that a later process may go on from: of the last checkpoint, and of one that is being written.
+    learned: what the pre-pass before round 1 cost, a dict of numbers; None where there was none.
   """
 
   def __init__(self, folder, checkpoint_every, details):
@@ -146,13 +149,13 @@ class Journal:
     self._pending = None
     self._csv = self._board = None
     self._saved = time.monotonic()
-    self.checkpoints = (0,)
+    self.checkpoints, self.learned = (0,), None
 
-  def resume(self, rounds, structure):
+  def resume(self, before, structure):
     """Goes back to the last checkpoint.
 
     Args:
-      rounds: the rounds of result.json.
+      before: the dict of result.json; None if there is none.
       structure: a state like those that were saved.
 
     Returns:
@@ -161,6 +164,8 @@ class Journal:
     Raises:
       FolderError: there are checkpoints, and none can be read.
     """
+    rounds = before['rounds'] if before else []
+    self.learned = before.get('prepass') if before else None
     problem = None
     for version in reversed(asyncio.run(self._states.get_versions()) or []):
       if version > len(rounds):
@@ -195,6 +200,17 @@ class Journal:
     for entry in rounds:
       asyncio.run(self._board.release(_released(entry), entry['round']))
 
+  def begin(self, state, learned):
+    """Starts to write that the pre-pass before round 1 is done.
+
+    Args:
+      state: what to save.
+      learned: what it cost, a dict of numbers.
+    """
+    self.wait()
+    self.learned = learned
+    self._pending = self._thread.submit(asyncio.run, self._write([], state))
+
   def write(self, rounds, state, last):
     """Starts to write the last of `rounds`, and the state behind it where a checkpoint is due.
 
@@ -214,17 +230,21 @@ class Journal:
     self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due or last else None))
 
   async def _write(self, rounds, state):
-    number = rounds[-1]['round']
-    self._folder.write_result(RUNNING, rounds, **self._details)
-    await self._csv.release(_released(rounds[-1]), number)
-    await self._board.release(_released(rounds[-1]), number)
+    number = len(rounds)
+    self._folder.write_result(RUNNING, rounds, **self._more())
+    if rounds:
+      await self._csv.release(_released(rounds[-1]), number)
+      await self._board.release(_released(rounds[-1]), number)
     if state is not None and number not in (await self._states.get_versions() or []):
       await self._states.save(state, number)
 
   def end(self, status, rounds):
     """Says in result.json how the run ended, when everything else is written."""
     self.wait()
-    self._folder.write_result(status, rounds, **self._details)
+    self._folder.write_result(status, rounds, **self._more())
+
+  def _more(self):
+    return self._details if self.learned is None else {**self._details, 'prepass': self.learned}
 
   def wait(self):
     """Waits until what was started is written, and raises what went wrong."""
@@ -267,10 +287,14 @@ def read_result(path):
   rounds = result.get('rounds') if isinstance(result, dict) else None
   if (not isinstance(rounds, list) or not isinstance(result.get('config'), dict) or result.get('format') != FORMAT
       or not isinstance(result.get('parameters'), int)
-      or result.get('status') not in (RUNNING, FINISHED, DIVERGED)
+      or result.get('status') not in (RUNNING, FINISHED, DIVERGED) or not _are_numbers(result.get('prepass', {}))
       or [entry.get('round') if isinstance(entry, dict) else None for entry in rounds] != list(range(1, len(rounds) + 1))):
     raise FolderError(f'{path} is not the result of a run of this version: use another output folder.')
   return result
+
+
+def _are_numbers(values):
+  return isinstance(values, dict) and all(type(value) in (int, float) and 0 <= value < 1e18 for value in values.values())
 
 
 def write_atomically(path, text):

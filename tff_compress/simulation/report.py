@@ -36,6 +36,8 @@ PLAIN = ('none', 'float32')
 # Settings that do not make two runs different tasks.
 _INDIFFERENT = ('uplink', 'downlink', 'seed', 'output', 'data_dir', 'workers', 'checkpoint_every')
 
+_PREPASS = ('clients', 'uplink_bytes', 'downlink_bytes', 'seconds')
+
 _MAX_FOLDERS = 10_000
 
 
@@ -85,7 +87,8 @@ class Run:
           figures = [run.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter')]
           if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in figures):
             raise TypeError
-        for value in (*(entry[name] for name in ('accuracy', 'loss', 'seconds')), entry.get('client_states_bytes')):
+        for value in (*(entry[name] for name in ('accuracy', 'loss', 'seconds')), entry.get('client_states_bytes'),
+                      entry['clients'] if 'uplink_fallbacks' in entry else 0, entry.get('uplink_fallbacks'), *(entry.get(f'prepass_{name}', 0) for name in _PREPASS)):
           if value is not None and not isinstance(value, (int, float)):
             raise TypeError
       return run
@@ -113,8 +116,8 @@ class Run:
     up = down = 0
     result = []
     for entry in self.rounds:
-      up += self.figure(entry, 'uplink', 'bytes')
-      down += self.figure(entry, 'downlink', 'bytes')
+      up += self.figure(entry, 'uplink', 'bytes') + entry.get('prepass_uplink_bytes', 0)
+      down += self.figure(entry, 'downlink', 'bytes') + entry.get('prepass_downlink_bytes', 0)
       if entry['accuracy'] is not None:
         result.append((entry['round'], entry['accuracy'], up, down))
     return result
@@ -126,13 +129,25 @@ class Run:
     return statistics.fmean(last) if last else math.nan
 
   def total(self, direction):
-    """(bytes that were sent, bytes that float32 would have taken, number of values), over all clients and rounds."""
+    """(bytes that were sent, bytes that float32 would have taken, number of values), over all clients and rounds, without
+    pre-passes."""
     sent = plain = 0
     for entry in self.rounds:
       count, ratio = (self.figure(entry, direction, name) for name in ('bytes', 'ratio'))
       sent += count
       plain += max(count, 1) * ratio  # Where nothing was sent, the ratio is that of one byte.
     return sent, plain, plain / 4
+
+
+  def prepass(self, name):
+    """Sum over rounds of 'clients', 'uplink_bytes', 'downlink_bytes' or 'seconds' of their pre-passes."""
+    return sum(entry.get(f'prepass_{name}', 0) for entry in self.rounds)
+
+  @property
+  def fallbacks(self):
+    """(messages with the fallback, all messages), over all rounds; None where there is no pre-pass."""
+    counted = [entry for entry in self.rounds if entry.get('uplink_fallbacks') is not None]
+    return (sum(entry['uplink_fallbacks'] for entry in counted), sum(entry['clients'] for entry in counted)) if counted else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +161,13 @@ class Series:
     difference, difference_error: paired mean difference to float32 in points (hundredths), and its standard error (None
       for a single pair); both None where float32 was not run with any of these seeds, or this is float32 itself.
     pairs: seeds that the difference is made of.
-    uplink_bytes, downlink_bytes: of all clients and rounds of a run, mean over seeds.
-    uplink_bits_per_parameter, downlink_bits_per_parameter: mean over messages; None where nothing was sent.
-    uplink_ratio, ratio: float32's bytes over the bytes sent; uplink only, and both directions together.
+    uplink_bytes, downlink_bytes: of all clients and rounds of a run, pre-passes with them, mean over seeds.
+    uplink_bits_per_parameter, downlink_bits_per_parameter: mean over messages, without pre-passes; None where nothing was
+      sent.
+    uplink_ratio, ratio: float32's bytes over the bytes sent, pre-passes with them; uplink only, and both directions
+      together.
+    prepass_uplink_bytes, prepass_downlink_bytes: of pre-passes alone, mean over seeds; None where there were none.
+    fallbacks: share of the messages with the fallback, 0 … 1; None where there is no pre-pass.
     client_states_bytes: what is stored of all clients' memories in the end, mean over seeds; None where they have none.
     seconds: median over all rounds but each run's first, in which TFF builds its programs.
   """
@@ -165,6 +184,9 @@ class Series:
   downlink_bits_per_parameter: object
   uplink_ratio: object
   ratio: object
+  prepass_uplink_bytes: object
+  prepass_downlink_bytes: object
+  fallbacks: object
   client_states_bytes: object
   seconds: object
 
@@ -277,14 +299,20 @@ def _series(label, group, plain):
   kept = [run.rounds[-1]['client_states_bytes'] for run in runs if run.rounds[-1].get('client_states_bytes') is not None]
   up, down = ([statistics.fmean(numbers) for numbers in zip(*(run.total(direction) for run in runs))]
               for direction in ('uplink', 'downlink'))
+  learning_up, learning_down = (statistics.fmean(run.prepass(f'{direction}_bytes') for run in runs)
+                                for direction in ('uplink', 'downlink'))
+  sent_up, sent_down = up[0] + learning_up, down[0] + learning_down
+  counted = [run.fallbacks for run in runs if run.fallbacks is not None]
   return Series(
       label=label, runs=runs, accuracy=statistics.fmean(accuracies),
       accuracy_deviation=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
       difference=statistics.fmean(pairs) if pairs else None,
       difference_error=statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None,
-      pairs=len(pairs), uplink_bytes=up[0], downlink_bytes=down[0],
+      pairs=len(pairs), uplink_bytes=sent_up, downlink_bytes=sent_down,
       uplink_bits_per_parameter=_per(8 * up[0], up[2]), downlink_bits_per_parameter=_per(8 * down[0], down[2]),
-      uplink_ratio=_per(up[1], up[0]), ratio=_per(up[1] + down[1], up[0] + down[0]),
+      uplink_ratio=_per(up[1], sent_up), ratio=_per(up[1] + down[1], sent_up + sent_down),
+      prepass_uplink_bytes=learning_up or None, prepass_downlink_bytes=learning_down or None,
+      fallbacks=_per(*map(sum, zip(*counted))) if counted else None,
       client_states_bytes=statistics.fmean(kept) if kept else None,
       seconds=statistics.median(seconds) if seconds else None)
 
@@ -595,6 +623,12 @@ def _kept(series):
   return '' if series.client_states_bytes is None else _significant(series.client_states_bytes / 1e6)
 
 
+def _prepass(series):
+  """MB of pre-passes in both directions; None where there were none."""
+  sent = (series.prepass_uplink_bytes or 0) + (series.prepass_downlink_bytes or 0)
+  return sent / 1e6 if sent else None
+
+
 def _shown_settings(series):
   """The settings in the label, which are those that differ between the rows."""
   return series.label.partition(', ')[2]
@@ -613,6 +647,8 @@ _COLUMNS = (
     ('bits down', lambda s: _significant(s.downlink_bits_per_parameter), lambda s: s.downlink_bits_per_parameter),
     ('× up', lambda s: _sent(s, s.uplink_ratio), lambda s: s.uplink_ratio),
     ('× both', lambda s: _sent(s, s.ratio), lambda s: s.ratio),
+    ('MB pre-pass', lambda s: _significant(_prepass(s)), _prepass),
+    ('fallbacks %', lambda s: percent(s.fallbacks), lambda s: s.fallbacks),
     ('MB kept', _kept, lambda s: s.client_states_bytes),
     ('s/round', lambda s: _significant(s.seconds), lambda s: s.seconds),
 )
@@ -642,6 +678,9 @@ def caption(series):
   if any(_difference(entry) for entry in series):
     text += '; vs float32: the difference in points' + (', mean ± standard error over the same seeds' if seeds > 1 else '')
   text += '. Bits are per parameter and message; × is how many times fewer bytes than float32.'
+  if any(entry.fallbacks is not None for entry in series):
+    text += (' MB pre-pass is what clients sent and received to learn, which MB up, MB down and × have in them and bits have '
+             'not; fallbacks is the share of messages that the autoencoder did not fit.')
   if any(entry.client_states_bytes is not None for entry in series):
     text += ' MB kept is what is stored of what clients remember, in the end.'
   if any(entry.estimated for entry in series):
@@ -691,7 +730,8 @@ def _section(entry, colours):
   seeds = ', '.join(f'{percent(run.accuracy, 2) or "none"} % (seed {run.seed})' for run in entry.runs)
   facts = [('uplink', entry.first.uplink), ('downlink', entry.first.downlink), ('accuracy', seeds),
            ('sent in a run', f'{_sent(entry, entry.uplink_bytes / 1e6)} MB up, '
-                             f'{_significant(entry.downlink_bytes / 1e6)} MB down')]
+                             f'{_significant(entry.downlink_bytes / 1e6)} MB down'),
+           *_learning(entry)]
   details = [f'<details><summary>Every round, seed {run.seed}</summary><div class="scroll">{_rounds_table(run)}</div></details>'
              for run in entry.runs]
   table = ''.join(_property(name, value) for name, value in facts)
@@ -699,18 +739,35 @@ def _section(entry, colours):
           + '\n'.join(details))
 
 
+def _learning(entry):
+  """What pre-passes cost in each run, as properties."""
+  for run in entry.runs:
+    passes = [item['round'] for item in run.rounds if item.get('prepass_clients')]
+    if passes:
+      again = [str(number) for number in passes if number > 1]
+      text = (f'{_significant(run.prepass("uplink_bytes") / 1e6)} MB up, {_significant(run.prepass("downlink_bytes") / 1e6)} MB '
+              f'down, {run.prepass("seconds"):.0f} s')
+      yield f'pre-pass, seed {run.seed}', text + (f'; again before round {", ".join(again)}' if again else '')
+
+
 def _rounds_table(run):
+  learns = run.fallbacks is not None
   up = down = 0
   lines = []
   for item in run.rounds:
     sent, received = (run.figure(item, direction, 'bytes') for direction in ('uplink', 'downlink'))
-    up, down = up + sent, down + received
+    up, down = (total + count + item.get(f'prepass_{direction}_bytes', 0)
+                for total, count, direction in ((up, sent, 'uplink'), (down, received, 'downlink')))
     cells = (item['round'], percent(item['accuracy'], 2), _loss(item['loss']), f'{sent:,}', f'{received:,}',
              f'{up / 1e6:.6g}', f'{down / 1e6:.6g}', _significant(item['seconds']))
+    if learns:
+      learned = item.get('prepass_clients', 0)
+      figures = [item.get(f'prepass_{name}', 0) for name in ('uplink_bytes', 'downlink_bytes')] if learned else ()
+      cells += (item.get('uplink_fallbacks', ''), learned or '', *([f'{count:,}' for count in figures] or ['', '']))
     lines.append('<tr>' + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
   mark = ' (estimate)' if run.estimated else ''
   titles = ('round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far',
-            'seconds')
+            'seconds', *(('fallbacks', 'learned before it', 'bytes up for that', 'bytes down for that') if learns else ()))
   return (f'<table><thead><tr>{"".join(f"<th>{title}</th>" for title in titles)}</tr></thead>'
           f'<tbody>{"".join(lines)}</tbody></table>')
 

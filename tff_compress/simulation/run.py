@@ -161,6 +161,9 @@ class RunConfig:
         raise ConfigError(f'{name} is {needed} with the uplink {self.uplink!r}: leave it out.')
     if own and (self.downlink_changes, self.downlink_since) != (None, None):
       raise ConfigError(f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
+    if method.whole and self.changes:
+      raise ConfigError(f'downlink_changes is not for the uplink {self.uplink!r}, whose clients need the whole model: use '
+                        'another downlink.')
     if self.downlink_since is not None and not self.changes:
       raise ConfigError('downlink_since is for downlink_changes: give both, or none.')
     if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):
@@ -329,6 +332,10 @@ class RunResult:
       uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to float32
         (`…_estimate`).
       client_states_bytes: of all states that are stored, where clients remember.
+      uplink_fallbacks, uplink_drift: where clients learn in a pre-pass: how many sent with the fallback, and 1 where that
+        happened so often of late that the clients of the next round learn again.
+      prepass_clients, prepass_uplink_bytes, prepass_downlink_bytes, prepass_seconds: of the pre-pass before this round, of
+        all clients that learned; 0 where there was none. The totals have its bytes in them.
       seconds: of the round with its evaluation; in the first, TFF also builds its programs.
     folder: where it was saved, or None. There, `result.json` has all of this; see folder.py for the rest.
   """
@@ -349,12 +356,14 @@ class RunResult:
     return next((entry['loss'] for entry in reversed(self.rounds) if entry.get('loss') is not None), None)
 
 
-def run(config, *, on_round=None, resume=True):
+def run(config, *, on_round=None, on_prepass=None, resume=True):
   """Trains one configuration in simulation.
 
   Args:
     config: `RunConfig`.
     on_round: called after each round with its dict; see `RunResult.rounds`.
+    on_prepass: called after each group of clients that learned in a pre-pass with (dict of `round`, the one that follows,
+      and the `prepass_…` fields so far; number of clients that learn in all).
     resume: whether to go on where a run in `config.output` stopped; a finished one is returned at once. A run with more
       rounds than the folder has goes on with those that are missing. False starts anew and removes what is there.
 
@@ -387,7 +396,7 @@ def run(config, *, on_round=None, resume=True):
       raise ConfigError(f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most '
                         'that many.')
     from tff_compress.simulation import engine  # pylint: disable=g-import-not-at-top
-    status, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round)
+    status, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round, on_prepass)
   return RunResult(config, status, parameters, tuple(rounds), config.output)
 
 
@@ -425,14 +434,14 @@ def _has_own_downlink(uplink):
   return dataclasses.replace(RunConfig(), uplink=uplink, downlink=None).downlink != RunConfig().downlink
 
 
-def compare(configs, *, on_round=None, resume=True):
+def compare(configs, *, on_round=None, on_prepass=None, resume=True):
   """Runs several configurations, one after the other.
 
   With `variants` they differ in how updates and models are encoded, and train on the same clients and examples.
 
   Args:
     configs: sequence of `RunConfig`.
-    on_round: called after each round with (position in `configs`, dict of the round).
+    on_round, on_prepass: called as those of `run`, with the position in `configs` in front.
     resume: as for `run`.
 
   Returns:
@@ -445,5 +454,6 @@ def compare(configs, *, on_round=None, resume=True):
   folders = [os.path.realpath(config.output) for config in configs if config.output is not None]
   if len(set(folders)) < len(folders):
     raise ConfigError('two runs have the same output folder: give each its own.')
-  return [run(config, resume=resume, on_round=on_round and functools.partial(on_round, position))
+  return [run(config, resume=resume, on_round=on_round and functools.partial(on_round, position),
+              on_prepass=on_prepass and functools.partial(on_prepass, position))
           for position, config in enumerate(configs)]

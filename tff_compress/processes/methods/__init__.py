@@ -4,7 +4,8 @@ A method is more than a codec: it also says what clients or the server remember,
 one codec is all there is to is a preset of `tff_compress.codec` instead, and no name stands for both. `method` reads
 either:
 
-    tff_compress.build_fed_avg(model_fn, **processes.method('dgc:p=1/1000').arguments())
+    method = processes.method('dgc:p=1/1000')
+    process = method.build(model_fn, **method.arguments())
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ class Method:
     weighting: 'uniform' where clients have to weigh the same; '' where any will do.
     local_steps: of a client between messages, where they belong to it; None where any number will do.
     plain: whether, but for error feedback, its codec is all there is to it, so that `tff_compress.uplink` does as well.
+    whole: whether clients have to receive the model as a whole, and not what changed in it.
     examples: parameter texts that are tested.
   """
   name: ClassVar[str] = ''
@@ -49,6 +51,7 @@ class Method:
   weighting: ClassVar[str] = ''
   local_steps: ClassVar[object] = None
   plain: ClassVar[bool] = False
+  whole: ClassVar[bool] = False
   examples: ClassVar[tuple] = ('',)
 
   def __post_init__(self):
@@ -69,9 +72,30 @@ class Method:
     """`ErrorFeedback` or None."""
     return None
 
+  @property
+  def prepass(self):
+    """How clients learn in a pre-pass, before the first round and when they are told to again: 'groups', in any groups,
+    one call for each; 'together', all that learn in one call; '' where there is no pre-pass."""
+    return ''
+
+  @property
+  def measured(self):
+    """Codec whose messages are as long as the uplink's, for `tff-compress codecs`."""
+    return self.uplink
+
   def coded(self, update):
     """What its codec is given of an update that is one matrix, in the first round: NumPy arrays."""
     return update
+
+  def build(self, model_fn, **arguments):
+    """Builds the process that trains with it.
+
+    Args:
+      model_fn: function that makes a `tff.learning.models.VariableModel`.
+      **arguments: of `build_fed_avg`, with those that `arguments` gives.
+    """
+    from tff_compress.processes.fed_avg import build_fed_avg  # pylint: disable=g-import-not-at-top
+    return build_fed_avg(model_fn, **arguments)
 
   def arguments(self, model=None):
     """What `build_fed_avg` is given for it: a dict.
@@ -144,6 +168,9 @@ def method(text):
     close = difflib.get_close_matches(name, [*registry(), *presets.registry(), *stage_lib.registry()], 1)
     if close and close[0] in registry():
       raise codec_lib.CodecError(f'there is no method or codec {name[:60]!r}; did you mean {close[0]}?') from None
+    longer = next((known for known in registry() if name and known.startswith(f'{name}-')), None)
+    if longer and '|' not in text:
+      raise codec_lib.CodecError(f'{name} alone is no codec; did you mean the method {longer}?') from None
     raise
 
 
