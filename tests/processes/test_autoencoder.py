@@ -67,9 +67,9 @@ def test_decoders_are_sent_once_and_latent_values_after(process):
     losses.append(metrics['client_work']['train']['loss'])
   assert losses[2] < losses[0]
   # Whoever learns again has a new decoder, in place of the old one.
-  assert len(runner.state.aggregator['clients']) == 3
+  assert len(runner.state.aggregator['book']['clients']) == 3
   runner.prepass([2, 7], [dataset(2), dataset(7)])
-  assert sorted(runner.state.aggregator['clients']) == sorted(
+  assert sorted(runner.state.aggregator['book']['clients']) == sorted(
       int(runner.client_state(c)['client']) for c in (0, 1, 2, 7)) and runner.round == 3
   assert runner.next([7, 2], [dataset(7), dataset(2)])['aggregator']['uplink_fallbacks'] == 0
 
@@ -103,23 +103,21 @@ def test_the_fallback_is_the_codec(process):
 
 def test_what_cannot_be_learned_or_decoded_is_not(process, tmp_path):
   runner = processes.Runner(process, folder=str(tmp_path))
-  start = runner.state
   metrics = runner.prepass([0, 1], [dataset(0), dataset(1, bad=True)])
   assert communication(metrics)['uplink_bytes'] == process.decoder_bytes  # NaN teaches nothing.
   assert runner.next([0, 1], [dataset(0), dataset(1)])['aggregator']['uplink_fallbacks'] == 1
   # A server that lost its decoders does not decode with another's.
   runner.store.rewind(10)
-  lost = runner.state
-  lost.aggregator['decoders'] = np.array(lost.aggregator['decoders'])
-  lost.aggregator['decoders'][0, -1] ^= 1
+  book = runner.state.aggregator['book']
+  book['frames'] = np.array(book['frames'])
+  book['frames'][0, -1] ^= 1
   weights = trainable(runner)
-  with pytest.raises(Exception, match='no decoder|run the pre-pass'):
+  with pytest.raises(processes.StateError, match="the decoder of client '0': run the pre-pass"):
     runner.next([0], [dataset(0)])
   for a, b in zip(weights, trainable(runner)):
     np.testing.assert_array_equal(a, b)
   runner.prepass([0], [dataset(0)])
   assert runner.next([0], [dataset(0)])['aggregator']['uplink_fallbacks'] == 0
-  del start
   with pytest.raises(processes.ProcessError, match='no pre-pass'):
     processes.Runner(tff_compress.build_fed_avg(model_fn, seed=1)).prepass([0], [dataset(0)])
 

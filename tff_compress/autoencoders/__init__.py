@@ -1,15 +1,32 @@
 """Autoencoders for updates: how they are learned from snapshots, and when they pay.
 
-`fit` learns one from snapshots of a model's weights or of their changes; `savings.py` says after how many messages it
-has saved what its decoder cost. How it encodes and decodes is in `tff_compress.codec.network`. TensorFlow is imported
-when something is learned.
+`LearnedRule` reads a codec whose autoencoder is to be learned; `snapshots` takes snapshots of a training, for a server
+that has data of its own; `fit` learns from snapshots of a model's weights or of their changes; `savings.py` says after
+how many messages it has saved what its decoder cost. How it encodes and decodes is in `tff_compress.codec.network`.
+TensorFlow is imported when something is learned.
 """
 
+import importlib
+
+from tff_compress.autoencoders import savings
 from tff_compress.autoencoders.architectures import Architecture
 from tff_compress.autoencoders.architectures import convolutional
 from tff_compress.autoencoders.architectures import dense
 from tff_compress.autoencoders.architectures import linear
 from tff_compress.autoencoders.errors import SnapshotError
 from tff_compress.autoencoders.fitting import fit
+from tff_compress.autoencoders.rule import LearnedRule
 
-__all__ = ['Architecture', 'SnapshotError', 'convolutional', 'dense', 'fit', 'linear']
+_LAZY = {'snapshots': 'training'}
+
+__all__ = ['Architecture', 'LearnedRule', 'SnapshotError', 'convolutional', 'dense', 'fit', 'linear', 'savings', *_LAZY]
+
+
+def __getattr__(name):
+  if name in _LAZY:
+    return getattr(importlib.import_module(f'tff_compress.autoencoders.{_LAZY[name]}'), name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted([*globals(), *__all__])

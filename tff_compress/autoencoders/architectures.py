@@ -5,8 +5,10 @@ import dataclasses
 from tff_compress.autoencoders.errors import SnapshotError
 from tff_compress.codec import network
 
+MAX_PARAMETERS = 1 << 20
+"""Largest autoencoder that encodes a model as one piece by default."""
 MAX_WHOLE = 1 << 20
-"""Most values that are encoded as one piece by default: encoder and decoder are `latent` times as large each."""
+"""Most values that a process encodes as one piece: encoder and decoder are `latent` times as large each."""
 LENGTH = 1024
 """Length of pieces by default, for larger models."""
 

@@ -40,14 +40,14 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, see
                         'of all variables.')
   from tff_compress.autoencoders import learning  # pylint: disable=g-import-not-at-top
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  learner = learning.Learner(architecture, *snapshots.shape, sizes, learning_rate, seed)
+  learner = learning.Learner(architecture, snapshots.shape[1], sizes, learning_rate, seed)
   if architecture.kind == 'linear':
     return learning.numbers_of(learner.learn(tf.constant(snapshots), epochs))
   pieces, means, deviations = learner.prepared(tf.constant(snapshots))
   layers, state, epoch = learner.initial(), None, tf.function(learner.steps)
+  steps = learner.steps_per_epoch(pieces)
   for done in range(epochs):
-    first = done * learner.steps_per_epoch
-    layers, state, loss = epoch(pieces, layers, tf.constant(first), tf.constant(first + learner.steps_per_epoch), state)
+    layers, state, loss = epoch(pieces, layers, done * steps, (done + 1) * steps, state)
     if progress is not None:
       progress(done + 1, epochs, float(loss))
   return learning.numbers_of(learner.made(layers, means, deviations))

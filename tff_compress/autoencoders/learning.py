@@ -17,32 +17,27 @@ class Learner:
 
   Args:
     architecture: `Architecture`.
-    count: number of snapshots.
-    size: number of values of one.
+    size: number of values of a snapshot.
     sizes: numbers of values of the variables in it that have a normalisation of their own; () for none.
     learning_rate: of Adam, where layers are learned by gradients.
     seed: whole number, for initial weights and the order of pieces.
   """
 
-  def __init__(self, architecture, count, size, sizes=(), learning_rate=1e-3, seed=0):
+  def __init__(self, architecture, size, sizes=(), learning_rate=1e-3, seed=0):
     self._architecture, self._size, self._sizes, self._seed = architecture, size, sizes, seed
     self._rate = learning_rate
-    self._pieces = count * -(-size // architecture.length)
-    # At least 32 steps in an epoch, where there are enough pieces.
-    self._batch = min(_BATCH, max(8, self._pieces // 32))
 
-  @property
-  def steps_per_epoch(self):
-    """Batches in as many examples as there are pieces."""
-    return -(-self._pieces // self._batch)
+  def steps_per_epoch(self, pieces):
+    """Batches in as many examples as there are pieces: int32 scalar."""
+    return -(-tf.shape(pieces)[0] // _batch(pieces))
 
   def learn(self, snapshots, epochs):
-    """float32[n, d] -> `network.Autoencoder` of tensors."""
+    """float32[n, d] -> `network.Autoencoder` of tensors; n need not be known while a graph is built."""
     pieces, means, deviations = self.prepared(snapshots)
     if self._architecture.kind == 'linear':
       layers = self.components(pieces)
     else:
-      layers = self.steps(pieces, self.initial(), 0, epochs * self.steps_per_epoch)[0]
+      layers = self.steps(pieces, self.initial(), 0, epochs * self.steps_per_epoch(pieces))[0]
     return self.made(layers, means, deviations)
 
   def prepared(self, snapshots):
@@ -61,7 +56,7 @@ class Learner:
     else:
       means = deviations = tf.zeros([0])
     padded = tf.pad(snapshots, [[0, 0], [0, -self._size % self._architecture.length]])
-    return tf.reshape(padded, [self._pieces, self._architecture.length]), means, deviations
+    return tf.reshape(padded, [-1, self._architecture.length]), means, deviations
 
   def made(self, layers, means, deviations):
     """The `network.Autoencoder` of [(kernel, bias)], its weights rounded."""
@@ -75,19 +70,24 @@ class Learner:
 
   def components(self, pieces):
     """[(kernel, bias)] of the principal components. There are no more than pieces; other latent values are always 0."""
-    length, latent = pieces.shape[1], self._architecture.latent
+    latent = self._architecture.latent
     mean = tf.reduce_mean(tf.cast(pieces, tf.float64), 0)
     x = tf.cast(pieces, tf.float64) - mean
-    if length <= self._pieces:
-      basis = tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))[1][:, ::-1][:, :latent]
-    else:
-      # The smaller of the two matrices that have the same eigenvalues.
+
+    def of_values():
+      return tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))[1][:, ::-1][:, :latent]
+
+    def of_pieces():
       values, vectors = tf.linalg.eigh(tf.matmul(x, x, transpose_b=True))
       values, vectors = values[::-1][:latent], vectors[:, ::-1][:, :latent]
       lengths = tf.where(values > 1e-12 * values[0], tf.math.rsqrt(tf.maximum(values, 1e-300)), 0.0)
-      basis = tf.matmul(x, vectors, transpose_a=True) * lengths
-      basis = tf.pad(basis, [[0, 0], [0, latent - basis.shape[1]]])
-    basis, mean = tf.cast(basis, tf.float32), tf.cast(mean, tf.float32)
+      found = tf.matmul(x, vectors, transpose_a=True) * lengths
+      return tf.pad(found, [[0, 0], [0, latent - tf.shape(found)[1]]])
+
+    # The smaller of the two matrices that have the same eigenvalues.
+    basis = tf.cond(tf.shape(x)[0] >= tf.shape(x)[1], of_values, of_pieces)
+    basis = tf.cast(tf.ensure_shape(basis, [pieces.shape[1], latent]), tf.float32)
+    mean = tf.cast(mean, tf.float32)
     return [(basis, -tf.linalg.matvec(basis, mean, transpose_a=True)), (tf.transpose(basis), mean)]
 
   def initial(self):
@@ -119,10 +119,11 @@ class Learner:
     if state is None:
       state = adam.initialize(tuple(tf.TensorSpec(x.shape, x.dtype) for x in flat))
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    size = _batch(pieces)
 
     def step(number, flat, state, total):
       key = [self._seed, 1000 + number]
-      chosen = tf.random.stateless_uniform([self._batch], key, 0, self._pieces, tf.int32, alg='philox')
+      chosen = tf.random.stateless_uniform([size], key, 0, tf.shape(pieces)[0], tf.int32, alg='philox')
       batch = tf.gather(pieces, chosen)
       with tf.GradientTape() as tape:
         tape.watch(flat)
@@ -145,6 +146,11 @@ class Learner:
         y = tf.nn.relu(y)
       x = tf.reshape(y, [-1, shape.positions * shape.outputs])
     return x
+
+
+def _batch(pieces):
+  """Pieces of one step: with enough of them, an epoch has at least 32 steps."""
+  return tf.minimum(_BATCH, tf.maximum(8, tf.shape(pieces)[0] // 32))
 
 
 def numbers_of(autoencoder):

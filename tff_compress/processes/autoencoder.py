@@ -8,6 +8,7 @@ import collections
 import functools
 import hashlib
 
+from absl import logging
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -17,25 +18,29 @@ from tff_compress.aggregators import accounting
 from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.autoencoders import architectures
 from tff_compress.autoencoders import learning
-from tff_compress.codec import network
-from tff_compress.codec.transforms.autoencoder import Autoencoder
+from tff_compress.autoencoders import savings
+from tff_compress.autoencoders import training
+from tff_compress.autoencoders.rule import LearnedRule
 from tff_compress.distributors import downlink as downlink_lib
+from tff_compress.processes import decoders as decoders_lib
 from tff_compress.processes import memory as memory_lib
 from tff_compress.processes.downlinks import WholeModel
+from tff_compress.processes.downlinks import with_more
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.learned import LearnedMessages
+from tff_compress.processes.learned import Networks
 from tff_compress.processes.process import ClientStateProcess
+from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
-from tff_compress.processes.process import number_of
-from tff_compress.runtime import compat
-from tff_compress.tensorflow import MessageFunctions
 from tff_compress.tensorflow.ops import TensorFlowOps
-from tff_compress.wire import FRAME_OVERHEAD
 
-TARGETS = ('delta', 'weights')
 ARCHITECTURES = {'linear': architectures.linear, 'dense': architectures.dense,
                  'convolutional': architectures.convolutional}
-UPLINK = 'concat | autoencoder:32,length=1024 | uniform:bits=8 | rans'
-_FALLBACK, _LEARNED = 0, 1
+LATENT = 32
+"""Latent values of a piece by default."""
+DRIFT_ROUNDS, DRIFT_PERCENT = 5, 30
+"""After so many rounds with more than this share of fallbacks, clients should learn again."""
 _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 
 
@@ -53,50 +58,74 @@ class AutoencoderProcess(ClientStateProcess):
     super().__init__(*args, **kwargs)
     self.prepass, self.decoder_bytes = prepass, decoder_bytes
 
+  def knows(self, state, memory):
+    """Whether the server has the decoder of the autoencoder in a client's state, or that has none."""
+    if memory['learned'] != memory['client'] + 1:
+      return True
+    book = state.aggregator['book']
+    rows = np.asarray(book['rows'])[np.asarray(book['clients']) == memory['client']]
+    return any(np.asarray(book['frames'])[row, -4:].tobytes() == np.int32(memory['decoder']).tobytes() for row in rows)
 
-def build_autoencoder_fed_avg(model_fn, *, uplink=UPLINK, architecture='linear',
-                              target='delta', snapshots=8, learning_epochs=30, learning_rate=1e-3, fallback='drive',
-                              tolerance=0.3, downlink='float32', client_optimizer_fn=None, server_optimizer_fn=None,
+
+def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', target='delta', snapshots=8,
+                              snapshot_steps=None, decoders='client', learning_epochs=30, learning_rate=1e-3,
+                              fallback='drive', tolerance=0.3, error_feedback=False, downlink='float32',
+                              client_optimizer_fn=None, server_optimizer_fn=None,
                               client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None,
                               seed=None, spec=None):
-  """Builds federated averaging in which every client encodes with an autoencoder of its own.
+  """Builds federated averaging in which clients encode with an autoencoder that was learned from their own training.
 
-  In the pre-pass each client trains alone from the server's model, `snapshots` times over its data, keeps its weights
-  after each, learns an autoencoder from them, and sends the decoder. In the rounds it sends latent values, which the
-  server decodes with the decoder of that client. A client that has none, or that finds what would be decoded too far
-  from what it is, sends its update with the fallback; one byte says which it is.
+  In the pre-pass each client trains alone from the server's model, keeps what its training changed, learns an
+  autoencoder from that, and sends the decoder. In the rounds it sends latent values, which the server decodes with the
+  decoder of that client. A client that has none, or that finds what would be decoded too far from what it is, sends its
+  update with the fallback; one byte says which it is.
 
   Args:
     model_fn: function that makes a `tff.learning.models.VariableModel`.
-    uplink: 'concat | autoencoder:LATENT,length=L | …' with the stages that encode the latent values. length=0 is one
-      piece of all values.
+    uplink: codec in which one rule begins with an autoencoder without weights, for all variables
+      ('concat | autoencoder:LATENT,length=L | …') or some of them; what is behind it encodes the latent values, and
+      other rules other variables. length=0 is one piece of all values. None: one piece, as published, while the
+      autoencoder has at most 2^20 parameters, and pieces of 1024 values for larger models.
     architecture: 'linear', 'dense' or 'convolutional', see `tff_compress.autoencoders`.
     target: 'delta': what training changed is encoded; 'weights', as published: the trained weights are.
-    snapshots: how often a client goes over its data in the pre-pass; at least 2.
+    snapshots: how often a client trains in the pre-pass; at least 2.
+    snapshot_steps: batches of each of these trainings; None: all of the client's data.
+    decoders: 'client': each client has its own. 'shared', or a number of groups of clients that resemble each other:
+      clients also send latent values of their snapshots, the server learns one autoencoder for each group from them,
+      and sends it to the clients in it.
     learning_epochs, learning_rate: of the autoencoder's own training; not used for 'linear'.
     fallback: codec of updates.
-    tolerance: largest ||decoded - x|| / ||x|| that is sent, x being the target.
+    tolerance: largest ||decoded - x|| / ||x|| that is sent, x being what is encoded. None: the learned message is sent
+      unless it is no better than sending nothing, or the fallback has the smaller error with no more bytes.
+    error_feedback: for the target 'delta', True or an `ErrorFeedback`: what was lost is added to the next update.
     downlink: codec of the model.
     client_optimizer_fn, server_optimizer_fn, client_weighting, metrics_aggregator, seed, spec: as for `build_fed_avg`.
 
   Returns:
-    `AutoencoderProcess`. `metrics['aggregator']` has the bytes of the uplink and `uplink_fallbacks`, the number of
-    clients that sent with the fallback; those of the pre-pass are the bytes of the decoders.
+    `AutoencoderProcess`. `metrics['aggregator']` has the bytes of the uplink, `uplink_fallbacks`, the number of clients
+    that sent with the fallback, and `uplink_drift`: whether more than 30 % of the messages of the last 5 rounds since a
+    pre-pass were such, so that clients should learn again. Those of the pre-pass have the bytes of the decoders, and
+    `metrics['distributor']` those of shared autoencoders.
 
   Raises:
     ProcessError: an argument cannot be used.
     CodecError: a codec is not valid, or not for this model.
   """
-  parts = _Parts(model_fn, uplink, architecture, target, snapshots, learning_epochs, learning_rate, fallback, tolerance,
-                 checked_seed(seed), spec)
+  parts = _Parts(model_fn, uplink, architecture, target, snapshots, snapshot_steps, decoders, learning_epochs,
+                 learning_rate, fallback, tolerance, error_feedback, checked_seed(seed), spec)
   optimizer = client_optimizer_fn or tff.learning.optimizers.build_sgdm(0.1)
   client_work = tff.learning.templates.build_model_delta_client_work(
       model_fn, optimizer, client_weighting, metrics_aggregator, loop_implementation=_LOOP)
   finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
       server_optimizer_fn or tff.learning.optimizers.build_sgdm(1.0), parts.weights_type)
-  down = WholeModel(downlink_lib(downlink, parts.weights_type, seed=checked_seed(seed), spec=spec))
-  compose = functools.partial(_compose, parts, client_work, finalizer, down, model_fn, optimizer, client_weighting,
-                              metrics_aggregator)
+  down = WholeModel(downlink_lib(downlink, parts.weights_type, seed=parts.seed, spec=spec))
+  alone = functools.partial(training.alone, model_fn, client_weighting, optimizer)
+  with tf.Graph().as_default():
+    finalizers = model_fn().metric_finalizers()
+  aggregate_metrics = (metrics_aggregator or tff.learning.metrics.sum_then_finalize)(finalizers)
+
+  def compose(remembered, **kwargs):
+    return _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, remembered, **kwargs)
 
   def on_files():
     files = parts.memory(memory_lib.Files)
@@ -108,175 +137,120 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=UPLINK, architecture='linear',
 class _Parts(ModelTypes):
   """What the process is put together from: types, specs and functions of tensors."""
 
-  def __init__(self, model_fn, uplink, architecture, target, snapshots, epochs, rate, fallback, tolerance, seed, names):
-    if target not in TARGETS:
-      raise ProcessError(f'target must be {" or ".join(TARGETS)}, not {target!r}.')
+  def __init__(self, model_fn, uplink, architecture, target, snapshots, snapshot_steps, decoders, epochs, rate, fallback,
+               tolerance, error_feedback, seed, names):
+    if target not in training.TARGETS:
+      raise ProcessError(f'target must be {" or ".join(training.TARGETS)}, not {target!r}.')
     if architecture not in ARCHITECTURES:
       raise ProcessError(f'architecture must be {", ".join(ARCHITECTURES)}, not {architecture!r}.')
-    for name, value, least in (('snapshots', snapshots, 2), ('learning_epochs', epochs, 1)):
+    groups = {'client': 0, 'shared': 1}.get(decoders, decoders) if isinstance(decoders, str) else decoders
+    for name, value, least in (('snapshots', snapshots, 2), ('learning_epochs', epochs, 1),
+                               ('snapshot_steps', 1 if snapshot_steps is None else snapshot_steps, 1),
+                               ('decoders', groups or 1, 1)):
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ProcessError(f'{name} must be a whole number of at least {least}, not {value!r}.')
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not tolerance >= 0:
-      raise ProcessError(f'tolerance must be a number of at least 0, not {tolerance!r}.')
-    self.target, self.snapshots, self._epochs, self.tolerance = target, snapshots, epochs, float(tolerance)
-
+    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, (int, float))
+                                  or not tolerance >= 0):
+      raise ProcessError(f'tolerance must be a number of at least 0, or None, not {tolerance!r}.')
+    self.feedback = ErrorFeedback.of(error_feedback)
+    if self.feedback and target != 'delta':
+      raise ProcessError("error feedback keeps what is lost of updates: use target='delta', or leave it out.")
     super().__init__(model_fn, names, 'autoencoders')
-    self.size = self.update_spec.parameters
-    stage, rest = _stages(codec_lib(uplink))
-    length = stage.length or self.size
-    if length > architectures.MAX_WHOLE:
-      raise ProcessError(f'an autoencoder for pieces of {length} values has about {2 * length * stage.latent:,} '
-                         'parameters: use one for '
-                         f'shorter pieces, such as autoencoder:{stage.latent},length={architectures.LENGTH}.')
-    self.architecture = ARCHITECTURES[architecture](length, stage.latent)
-    sizes = tuple(tensor.size for tensor in self.update_spec.tensors)
-    self._learner = learning.Learner(self.architecture, snapshots, self.size, sizes, rate, seed & 0x7FFFFFFF)
-    self._sizes = sizes
-    latents = -(-self.size // length) * stage.latent
-    self.latents = MessageFunctions(rest, _spec([('latent', (latents,), 'float32')]), seed)
-    self.fallback = MessageFunctions(fallback, self.update_spec, seed)
-    self._encoder_shapes = _shapes(self.architecture.encoder, 'encoder')
-    self._decoder_shapes = _shapes(self.architecture.decoder, 'decoder') + [
-        ('means', (len(sizes),), 'float32'), ('deviations', (len(sizes),), 'float32')]
-    self.decoders = MessageFunctions('float32', _spec(self._decoder_shapes), seed)
-    self.decoder_bytes = FRAME_OVERHEAD + self.decoders.plan.payload_size
-    described = [str(codec_lib(uplink)), architecture, target, str(codec_lib(fallback)), self.spec]
+    self.seed, self.snapshots, self.snapshot_steps = seed, snapshots, snapshot_steps
+
+    rule = LearnedRule(default_uplink(self.update_spec.parameters) if uplink is None else uplink, self.update_spec)
+    if rule.length > architectures.MAX_WHOLE:
+      raise ProcessError(f'an autoencoder for pieces of {rule.length} values has about '
+                         f'{2 * rule.length * rule.stage.latent:,} parameters: use one for shorter pieces, such as '
+                         f'autoencoder:{rule.stage.latent},length={architectures.LENGTH}.')
+    made = ARCHITECTURES[architecture](rule.length, rule.stage.latent)
+    self.networks = Networks(made, rule.sizes, seed)
+    self.messages = LearnedMessages(rule, target, fallback, tolerance, seed)
+    learner = learning.Learner(made, rule.size, rule.sizes, rate, seed & 0x7FFFFFFF)
+    if groups:
+      self.decoders = decoders_lib.SharedDecoders(learner, self.networks, epochs, rule, snapshots, groups, seed)
+    else:
+      self.decoders = decoders_lib.OwnDecoders(learner, self.networks, epochs)
+    self.book = decoders_lib.Book(self.decoders)
+    self.vectors = memory_lib.Vectors(self.update_spec)
+    described = [rule.codec, architecture, target, codec_lib(fallback), self.feedback, decoders, self.spec]
     self.fingerprint = hashlib.sha256('\n'.join(map(str, described)).encode('utf-8')).digest()[:16]
+
+  @property
+  def slots(self):
+    """Names of what error feedback remembers."""
+    return self.feedback.slots if self.feedback else ()
 
   def memory(self, kind):
     """`memory.Values` or `memory.Files` of this process."""
     fields = collections.OrderedDict(client=tff.TensorType(np.int64), seen=tff.TensorType(np.int32),
                                      version=tff.TensorType(np.int32), learned=tff.TensorType(np.int64),
                                      decoder=tff.TensorType(np.int32))
-    size = sum(int(np.prod(shape)) for _, shape, _ in self._encoder_shapes + self._decoder_shapes)
-    return kind(fields, collections.OrderedDict(autoencoder=[tff.TensorType(np.float32, [size])]))
+    slots = collections.OrderedDict(autoencoder=[tff.TensorType(np.float32, [self.networks.size])])
+    slots.update((slot, self.vectors.types) for slot in self.slots)
+    return kind(fields, slots)
 
-  # -- in graphs
+  # -- in graphs, on a client
 
-  def flat(self, tensors):
-    """Tensors of the trainable variables -> float32[d]."""
-    return tf.concat([tf.reshape(x, [-1]) for x in tensors], 0)
-
-  def split(self, vector):
-    """Inverse of `flat`."""
-    return [tf.reshape(x, t.shape) for x, t in zip(tf.split(vector, self._sizes), self.update_spec.tensors)]
-
-  def learn(self, snapshots):
-    """float32[n, d] -> (vector for the client's memory, decoder's frame as a function of round and client)."""
-    learned = self._learner.learn(snapshots, self._epochs)
-    arrays = _arrays(learned.encoder), _arrays(learned.decoder) + [learned.means, learned.deviations]
-    vector = tf.concat([tf.reshape(tf.cast(x, tf.float32), [-1]) for x in arrays[0] + arrays[1]], 0)
-    sent = [tf.cast(x, dtype) for x, (_, _, dtype) in zip(arrays[1], self._decoder_shapes)]
-    return vector, functools.partial(self.decoders.encode, sent)
-
-  def network_of(self, vector):
-    """The client's `network.Autoencoder`."""
-    shapes = self._encoder_shapes + self._decoder_shapes
-    arrays = [tf.reshape(x, shape) for x, (_, shape, _) in
-              zip(tf.split(vector, [int(np.prod(shape)) for _, shape, _ in shapes]), shapes)]
-    return self._network(arrays[:len(self._encoder_shapes)], arrays[len(self._encoder_shapes):])
-
-  def decoder_of(self, frame):
-    """The `network.Autoencoder` of a decoder's frame; its encoder is of zeros."""
-    arrays = [tf.cast(x, tf.float32) for x in self.decoders.decode(frame)]
-    return self._network([np.zeros(shape, np.float32) for _, shape, _ in self._encoder_shapes], arrays)
-
-  def _network(self, encoder, decoder):
-    layers = lambda shapes, arrays: tuple(
-        network.Layer(*arrays[3 * i:3 * i + 3], shape.positions, shape.activation) for i, shape in enumerate(shapes))
-    return network.Autoencoder(self.architecture.length, layers(self.architecture.encoder, encoder),
-                               layers(self.architecture.decoder, decoder), self._sizes, *decoder[-2:])
-
-  def upload(self, update, received, vector, memory, round_number):
-    """A client's message.
+  def upload(self, update, received, vector, kept, memory, round_number):
+    """(message, slots of the feedback that changed) of a client after training.
 
     Args:
       update: list of tensors, weights before training less those after.
       received: trainable weights before training.
       vector: what the client remembers of its autoencoder.
+      kept: {slot of the feedback: list of tensors} when the round began.
       memory: the small fields of its state.
       round_number: int32 scalar.
-
-    Returns:
-      uint8[n]: 1, the CRC-32 of the decoder's frame (4 bytes), and the frame of the latent values; or 0 and the
-      fallback's frame.
     """
-    xp = TensorFlowOps()
-    x = self.flat(received) - self.flat(update) if self.target == 'weights' else -self.flat(update)
-    net, number = self.network_of(vector), number_of(memory)
+    xp, net = TensorFlowOps(), self.networks.of_vector(vector)
     # The server has the decoder under the number that the client had when it learned.
-    usable = tf.reduce_all(tf.math.is_finite(x)) & tf.equal(memory['learned'], memory['client'] + 1)
-
-    def with_autoencoder():
-      frame = self.latents.encode([net.encode(xp, x, self.size)], round_number, number)
-      decoded = net.decode(xp, self.latents.decode(frame)[0], self.size)
-      return frame, tf.norm(decoded - x) <= self.tolerance * tf.norm(x)
-
-    frame, fits = tf.cond(usable, with_autoencoder, lambda: (tf.zeros([0], tf.uint8), False))
-    flag = lambda value: tf.constant([value], tf.uint8)
-    return tf.cond(fits, lambda: tf.concat([flag(_LEARNED), tf.bitcast(memory['decoder'], tf.uint8), frame], 0),
-                   lambda: tf.concat([flag(_FALLBACK), self.fallback.encode(update, round_number, number)], 0))
-
-  def decode(self, message, decoder, weights):
-    """The update (before less after) in a client's message, list of tensors; `decoder` is its decoder's frame."""
-    xp = TensorFlowOps()
-
-    def learned():
-      same = tf.reduce_all(tf.equal(message[1:5], decoder[-4:]))
-      problem = 'a client encoded with an autoencoder of which the server has no decoder: run the pre-pass for it again.'
-      with tf.control_dependencies([tf.debugging.Assert(same, [problem])]):
-        latents = tf.identity(message[5:])
-      decoded = self.decoder_of(decoder).decode(xp, self.latents.decode(latents)[0], self.size)
-      return self.split(self.flat(weights) - decoded if self.target == 'weights' else -decoded)
-
-    return tf.cond(tf.equal(message[0], _LEARNED), learned, lambda: self.fallback.decode(message[1:]))
+    usable = tf.equal(memory['learned'], memory['client'] + 1)
+    filled = self.feedback.accumulate(xp, kept, update, missed_rounds(memory, round_number)) if self.feedback else {}
+    signal = self.feedback.signal(filled) if self.feedback else update
+    message = self.messages.encode(signal, received, net, usable, memory, round_number)
+    if not self.feedback:
+      return message, {}
+    sent = self.messages.decode(message, lambda: net, received)
+    return message, self.feedback.settle(xp, filled, sent)
 
 
-def _stages(codec):
-  """(autoencoder, codec of its latent values) of an uplink."""
-  rule = codec.rules[0]
-  first, rest = rule.pipeline.stages[0], rule.pipeline.stages[1:]
-  if len(codec.rules) > 1 or not rule.pipeline.joined or not isinstance(first, Autoencoder) or not rest:
-    raise ProcessError("the uplink must be like 'concat | autoencoder:32,length=1024 | uniform:bits=8 | rans'.")
-  if first.weights or first.order != 'rows':
-    raise ProcessError('the autoencoder of the uplink is learned in the pre-pass: leave weights and order out.')
-  return first, ' | '.join(map(str, rest))
+def default_uplink(values):
+  """The uplink for a model of so many values, where none is given. Says so where the published form would be too large."""
+  latent = min(LATENT, max(1, values // 2))
+  parameters = savings.dense_parameters(values, latent)
+  if parameters <= architectures.MAX_PARAMETERS:
+    return f'concat | autoencoder:{latent} | uniform:bits=8 | rans'
+  logging.warning(
+      'The published autoencoder for all %s values at once would have %s parameters (%.0f MB), so pieces of %d values '
+      'share one of %s parameters (%.1f MB).', f'{values:,}', f'{parameters:,}', parameters * 4e-6, architectures.LENGTH,
+      f'{savings.dense_parameters(architectures.LENGTH, latent):,}',
+      savings.dense_parameters(architectures.LENGTH, latent) * 4e-6)
+  return f'concat | autoencoder:{latent},length={architectures.LENGTH} | uniform:bits=8 | rans'
 
 
-def _shapes(layers, name):
-  """[(name, shape, dtype)] of the arrays of layers."""
-  found = []
-  for i, layer in enumerate(layers):
-    found += [(f'{name}/{i}/weights', (layer.inputs, layer.outputs), 'int8'),
-              (f'{name}/{i}/scale', (layer.outputs,), 'float32'),
-              (f'{name}/{i}/bias', (layer.outputs,), 'float32')]
-  return found
+def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, remembered, on_files=None):
+  """The process around TFF's client work and finalizer.
 
-
-def _arrays(layers):
-  return [x for layer in layers for x in (layer.weights, layer.scale, layer.bias)]
-
-
-def _spec(shapes):
-  return codec_lib.Spec(tuple(codec_lib.TensorSpec(*entry) for entry in shapes))
-
-
-def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting, metrics_aggregator, remembered,
-             on_files=None):
-  """The process around TFF's client work and finalizer; `remembered` is a `memory.Values` or `memory.Files`."""
+  Args:
+    parts: `_Parts`.
+    client_work, finalizer: TFF's.
+    down: `WholeModel`.
+    alone: `training.alone` of (weights, data, count, steps).
+    aggregate_metrics: as `tff.learning.metrics.sum_then_finalize` makes it.
+    remembered: `memory.Values` or `memory.Files`.
+    on_files: as for `ClientStateProcess`.
+  """
   flat = tf.nest.flatten
   _, weights_type, data_type = client_work.next.type_signature.parameter
   result_type = client_work.next.type_signature.result.result.member
   client_type, bytes_type = remembered.type, tff.TensorType(np.uint8, [None])
+  book_type = tff.tensorflow.computation(parts.book.initial).type_signature.result
   count = len(parts.update_spec.tensors)
-  with tf.Graph().as_default():
-    finalizers = model_fn().metric_finalizers()
-  aggregate_metrics = (metrics_aggregator or tff.learning.metrics.sum_then_finalize)(finalizers)
 
   @tff.tensorflow.computation
   def initial():
-    return collections.OrderedDict(round=tf.constant(0, tf.int32), clients=_nothing(tf.int64, [None]),
-                                   decoders=_nothing(tf.uint8, [None, parts.decoder_bytes]))
+    return collections.OrderedDict(round=tf.constant(0, tf.int32), book=parts.book.initial(), **_no_rounds())
 
   uplink_type = initial.type_signature.result
 
@@ -287,8 +261,9 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
   # What clients send, one behind the other: each must be decoded in its own way.
   @tff.tensorflow.computation
   def zero():
-    return collections.OrderedDict(messages=_nothing(tf.uint8, [None]), lengths=_nothing(tf.int32, [None]),
-                                   clients=_nothing(tf.int64, [None]), weights=_nothing(tf.float32, [None]))
+    nothing = decoders_lib.growing
+    return collections.OrderedDict(messages=nothing(tf.uint8, [None]), lengths=nothing(tf.int32, [None]),
+                                   clients=nothing(tf.int64, [None]), weights=nothing(tf.float32, [None]))
 
   sum_type = zero.type_signature.result
 
@@ -311,41 +286,45 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
 
   # -- the pre-pass
 
-  @tff.tensorflow.computation(weights_type.member, data_type.member, client_type, np.int32)
-  def learn(weights, data, memory, round_number):
-    train, seen = compat.client_update(model_fn, weighting, _LOOP), [parts.flat(flat(weights.trainable))]
-    for _ in range(parts.snapshots):
-      result, outputs = train(optimizer, weights, data)
-      weights = tff.learning.models.ModelWeights(
-          tf.nest.map_structure(tf.subtract, weights.trainable, result.update), weights.non_trainable)
-      seen.append(parts.flat(flat(weights.trainable)))
-    taken = seen[1:] if parts.target == 'weights' else [b - a for a, b in zip(seen, seen[1:])]
-    snapshots = tf.stack(taken)
-    usable = tf.reduce_all(tf.math.is_finite(snapshots)) & (tf.cast(result.update_weight, tf.float32) > 0)
+  @tff.tensorflow.computation(uplink_type)
+  def offered(state):
+    return parts.book.offered(state['book'])
 
-    def learned():
-      vector, encode = parts.learn(snapshots)
-      frame = encode(round_number, number_of(memory))
-      return vector, frame, memory['client'] + 1, tf.bitcast(frame[-4:], tf.int32)
+  def kept(memory, learned, frame, vector):
+    """The client's state with a new autoencoder, where it learned one, of which the server keeps the frame."""
+    checksum = tf.bitcast(tf.concat([tf.zeros([4], tf.uint8), frame], 0)[-4:], tf.int32)
+    vector = tf.where(learned, vector, remembered.load(memory, 'autoencoder')[0])
+    fields = collections.OrderedDict(memory, learned=tf.where(learned, memory['client'] + 1, memory['learned']),
+                                     decoder=tf.where(learned, checksum, memory['decoder']))
+    return remembered.save(fields, {'autoencoder': [vector]})
 
-    def unchanged():
-      return remembered.load(memory, 'autoencoder')[0], tf.zeros([0], tf.uint8), memory['learned'], memory['decoder']
-
-    vector, frame, has, checksum = tf.cond(usable, learned, unchanged)
-    fields = collections.OrderedDict(memory, learned=has, decoder=checksum)
-    following = remembered.save(fields, {'autoencoder': [vector]})
-    return frame, memory['client'], tf.ones([]), outputs, following
+  @tff.tensorflow.computation(weights_type.member, data_type.member, client_type, offered.type_signature.result, np.int32)
+  def learn(weights, data, memory, frames, round_number):
+    taken, weight, outputs = alone(weights, data, parts.snapshots, parts.snapshot_steps)
+    snapshots = tf.stack([parts.messages.snapshot(before, after) for before, after in taken])
+    usable = tf.reduce_all(tf.math.is_finite(snapshots)) & (tf.cast(weight, tf.float32) > 0)
+    nothing = lambda: (tf.zeros([0], tf.uint8), tf.zeros([parts.networks.size]))
+    message, vector = tf.cond(usable, lambda: parts.decoders.learn(snapshots, frames, memory, round_number), nothing)
+    following = memory if parts.decoders.shared else kept(memory, tf.size(message) > 0, message, vector)
+    return message, memory['client'], tf.ones([]), outputs, following
 
   @tff.tensorflow.computation(uplink_type, sum_type)
   def keep(state, added):
-    arrived = added['lengths'] > 0
-    rows = tf.reshape(added['messages'], [-1, parts.decoder_bytes])
-    new = tf.boolean_mask(added['clients'], arrived)
-    stay = tf.logical_not(tf.reduce_any(tf.equal(state['clients'][:, None], new[None]), 1))
-    measured = _measured(parts, added, tf.zeros([], tf.int64))
-    return collections.OrderedDict(
-        round=state['round'], clients=tf.concat([tf.boolean_mask(state['clients'], stay), new], 0),
-        decoders=tf.concat([tf.boolean_mask(state['decoders'], stay), rows], 0)), measured
+    book, received = parts.book.after(state['book'], added, state['round'])
+    following = collections.OrderedDict(round=state['round'], book=book, **_no_rounds())
+    return following, _measured(parts, added, tf.zeros([], tf.int64), tf.constant(False)), received
+
+  @tff.tensorflow.computation(client_type, book_type)
+  def receive(memory, book):
+    frame = parts.book.frame_of(book, memory['client'])
+    has = tf.reduce_any(tf.equal(book['clients'], memory['client']))
+    vector = tf.cond(has, lambda: parts.networks.vector(parts.decoders.network(frame)),
+                     lambda: tf.zeros([parts.networks.size]))
+    return kept(memory, has, frame, vector)
+
+  @tff.tensorflow.computation(uplink_type)
+  def book_of(state):
+    return state['book']
 
   # -- a round
 
@@ -353,10 +332,12 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
   def encode(result, memory, received, round_number):
     weight = tf.cast(result.update_weight, tf.float32)
     vector, = remembered.load(memory, 'autoencoder')
-    upload = lambda: parts.upload(flat(result.update), flat(received)[:count], vector, memory, round_number)
-    message = tf.cond(weight > 0, upload, lambda: tf.zeros([0], tf.uint8))
-    seen = tf.where(weight > 0, round_number, memory['seen'])
-    return message, memory['client'], weight, remembered.save(collections.OrderedDict(memory, seen=seen), {})
+    slots = {slot: parts.vectors.split(remembered.load(memory, slot)) for slot in parts.slots}
+    upload = lambda: parts.upload(flat(result.update), flat(received)[:count], vector, slots, memory, round_number)
+    message, changed = tf.cond(weight > 0, upload, lambda: (tf.zeros([0], tf.uint8), slots))
+    fields = collections.OrderedDict(memory, seen=tf.where(weight > 0, round_number, memory['seen']))
+    following = remembered.save(fields, {slot: parts.vectors.join(tensors) for slot, tensors in changed.items()})
+    return message, memory['client'], weight, following
 
   @tff.tensorflow.computation(uplink_type, sum_type, parts.weights_type)
   def finish(state, added, weights):
@@ -365,14 +346,12 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
 
     def step(i, total, sums, fallbacks):
       message = added['messages'][ends[i] - added['lengths'][i]:ends[i]]
-      row = tf.argmax(tf.cast(tf.equal(state['clients'], added['clients'][i]), tf.int32))
-      decoder = tf.cond(tf.size(state['clients']) > 0, lambda: state['decoders'][row],
-                        lambda: tf.zeros([parts.decoder_bytes], tf.uint8))
 
       def add():
-        update = parts.decode(message, decoder, flat(weights)[:count])
+        frame = parts.book.frame_of(state['book'], added['clients'][i])
+        update = _decoded(parts, message, frame, flat(weights)[:count])
         return (total + added['weights'][i], [s + added['weights'][i] * u for s, u in zip(sums, update)],
-                fallbacks + tf.cast(tf.equal(message[0], _FALLBACK), tf.int64))
+                fallbacks + tf.cast(parts.messages.fell_back(message), tf.int64))
 
       total, sums, fallbacks = tf.cond(tf.size(message) > 0, add, lambda: (total, list(sums), fallbacks))
       return i + 1, total, sums, fallbacks
@@ -380,7 +359,13 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
     _, total, sums, fallbacks = tf.while_loop(lambda i, *_: i < tf.size(ends), step,
                                               (tf.constant(0), tf.zeros([]), zeros, tf.zeros([], tf.int64)))
     mean = tf.nest.pack_sequence_as(parts.structure.trainable, [tf.math.divide_no_nan(s, total) for s in sums])
-    return mean, _measured(parts, added, fallbacks), collections.OrderedDict(state, round=state['round'] + 1)
+    messages = tf.math.count_nonzero(added['lengths'])
+    recent = tf.concat([state['recent'][1:], [[fallbacks, messages]]], 0)
+    since = state['since'] + 1
+    of_all = tf.reduce_sum(recent, 0)
+    drift = (since >= DRIFT_ROUNDS) & (100 * of_all[0] > DRIFT_PERCENT * of_all[1])
+    following = collections.OrderedDict(round=state['round'] + 1, book=state['book'], recent=recent, since=since)
+    return mean, _measured(parts, added, fallbacks, drift), following
 
   state_class = tff.learning.templates.LearningAlgorithmState
 
@@ -413,14 +398,21 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
   def prepass(state, client_data, memories):
     round_number = tff.federated_map(round_of, state.aggregator)
     got = down.next(state.distributor, state.global_model_weights, memories, round_number)
-    sent = tff.federated_map(learn, (got.weights, client_data, memories, tff.federated_broadcast(round_number)))
-    aggregator, measured = tff.federated_map(keep, (state.aggregator, collected(sent[0], sent[1], sent[2])))
+    frames = tff.federated_broadcast(tff.federated_map(offered, state.aggregator))
+    sent = tff.federated_map(learn, (got.weights, client_data, memories, frames, tff.federated_broadcast(round_number)))
+    aggregator, measured, received = tff.federated_map(keep, (state.aggregator, collected(sent[0], sent[1], sent[2])))
+    following, sent_down = sent[4], got.measurements
+    if parts.decoders.shared:
+      book = tff.federated_broadcast(tff.federated_map(book_of, aggregator))
+      following = tff.federated_map(receive, (following, book))
+      both = with_more(sent_down.type_signature.member, np.int64, parts.spec, lambda received, clients: received)
+      sent_down = tff.federated_map(both, (sent_down, received))
     server = tff.federated_zip(state_class(state.global_model_weights, got.state, state.client_work, aggregator,
                                            state.finalizer))
     metrics = tff.federated_zip(collections.OrderedDict(
-        distributor=got.measurements, aggregator=measured,
+        distributor=sent_down, aggregator=measured,
         client_work=tff.federated_zip(collections.OrderedDict(train=aggregate_metrics(sent[3])))))
-    return server, metrics, sent[4]
+    return server, metrics, following
 
   @tff.tensorflow.computation(state_type.member)
   def get_model_weights(state):
@@ -431,18 +423,30 @@ def _compose(parts, client_work, finalizer, down, model_fn, optimizer, weighting
     return state_class(weights, state.distributor, state.client_work, state.aggregator, state.finalizer)
 
   return AutoencoderProcess(
-      init, next_fn, prepass=prepass, decoder_bytes=parts.decoder_bytes, client_state_type=client_type,
+      init, next_fn, prepass=prepass, decoder_bytes=parts.decoders.decoder_bytes, client_state_type=client_type,
       fingerprint=parts.fingerprint, get_model_weights=get_model_weights, set_model_weights=set_model_weights,
       on_files=on_files)
 
 
-def _measured(parts, added, fallbacks):
+def _decoded(parts, message, frame, weights):
+  """The update in a client's message, list of tensors; `frame` is what the server has of its decoder."""
+
+  def net():
+    same = tf.equal(parts.messages.checksum(message), tf.bitcast(frame[-4:], tf.int32))
+    problem = 'a client encoded with an autoencoder of which the server has no decoder: run the pre-pass for it again.'
+    with tf.control_dependencies([tf.debugging.Assert(same, [problem])]):
+      return parts.decoders.network(tf.identity(frame))
+
+  return parts.messages.decode(message, net, weights)
+
+
+def _no_rounds():
+  """What is remembered of the rounds since a pre-pass: their number, and fallbacks and messages of the last ones."""
+  return collections.OrderedDict(recent=tf.zeros([DRIFT_ROUNDS, 2], tf.int64), since=tf.zeros([], tf.int32))
+
+
+def _measured(parts, added, fallbacks, drift):
   """What the uplink of a round cost."""
   size, clients = tf.size(added['messages'], out_type=tf.int64), tf.size(added['lengths'], out_type=tf.int64)
   measured = accounting.measurements('uplink', size, clients, parts.update_spec)
-  return collections.OrderedDict(measured, uplink_fallbacks=fallbacks)
-
-
-def _nothing(dtype, shape):
-  """An empty tensor whose first dimension is not part of its type."""
-  return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([0, *shape[1:]], dtype), shape=shape)
+  return collections.OrderedDict(measured, uplink_fallbacks=fallbacks, uplink_drift=drift)

@@ -168,6 +168,24 @@ class ChangesOfModel:
     return self._changes.restart(state, tf.nest.flatten(weights))
 
 
+def with_more(measured_type, beside_type, spec, size):
+  """Computation of (measurements of the downlink, what was sent beside the model), both at the server, that gives the
+  measurements of both.
+
+  Args:
+    measured_type, beside_type: TFF types.
+    spec: `Spec` of the model.
+    size: function of (what was sent beside it, number of clients) that gives the bytes of all clients, int64.
+  """
+
+  @tff.tensorflow.computation(measured_type, beside_type)
+  def both(measured, beside):
+    clients = measured['downlink_clients']
+    return accounting.measurements('downlink', measured['downlink_bytes'] + size(beside, clients), clients, spec)
+
+  return both
+
+
 def _nothing_held():
   return tff.federated_value(collections.OrderedDict(), tff.CLIENTS)
 

@@ -26,6 +26,7 @@ from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.fetch import FetchSgd
 from tff_compress.processes.power import PowerSgd
 from tff_compress.processes.process import ClientStateProcess
+from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
 from tff_compress.processes.process import number_of
 from tff_compress.processes.relevance import Relevance
@@ -101,34 +102,6 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
   return compose(parts.memory(memory_lib.Values), on_files=on_files)
 
 
-class _Vectors:
-  """The variables of a spec as one vector per dtype: TFF moves a few large tensors in half the time of many."""
-
-  def __init__(self, spec):
-    self._spec = spec
-    self._dtypes = list(dict.fromkeys(tensor.dtype for tensor in spec.tensors))
-
-  def _of(self, dtype):
-    return [tensor for tensor in self._spec.tensors if tensor.dtype == dtype]
-
-  @property
-  def types(self):
-    """List of TFF types."""
-    return [tff.TensorType(tf.as_dtype(dtype).as_numpy_dtype, [sum(t.size for t in self._of(dtype))])
-            for dtype in self._dtypes]
-
-  def join(self, tensors):
-    """List of tensors in the order of the spec -> list of vectors."""
-    return [tf.concat([tf.reshape(x, [-1]) for x, t in zip(tensors, self._spec.tensors) if t.dtype == dtype], 0)
-            for dtype in self._dtypes]
-
-  def split(self, vectors):
-    """Inverse of `join`."""
-    pieces = {dtype: iter(tf.split(vector, [t.size for t in self._of(dtype)]))
-              for dtype, vector in zip(self._dtypes, vectors)}
-    return [tf.reshape(next(pieces[t.dtype]), t.shape) for t in self._spec.tensors]
-
-
 class _Parts(ModelTypes):
   """What a process is put together from: types, specs and message functions."""
 
@@ -173,7 +146,7 @@ class _Parts(ModelTypes):
     elif not dropout:
       self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
                                       spec=self.names)
-    self.update_vectors, self.model_vectors = _Vectors(self.update_spec), _Vectors(self.spec)
+    self.update_vectors, self.model_vectors = memory_lib.Vectors(self.update_spec), memory_lib.Vectors(self.spec)
     description = [steps, self.feedback, relevance, structured, downlink if self.changes else None, self.spec,
                    str(self.memory(memory_lib.Values).type)]
     self.fingerprint = hashlib.sha256('\n'.join(map(str, description)).encode('utf-8')).digest()[:16]
@@ -244,7 +217,7 @@ class _Parts(ModelTypes):
     xp = TensorFlowOps()
     number = number_of(memory)
     is_new = memory['seen'] < 0
-    missed = tf.where(is_new, 0, tf.maximum(round_number - memory['seen'] - 1, 0))
+    missed = missed_rounds(memory, round_number)
     slots = self.slots
     usable = weight > 0
     uploads = usable
@@ -399,7 +372,9 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
     sent_down = got.measurements
     beside = tff.federated_map(publish, state.aggregator)
     if parts.server:
-      sent_down = tff.federated_map(_with_published(sent_down.type_signature.member, parts.spec), (sent_down, beside))
+      to_all = lambda frame, clients: tf.size(frame, out_type=tf.int64) * clients
+      both = downlinks.with_more(sent_down.type_signature.member, frame_type, parts.spec, to_all)
+      sent_down = tff.federated_map(both, (sent_down, beside))
     work = work_fn(state.client_work, got.weights, client_data, got.memories, round_number)
     frames, following = tff.federated_map(
         encode, (work.result, got.memories, got.weights, got.held, tff.federated_broadcast(beside),
@@ -428,18 +403,6 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   return ClientStateProcess(
       init, next_fn, client_state_type=client_type, fingerprint=parts.fingerprint, get_model_weights=get_model_weights,
       set_model_weights=set_model_weights, on_files=on_files)
-
-
-def _with_published(measured_type, spec):
-  """(measurements of the downlink, frame that every client received beside the model) -> measurements of both."""
-
-  @tff.tensorflow.computation(measured_type, tff.TensorType(np.uint8, [None]))
-  def with_published(measured, frame):
-    clients = measured['downlink_clients']
-    sent = measured['downlink_bytes'] + tf.size(frame, out_type=tf.int64) * clients
-    return accounting.measurements('downlink', sent, clients, spec)
-
-  return with_published
 
 
 def _weight_of(result_type):

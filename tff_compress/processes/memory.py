@@ -14,6 +14,34 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 
+class Vectors:
+  """The variables of a spec as one vector per dtype: TFF moves a few large tensors in half the time of many."""
+
+  def __init__(self, spec):
+    self._spec = spec
+    self._dtypes = list(dict.fromkeys(tensor.dtype for tensor in spec.tensors))
+
+  def _of(self, dtype):
+    return [tensor for tensor in self._spec.tensors if tensor.dtype == dtype]
+
+  @property
+  def types(self):
+    """List of TFF types."""
+    return [tff.TensorType(tf.as_dtype(dtype).as_numpy_dtype, [sum(t.size for t in self._of(dtype))])
+            for dtype in self._dtypes]
+
+  def join(self, tensors):
+    """List of tensors in the order of the spec -> list of vectors."""
+    return [tf.concat([tf.reshape(x, [-1]) for x, t in zip(tensors, self._spec.tensors) if t.dtype == dtype], 0)
+            for dtype in self._dtypes]
+
+  def split(self, vectors):
+    """Inverse of `join`."""
+    pieces = {dtype: iter(tf.split(vector, [t.size for t in self._of(dtype)]))
+              for dtype, vector in zip(self._dtypes, vectors)}
+    return [tf.reshape(next(pieces[t.dtype]), t.shape) for t in self._spec.tensors]
+
+
 class Values:
   """Slots that are part of the state.
 

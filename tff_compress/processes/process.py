@@ -112,6 +112,11 @@ class ModelTypes:
                            'variables.')
 
 
+def missed_rounds(memory, round_number):
+  """How many rounds the client missed since it last took part: int32 scalar, 0 if it never did."""
+  return tf.where(memory['seen'] < 0, 0, tf.maximum(round_number - memory['seen'] - 1, 0))
+
+
 def number_of(memory):
   """The client's number in frames and keys: int32 scalar with its 32 bits."""
   return tf.bitcast(memory['client'], tf.int32)[0]

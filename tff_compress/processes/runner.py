@@ -73,16 +73,16 @@ class Runner:
     """
     return self._run(self._process.next, client_ids, datasets, check, rounds=1)
 
-  def prepass(self, client_ids, datasets):
-    """Lets clients learn their autoencoders, where the process is an `AutoencoderProcess`; arguments and results as of
-    `next`.
+  def prepass(self, client_ids, datasets, check=None):
+    """Lets clients learn their autoencoders, or learn them again, where the process is an `AutoencoderProcess`; arguments
+    and results as of `next`.
 
     Raises:
       ProcessError: the process has no pre-pass.
     """
     if not isinstance(self._process, AutoencoderProcess):
       raise ProcessError('this process has no pre-pass: build it with build_autoencoder_fed_avg.')
-    return self._run(self._process.prepass, client_ids, datasets, None, rounds=0)
+    return self._run(self._process.prepass, client_ids, datasets, check, rounds=0)
 
   def _run(self, computation, client_ids, datasets, check, rounds):
     names = _names(client_ids)
@@ -92,6 +92,11 @@ class Runner:
     numbers = _numbers(names)
     done = self.round
     memories = [self._memory(name, number, done) for name, number in zip(names, numbers)]
+    if rounds and isinstance(self._process, AutoencoderProcess):
+      for name, memory in zip(names, memories):
+        if not self._process.knows(self.state, memory):
+          raise StateError(f'the server does not have the decoder of client {name!r}: run the pre-pass for it again, or '
+                           'load the state that the server had after the last one.')
     try:
       state, metrics, following = computation(self.state, datasets, memories)
       if check is not None:

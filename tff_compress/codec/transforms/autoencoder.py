@@ -59,7 +59,8 @@ class Autoencoder(Stage):
   def nmse_bound(self, signal):
     return None
 
-  def _network(self, signal):
+  def network(self, signal):
+    """The `network.Autoencoder` that `weights` names; raises a CompressionError if it is not here or does not fit."""
     length = self.length or signal.size
     check(self.weights, 'autoencoder: its weights are to be learned yet: run the pre-pass, or name them with '
                         'weights=digest.')
@@ -79,15 +80,15 @@ class Autoencoder(Stage):
     return found
 
   def encode(self, xp, x, draws, signal):
-    return (self._network(signal).encode(xp, self._turned(xp, x, signal), signal.size) if signal.size else x), {}
+    return (self.network(signal).encode(xp, self.turned(xp, x, signal), signal.size) if signal.size else x), {}
 
   def decode(self, xp, values, side, draws, signal):
     if not signal.size:
       return values
-    return self._turned(xp, self._network(signal).decode(xp, values, signal.size), signal, back=True)
+    return self.turned(xp, self.network(signal).decode(xp, values, signal.size), signal, back=True)
 
-  def _turned(self, xp, x, signal, back=False):
-    """The values in the order in which they are cut, or from it."""
+  def turned(self, xp, x, signal, back=False):
+    """The values in the order in which they are cut into pieces; with `back`, from that order to the one in memory."""
     if self.order == 'rows':
       return x
     start, pieces = 0, []

@@ -1,0 +1,221 @@
+"""Whose decoders the server keeps: one of each client, or one of each group of clients, and what the pre-pass sends for them.
+
+The server's book has, as tensors in its state:
+
+    clients   int64[c], the clients that have a decoder
+    rows      int32[c], which row of `frames` each of them has
+    frames    uint8[r, n]; rows that no client has any more are dropped
+    newest    int32, how many of the last rows clients that come later are offered
+"""
+
+import collections
+
+import tensorflow as tf
+
+from tff_compress import codec as codec_lib
+from tff_compress.autoencoders import clusters
+from tff_compress.codec import random
+from tff_compress.processes.process import number_of
+from tff_compress.tensorflow import MessageFunctions
+from tff_compress.tensorflow.ops import TensorFlowOps
+from tff_compress.wire import FRAME_OVERHEAD
+
+ROW_BYTES = 4
+"""Size of the answer of a client that takes one of the autoencoders that it is offered."""
+_FLOAT16 = 65504.0
+
+
+class OwnDecoders:
+  """Each client learns an autoencoder of its own, and sends the decoder.
+
+  Args:
+    learner: `learning.Learner` of a client.
+    networks: `Networks`.
+    epochs: of learning.
+
+  Attributes:
+    shared: whether clients receive their autoencoders from the server.
+    frame_bytes: size of what the server keeps.
+    message_bytes: size of what a client sends that learned.
+  """
+  shared = False
+
+  def __init__(self, learner, networks, epochs):
+    self._learner, self.networks, self._epochs = learner, networks, epochs
+    self.decoder_bytes = FRAME_OVERHEAD + networks.decoders.plan.payload_size
+    self.frame_bytes = self.message_bytes = self.decoder_bytes
+
+  def network(self, frame):
+    """The `network.Autoencoder` of a frame that the server keeps."""
+    return self.networks.of_decoder(frame)
+
+  # -- at a client
+
+  def learn(self, snapshots, offered, memory, round_number):
+    """(message, vector of the client's own autoencoder) of a client that trained alone; the message is empty where what was
+    learned is not finite."""
+    del offered
+    vector = self.networks.vector(self._learner.learn(snapshots, self._epochs))
+    message = tf.cond(_is_finite(vector), lambda: self._message(vector, snapshots, memory, round_number), _empty)
+    return message, vector
+
+  def _message(self, vector, snapshots, memory, round_number):
+    del snapshots
+    return self.networks.decoder_frame(vector, round_number, number_of(memory))
+
+  # -- at the server
+
+  def grouped(self, messages, round_number):
+    """(frames to keep, the row in them of each client) of messages of clients that learned, uint8[m, message_bytes]."""
+    del round_number
+    return messages, tf.range(tf.shape(messages)[0])
+
+
+class SharedDecoders(OwnDecoders):
+  """Groups of clients share an autoencoder that the server learns from their snapshots, and gives them.
+
+  A client learns one of its own, and sends its decoder and the latent values of its snapshots. The server decodes the
+  snapshots, groups the clients, learns one autoencoder for each group, and sends it to the clients in it. A client that has
+  none when others have receives them all, keeps the one that encodes its own snapshots best, and answers with its row.
+
+  Args:
+    learner, networks, epochs: as for `OwnDecoders`.
+    rule: `LearnedRule` of the uplink.
+    count: number of snapshots of a client.
+    groups: largest number of groups.
+    seed: session seed of the frames.
+  """
+  shared = True
+
+  def __init__(self, learner, networks, epochs, rule, count, groups, seed):
+    super().__init__(learner, networks, epochs)
+    self._size, self._sizes, self._count, self._groups = rule.size, rule.sizes, count, groups
+    latents = codec_lib.TensorSpec('latents', (count, -(-rule.size // rule.length) * rule.stage.latent))
+    self._latents = MessageFunctions('float16', codec_lib.Spec((latents,)), seed)
+    self.frame_bytes = FRAME_OVERHEAD + networks.whole.plan.payload_size
+    self.message_bytes = self.decoder_bytes + FRAME_OVERHEAD + self._latents.plan.payload_size
+
+  def network(self, frame):
+    return self.networks.of_whole(frame)
+
+  def learn(self, snapshots, offered, memory, round_number):
+
+    def join():
+      errors = tf.map_fn(lambda frame: self._error(self.network(frame), snapshots), offered, fn_output_signature=tf.float32)
+      return tf.bitcast(tf.argmin(errors, output_type=tf.int32), tf.uint8), tf.zeros([self.networks.size])
+
+    is_new = tf.equal(memory['learned'], 0) & (tf.shape(offered)[0] > 0)
+    return tf.cond(is_new, join, lambda: super(SharedDecoders, self).learn(snapshots, offered, memory, round_number))
+
+  def _error(self, net, snapshots):
+    xp = TensorFlowOps()
+    decoded = tf.map_fn(lambda x: net.decode(xp, net.encode(xp, x, self._size), self._size), snapshots)
+    return tf.reduce_sum((decoded - snapshots)**2)
+
+  def _message(self, vector, snapshots, memory, round_number):
+    net, xp, number = self.networks.of_vector(vector), TensorFlowOps(), number_of(memory)
+    latents = tf.map_fn(lambda x: net.encode(xp, x, self._size), snapshots)
+    latents = tf.clip_by_value(latents, -_FLOAT16, _FLOAT16)
+    return tf.concat([self.networks.decoder_frame(vector, round_number, number),
+                      self._latents.encode([latents], round_number, number)], 0)
+
+  def grouped(self, messages, round_number):
+    size, xp = self._size, TensorFlowOps()
+
+    def decoded(message):
+      net = self.networks.of_decoder(message[:self.decoder_bytes])
+      latents, = self._latents.decode(message[self.decoder_bytes:])
+      return tf.map_fn(lambda values: net.decode(xp, values, size), latents)
+
+    snapshots = tf.map_fn(decoded, messages, fn_output_signature=tf.TensorSpec([self._count, size], tf.float32))
+    groups = clusters.of_snapshots(snapshots, self._sizes, self._groups)
+
+    def learned(group):
+      members = tf.reshape(tf.boolean_mask(snapshots, tf.equal(groups, group)), [-1, size])
+      vector = tf.cond(tf.shape(members)[0] > 0,
+                       lambda: self.networks.vector(self._learner.learn(members, self._epochs)),
+                       lambda: tf.zeros([self.networks.size]))
+      return self.networks.whole_frame(vector, round_number, tf.constant(random.signed(random.SHARED_CLIENT), tf.int32))
+
+    frames = tf.map_fn(learned, tf.range(self._groups), fn_output_signature=tf.TensorSpec([self.frame_bytes], tf.uint8))
+    return frames, groups
+
+
+class Book:
+  """What the server keeps of decoders, and how a pre-pass changes it.
+
+  Args:
+    decoders: `OwnDecoders` or `SharedDecoders`.
+  """
+
+  def __init__(self, decoders):
+    self._decoders = decoders
+
+  def initial(self):
+    """OrderedDict of tensors: that of a server that has no decoder."""
+    return collections.OrderedDict(
+        clients=growing(tf.int64, [None]), rows=growing(tf.int32, [None]),
+        frames=growing(tf.uint8, [None, self._decoders.frame_bytes]), newest=tf.zeros([], tf.int32))
+
+  def offered(self, book):
+    """Frames that clients without an autoencoder may choose from, uint8[k, n]."""
+    newest = book['newest'] if self._decoders.shared else tf.zeros([], tf.int32)
+    return book['frames'][tf.shape(book['frames'])[0] - newest:]
+
+  def frame_of(self, book, client):
+    """uint8[n], the frame that a client's messages are decoded with; zeros where there is none."""
+    known = tf.equal(book['clients'], client)
+    return tf.cond(tf.reduce_any(known), lambda: book['frames'][book['rows'][tf.argmax(tf.cast(known, tf.int32))]],
+                   lambda: tf.zeros([self._decoders.frame_bytes], tf.uint8))
+
+  def after(self, book, sent, round_number):
+    """(book, bytes that clients receive of it) after the clients of a pre-pass sent their messages.
+
+    Args:
+      book: as `initial` gives it.
+      sent: OrderedDict of messages (uint8[n], one behind the other), lengths and clients.
+      round_number: int32 scalar.
+    """
+    decoders = self._decoders
+    clients, messages = _of_length(sent, decoders.message_bytes)
+    # In the order of their numbers, so that it does not matter in which order they came.
+    order = tf.argsort(clients)
+    clients, messages = tf.gather(clients, order), tf.gather(messages, order)
+    nothing = lambda: (tf.zeros([0, decoders.frame_bytes], tf.uint8), tf.zeros([0], tf.int32))
+    frames, rows = tf.cond(tf.size(clients) > 0, lambda: decoders.grouped(messages, round_number), nothing)
+    joined, choices = _of_length(sent, ROW_BYTES)
+    old, came = tf.shape(book['frames'])[0], tf.shape(frames)[0]
+
+    known = tf.concat([joined, clients], 0)
+    stay = tf.logical_not(tf.reduce_any(tf.equal(book['clients'][:, None], known), 1))
+    all_clients = tf.concat([tf.boolean_mask(book['clients'], stay), known], 0)
+    all_rows = tf.concat([tf.boolean_mask(book['rows'], stay), old - book['newest'] + tf.bitcast(choices, tf.int32),
+                          old + rows], 0)
+    used = tf.math.bincount(all_rows, minlength=old + came, maxlength=old + came) > 0
+    newest = used[old + came - tf.where(came > 0, came, book['newest']):]
+    following = collections.OrderedDict(
+        clients=all_clients, rows=tf.gather(tf.cumsum(tf.cast(used, tf.int32)) - 1, all_rows),
+        frames=tf.boolean_mask(tf.concat([book['frames'], frames], 0), used),
+        newest=tf.reduce_sum(tf.cast(newest, tf.int32)))
+    received = (tf.size(clients) + tf.size(joined) * book['newest']) * decoders.frame_bytes
+    return following, tf.cast(received, tf.int64) if decoders.shared else tf.zeros([], tf.int64)
+
+
+def growing(dtype, shape):
+  """An empty tensor whose first dimension is not part of its type."""
+  return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([0, *shape[1:]], dtype), shape=shape)
+
+
+def _empty():
+  return tf.zeros([0], tf.uint8)
+
+
+def _is_finite(vector):
+  return tf.reduce_all(tf.math.is_finite(vector))
+
+
+def _of_length(sent, length):
+  """(clients, uint8[m, length]) of the messages of this length."""
+  fitting = tf.equal(sent['lengths'], length)
+  of_each = tf.boolean_mask(sent['messages'], tf.repeat(fitting, sent['lengths']))
+  return tf.boolean_mask(sent['clients'], fitting), tf.reshape(of_each, [-1, length])

@@ -1,0 +1,189 @@
+"""Uplinks whose autoencoder is learned in a pre-pass: its network as clients and server keep it, and the messages."""
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress import codec as codec_lib
+from tff_compress.autoencoders import training
+from tff_compress.codec import network
+from tff_compress.codec.codec import LARGEST
+from tff_compress.processes.process import number_of
+from tff_compress.tensorflow import MessageFunctions
+from tff_compress.tensorflow.ops import TensorFlowOps
+
+FALLBACK, LEARNED = 0, 1
+"""First byte of a client's message."""
+
+
+class Networks:
+  """The networks of one architecture: as one vector, as the frame of a decoder, and as the frame of the whole.
+
+  Args:
+    architecture: `Architecture`.
+    sizes: numbers of values of the variables that it encodes.
+    seed: session seed of the frames.
+
+  Attributes:
+    size: number of values of a vector.
+    decoders, whole: `MessageFunctions` of a decoder's arrays, and of all arrays.
+  """
+
+  def __init__(self, architecture, sizes, seed):
+    self._architecture, self._sizes = architecture, sizes
+    count = (len(sizes),)
+    encoder = _specs(architecture.encoder, 'encoder')
+    decoder = (*_specs(architecture.decoder, 'decoder'), codec_lib.TensorSpec('means', count),
+               codec_lib.TensorSpec('deviations', count))
+    self._specs, self._encoder = (*encoder, *decoder), len(encoder)
+    self.size = sum(spec.size for spec in self._specs)
+    self.decoders = MessageFunctions('float32', codec_lib.Spec(decoder), seed)
+    self.whole = MessageFunctions('float32', codec_lib.Spec(self._specs), seed)
+
+  def vector(self, autoencoder):
+    """`network.Autoencoder` of tensors -> float32[size]."""
+    layers = (*autoencoder.encoder, *autoencoder.decoder)
+    arrays = [x for layer in layers for x in (layer.weights, layer.scale, layer.bias)]
+    return tf.concat([tf.reshape(tf.cast(x, tf.float32), [-1])
+                      for x in (*arrays, autoencoder.means, autoencoder.deviations)], 0)
+
+  def of_vector(self, vector):
+    """Inverse of `vector`."""
+    return self._of_arrays(self._arrays(vector))
+
+  def decoder_frame(self, vector, round_number, client):
+    """uint8[n]: the decoder and the normalisation."""
+    return self.decoders.encode(self._typed(vector)[self._encoder:], round_number, client)
+
+  def of_decoder(self, frame):
+    """The `network.Autoencoder` of a decoder's frame; its encoder is of zeros."""
+    zeros = [np.zeros(spec.shape, np.float32) for spec in self._specs[:self._encoder]]
+    return self._of_arrays(zeros + self.decoders.decode(frame))
+
+  def whole_frame(self, vector, round_number, client):
+    """uint8[n]: encoder, decoder and normalisation."""
+    return self.whole.encode(self._typed(vector), round_number, client)
+
+  def of_whole(self, frame):
+    """Inverse of `whole_frame`, as a `network.Autoencoder`."""
+    return self._of_arrays(self.whole.decode(frame))
+
+  def _arrays(self, vector):
+    pieces = tf.split(vector, [spec.size for spec in self._specs])
+    return [tf.reshape(piece, spec.shape) for piece, spec in zip(pieces, self._specs)]
+
+  def _typed(self, vector):
+    return [tf.cast(x, spec.dtype) for x, spec in zip(self._arrays(vector), self._specs)]
+
+  def _of_arrays(self, arrays):
+    arrays = [tf.cast(x, tf.float32) for x in arrays]
+    layers = [network.Layer(*arrays[3 * i:3 * i + 3], shape.positions, shape.activation)
+              for i, shape in enumerate((*self._architecture.encoder, *self._architecture.decoder))]
+    count = len(self._architecture.encoder)
+    return network.Autoencoder(self._architecture.length, tuple(layers[:count]), tuple(layers[count:]), self._sizes,
+                               *arrays[-2:])
+
+
+class LearnedMessages:
+  """What clients send of their updates: latent values of an autoencoder, or all of it with the fallback.
+
+  A message is a byte 1, the CRC-32 of the frame with which the server got or gave the decoder (4 bytes), and the frame
+  of latent values and other variables; or a byte 0 and the fallback's frame.
+
+  Args:
+    rule: `LearnedRule` of the uplink.
+    target: 'delta' or 'weights'; other variables are always sent as what training changed.
+    fallback: codec of whole updates.
+    tolerance: as for `build_autoencoder_fed_avg`.
+    seed: session seed.
+  """
+
+  def __init__(self, rule, target, fallback, tolerance, seed):
+    self._rule, self._target, self._tolerance = rule, target, tolerance
+    self._latents = MessageFunctions(*rule.behind, seed)
+    self._fallback = MessageFunctions(fallback, rule.spec, seed)
+
+  def snapshot(self, before, after):
+    """What the autoencoder would encode of a training, float32[d]."""
+    return self._rule.take(TensorFlowOps(), training.of_target(self._target, before, after))
+
+  def encode(self, update, received, net, usable, memory, round_number):
+    """A client's message.
+
+    Args:
+      update: list of tensors, weights before training less those after, or what error feedback makes of that.
+      received: trainable weights before training.
+      net: the client's `network.Autoencoder`.
+      usable: boolean scalar, whether it has one that the server knows.
+      memory: the small fields of its state.
+      round_number: int32 scalar.
+
+    Returns:
+      uint8[n].
+    """
+    xp, number = TensorFlowOps(), number_of(memory)
+    part = self._rule.take(xp, update)
+    x = self._rule.take(xp, received) - part if self._target == 'weights' else part
+    fallback = lambda: tf.concat([_flag(FALLBACK), self._fallback.encode(update, round_number, number)], 0)
+
+    def with_autoencoder():
+      values = net.encode(xp, x, self._rule.size)
+      encodable = tf.reduce_all(tf.abs(values) <= LARGEST)  # Also false for NaN.
+      values = tf.where(encodable, values, 0.0)
+      frame = self._latents.encode([values] + [update[i] for i in self._rule.others], round_number, number)
+      message = tf.concat([_flag(LEARNED), tf.bitcast(memory['decoder'], tf.uint8), frame], 0)
+      if self._tolerance is None:
+        other = fallback()
+        good = self._is_better(message, other, update, lambda sent: self.decode(sent, lambda: net, received))
+        return tf.cond(encodable & good, lambda: message, lambda: other)
+      decoded = net.decode(xp, self._latents.decode(frame)[0], self._rule.size)
+      good = tf.norm(decoded - x) <= self._tolerance * tf.norm(x)
+      return tf.cond(encodable & good, lambda: message, fallback)
+
+    return tf.cond(usable, with_autoencoder, fallback)
+
+  def _is_better(self, learned, other, update, decode):
+    """Whether the learned message is worth more than nothing, and the other is not better for as many bytes or fewer."""
+    error = lambda decoded: tf.add_n([tf.reduce_sum((a - b)**2) for a, b in zip(decoded, update)])
+    of_learned, of_other, of_nothing = error(decode(learned)), error(decode(other)), error([0.0] * len(update))
+    dominated = (tf.size(other) <= tf.size(learned)) & (of_other < of_learned)
+    return (of_learned < of_nothing) & tf.logical_not(dominated)
+
+  def checksum(self, message):
+    """The CRC-32 in a message with latent values, int32 scalar."""
+    return tf.bitcast(message[1:5], tf.int32)
+
+  def fell_back(self, message):
+    """Boolean scalar."""
+    return tf.equal(message[0], FALLBACK)
+
+  def decode(self, message, net, weights):
+    """The update in a message, list of tensors.
+
+    Args:
+      message: uint8[n], n > 0.
+      net: function without arguments that gives the `network.Autoencoder` of the client that sent it.
+      weights: trainable weights that clients received.
+    """
+    xp = TensorFlowOps()
+
+    def learned():
+      values, *others = self._latents.decode(message[5:])
+      part = net().decode(xp, values, self._rule.size)
+      part = self._rule.take(xp, weights) - part if self._target == 'weights' else part
+      return self._rule.put(xp, part, others)
+
+    return tf.cond(self.fell_back(message), lambda: self._fallback.decode(message[1:]), learned)
+
+
+def _flag(value):
+  return tf.constant([value], tf.uint8)
+
+
+def _specs(layers, name):
+  """`TensorSpec`s of the arrays of layers."""
+  found = []
+  for i, layer in enumerate(layers):
+    found += [codec_lib.TensorSpec(f'{name}/{i}/weights', (layer.inputs, layer.outputs), 'int8'),
+              codec_lib.TensorSpec(f'{name}/{i}/scale', (layer.outputs,)),
+              codec_lib.TensorSpec(f'{name}/{i}/bias', (layer.outputs,))]
+  return found
