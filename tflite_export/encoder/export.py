@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pathlib
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from tflite_export import conversion
 from tflite_export import files
 from tflite_export import flatbuffer
 from tflite_export.encoder import graph
+from tflite_export.encoder import networks
 from tflite_export.encoder import streams
 from tflite_export.encoder.layout import Array
 from tflite_export.encoder.layout import Layout
@@ -19,6 +21,9 @@ from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
 
 WORDS = ('inside', 'passed')
+
+PIECES = 'pieces'
+"""The signature that gives what a network takes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +40,8 @@ class Export:
     error_feedback: whether residuals go in and come out.
     inputs, outputs: tuples of `Array`.
     operators: {operator: how often}.
+    network: `networks.Network`, which computes the first stages in int8; None if this file computes everything.
+    network_path: pathlib.Path of its file, or None.
   """
   signature: str
   data: bytes
@@ -46,6 +53,8 @@ class Export:
   inputs: tuple
   outputs: tuple
   operators: dict
+  network: object = None
+  network_path: object = None
 
   def random_inputs(self, *, seed, round, client):
     """{name: array} of the inputs that random numbers are made of, for one message; arguments as for `Codec.encode`."""
@@ -105,10 +114,19 @@ class Export:
                       for i, array in layout.variables.items()],
         'segments': segments,
         'requests': requests,
+        **({} if self.network is None else {'pieces': self._describe_pieces(), 'network': self.network.describe()}),
     }
 
+  def _describe_pieces(self):
+    latents = {tensor.name for tensor in self.network.outputs.values()}
+    random = {array.name for array in _random_arrays(self.requests, self.words)}
+    return {'signature': PIECES,
+            'inputs': [dataclasses.asdict(array) for array in self.inputs if array.name not in latents | random],
+            'outputs': [dataclasses.asdict(tensor.array) for tensor in self.network.inputs.values()]}
 
-def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', error_feedback=False):
+
+def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', error_feedback=False,
+                   representative_data=None, network_path=None):
   """Exports what computes with real values in a codec: from an update to symbols and side values.
 
   The rest, coders and frame, is integer arithmetic on them that an app does: `finish` is that in NumPy.
@@ -120,14 +138,18 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     overwrite: whether a file at that path may be replaced.
     words: 'inside' if the file makes its random numbers from keys, 'passed' if the app passes in the streams' words.
     error_feedback: whether what a message leaves out is an output, and an input of the next message.
+    representative_data: updates, float[n, d], all values of the float variables one variable after the other, for a codec
+      with an autoencoder: then its network is computed in int8, in a file of its own. The encoder gets a second signature,
+      `pieces`, whose outputs go into the network, and its signature `encode` takes what the network gives.
+    network_path: where to write the network's file; None for not at all.
 
   Returns:
     `Export`
 
   Raises:
     CompressionError: no such codec, or one that does not fit the spec.
-    ExportError: a stage of the codec cannot be expressed with built-in operators.
-    FileError: the path is taken.
+    ExportError: a stage of the codec cannot be expressed with built-in operators, or its network not in int8.
+    FileError: a path is taken.
   """
   layout = Layout(codec, spec)
   inputs = list(layout.variables.values())
@@ -135,11 +157,34 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
   if error_feedback:
     inputs += layout.residuals.values()
     outputs += layout.residuals.values()
+  network, more = None, ()
+  if representative_data is None:
+    if network_path is not None:
+      raise ExportError('a network in int8 is measured with examples: give updates as representative_data (in a command, x in the '
+                        'file of --data).')
+  else:
+    _check_paths(path, network_path, overwrite)
+    network = networks.quantized(layout, representative_data)
+    more = {PIECES: (tuple(inputs), lambda arrays: graph.pieces(layout, arrays, network, error_feedback))}
+    inputs += [tensor.array for tensor in network.outputs.values()]
 
   def build(arrays, keys):
-    return graph.encode(layout, arrays, keys, error_feedback)
+    return graph.encode(layout, arrays, keys, error_feedback, network)
 
-  return _export('encode', layout, inputs, outputs, build, path, overwrite, words, error_feedback)
+  made = _export('encode', layout, inputs, outputs, build, path, overwrite, words, error_feedback, more)
+  if network is None:
+    return made
+  if network_path is not None:
+    network_path = files.write(network_path, network.data, overwrite)
+  return dataclasses.replace(made, network=network, network_path=network_path)
+
+
+def _check_paths(path, network_path, overwrite):
+  """Refuses paths that two files could not be written to, before any long work is done."""
+  for wanted in filter(None, (path, network_path)):
+    files.check_free(wanted, overwrite)
+  if None not in (path, network_path) and pathlib.Path(path).resolve() == pathlib.Path(network_path).resolve():
+    raise ExportError(f'the encoder and its network are two files, and {path} is one: name another one for the network.')
 
 
 def export_decoder(codec, spec, *, path=None, overwrite=False, words='inside'):
@@ -168,11 +213,13 @@ def _random_arrays(requests, words):
   return [Array('keys', 'int32', 2 * len(requests))] if requests else []
 
 
-def _export(signature, layout, inputs, outputs, build, path, overwrite, words, error_feedback):
+def _export(signature, layout, inputs, outputs, build, path, overwrite, words, error_feedback, more=()):
+  """Makes a file of one signature and, {name: (inputs, function of {name: tensor})}, `more` that draw nothing."""
   if words not in WORDS:
     raise ExportError(f'words are {" or ".join(WORDS)}, not {words!r}.')
   if path is not None:
     files.check_free(path, overwrite)
+  networks.check_sizes(layout)
   recorder = streams.Recorder()
   with tf.Graph().as_default() as traced:
     build({array.name: tf.compat.v1.placeholder(array.dtype, [array.size]) for array in inputs},
@@ -192,10 +239,11 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
       return streams.Words(requests, drawn)
     return build(arrays, keys)
 
-  concrete = tf.function(function, autograph=False).get_concrete_function(
-      **{array.name: tf.TensorSpec([array.size], array.dtype, name=array.name) for array in inputs})
+  functions = {signature: _concrete(function, inputs)}
+  for name, (taken, made) in dict(more).items():
+    functions[name] = _concrete(lambda made=made, **arrays: made(arrays), taken)
   try:
-    data = conversion.convert(tf.Module(), {signature: concrete})
+    data = conversion.convert(tf.Module(), functions)
   except FileError:
     raise
   except ExportError as error:
@@ -209,6 +257,11 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
     path = files.write(path, data, overwrite)
   return Export(signature, data, path, layout, requests, words, error_feedback, tuple(inputs), tuple(outputs),
                 flatbuffer.operators(data).counts)
+
+
+def _concrete(function, inputs):
+  return tf.function(function, autograph=False).get_concrete_function(
+      **{array.name: tf.TensorSpec([array.size], array.dtype, name=array.name) for array in inputs})
 
 
 def _culprit(layout):

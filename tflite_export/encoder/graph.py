@@ -7,35 +7,35 @@ import tensorflow as tf
 
 from tff_compress.codec.codec import LARGEST
 from tff_compress.codec.errors import CompressionError
+from tflite_export.encoder import networks
 from tflite_export.encoder.ops import TFLiteOps
 from tflite_export.errors import ExportError
 
 _FINITE = float(np.finfo(np.float32).max)
 
 
-def encode(layout, inputs, keys, error_feedback=False):
+def encode(layout, inputs, keys, error_feedback=False, network=None):
   """Builds an encoder.
 
   Args:
     layout: `Layout`.
-    inputs: {name: tensor} of the variables, and of the residuals where there is error feedback.
+    inputs: {name: tensor} of the variables, of the residuals where there is error feedback, and of the latent values
+      where there is a network.
     keys: function of the `TFLiteOps` that gives an object with `key(scope, name, purpose, chunk)`; see streams.py.
     error_feedback: whether residuals are added to the update, and what the message leaves out comes back as the next.
+    network: `networks.Network` that computes first stages in a file of its own, or None.
 
   Returns:
     {name: tensor}
   """
-  flat = {i: inputs[array.name] for i, array in layout.variables.items()}
-  if error_feedback:
-    flat = {i: x + inputs[layout.residuals[i].name] for i, x in flat.items()}
-  xp = TFLiteOps(tf.bitcast(next(iter(flat.values())), tf.int32))
+  xp, flat = _updates(layout, inputs, error_feedback)
   keys = keys(xp)
   outputs, made = {}, []
   _require_encodable(xp, xp.concat(list(flat.values())))
   for part in layout.parts:
-    pieces = [flat[i] for i in part.variables]
-    x = pieces[0] if len(pieces) == 1 else xp.concat(pieces)
-    values, sides = quantize(xp, part, x, keys)
+    x = _joined(xp, part, flat)
+    latent = network.outputs.get(part.index) if network else None
+    values, sides = quantize(xp, part, x, keys, latent and latent.values(xp, inputs[latent.name]))
     made.append((part, x, values, sides))
     outputs[part.values.name] = tf.cast(tf.reshape(values, [part.values.size]), part.values.dtype)
     for stage, side, array in part.sides:
@@ -44,8 +44,20 @@ def encode(layout, inputs, keys, error_feedback=False):
   outputs['valid'] = xp.valid
   if error_feedback:
     for part, x, values, sides in made:
-      for i, piece in _pieces(layout, part, x - dequantize(xp, part, values, sides, keys)):
+      for i, piece in _split(layout, part, x - dequantize(xp, part, values, sides, keys)):
         outputs[layout.residuals[i].name] = piece
+  return outputs
+
+
+def pieces(layout, inputs, network, error_feedback=False):
+  """Builds what comes before a network: {name: tensor} as for `encode` -> {name: tensor} of what the network takes."""
+  xp, flat = _updates(layout, inputs, error_feedback)
+  outputs = {}
+  for part in layout.parts:
+    if part.index in network.inputs:
+      array = network.inputs[part.index]
+      x = networks.pieces(xp, part, _joined(xp, part, flat))
+      outputs[array.name] = tf.cast(tf.reshape(array.rounded(xp, x), [-1]), tf.int8)
   return outputs
 
 
@@ -57,7 +69,7 @@ def decode(layout, inputs, keys):
   for part in layout.parts:
     values = inputs[part.values.name]
     values = values if part.is_bytes else tf.cast(values, tf.int32)
-    for i, piece in _pieces(layout, part, dequantize(xp, part, values, part.grouped(inputs), keys)):
+    for i, piece in _split(layout, part, dequantize(xp, part, values, part.grouped(inputs), keys)):
       if layout.spec.tensors[i].dtype == 'float16':
         # Rounding may lead beyond the largest float16, which must not become an infinity.
         piece = tf.minimum(tf.maximum(piece, tf.constant(-65504.0)), tf.constant(65504.0))
@@ -66,14 +78,19 @@ def decode(layout, inputs, keys):
   return outputs
 
 
-def quantize(xp, part, x, keys):
+def quantize(xp, part, x, keys, latent=None):
   """All stages of a segment before its coder: float32[n] -> (values, side arrays per stage).
+
+  Args:
+    latent: float32[k], what the first stage makes, if it has been computed already.
 
   Raises:
     ExportError: names the stage that cannot be built.
   """
-  segment, sides = part.segment, []
-  for t in range(segment.pipeline.coder):
+  segment, sides, first = part.segment, [], 0
+  if latent is not None:
+    x, sides, first = latent, [{}], 1
+  for t in range(first, segment.pipeline.coder):
     with _blaming(segment.pipeline.stages[t]):
       x, made = segment.pipeline.encode_stages(xp, x, [t], segment.size, keys, segment.name)
     sides += made
@@ -100,7 +117,21 @@ def _blaming(stage):
     raise ExportError(f'{stage} cannot be computed in a .tflite file: {reason}; choose another stage.') from error
 
 
-def _pieces(layout, part, x):
+def _updates(layout, inputs, error_feedback):
+  """(`TFLiteOps`, {position: values to be encoded} of the variables)"""
+  flat = {i: inputs[array.name] for i, array in layout.variables.items()}
+  if error_feedback:
+    flat = {i: x + inputs[layout.residuals[i].name] for i, x in flat.items()}
+  return TFLiteOps(tf.bitcast(next(iter(flat.values())), tf.int32)), flat
+
+
+def _joined(xp, part, flat):
+  """The values of a segment."""
+  found = [flat[i] for i in part.variables]
+  return found[0] if len(found) == 1 else xp.concat(found)
+
+
+def _split(layout, part, x):
   """(position, values) of each variable of a segment."""
   sizes = [layout.variables[i].size for i in part.variables]
   return zip(part.variables, tf.split(x, sizes) if len(sizes) > 1 else [x])
