@@ -87,3 +87,18 @@ def test_bad_snapshots_are_typed_errors():
                lambda: autoencoders.convolutional(64, 3, stride=2)):
     with pytest.raises(autoencoders.SnapshotError):
       make()
+
+
+def test_without_a_center_the_sum_of_messages_decodes_to_the_sum():
+  """What secure aggregation needs: the server sees the sum of latent values alone."""
+  train = snapshots(40) - OFFSETS
+  net = autoencoders.fit(autoencoders.linear(640, 5), train, SIZES, center=False)
+  centered = autoencoders.fit(autoencoders.linear(640, 5), snapshots(40), SIZES)
+  dense = autoencoders.fit(autoencoders.dense(640, 5), train, SIZES, center=False, epochs=1)
+  texts = [f'concat | autoencoder:5,length=640,weights={artefacts.add(n)} | float32' for n in (net, centered, dense)]
+  assert [codec_lib(text).rules[0].pipeline.prefix for text in texts] == [1, 0, 0]
+  from tff_compress.codec.ops import numpy_ops as xp
+  latents = [net.encode(xp, x.astype(np.float32), 640) for x in train[:3]]
+  total, each = net.decode(xp, sum(latents), 640), sum(net.decode(xp, z, 640) for z in latents)
+  assert np.max(np.abs((total - each) / SCALES)) < 1e-4
+  assert np.mean(fitting.relative_error(net, train)) < 0.01

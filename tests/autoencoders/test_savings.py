@@ -39,3 +39,14 @@ def test_one_decoder_for_all_cannot_break_even_at_40_clients_and_save_120_times_
   assert ratio(5_168, 8) >= 119.95 > ratio(5_150, 8)
   assert ratio(1000, 40) == pytest.approx(116.4, abs=0.05) and ratio(1_034, 40) == pytest.approx(120, abs=0.1)
   assert ratio(9, 40) >= 1 > ratio(8, 40)
+
+
+def test_measured_bytes_of_both_directions_and_every_prepass_count():
+  """Two rounds of three clients with a model of 1000 values, and a pre-pass before each."""
+  sent = lambda up, down, clients=3: {'uplink_bytes': up, 'uplink_clients': clients, 'downlink_bytes': down,
+                                      'downlink_clients': clients}
+  found = savings.measured([sent(900, 12_000), sent(300, 4000, 1)], [sent(300, 12_000), sent(600, 12_000)], 4000, 4040)
+  assert found['uplink'] == savings.Savings(24_000, 900, 1200, 2) and found['uplink'].ratio == 24_000 / 2100
+  assert found['uplink'].break_even == 1200 / (12_000 - 450)
+  assert found['downlink'].ratio < 1 and found['both'].ratio == (24_000 + 24_240) / (900 + 24_000 + 1200 + 16_000)
+  assert savings.measured([sent(1, 1)], [], 4, 4)['both'].break_even == float('inf')

@@ -5,10 +5,13 @@ import numpy as np
 from tff_compress.autoencoders.errors import SnapshotError
 
 
-def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, seed=0, progress=None):
+def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, center=True, seed=0,
+        progress=None):
   """Learns an autoencoder.
 
-  Every variable is normalised by the mean and standard deviation of all its values in all snapshots. Weights are
+  Every variable is normalised by the mean and standard deviation of all its values in all snapshots; or, without a
+  center, by their root mean square alone. Then what is linear decodes a sum of messages to the sum of what they decode
+  to, so that a server needs no more than their sum, as with secure aggregation. Weights are
   rounded to int8 when they are learned.
 
   Args:
@@ -17,6 +20,7 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, see
     sizes: numbers of values of the variables that lie in a snapshot one after the other; () to normalise nothing.
     epochs: passes over all pieces, where layers are learned by gradients (Adam).
     learning_rate: of Adam.
+    center: whether means are taken out.
     seed: for weights and order.
     progress: called with (epochs done, epochs, mean squared error of the last one) after each epoch; None: nobody is
       told.
@@ -40,7 +44,7 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, see
                         'of all variables.')
   from tff_compress.autoencoders import learning  # pylint: disable=g-import-not-at-top
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  learner = learning.Learner(architecture, snapshots.shape[1], sizes, learning_rate, seed)
+  learner = learning.Learner(architecture, snapshots.shape[1], sizes, learning_rate, seed, center)
   if architecture.kind == 'linear':
     return learning.numbers_of(learner.learn(tf.constant(snapshots), epochs))
   pieces, means, deviations = learner.prepared(tf.constant(snapshots))

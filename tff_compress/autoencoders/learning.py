@@ -21,11 +21,12 @@ class Learner:
     sizes: numbers of values of the variables in it that have a normalisation of their own; () for none.
     learning_rate: of Adam, where layers are learned by gradients.
     seed: whole number, for initial weights and the order of pieces.
+    center: whether means are taken out.
   """
 
-  def __init__(self, architecture, size, sizes=(), learning_rate=1e-3, seed=0):
+  def __init__(self, architecture, size, sizes=(), learning_rate=1e-3, seed=0, center=True):
     self._architecture, self._size, self._sizes, self._seed = architecture, size, sizes, seed
-    self._rate = learning_rate
+    self._rate, self._center = learning_rate, center
 
   def steps_per_epoch(self, pieces):
     """Batches in as many examples as there are pieces: int32 scalar."""
@@ -46,7 +47,8 @@ class Learner:
     for part in tf.split(snapshots, self._sizes, axis=1) if self._sizes else ():
       mean = variance = tf.zeros([], tf.float64)
       if part.shape[1]:
-        mean, variance = tf.nn.moments(tf.cast(part, tf.float64), [0, 1])
+        values = tf.cast(part, tf.float64)
+        mean, variance = tf.nn.moments(values, [0, 1]) if self._center else (mean, tf.reduce_mean(values**2))
       deviation = tf.cast(tf.sqrt(variance), tf.float32)
       means.append(tf.cast(mean, tf.float32))
       deviations.append(tf.where(deviation > 1e-30, deviation, 1.0))
@@ -71,8 +73,9 @@ class Learner:
   def components(self, pieces):
     """[(kernel, bias)] of the principal components. There are no more than pieces; other latent values are always 0."""
     latent = self._architecture.latent
-    mean = tf.reduce_mean(tf.cast(pieces, tf.float64), 0)
-    x = tf.cast(pieces, tf.float64) - mean
+    x = tf.cast(pieces, tf.float64)
+    mean = tf.reduce_mean(x, 0) if self._center else tf.zeros_like(x[0])
+    x -= mean
 
     def of_values():
       return tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))[1][:, ::-1][:, :latent]

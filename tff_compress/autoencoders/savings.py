@@ -2,8 +2,10 @@
 
 Source: Chandar et al. 2021, "Communication optimization in large scale federated learning using autoencoder compressed
 weight updates", equations 4-6, which count values (of 4 bytes). The functions take any unit, as long as it is the same
-for all.
+for all. `measured` applies them to the bytes that were measured, in both directions, which the paper does not.
 """
+
+import dataclasses
 
 
 def dense_parameters(values, latent):
@@ -32,3 +34,51 @@ def savings_ratio(plain, sent, messages, cost):
 def break_even(plain, sent, cost):
   """How many messages it takes until the autoencoder has saved what it cost: cost / (plain - sent). Infinite if it never does."""
   return cost / (plain - sent) if plain > sent else float('inf')
+
+
+@dataclasses.dataclass(frozen=True)
+class Savings:
+  """What rounds and pre-passes took, in bytes.
+
+  Attributes:
+    plain: what all rounds would take as float32, without any framing.
+    sent: what they took.
+    cost: what all pre-passes took.
+    rounds: number of rounds.
+  """
+  plain: int
+  sent: int
+  cost: int
+  rounds: int
+
+  @property
+  def ratio(self):
+    """plain / (sent + cost); infinite where nothing was sent."""
+    return savings_ratio(self.plain, self.sent, 1, self.cost) if self.sent + self.cost else float('inf')
+
+  @property
+  def break_even(self):
+    """Rounds like these until the pre-passes have paid, infinite if they never do."""
+    return break_even(self.plain / self.rounds, self.sent / self.rounds, self.cost) if self.rounds else float('inf')
+
+
+def measured(prepasses, rounds, update_bytes, model_bytes):
+  """`Savings` of a run, from its measurements.
+
+  Args:
+    prepasses: what `tff_compress.aggregators.communication` finds in the metrics of each pre-pass: the first, and those
+      in which clients learned again.
+    rounds: the same of each round.
+    update_bytes, model_bytes: what an update and a model take as float32.
+
+  Returns:
+    {'uplink': `Savings`, 'downlink': `Savings`, 'both': `Savings`}
+  """
+  found = {}
+  for direction, size in (('uplink', update_bytes), ('downlink', model_bytes)):
+    total = lambda all_of, field: sum(one[f'{direction}_{field}'] for one in all_of)
+    found[direction] = Savings(size * total(rounds, 'clients'), total(rounds, 'bytes'), total(prepasses, 'bytes'),
+                               len(rounds))
+  up, down = found['uplink'], found['downlink']
+  found['both'] = Savings(up.plain + down.plain, up.sent + down.sent, up.cost + down.cost, len(rounds))
+  return found

@@ -157,6 +157,11 @@ class Autoencoder:
     """Whether decoding a sum gives the sum of what is decoded, but for the mean and biases."""
     return all(layer.activation == NONE for layer in self.decoder)
 
+  @property
+  def summable(self):
+    """Whether it does so altogether: there is neither a mean nor a bias."""
+    return self.linear and not np.any(self.means) and not any(np.any(layer.bias) for layer in self.decoder)
+
   def chunks(self, size):
     """How many pieces `size` values are cut into; the last is filled with zeros."""
     return -(-size // self.length)

@@ -124,6 +124,9 @@ class LearnedMessages:
     part = self._rule.take(xp, update)
     x = self._rule.take(xp, received) - part if self._target == 'weights' else part
     fallback = lambda: tf.concat([_flag(FALLBACK), self._fallback.encode(update, round_number, number)], 0)
+    if self._tolerance is None:
+      other = fallback()
+      fallback = lambda: other
 
     def with_autoencoder():
       values = net.encode(xp, x, self._rule.size)
@@ -132,14 +135,14 @@ class LearnedMessages:
       frame = self._latents.encode([values] + [update[i] for i in self._rule.others], round_number, number)
       message = tf.concat([_flag(LEARNED), tf.bitcast(memory['decoder'], tf.uint8), frame], 0)
       if self._tolerance is None:
-        other = fallback()
         good = self._is_better(message, other, update, lambda sent: self.decode(sent, lambda: net, received))
-        return tf.cond(encodable & good, lambda: message, lambda: other)
-      decoded = net.decode(xp, self._latents.decode(frame)[0], self._rule.size)
-      good = tf.norm(decoded - x) <= self._tolerance * tf.norm(x)
-      return tf.cond(encodable & good, lambda: message, fallback)
+      else:
+        decoded = net.decode(xp, self._latents.decode(frame)[0], self._rule.size)
+        good = tf.norm(decoded - x) <= self._tolerance * tf.norm(x)
+      return message, encodable & good
 
-    return tf.cond(usable, with_autoencoder, fallback)
+    message, good = tf.cond(usable, with_autoencoder, lambda: (tf.zeros([0], tf.uint8), False))
+    return tf.cond(good, lambda: message, fallback)
 
   def _is_better(self, learned, other, update, decode):
     """Whether the learned message is worth more than nothing, and the other is not better for as many bytes or fewer."""

@@ -53,6 +53,11 @@ class Autoencoder(Stage):
     check(self.weights in ('', COSINE) or artefacts.DIGEST.fullmatch(self.weights),
           f'autoencoder: weights must be {COSINE} or the 32 hexadecimal digits of a digest, not {self.weights[:40]!r}.')
 
+  @property
+  def linear(self):
+    # What is yet to be learned has no sums.
+    return self.weights == COSINE or bool(self.weights) and artefacts.find(self.weights).summable
+
   def output(self, signal):
     return Real(-(-signal.size // (self.length or max(signal.size, 1))) * self.latent)
 
