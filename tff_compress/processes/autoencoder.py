@@ -39,6 +39,7 @@ ARCHITECTURES = {'linear': architectures.linear, 'dense': architectures.dense,
                  'convolutional': architectures.convolutional}
 LATENT = 32
 """Latent values of a piece by default."""
+MAX_GROUPS = 100
 DRIFT_ROUNDS, DRIFT_PERCENT = 5, 30
 """After so many rounds with more than this share of fallbacks, clients should learn again."""
 _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
@@ -143,12 +144,13 @@ class _Parts(ModelTypes):
       raise ProcessError(f'target must be {" or ".join(training.TARGETS)}, not {target!r}.')
     if architecture not in ARCHITECTURES:
       raise ProcessError(f'architecture must be {", ".join(ARCHITECTURES)}, not {architecture!r}.')
-    groups = {'client': 0, 'shared': 1}.get(decoders, decoders) if isinstance(decoders, str) else decoders
     for name, value, least in (('snapshots', snapshots, 2), ('learning_epochs', epochs, 1),
-                               ('snapshot_steps', 1 if snapshot_steps is None else snapshot_steps, 1),
-                               ('decoders', groups or 1, 1)):
+                               ('snapshot_steps', 1 if snapshot_steps is None else snapshot_steps, 1)):
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ProcessError(f'{name} must be a whole number of at least {least}, not {value!r}.')
+    if decoders not in ('client', 'shared') and (isinstance(decoders, bool) or not isinstance(decoders, int)
+                                                 or not 1 <= decoders <= MAX_GROUPS):
+      raise ProcessError(f'decoders must be client, shared or a number of groups from 1 to {MAX_GROUPS}, not {decoders!r}.')
     if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, (int, float))
                                   or not tolerance >= 0):
       raise ProcessError(f'tolerance must be a number of at least 0, or None, not {tolerance!r}.')
@@ -167,10 +169,11 @@ class _Parts(ModelTypes):
     self.networks = Networks(made, rule.sizes, seed)
     self.messages = LearnedMessages(rule, target, fallback, tolerance, seed)
     learner = learning.Learner(made, rule.size, rule.sizes, rate, seed & 0x7FFFFFFF)
-    if groups:
-      self.decoders = decoders_lib.SharedDecoders(learner, self.networks, epochs, rule, snapshots, groups, seed)
-    else:
+    if decoders == 'client':
       self.decoders = decoders_lib.OwnDecoders(learner, self.networks, epochs)
+    else:
+      groups = 1 if decoders == 'shared' else decoders
+      self.decoders = decoders_lib.SharedDecoders(learner, self.networks, epochs, rule, snapshots, groups, seed)
     self.book = decoders_lib.Book(self.decoders)
     self.vectors = memory_lib.Vectors(self.update_spec)
     described = [rule.codec, architecture, target, codec_lib(fallback), self.feedback, decoders, self.spec]
