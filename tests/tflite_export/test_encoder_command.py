@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tff_compress.codec import artefacts
+from tff_compress.codec import network
 from tflite_export import cli
 from tflite_export import encoder
 from tflite_export import flatbuffer
@@ -55,6 +57,71 @@ def test_bad_input_is_one_line_and_writes_nothing(spec, tmp_path, capsys, argume
   before = sorted(tmp_path.iterdir())
   places = {'SPEC': spec, 'OUT': str(tmp_path / 'out'), 'TAKEN': str(tmp_path / 'taken')}
   assert cli.main([places.get(text, text) for text in arguments]) == 2
+  said = capsys.readouterr()
+  *progress, error = said.err.splitlines()
+  assert message in error and not said.out and len(progress) <= 1
+  assert sorted(tmp_path.iterdir()) == before
+
+
+LEARNED = 'concat | autoencoder:4,length=60 | uniform:bits=8 | pack'
+
+
+@pytest.fixture
+def learned(tmp_path):
+  """{what messages of the test call it: path} of two autoencoders and of examples."""
+  paths = {name: str(tmp_path / name) for name in ('cosine', 'other', 'examples.npz', 'broken.npz', 'short.npz', 'out', 'network')}
+  for name, count in (('cosine', 4), ('other', 5)):
+    artefacts.save(network.cosine(60, count), paths[name])
+  x = np.random.default_rng(0).standard_normal((3, 300)).astype(np.float32)
+  np.savez(paths['examples.npz'], x=x)
+  np.savez(paths['broken.npz'], x=np.where(x > 2, np.nan, x))
+  np.savez(paths['short.npz'], x=x[:, :200])
+  return paths
+
+
+def test_an_encoder_with_an_autoencoder_from_a_file_and_its_network(spec, learned, capsys):
+  digest = network.cosine(60, 4).digest
+  arguments = ['encoder', LEARNED, spec, '--autoencoder', learned['cosine'], '--int8', learned['network'],
+               '--data', learned['examples.npz'], '-o', learned['out']]
+  assert cli.main([*arguments, '--json']) == 0
+  described = json.loads(capsys.readouterr().out)
+  assert f'weights={digest}' in described['codec'] and described['network_file'] == learned['network']
+  assert described['network']['operators'] == {'CONV_2D': 1}
+  assert cli.main([*arguments, '--overwrite']) == 0
+  said = capsys.readouterr().out
+  assert 'all 1 operators are on it' in said and '1 x 5 x 1 x 60' in said and 'without int8' in said
+  assert cli.main(['check-edgetpu', learned['network']]) == 0
+
+
+def test_a_decoder_takes_the_file_of_an_autoencoder(spec, learned):
+  text = LEARNED.replace('60', f'60,weights={network.cosine(60, 4).digest}')
+  assert cli.main(['decoder', text, spec, '--autoencoder', learned['cosine'], '-o', learned['out']]) == 0
+
+
+NAMED = LEARNED.replace('60', '60,weights=' + 32 * 'a')
+INT8 = ['--int8', 'network', '--data']
+
+
+@pytest.mark.parametrize('codec, more, message', [
+    (LEARNED, [], 'leaves the weights of an autoencoder open'),
+    (LEARNED, ['--autoencoder', 'cosine', '--autoencoder', 'other'], 'leaves the weights of an autoencoder open'),
+    (NAMED, ['--autoencoder', 'cosine'], f'asks for the weights {32 * "a"}; '),
+    (LEARNED, ['--autoencoder', 'other'], 'make 5 values of 60, not 4'),
+    (LEARNED, ['--autoencoder', 'examples.npz'], 'not the file of an autoencoder'),
+    (LEARNED, ['--autoencoder', 'absent'], 'absent cannot be read'),
+    ('drive', ['--autoencoder', 'cosine'], 'the codec does not use'),
+    ('drive', [*INT8, 'examples.npz'], 'has no autoencoder'),
+    (LEARNED, ['--autoencoder', 'cosine', '--int8', 'network'], 'go together'),
+    (LEARNED, ['--autoencoder', 'cosine', '--data', 'examples.npz'], 'go together'),
+    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'broken.npz'], 'NaN'),
+    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'short.npz'], 'with the 300 values'),
+    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'SPEC'], 'has no x'),
+    (LEARNED, ['--autoencoder', 'cosine', '--int8', 'other', '--data', 'examples.npz'], 'exists already'),
+])
+def test_bad_input_around_autoencoders_is_one_line_and_writes_nothing(spec, learned, tmp_path, capsys, codec, more, message):
+  before = sorted(tmp_path.iterdir())
+  places = {'SPEC': spec, **learned}
+  assert cli.main(['encoder', codec, spec, '-o', learned['out'], *(places.get(text, text) for text in more)]) == 2
   said = capsys.readouterr()
   *progress, error = said.err.splitlines()
   assert message in error and not said.out and len(progress) <= 1

@@ -1,17 +1,22 @@
 """`tflite-export encoder` and `decoder`: what computes with real values in a codec, as a .tflite file."""
 
+import dataclasses
 import os
 
 from tff_compress import codec as codec_lib
 from tff_compress.cli import output
 from tff_compress.cli import specs
+from tff_compress.codec import artefacts
+from tff_compress.codec.transforms import autoencoder
 
 _EPILOG = """\
     The model is a Keras model (.keras or .h5), or only the names and shapes of its variables: an .npz file with one
     array per variable, or {{"variables": [{{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}}]}} in .json.
 
-    example:
-      tflite-export {command} 'hadamard | uniform:bits=2 | pack' model.keras -o {command}.tflite"""
+    examples:
+      tflite-export {command} 'hadamard | uniform:bits=2 | pack' model.keras -o {command}.tflite
+      tflite-export {command} 'concat | autoencoder:32,length=1024 | uniform:bits=8 | rans' model.keras \\
+        --autoencoder updates.autoencoder{more} -o {command}.tflite"""
 
 
 def add_encoder(parser):
@@ -19,17 +24,20 @@ def add_encoder(parser):
   parser.set_defaults(function=lambda o: export('encoder', o))
   parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for '
                         'bit as NumPy does. Coders and frame are left to the app.')
-  parser.epilog = _EPILOG.format(command='encoder')
+  parser.epilog = _EPILOG.format(command='encoder', more=' --int8 network.tflite --data updates.npz')
   _add_common(parser)
   parser.add_argument('--error-feedback', action='store_true',
                       help='add what earlier messages left out, and give what this one leaves out')
+  parser.add_argument('--int8', metavar='FILE', help="write the autoencoder's network to a file of its own, in int8, for an Edge TPU")
+  parser.add_argument('--data', metavar='FILE',
+                      help='.npz file with examples for --int8: x, one update per row, its variables one after the other')
 
 
 def add_decoder(parser):
   """Gives the parser of `decoder` its options."""
-  parser.set_defaults(function=lambda o: export('decoder', o), error_feedback=False)
+  parser.set_defaults(function=lambda o: export('decoder', o), error_feedback=False, int8=None)
   parser.description = 'Make a .tflite file that turns the symbols and side values of a codec into variables.'
-  parser.epilog = _EPILOG.format(command='decoder')
+  parser.epilog = _EPILOG.format(command='decoder', more='')
   _add_common(parser)
 
 
@@ -37,10 +45,47 @@ def _add_common(parser):
   parser.add_argument('codec', metavar='CODEC', help='the codec, such as drive; see tff-compress codecs')
   parser.add_argument('model', metavar='MODEL', help='Keras model, or the spec of one: .keras, .h5, .npz or .json')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
+  add_autoencoder(parser)
   parser.add_argument('--words', choices=('inside', 'passed'), default='inside',
                       help='whether the file makes its random numbers or the app does (default: inside)')
   parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
   parser.add_argument('--json', action='store_true', help='print JSON: all that an app needs to know about the file')
+
+
+def add_autoencoder(parser):
+  """The option that `with_autoencoders` reads."""
+  parser.add_argument('--autoencoder', metavar='FILE', action='append', default=[],
+                      help='file of an autoencoder that the codec names by its weights, or leaves open; may be repeated')
+
+
+def with_autoencoders(codec, paths):
+  """The codec with the weights of `autoencoder` stages loaded from files, and filled in where it names none.
+
+  Raises:
+    ArtefactError: a file cannot be read or is none of an autoencoder.
+    CodecError: weights have no file, or files have no use.
+  """
+  files = {artefacts.load(path): path for path in paths}
+  used = set()
+
+  def filled(pipeline):
+    stage = pipeline.stages[0]
+    if not isinstance(stage, autoencoder.Autoencoder) or stage.weights == autoencoder.COSINE:
+      return pipeline
+    if not stage.weights and len(files) == 1:
+      stage = dataclasses.replace(stage, weights=next(iter(files)))
+    if stage.weights not in files:
+      held = ''.join(f'; {path} holds {digest}' for digest, path in files.items())
+      asked = f'asks for the weights {stage.weights}' if stage.weights else 'leaves the weights of an autoencoder open'
+      raise codec_lib.CodecError(f'the codec {asked}{held}: give the file of the ones that are meant with --autoencoder, and name '
+                                 'them in the codec if there are several.')
+    used.add(stage.weights)
+    return dataclasses.replace(pipeline, stages=(stage, *pipeline.stages[1:]))
+
+  rules = tuple(dataclasses.replace(rule, pipeline=filled(rule.pipeline)) for rule in codec.rules)
+  for digest in files.keys() - used:
+    raise codec_lib.CodecError(f'the codec does not use {files[digest]} (weights {digest}): leave it out, or name it in the codec.')
+  return dataclasses.replace(codec, rules=rules)
 
 
 def export(kind, options):
@@ -54,9 +99,14 @@ def export(kind, options):
     CompressionError: the codec, the model or the path is of no use.
   """
   # pylint: disable=g-import-not-at-top
-  codec = codec_lib(options.codec)
+  codec = with_autoencoders(codec_lib(options.codec), options.autoencoder)
   from tflite_export import files
-  files.check_free(options.output, options.overwrite)
+  from tflite_export.errors import ExportError
+  for path in filter(None, (options.output, options.int8)):
+    files.check_free(path, options.overwrite)
+  if kind == 'encoder' and bool(options.int8) != bool(options.data):
+    raise ExportError('--int8 FILE and --data FILE.npz go together, as what a network in int8 rounds to is measured with examples: give '
+                      'both or none.')
   # Before TensorFlow is imported, which reads it then; 3 hides what it says about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   spec = read(options.model)
@@ -64,14 +114,18 @@ def export(kind, options):
   from tflite_export import encoder as encoder_lib
   common = {'path': options.output, 'overwrite': options.overwrite, 'words': options.words}
   if kind == 'encoder':
+    if options.int8:
+      common |= {'representative_data': _examples(options.data), 'network_path': options.int8}
     made = encoder_lib.export_encoder(codec, spec, error_feedback=options.error_feedback, **common)
   else:
     made = encoder_lib.export_decoder(codec, spec, **common)
   if options.json:
-    output.print_json({'file': str(made.path), **made.describe()})
+    network = {'network_file': str(made.network_path)} if made.network else {}
+    output.print_json({'file': str(made.path), **network, **made.describe()})
     return
   print(output.properties([
-      ('file', made.path), ('size', output.bytes_text(len(made.data))), ('codec', codec), ('signature', made.signature),
+      ('file', made.path), ('size', output.bytes_text(len(made.data))), ('codec', codec),
+      ('signature', f'{encoder_lib.PIECES}, {made.signature}' if made.network else made.signature),
       ('operators', f'{sum(made.operators.values())}, all built in: {", ".join(made.operators)}')]))
   for title, arrays in (('in', made.inputs), ('out', made.outputs)):
     print('\n' + output.table([title, 'dtype', 'values'], [[a.name, a.dtype, f'{a.size:,}'] for a in arrays], '<<>'))
@@ -79,6 +133,32 @@ def export(kind, options):
     print('\n' + output.table(['key', 'scope', 'name', 'purpose', 'chunk', 'words'],
                               [[str(r), q.scope, q.name, str(q.purpose), str(q.chunk), f'{q.words:,}']
                                for r, q in enumerate(made.requests)], '><<>>>'))
+  if made.network:
+    _print_network(made)
+
+
+def _examples(path):
+  """The array x of an .npz file."""
+  # pylint: disable=g-import-not-at-top
+  from tflite_export.errors import ExportError
+  from tflite_export.inference import examples
+  found = examples.read(path, ('x',))
+  if not found:
+    raise ExportError(f'{path} has no x: save the updates under this name.')
+  return found['x']
+
+
+def _print_network(made):
+  network = made.network
+  print('\n' + output.properties([
+      ('network', made.network_path), ('size', output.bytes_text(len(network.data))), ('signature', 'network'),
+      ('operators', ', '.join(f'{count} {name}' for name, count in network.operators.items())),
+      ('error', f'{network.errors[1]:.4f} of the examples, {network.errors[0]:.4f} without int8; sending nothing has 1'),
+      ('Edge TPU', network.check_edgetpu().summary)]))
+  for title, tensors in (('in', network.inputs), ('out', network.outputs)):
+    print('\n' + output.table([title, 'dtype', 'shape'],
+                              [[tensor.name, 'int8', ' x '.join(map(str, tensor.shape))] for tensor in tensors.values()], '<<<'))
+
 
 
 def read(path):

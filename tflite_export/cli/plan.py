@@ -1,6 +1,7 @@
 """`tflite-export plan`: everything a device needs, in one folder."""
 
 from tff_compress.cli import output
+from tflite_export.cli import encoder
 from tflite_export.cli import training
 
 
@@ -16,6 +17,7 @@ def add_plan(parser):
   parser.add_argument('--uplink', metavar='CODEC', required=True, help="codec of the clients' updates")
   parser.add_argument('--downlink', metavar='CODEC', help='codec of the weights that the server sends (default: float32)')
   parser.add_argument('-o', '--output', metavar='FOLDER', required=True, help='the folder to make')
+  encoder.add_autoencoder(parser)
   training.add_options(parser)
   parser.add_argument('--words', choices=('inside', 'passed'), default='inside',
                       help='whether encoder and decoder make their random numbers or the app does (default: inside)')
@@ -31,8 +33,9 @@ def plan(options):
   """Makes a plan and says what is in it."""
   # pylint: disable=g-import-not-at-top
   from tff_compress import codec as codec_lib
-  for text in filter(None, (options.uplink, options.downlink)):
-    codec_lib(text)  # A wrong codec is found before TensorFlow is imported.
+  # A wrong codec is found before TensorFlow is imported.
+  uplink = encoder.with_autoencoders(codec_lib(options.uplink), options.autoencoder)
+  downlink = options.downlink and codec_lib(options.downlink)
   from tflite_export import manifest
   from tflite_export import models
   from tflite_export.errors import ExportError
@@ -43,7 +46,7 @@ def plan(options):
   data = arrays.get('x_train', arrays.get('x'))
   model = models.load(options.model)
   made = manifest.export_plan(
-      model, uplink=options.uplink, downlink=options.downlink, path=options.output, overwrite=options.overwrite,
+      model, uplink=uplink, downlink=downlink, path=options.output, overwrite=options.overwrite,
       words=options.words, error_feedback=options.error_feedback, recipe=options.recipe, representative_data=data,
       **training.settings(options))
   if options.json:
