@@ -7,6 +7,7 @@ from tff_compress import autoencoders
 from tff_compress import codec as codec_lib
 from tff_compress.autoencoders import fitting
 from tff_compress.codec import artefacts
+from tff_compress.codec.ops import numpy_ops
 
 RNG = np.random.default_rng(0)
 SIZES = (600, 0, 36, 4)
@@ -50,6 +51,18 @@ def test_one_small_network_serves_all_pieces():
     net = autoencoders.fit(architecture, data[:15], (640,), epochs=60, learning_rate=1e-2)
     assert np.mean(fitting.relative_error(net, data[15:])) < most
     assert net.packed.__len__() < 64 * 13 * 3 + 2000
+
+
+def test_a_dense_network_learns_by_what_snapshots_of_one_training_differ():
+  """They are nearly alike; a network that says their mean has an error of 1 here."""
+  rng = np.random.default_rng(4)
+  data = rng.standard_normal(640) + 0.1 * rng.standard_normal((40, 3)) @ rng.standard_normal((3, 640))
+  net = autoencoders.fit(autoencoders.dense(640, 16), data, (640,), epochs=300)
+  mean = np.mean(data, axis=0)
+  alike = np.mean(np.sum((data - mean)**2, axis=1) / np.sum(data**2, axis=1))
+  assert alike < 0.05 and np.mean(fitting.relative_error(net, data)) < 0.2 * alike
+  latents = np.stack([net.encode(numpy_ops, x.astype(np.float32), 640) for x in data])
+  assert np.sum(np.any(latents > 0, axis=0)) > 12
 
 
 def test_convolutions_learn_and_their_files_are_small():

@@ -48,13 +48,14 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, cen
   if architecture.kind == 'linear':
     return learning.numbers_of(learner.learn(tf.constant(snapshots), epochs))
   pieces, means, deviations = learner.prepared(tf.constant(snapshots))
+  pieces, mean, scale = learner.standardised(pieces)
   layers, state, epoch = learner.initial(), None, tf.function(learner.steps)
   steps = learner.steps_per_epoch(pieces)
   for done in range(epochs):
     layers, state, loss = epoch(pieces, layers, done * steps, (done + 1) * steps, state)
     if progress is not None:
       progress(done + 1, epochs, float(loss))
-  return learning.numbers_of(learner.made(layers, means, deviations))
+  return learning.numbers_of(learner.made(learner.restored(layers, mean, scale), means, deviations))
 
 
 def relative_error(autoencoder, snapshots):

@@ -38,7 +38,9 @@ class Learner:
     if self._architecture.kind == 'linear':
       layers = self.components(pieces)
     else:
+      pieces, mean, scale = self.standardised(pieces)
       layers = self.steps(pieces, self.initial(), 0, epochs * self.steps_per_epoch(pieces))[0]
+      layers = self.restored(layers, mean, scale)
     return self.made(layers, means, deviations)
 
   def prepared(self, snapshots):
@@ -59,6 +61,29 @@ class Learner:
       means = deviations = tf.zeros([0])
     padded = tf.pad(snapshots, [[0, 0], [0, -self._size % self._architecture.length]])
     return tf.reshape(padded, [-1, self._architecture.length]), means, deviations
+
+  def standardised(self, pieces):
+    """float32[m, length] -> (the same as Adam is given them; float32[length] mean and float32 scale that were taken out).
+
+    Snapshots of one training are nearly alike. A dense network that sees them whole learns to be constant before anything
+    else, and its ReLUs die of it; so it sees what they differ by. Convolutions share weights between places, and cannot
+    give back a mean of each.
+    """
+    mean, scale = tf.zeros([pieces.shape[1]]), tf.ones([])
+    if self._architecture.kind == 'dense':
+      mean = tf.reduce_mean(pieces, 0) if self._center else mean
+      pieces -= mean
+      scale = tf.sqrt(tf.reduce_mean(pieces**2))
+      scale = tf.where(scale > 1e-30, scale, 1.0)
+    return pieces / scale, mean, scale
+
+  def restored(self, layers, mean, scale):
+    """[(kernel, bias)] for pieces of which nothing was taken out."""
+    if self._architecture.kind != 'dense':
+      return layers
+    (first, bias), (last, end) = layers
+    first = first / scale
+    return [(first, bias + _centering(first, mean)), (last * scale, end * scale + mean)]
 
   def made(self, layers, means, deviations):
     """The `network.Autoencoder` of [(kernel, bias)], its weights rounded."""
@@ -91,7 +116,7 @@ class Learner:
     basis = tf.cond(tf.shape(x)[0] >= tf.shape(x)[1], of_values, of_pieces)
     basis = tf.cast(tf.ensure_shape(basis, [pieces.shape[1], latent]), tf.float32)
     mean = tf.cast(mean, tf.float32)
-    return [(basis, -tf.linalg.matvec(basis, mean, transpose_a=True)), (tf.transpose(basis), mean)]
+    return [(basis, _centering(basis, mean)), (tf.transpose(basis), mean)]
 
   def initial(self):
     """[(kernel, bias)] to begin with (He et al. 2015)."""
@@ -154,6 +179,12 @@ class Learner:
 def _batch(pieces):
   """Pieces of one step: with enough of them, an epoch has at least 32 steps."""
   return tf.minimum(_BATCH, tf.maximum(8, tf.shape(pieces)[0] // 32))
+
+
+def _centering(kernel, mean):
+  """The bias with which a layer takes a mean from its inputs: of the rounded weights, by which it will be multiplied."""
+  whole, scale = network.rounded(TensorFlowOps(), kernel)
+  return -tf.linalg.matvec(whole * scale, mean, transpose_a=True)
 
 
 def numbers_of(autoencoder):
