@@ -54,7 +54,7 @@ def run(quick):
         calls[(*key, name)] = call
     for name in ('tf.lite', 'litert'):
       progress.say(f'memory of {name}')
-      memory[name] = _memory(folder, len(exports), name)
+      memory[name] = memory(folder, len(exports), name)
   for codec in dict.fromkeys(codec for codec, *_ in exports):
     calls[codec, 'NumPy'] = lambda codec=codec_lib(codec): codec.encode(update, **KEYS)
   seconds = harness.fastest(calls, 5 if quick else 120)
@@ -122,7 +122,7 @@ def _calls(export, inputs, update):
   return calls
 
 
-def _memory(folder, count, name):
+def memory(folder, count, name):
   """Megabytes that each file takes, in a process that has the interpreter alone."""
   command = [sys.executable, '-c', _MEASURE_MEMORY, folder, str(count), name]
   return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])

@@ -1,5 +1,6 @@
 """Learned encoders on the device: exact in an encoder's file, and in int8 in a file of their own."""
 
+import dataclasses
 import functools
 import json
 
@@ -148,6 +149,17 @@ def test_a_value_of_an_output_stands_for_its_own_scale():
   # The ranges are used: the largest value of each output is near the end of it.
   largest = np.max([np.abs(net.encode(numpy_ops, x, 1600)).reshape(-1, 8).max(0) for x in snapshots(8)], axis=0)
   assert np.all(np.abs(largest / (127 * tensor.scale) - 1) < 0.1)
+
+
+@pytest.mark.parametrize('order', ['rows', 'columns'])
+def test_means_and_deviations_are_not_written_out_for_every_value(order):
+  net, sizes = network_lib.cosine(600, 4), (600_000, 600_000)
+  net = dataclasses.replace(net, sizes=sizes, means=np.asarray([0.1, 3], np.float32), deviations=np.asarray([2, 3], np.float32))
+  text = f'concat | autoencoder:4,length=600,order={order},weights={artefacts.add(net)} | uniform:bits=8 | rans'
+  spec = codec_lib.Spec.of({name: np.zeros((600, 1000), np.float32) for name in ('a', 'b')})
+  made = encoder.export_encoder(text, spec, representative_data=np.random.default_rng(0).standard_normal((1, 1_200_000)))
+  for data in (made.data, made.network.data, encoder.export_encoder(text, spec).data, encoder.export_decoder(text, spec).data):
+    assert len(data) < 60_000
 
 
 def test_layers_that_share_no_windows_are_reshaped_between():

@@ -172,9 +172,8 @@ class Autoencoder:
 
   def pieces(self, xp, x, size):
     """float32[size] -> float32[chunks, length], normalised: what the encoder's layers are given."""
-    if self.sizes:
-      x = (x - self._spread(xp, self.means)) * self._spread(xp, 1 / self.deviations)
-    return self._cut(xp, x, size)
+    inverse = 1 / self.deviations
+    return self._cut(xp, self._by_variable(xp, x, lambda part, i: (part - self.means[i]) * inverse[i]), size)
 
   def latents(self, xp, pieces):
     """float32[chunks, length] -> float32[chunks, latent]: the encoder's layers."""
@@ -186,7 +185,7 @@ class Autoencoder:
       return values
     x = _forward(xp, xp.reshape(values, [-1, self.latent]), self.decoder)
     x = xp.reshape(x, [-1])[:size]
-    return x * self._spread(xp, self.deviations) + self._spread(xp, self.means) if self.sizes else x
+    return self._by_variable(xp, x, lambda part, i: part * self.deviations[i] + self.means[i])
 
   def _cut(self, xp, x, size):
     missing = self.chunks(size) * self.length - size
@@ -194,9 +193,11 @@ class Autoencoder:
       x = xp.concat([x, xp.zeros([missing], np.float32)])
     return xp.reshape(x, [-1, self.length])
 
-  def _spread(self, xp, values):
-    """float32[sum of sizes]: each variable's value in all its places."""
-    return xp.concat([xp.repeat(values[i:i + 1], size) for i, size in enumerate(self.sizes)])
+  def _by_variable(self, xp, x, function):
+    """float32[sum of sizes]: function(values, i) of each variable i that has a normalisation of its own."""
+    starts = np.cumsum((0, *self.sizes))
+    parts = [function(x[starts[i]:starts[i + 1]], i) for i in range(len(self.sizes))]
+    return xp.concat(parts) if len(parts) > 1 else parts[0] if parts else x
 
   @functools.cached_property
   def packed(self):

@@ -1,0 +1,155 @@
+"""Learned encoders on the device: what int8 loses, and size, time and memory of its file against the exact file and NumPy.
+
+Two sorts of codecs for updates of the 1,199,882-parameter CNN (Fashion-MNIST, Dirichlet 0.5): for the kernel of
+9216 x 128 values alone, whose pieces are columns, and for the whole model in pieces of 1024 values. Autoencoders are learned
+from five clients of round 1, which are the examples of the int8 file as well; tried on the five other clients of that round and
+on the ten of round 5. The error is ||decoded - x||² / ||x||², behind `uniform:bits=8`. Times are the fastest of calls made
+side by side, with copies in and out and without the coder and the frame; memory is how far the process grows.
+"""
+
+import pathlib
+import tempfile
+
+import numpy as np
+
+from benchmarks import encoder_export
+from benchmarks import fedavg
+from benchmarks import harness
+from benchmarks import progress
+from tff_compress import codec as codec_lib
+
+KERNEL = 'dense1/kernel'
+CODECS = (
+    ('linear', KERNEL, 1152, 8, 'columns'), ('dense', KERNEL, 1152, 16, 'columns'), ('convolutional', KERNEL, 1152, 18, 'columns'),
+    ('linear', '', 1024, 32, 'rows'), ('dense', '', 1024, 32, 'rows'), ('convolutional', '', 1024, 32, 'rows'),
+)
+"""(architecture, variable or '' for all, length of a piece, latent values of it, order)"""
+KEYS = encoder_export.KEYS
+
+
+def run(quick):
+  """Measures; `quick` does so for the kernel with few clients and rounds 1 and 2.
+
+  Returns:
+    Rows of the tables 'error' and 'cost'.
+  """
+  later = 2 if quick else 5
+  rounds = fedavg.recorded_updates((1, later), fedavg.Task(clients_per_round=2) if quick else fedavg.Task())
+  errors, costs, calls, files = [], [], {}, []
+  for kind, variable, length, latent, order in CODECS[:1] if quick else CODECS:
+    label = f'{kind}, {latent} of {length} values of {order}, {variable or "all variables"}'
+    progress.say(f'learning {label}')
+    chosen = {number: [{variable: update[variable]} if variable else update for update in found] for number, found in rounds.items()}
+    half = len(chosen[1]) // 2
+    train, other = chosen[1][:half], chosen[1][half:]
+    codec = learned(kind, length, latent, order, train if half > 1 else 2 * train, 3 if quick else 30)
+    spec = codec_lib.Spec.of(train[0])
+    exact, int8 = exported(codec, spec, np.stack([flat(update) for update in train]))
+    runners = {name: Runners(exact, int8, name) for name in ('tf.lite', 'litert')}
+    row = {'table': 'error', 'encoder': label}
+    for title, found in (('other clients', other), (f'round {later}', chosen[later])):
+      row |= measured(codec, spec, found, runners, title)
+    errors.append(row)
+    costs.append({'table': 'cost', 'encoder': label, 'exact file bytes': len(exact.data), 'int8 encoder bytes': len(int8.data),
+                  'int8 network bytes': len(int8.network.data), 'operators': sum(int8.network.operators.values()),
+                  'edge TPU list': int8.network.check_edgetpu().compatible})
+    for name, runner in runners.items():
+      calls |= {(label, f'{what}, {name}'): call for what, call in runner.calls(other[0]).items()}
+    calls[label, 'NumPy'] = lambda codec=codec, update=other[0]: codec.encode(update, **KEYS)
+    files.append((exact, int8, runners['tf.lite'], other[0]))
+  seconds = harness.fastest(calls, 5 if quick else 150)
+  for cost in costs:
+    cost |= {f'{what} ms': round(1e3 * seconds[label, what], 2) for label, what in calls if label == cost['encoder']}
+  for name in ('tf.lite', 'litert'):
+    progress.say(f'memory of {name}')
+    for cost, values in zip(costs, memory(files, name)):
+      cost |= values
+  return errors + costs
+
+
+def flat(update):
+  """float32[d]: an update's values, one variable after the other."""
+  return np.concatenate([value.reshape(-1) for value in update.values()])
+
+
+def learned(kind, length, latent, order, updates, epochs):
+  """The codec with an autoencoder that was learned from updates."""
+  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
+  from tff_compress.codec import artefacts  # pylint: disable=g-import-not-at-top
+  snapshots = [np.concatenate([(x.reshape(-1, x.shape[-1]).T if order == 'columns' else x).reshape(-1) for x in update.values()])
+               for update in updates]
+  sizes = tuple(x.size for x in updates[0].values())
+  found = autoencoders.fit(getattr(autoencoders, kind)(length, latent), np.stack(snapshots), sizes, epochs=epochs)
+  return codec_lib(f'concat | autoencoder:{latent},length={length},order={order},weights={artefacts.add(found)} | uniform:bits=8 | rans')
+
+
+def exported(codec, spec, examples):
+  """(`Export` that computes everything, `Export` with a network in int8)"""
+  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  return encoder.export_encoder(codec, spec), encoder.export_encoder(codec, spec, representative_data=examples)
+
+
+class Runners:
+  """Both encoders of a codec in one interpreter."""
+
+  def __init__(self, exact, int8, name):
+    from tflite_export import interpreters  # pylint: disable=g-import-not-at-top
+    self._exact, self._int8 = exact, int8
+    with interpreters.quiet():
+      self._files = [interpreters.Interpreter(data, name) for data in (exact.data, int8.data, int8.network.data)]
+
+  def exact(self, update):
+    """Outputs of the exact file."""
+    return self._files[0].run('encode', **self._exact.update_inputs(update), **self._exact.random_inputs(**KEYS))
+
+  def pieces(self, update):
+    return self._files[1].run('pieces', **self._int8.update_inputs(update))
+
+  def network(self, pieces):
+    return self._int8.network.run(self._files[2], pieces)
+
+  def encode(self, update, latents):
+    return self._files[1].run('encode', **self._int8.update_inputs(update), **latents, **self._int8.random_inputs(**KEYS))
+
+  def int8(self, update):
+    """Outputs through the network in int8."""
+    return self.encode(update, self.network(self.pieces(update)))
+
+  def calls(self, update):
+    """{what: function without arguments} to be timed."""
+    pieces = self.pieces(update)
+    return {'exact': lambda: self.exact(update), 'int8, all three': lambda: self.int8(update),
+            'int8, network alone': lambda: self.network(pieces)}
+
+
+def measured(codec, spec, updates, runners, title):
+  """{column: mean relative error} through NumPy, the exact file (whose bytes must be the same) and the int8 file."""
+  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  found = {}
+  for update in updates:
+    payload, x = codec.encode(update, **KEYS), flat(update).astype(np.float64)
+    payloads = {'exact': payload}
+    for name, runner in runners.items():
+      if encoder.finish(codec, spec, runner.exact(update)) != payload:
+        raise AssertionError(f'{name} computes something else than NumPy for {codec}.')
+      payloads[f'int8 {name}'] = encoder.finish(codec, spec, runner.int8(update))
+    for name, sent in payloads.items():
+      decoded = flat(codec.decode(sent, spec, **KEYS))
+      found.setdefault(f'{title}, {name}', []).append(float(np.sum((decoded - x)**2) / np.sum(x**2)))
+  return {column: float(np.mean(values)) for column, values in found.items()}
+
+
+def memory(files, name):
+  """[{column: megabytes}] that each file takes in an interpreter, as `encoder_export` measures it."""
+  with tempfile.TemporaryDirectory() as folder:
+    number = 0
+    for exact, int8, runner, update in files:
+      random, pieces = exact.random_inputs(**KEYS), runner.pieces(update)
+      for data, inputs in (
+          (exact.data, exact.update_inputs(update) | random),
+          (int8.network.data, {t.name: pieces[t.name].reshape(t.shape) for t in int8.network.inputs.values()})):
+        pathlib.Path(folder, f'{number}.tflite').write_bytes(data)
+        np.savez(pathlib.Path(folder, f'{number}.npz'), **inputs)
+        number += 1
+    found = encoder_export.memory(folder, number, name)
+  return [{f'exact MB, {name}': a, f'int8 network MB, {name}': b} for a, b in zip(found[::2], found[1::2])]
