@@ -34,7 +34,6 @@ def trained(monkeypatch):
   """Stands in for training; the list of all configurations that were asked for, and of `resume`."""
   asked = []
   def compare(configs, *, on_round, on_prepass, resume):
-    del on_prepass
     results = []
     for position, config in enumerate(configs):
       asked.append((config, resume))
@@ -229,8 +228,7 @@ def test_missing_data_is_one_sentence_before_tensorflow_is_imported(tmp_path):
 ])
 def test_interrupt_is_130_and_says_how_to_go_on(arguments, says, monkeypatch, tmp_path, capsys):
   def compare(configs, *, on_round, on_prepass, resume):
-    del on_prepass
-    del resume
+    del on_prepass, resume
     on_round(0, entry(1, configs[0]))
     raise KeyboardInterrupt
   monkeypatch.setattr(run_lib, 'compare', compare)
@@ -240,8 +238,7 @@ def test_interrupt_is_130_and_says_how_to_go_on(arguments, says, monkeypatch, tm
 
 def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_again(monkeypatch, capsys, tmp_path):
   def compare(configs, *, on_round, on_prepass, resume):
-    del on_prepass
-    del configs, on_round, resume
+    del configs, on_round, on_prepass, resume
     raise processes.StateError("the state of client '3' in clients/3.state is damaged: remove it.")
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main(['run', '--uplink', 'stc', '--output', str(tmp_path)]) == 2
@@ -251,8 +248,7 @@ def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_a
 
 def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
   def compare(configs, *, on_round, on_prepass, resume):
-    del on_prepass
-    del on_round, resume
+    del on_round, on_prepass, resume
     return [run_lib.RunResult(configs[0], 'diverged', PARAMETERS, ())]
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main(['run']) == 2
@@ -261,14 +257,32 @@ def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
 
 def test_one_of_several_that_never_came_to_a_round_is_left_out_and_named(monkeypatch, capsys, tmp_path):
   def compare(configs, *, on_round, on_prepass, resume):
-    del on_prepass
-    del on_round, resume
+    del on_round, on_prepass, resume
     return [run_lib.RunResult(config, 'diverged', PARAMETERS, (entry(1, config),) if config.uplink == 'float32' else ())
             for config in configs]
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main(['compare', '--uplink', 'int8', '--output', str(tmp_path)]) == 0
   captured = capsys.readouterr()
   assert 'int8 / float32, seed 0' in captured.err and 'left out' in captured.err and 'diverged' in captured.out
+
+
+def test_a_prepass_has_a_line_per_group_and_says_what_it_cost(monkeypatch, capsys):
+  def compare(configs, *, on_round, on_prepass, resume):
+    del resume
+    costs = {'prepass_uplink_bytes': 3_100_000, 'prepass_downlink_bytes': 12_000_000, 'prepass_seconds': 41.2}
+    for number, clients in ((1, 5), (1, 10), (2, 5)):
+      on_prepass(0, {'round': number, 'prepass_clients': clients, **costs}, 10 if number == 1 else 5)
+    rounds = [{**entry(1, configs[0]), **costs, 'prepass_clients': 10, 'uplink_fallbacks': 4}]
+    on_round(0, rounds[0])
+    return [run_lib.RunResult(configs[0], 'finished', PARAMETERS, tuple(rounds))]
+  monkeypatch.setattr(run_lib, 'compare', compare)
+  assert cli.main(['run', '--rounds', '1', '--uplink', 'autoencoder-prepass', '--clients-per-round', '5']) == 0
+  captured = capsys.readouterr()
+  lines = [line.partition(': ')[2] for line in captured.err.splitlines()]
+  assert lines[:3] == ['pre-pass: 5 of 10 clients learned',
+                       'pre-pass: 10 of 10 clients learned, 3.1 MB up, 12 MB down, 41 s',
+                       'pre-pass again before round 2: 5 of 5 clients learned, 3.1 MB up, 12 MB down, 41 s']
+  assert lines[3].endswith('4 of 5 clients with the fallback') and 'MB pre-pass' in captured.out and '15.1' in captured.out
 
 
 def test_report_makes_the_page_of_a_comparison_again(trained, tmp_path, capsys):

@@ -89,7 +89,9 @@ def test_schedules_as_text():
     ('fedpaq:steps=0', 'steps'), ('fedpaq:levels=0', 'levels'), (7, 'int'), ('', 'empty'),
     ('autoencoder:latent=8', 'the method autoencoder-prepass'), ('autoencoder-prepass:snapshots=1', 'snapshots'),
     ('autoencoder-prepass:latent=1024', 'compress nothing'), ('autoencoder-prepass:fallback=stc', 'feedback'),
-    ('autoencoder-prepass:tolerance=nan', 'tolerance'), ('autoencoder-prepass:bits=99', 'bits'),
+    ('autoencoder-prepass:tolerance=nan', 'tolerance'), ('autoencoder-prepass:tolerance=-1', 'tolerance'),
+    ('autoencoder-prepass:decoders=0', 'decoders'), ('autoencoder-prepass:decoders=all', 'decoders'),
+    ('autoencoder-prepass:least=-1', 'least'), ('autoencoder-prepass:feedback=yes,target=weights', 'feedback'), ('autoencoder-prepass:bits=99', 'bits'),
     ('autoencoder-prepass:architecture=convolutional,length=1000', 'multiple'),
     ('federated-dropout:keep=0', 'keep'), ('federated-dropout:codec=stc', 'feedback'),
     pytest.param('x' * 20_000, 'characters', id='long'),
@@ -139,6 +141,8 @@ def test_a_method_trains_and_remembers_what_it_says(text, tff_runtime):
   runner = processes.Runner(process)
   if method.prepass:
     runner.prepass([0, 1], [dataset(0), dataset(1)])
+    for memory in (runner.client_state(0), runner.client_state(1)):
+      assert memory['learned'] == memory['client'] + 1
   losses = []
   for _ in range(3):
     metrics = runner.next([0, 1], [dataset(0), dataset(1)])

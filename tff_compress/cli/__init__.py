@@ -1,7 +1,7 @@
 """The command `tff-compress`. program.py says what holds for all of its commands.
 
-One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`, `report`). TensorFlow is
-imported by the commands that train, when they start, and by nothing else.
+One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`, `report`), autoencoders.py
+(`fit-autoencoder`). TensorFlow is imported by the commands that train or learn, when they start, and by nothing else.
 """
 
 import tff_compress
@@ -19,6 +19,7 @@ PROGRAM = program.Program(
         ('demo', 'train a small CNN on digits with and without compression, up and down', 'training'),
         ('codecs', 'list the stages and presets that codecs are made of, with measured bits', 'codecs'),
         ('inspect', 'take a frame apart', 'frames'),
+        ('fit-autoencoder', 'learn an autoencoder from snapshots of updates', 'autoencoders'),
     ),
     examples=(
         'tff-compress run --uplink int8 --downlink int8',

@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tff_compress.cli import specs
 from tff_compress.codec.errors import CompressionError
@@ -22,7 +23,7 @@ MAX_VALUES = 1 << 28
 
 def add_inspect(parser):
   """Gives the parser of `inspect` its options."""
-  parser.set_defaults(function=lambda o: inspect(o.file, o.codec, o.spec, o.seed, o.json))
+  parser.set_defaults(function=_inspect)
   parser.description = ('Show what a file with one frame says. With the codec and the spec: also its segments; with the '
                         'seed: also statistics of the decoded variables.')
   parser.epilog = """\
@@ -31,8 +32,14 @@ def add_inspect(parser):
   parser.add_argument('file', metavar='FILE', help='the frame; - for standard input')
   parser.add_argument('--codec', metavar='TEXT', help='codec the frame was made with')
   parser.add_argument('--spec', metavar='FILE', help='spec of the model: .json, .npz or .h5')
+  autoencoders.add_option(parser)
   parser.add_argument('--seed', metavar='N', type=_seed, help='session seed of the sender')
   parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _inspect(options):
+  autoencoders.load(options)
+  inspect(options.file, options.codec, options.spec, options.seed, options.json)
 
 
 def _seed(text):

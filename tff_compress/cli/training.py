@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 
+from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import config as config_lib
@@ -146,13 +147,15 @@ def _add_settings(parser):
       bare = {'nargs': '?', 'const': 'true'} if setting.kind is bool else {}
       group.add_argument(setting.flag, dest=name, **bare, help=f'{text} ({shown})'.replace('%', '%%'),
                          metavar={int: 'N', float: 'X', bool: 'true|false', str: 'TEXT'}[setting.kind])
+  autoencoders.add_option(parser)
   group = parser.add_argument_group('output')
   group.add_argument('--restart', action='store_true', help='begin again where the folder holds a part of this run')
   group.add_argument('--json', action='store_true', help='print JSON, and progress on standard error')
 
 
 def _values(options, lists=()):
-  """{setting name: value} of the YAML file and the flags, which win."""
+  """{setting name: value} of the YAML file and the flags, which win. Autoencoders that codecs may name are loaded."""
+  autoencoders.load(options)
   settings = config_lib.settings()
   known = dict(settings)
   if 'seeds' in vars(options):

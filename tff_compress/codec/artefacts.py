@@ -33,7 +33,7 @@ def find(digest):
   """
   if digest not in _known:
     raise ArtefactError(f'the weights {digest} are not here: load their file first, with '
-                        'tff_compress.codec.artefacts.load.')
+                        'tff_compress.codec.artefacts.load, or --autoencoder FILE on the command line.')
   return _known[digest]
 
 

@@ -144,7 +144,7 @@ class Trainer:
     if 'client_states' in metrics:
       record['client_states_bytes'] = int(metrics['client_states']['bytes'])
     if self._prepass:
-      record.update({name: int(metrics['aggregator'].get(name, 0)) for name in ('uplink_fallbacks', 'uplink_drift')})
+      record.update({name: int(metrics['aggregator'][name]) for name in ('uplink_fallbacks', 'uplink_drift')})
       record.update(self.learned or dict.fromkeys(PREPASS, 0))
       self.drifted, self.learned = bool(record['uplink_drift']), None
     self.round += 1

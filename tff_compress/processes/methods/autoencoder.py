@@ -1,12 +1,14 @@
 """Autoencoders that clients learn in a pre-pass."""
 
 import dataclasses
+import re
 from typing import ClassVar
 
 from tff_compress import autoencoders
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.transforms.autoencoder import COSINE
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
 from tff_compress.processes.methods import OfCodec
 
@@ -18,13 +20,19 @@ class AutoencoderMethod(Method):
   Attributes:
     latent: values that a piece becomes.
     length: values of a piece; 0: all values are one piece, as published.
+    order: in which values are cut into pieces: 'columns', units or filters together, or 'rows', as they lie in memory.
+    least: variables with fewer values are sent as float16; 0: all are encoded.
     architecture: 'linear', principal components; 'dense', one hidden layer, as published; or 'convolutional'.
     bits: of a latent value, before entropy coding.
     target: what is encoded: 'delta', what training changed; or 'weights', the trained weights, as published.
-    snapshots: how often a client goes over its data in the pre-pass; at least 2.
+    snapshots: how often a client trains in the pre-pass; at least 2.
+    steps: batches of each of these trainings; 0: all of the client's data.
+    decoders: 'client', each client has its own; 'shared', all have one; or a number of groups of clients that share one.
     epochs: of the autoencoder's own training; not used for 'linear'.
     fallback: codec of updates that the autoencoder does not fit: a preset or stage without parameters.
-    tolerance: largest ||decoded - x|| / ||x|| that is sent.
+    tolerance: largest ||decoded - x|| / ||x|| that is sent; 'none': whatever is better than sending nothing, and than the
+      fallback where that takes no more bytes.
+    feedback: 'yes': clients remember what is lost, and add it to their next update.
   """
   name: ClassVar[str] = 'autoencoder-prepass'
   summary: ClassVar[str] = 'autoencoders that clients learn in a pre-pass; a fallback where they do not fit'
@@ -32,24 +40,35 @@ class AutoencoderMethod(Method):
   page: ClassVar[str] = 'methods/autoencoders.md'
   memory: ClassVar[str] = 'clients, server'
   whole: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('', 'latent=8,length=64,snapshots=4,fallback=int8')
+  examples: ClassVar[tuple] = (
+      '', 'latent=8,length=784,decoders=shared', 'latent=8,length=12,least=50,tolerance=0.9,feedback=yes')
 
   latent: int = 32
   length: int = 1024
+  order: str = stage_lib.choice('columns', 'rows')
+  least: int = 1000
   architecture: str = stage_lib.choice('linear', 'dense', 'convolutional')
   bits: int = 8
   target: str = stage_lib.choice('delta', 'weights')
   snapshots: int = 8
+  steps: int = 0
+  decoders: str = 'client'
   epochs: int = 30
   fallback: str = 'drive'
-  tolerance: float = 0.3
+  tolerance: str = 'none'
+  feedback: str = stage_lib.choice('no', 'yes')
 
   def check(self):
-    for name, least in (('snapshots', 2), ('epochs', 1)):
+    for name, least in (('snapshots', 2), ('epochs', 1), ('steps', 0), ('least', 0)):
       if not least <= getattr(self, name) <= 10**6:
         raise ProcessError(f'{self.name}: {name} must be a whole number from {least} to 10^6, not {getattr(self, name)}.')
-    if not 0 <= self.tolerance < float('inf'):
-      raise ProcessError(f'{self.name}: tolerance must be a finite number of at least 0, not {self.tolerance}.')
+    if not re.fullmatch('client|shared|[1-9][0-9]{0,5}', self.decoders):
+      raise ProcessError(f'{self.name}: decoders must be client, shared or a number of groups, not {self.decoders[:40]!r}.')
+    if self.tolerance != 'none' and not re.fullmatch(r'[0-9]{1,9}(\.[0-9]{1,9})?', self.tolerance):
+      raise ProcessError(f'{self.name}: tolerance must be a number of at least 0 such as 0.3, or none, not '
+                         f'{self.tolerance[:40]!r}.')
+    if self.feedback == 'yes' and self.target == 'weights':
+      raise ProcessError(f"{self.name}: feedback=yes keeps what is lost of updates: use target=delta.")
     if OfCodec(self.fallback).error_feedback is not None:
       raise ProcessError(f'{self.name}: {self.fallback} needs error feedback, which a fallback has not: choose another codec.')
     if self.length:
@@ -60,21 +79,29 @@ class AutoencoderMethod(Method):
     return self._codec('')
 
   @property
+  def error_feedback(self):
+    return ErrorFeedback() if self.feedback == 'yes' else None
+
+  @property
   def measured(self):
     return self._codec(f',weights={COSINE}')
 
   def _codec(self, weights):
-    return f'concat | autoencoder:{self.latent},length={self.length}{weights} | uniform:bits={self.bits} | rans'
+    stage = f'autoencoder:{self.latent},length={self.length},order={self.order}{weights}'
+    learned = f'concat | {stage} | uniform:bits={self.bits} | rans'
+    return f'size>={self.least} => {learned}; * => float16' if self.least else learned
 
   @property
   def prepass(self):
-    return 'groups'
+    return 'groups' if self.decoders == 'client' else 'together'
 
   def arguments(self, model=None):
-    return {'uplink': self.uplink, 'architecture': self.architecture, 'target': self.target, 'snapshots': self.snapshots,
-            'learning_epochs': self.epochs, 'fallback': self.fallback, 'tolerance': self.tolerance}
+    return {
+        **super().arguments(), 'architecture': self.architecture, 'target': self.target, 'snapshots': self.snapshots,
+        'snapshot_steps': self.steps or None, 'decoders': int(self.decoders) if self.decoders.isdigit() else self.decoders,
+        'learning_epochs': self.epochs, 'fallback': self.fallback,
+        'tolerance': None if self.tolerance == 'none' else float(self.tolerance)}
 
-  def build(self, model_fn, *, error_feedback=None, **arguments):
-    del error_feedback
+  def build(self, model_fn, **arguments):
     from tff_compress.processes.autoencoder import build_autoencoder_fed_avg  # pylint: disable=g-import-not-at-top
     return build_autoencoder_fed_avg(model_fn, **arguments)

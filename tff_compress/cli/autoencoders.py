@@ -1,0 +1,221 @@
+"""`tff-compress fit-autoencoder`: an autoencoder learned from snapshots; and `--autoencoder FILE` of other commands."""
+
+import os
+import stat
+import zipfile
+import zlib
+
+import numpy as np
+
+from tff_compress import autoencoders
+from tff_compress import codec as codec_lib
+from tff_compress.autoencoders import SnapshotError
+from tff_compress.cli import output
+from tff_compress.cli import specs
+from tff_compress.codec import artefacts
+from tff_compress.codec import network
+from tff_compress.codec.errors import CompressionError
+from tff_compress.codec.ops import numpy_ops as xp
+from tff_compress.codec.transforms.autoencoder import COSINE
+
+MAX_VALUES = 1 << 28
+"""Most values of all snapshots together."""
+
+UPLINK = 'concat | autoencoder:32,length=1024 | uniform:bits=8 | rans'
+ARCHITECTURES = ('linear', 'dense', 'convolutional')
+
+_MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
+
+
+def add_option(parser):
+  """Gives a parser `--autoencoder`, for `load`."""
+  parser.add_argument('--autoencoder', metavar='FILE', action='append', default=[],
+                      help='file of an autoencoder that a codec names with weights=DIGEST; repeat it for each')
+
+
+def load(options):
+  """Makes the files of `--autoencoder` known to codecs. Raises ArtefactError where one is none."""
+  for path in options.autoencoder:
+    artefacts.load(path)
+
+
+def add_fit_autoencoder(parser):
+  """Gives the parser of `fit-autoencoder` its options."""
+  parser.set_defaults(function=_fit)
+  parser.description = ("Learn an autoencoder from snapshots of a model's updates or weights, write it into a file, and say "
+                        'what it does to snapshots that it was not learned from.')
+  parser.epilog = """\
+      A snapshot is an .npz file with one array per variable. An .npy file holds several: one row each, all values of the
+      model one after the other; --spec then says which variables these are.
+
+      examples:
+        tff-compress fit-autoencoder round*.npz -o updates.autoencoder
+        tff-compress fit-autoencoder round*.npz -o updates.autoencoder --codec \\
+          'size>=1000 => concat | autoencoder:8,length=784,order=columns | uniform:bits=8 | rans; * => float16'
+        tff-compress run --autoencoder updates.autoencoder --uplink 'concat | autoencoder:32,length=1024,weights=… | …'"""
+  parser.add_argument('files', metavar='FILE', nargs='+', help='snapshots: .npz or .npy, in order')
+  parser.add_argument('-o', '--output', metavar='FILE', required=True, help='file to write the autoencoder into')
+  parser.add_argument('--codec', metavar='TEXT', default=UPLINK,
+                      help=f'codec with an autoencoder without weights, which is the one to learn ({UPLINK})')
+  parser.add_argument('--spec', metavar='FILE', help='spec of the model, for .npy files: .json, .npz or .h5')
+  parser.add_argument('--changes', action='store_true', help='learn what changes from each snapshot to the next')
+  parser.add_argument('--held-out', metavar='N', type=int, default=1,
+                      help='the last N are not learned from but measured on (1)')
+  parser.add_argument('--architecture', metavar='NAME', choices=ARCHITECTURES, default='linear',
+                      help=f'{", ".join(ARCHITECTURES)} (linear)')
+  parser.add_argument('--epochs', metavar='N', type=int, default=30, help='passes over the snapshots, but for linear (30)')
+  parser.add_argument('--learning-rate', metavar='X', type=float, default=1e-3, help='of Adam, but for linear (0.001)')
+  parser.add_argument('--seed', metavar='N', type=int, default=0, help='of the initial weights (0)')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _fit(options):
+  for name, least, most in (('held_out', 1, 1 << 20), ('epochs', 1, 10**6), ('seed', 0, 2**31 - 1)):
+    if not least <= getattr(options, name) <= most:
+      raise CompressionError(f'--{name.replace("_", "-")} must be from {least} to {most}, not {getattr(options, name)}.')
+  if not 0 < options.learning_rate < float('inf'):
+    raise CompressionError(f'--learning-rate must be a finite number above 0, not {options.learning_rate}.')
+  if not os.path.isdir(os.path.dirname(os.path.abspath(options.output))):
+    raise CompressionError(f'{options.output} cannot be written: there is no such folder.')
+  spec, rows = read_snapshots(options.files, None if options.spec is None else specs.read_spec(options.spec))
+  rule = _rule(options.codec, spec)
+  architecture = getattr(autoencoders, options.architecture)(rule.length, rule.stage.latent)
+  if architecture.parameters > network.MAX_BYTES:
+    raise CompressionError(f'an autoencoder of {architecture.parameters:,} parameters is too large for a file: give the '
+                           'stage a smaller length.')
+  if options.changes:
+    rows = np.diff(rows, axis=0)
+  learned_from, held_out = rows[:-options.held_out], rows[-options.held_out:]
+  if len(learned_from) < 2:
+    raise SnapshotError(f'there are {len(learned_from)} snapshots to learn from besides {options.held_out} held out: give '
+                        'at least 2.')
+  taken = np.stack([rule.take(xp, _arrays(row, spec)) for row in learned_from])
+  found = autoencoders.fit(architecture, taken, rule.sizes, epochs=options.epochs, learning_rate=options.learning_rate,
+                           seed=options.seed, progress=_progress)
+  artefacts.save(found, options.output)
+  codec = rule.learned(found)
+  stage = str(rule.stage)
+  cosines = codec_lib(str(rule.codec).replace(stage, f'{stage},weights={COSINE}'))
+  error, sent = _measured(codec, rule, held_out)
+  _show({'file': options.output, 'digest': found.digest, 'architecture': options.architecture,
+         'parameters': architecture.parameters, 'file_bytes': len(found.packed), 'decoder_bytes': found.decoder_bytes,
+         'values': rule.size, 'snapshots': len(learned_from), 'held_out': len(held_out), 'error': error,
+         'error_cosines': _measured(cosines, rule, held_out)[0], 'error_nothing': 1.0, 'message_bytes': sent,
+         'bits_per_parameter': 8 * sent / spec.parameters, 'codec': str(codec)}, options.json)
+
+
+def _rule(text, spec):
+  try:
+    return autoencoders.LearnedRule(text, spec)
+  except codec_lib.CodecError as error:
+    raise codec_lib.CodecError(f'--codec: {error}') from None
+
+
+def _progress(done, epochs, loss):
+  if done == epochs or not done % max(1, epochs // 10):
+    output.say(f'epoch {done}/{epochs}: mean squared error {loss:.4g} of normalised values')
+
+
+def _measured(codec, rule, rows):
+  """(||decoded - x||^2 / ||x||^2 of what the autoencoder takes, bytes of a message), means over snapshots."""
+  errors, sizes = [], []
+  for row in rows:
+    arrays = _arrays(row, rule.spec)
+    update = {tensor.name: array for tensor, array in zip(rule.spec.tensors, arrays)}
+    payload = codec.encode(update, **_MESSAGE)
+    decoded = codec.decode(payload, rule.spec, **_MESSAGE)
+    x = rule.take(xp, arrays).astype(np.float64)
+    back = rule.take(xp, [decoded[tensor.name] for tensor in rule.spec.tensors])
+    errors.append(np.sum((back - x)**2) / max(np.sum(x**2), 1e-300))
+    sizes.append(len(payload))
+  return float(np.mean(errors)), float(np.mean(sizes))
+
+
+def _show(result, as_json):
+  if as_json:
+    output.print_json(result)
+    return
+  print(output.properties([
+      ('file', f'{result["file"]}, {result["file_bytes"]:,} bytes, of which a receiver needs {result["decoder_bytes"]:,}'),
+      ('digest', result['digest']),
+      ('learned', f'{result["parameters"]:,} parameters ({result["architecture"]}) from {result["snapshots"]} snapshots of '
+                  f'{result["values"]:,} values'),
+      ('message', f'{result["message_bytes"]:,.0f} bytes, {result["bits_per_parameter"]:.3g} bits per parameter'),
+      ('codec', result['codec'])]))
+  print(f'\nMean of ||decoded - x||^2 / ||x||^2 on {result["held_out"]} held out, of what the autoencoder encodes:\n')
+  rows = [[name, f'{result[key]:.3g}'] for name, key in (
+      ('this autoencoder', 'error'), ('the first cosines, not learned', 'error_cosines'), ('sending nothing', 'error_nothing'))]
+  print(output.table(['what is sent', 'error'], rows, '<>'))
+
+
+# ---- snapshots ---------------------------------------------------------------------------------------------------------
+
+
+def read_snapshots(paths, spec):
+  """Reads snapshots of one model. Files are hostile.
+
+  Args:
+    paths: .npz files, each one snapshot with an array per variable; or .npy files of float[d] or float[n, d].
+    spec: `Spec` of the model; None: that of the first .npz file, or one variable of all values where there is none.
+
+  Returns:
+    (Spec, float32[n, d] with the variables in the spec's order).
+
+  Raises:
+    SnapshotError, SpecError: a file cannot be read, or they do not belong together.
+  """
+  rows = []
+  for path in paths:
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in ('.npz', '.npy'):
+      raise SnapshotError(f'{path} does not end in .npz or .npy: save snapshots with numpy.savez or numpy.save.')
+    try:
+      if not stat.S_ISREG(os.stat(path).st_mode):
+        raise SnapshotError(f'{path} is not a file.')
+      if kind == '.npz':
+        found, values = _from_npz(path)
+      else:
+        values = _from_npy(path)
+        found = spec or codec_lib.Spec((codec_lib.TensorSpec('values', values.shape[1:]),))
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as error:
+      if isinstance(error, CompressionError):
+        raise
+      raise SnapshotError(f'{path} cannot be read: {specs.reason(error)}.') from None
+    spec = spec or found
+    if found != spec or values.shape[1] != spec.parameters:
+      raise SnapshotError(f'{path} holds other variables than {"--spec" if not rows else paths[0]}: give snapshots of one '
+                          'model.')
+    rows.append(values)
+    if sum(row.size for row in rows) > MAX_VALUES:
+      raise SnapshotError(f'the snapshots have more than {MAX_VALUES:,} values together: give fewer.')
+  return spec, np.concatenate(rows)
+
+
+def _from_npz(path):
+  spec = specs.read_spec(path)  # Of the headers alone: now it is known how much memory the arrays take.
+  _check(path, spec.parameters, [np.dtype(tensor.dtype) for tensor in spec.tensors])
+  with np.load(path, allow_pickle=False) as archive:
+    arrays = [archive[tensor.name].astype(np.float32).reshape(-1) for tensor in spec.tensors]
+  return spec, np.concatenate(arrays)[None]
+
+
+def _from_npy(path):
+  values = np.load(path, mmap_mode='r', allow_pickle=False)
+  _check(path, values.size, [values.dtype])
+  if values.ndim not in (1, 2):
+    raise SnapshotError(f'{path} holds an array of shape {values.shape}: write one row for each snapshot.')
+  return np.atleast_2d(np.asarray(values, np.float32))
+
+
+def _check(path, count, dtypes):
+  if count > MAX_VALUES:
+    raise SnapshotError(f'{path} has {count:,} values; snapshots have at most {MAX_VALUES:,} together.')
+  if not count or any(dtype.kind not in 'fiu' for dtype in dtypes):
+    raise SnapshotError(f'{path} has no values, or values that are not numbers.')
+
+
+def _arrays(row, spec):
+  """A row as the model's variables."""
+  ends = np.cumsum([tensor.size for tensor in spec.tensors])
+  return [part.reshape(tensor.shape).astype(tensor.dtype) for part, tensor in zip(np.split(row, ends[:-1]), spec.tensors)]
