@@ -103,7 +103,7 @@ class Runners:
     return self._files[0].run('encode', **self._exact.update_inputs(update), **self._exact.random_inputs(**KEYS))
 
   def pieces(self, update):
-    return self._files[1].run('pieces', **self._int8.update_inputs(update))
+    return self._files[1].run('pieces', **self._int8.update_inputs(update, 'pieces'))
 
   def network(self, pieces):
     return self._int8.network.run(self._files[2], pieces)

@@ -61,10 +61,10 @@ def run(made, name, update, **more):
   """(pieces, latents, outputs) of an encoder with a network in an interpreter."""
   with interpreters.quiet():
     interpreter, network = interpreters.Interpreter(made.data, name), interpreters.Interpreter(made.network.data, name)
-    inputs = {**made.update_inputs(update), **more}
-    found = interpreter.run('pieces', **inputs)
+    found = interpreter.run('pieces', **made.update_inputs(update, 'pieces'), **more)
     latents = made.network.run(network, found)
-    return found, latents, interpreter.run('encode', **inputs, **latents, **made.random_inputs(**KEYS))
+    outputs = interpreter.run('encode', **made.update_inputs(update), **more, **latents, **made.random_inputs(**KEYS))
+    return found, latents, outputs
 
 
 def nmse(decoded, update):
@@ -175,14 +175,17 @@ def test_layers_that_share_no_windows_are_reshaped_between():
   assert np.sqrt(np.mean((latents - exact)**2)) < 0.05 * np.sqrt(np.mean(exact**2))
 
 
+MIXED = ('kernel => autoencoder:8,length=64,order=columns,weights=cosine | uniform:bits=8 | pack; '
+         'logits => autoencoder:4,length=20,weights=cosine | uniform:bits=4 | pack; * => hadamard | uniform:bits=2 | pack')
+
+
 @pytest.mark.parametrize('name', interpreters.NAMES)
 def test_segments_have_networks_of_their_own_and_others_stay_as_they_are(name):
-  texts = {'kernel': 'autoencoder:8,length=64,order=columns,weights=cosine | uniform:bits=8 | pack',
-           'logits': 'autoencoder:4,length=20,weights=cosine | uniform:bits=4 | pack', '*': 'hadamard | uniform:bits=2 | pack'}
-  codec, update = codec_lib('; '.join(f'{key} => {text}' for key, text in texts.items())), update_of(snapshots(1, 9)[0])
-  made = exported(str(codec))
+  codec, update = codec_lib(MIXED), update_of(snapshots(1, 9)[0])
+  made = exported(MIXED)
   assert list(made.network.inputs) == [0, 3] and [array.name for array in made.inputs] == [
-      'update_0', 'update_1', 'update_3', 'latent_0', 'latent_3', 'keys']
+      'update_1', 'latent_0', 'latent_3', 'keys']
+  assert [array.name for array in made.pieces_inputs] == ['update_0', 'update_3']
   payload, expected = encoder.finish(codec, SPEC, run(made, name, update)[2], update), codec.encode(update, **KEYS)
   decoded, exact = codec.decode(payload, SPEC, **KEYS), codec.decode(expected, SPEC, **KEYS)
   np.testing.assert_array_equal(decoded['bias'], exact['bias'])
@@ -205,9 +208,12 @@ def test_error_feedback_carries_what_the_message_leaves_out(name):
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, 1e30])
 def test_what_the_codec_refuses_is_not_valid(bad):
-  made, update = exported(text_of('linear')), update_of(snapshots(1)[0])
-  update['kernel'][3, 3] = bad
-  assert run(made, 'tf.lite', update)[2]['valid'] == 0
+  update = update_of(snapshots(1)[0])
+  for codec, variable in ((text_of('linear'), 'kernel'), (MIXED, 'kernel'), (MIXED, 'bias')):
+    spoilt = {**update, variable: update[variable].copy()}
+    spoilt[variable].flat[7] = bad
+    with pytest.raises(codec_lib.UpdateError, match='NaN'):
+      encoder.finish(codec, SPEC, run(exported(codec), 'tf.lite', spoilt)[2], spoilt)
 
 
 def test_the_description_says_how_the_files_belong_together():
@@ -215,12 +221,12 @@ def test_the_description_says_how_the_files_belong_together():
   described = json.loads(json.dumps(made.describe()))
   assert described['pieces'] == {
       'signature': 'pieces', 'inputs': [{'name': f'update_{i}', 'dtype': 'float32', 'size': size} for i, size in zip((0, 1, 3), SIZES)],
-      'outputs': [{'name': 'pieces_0', 'dtype': 'int8', 'size': 13 * 128}]}
+      'outputs': [{'name': 'pieces_0', 'dtype': 'int8', 'size': 13 * 128}, {'name': 'valid', 'dtype': 'int32', 'size': 1}]}
   given, = described['network']['inputs']
   assert (given['name'], given['shape'], len(given['scale'])) == ('pieces_0', [1, 13, 1, 128], 1)
   gives, = described['network']['outputs']
   assert (gives['name'], gives['shape'], len(gives['scale'])) == ('latent_0', [1, 13, 1, 8], 8)
-  assert {'name': 'latent_0', 'dtype': 'int8', 'size': 104} in described['inputs']
+  assert described['inputs'] == [{'name': 'latent_0', 'dtype': 'int8', 'size': 104}, {'name': 'keys', 'dtype': 'int32', 'size': 2}]
   assert 'network' not in encoder.export_encoder('uniform | pack', SPEC).describe()
 
 

@@ -42,6 +42,7 @@ class Export:
     operators: {operator: how often}.
     network: `networks.Network`, which computes the first stages in int8; None if this file computes everything.
     network_path: pathlib.Path of its file, or None.
+    pieces_inputs: tuple of `Array`: what the signature 'pieces' takes, if there is a network.
   """
   signature: str
   data: bytes
@@ -55,6 +56,7 @@ class Export:
   operators: dict
   network: object = None
   network_path: object = None
+  pieces_inputs: tuple = ()
 
   def random_inputs(self, *, seed, round, client):
     """{name: array} of the inputs that random numbers are made of, for one message; arguments as for `Codec.encode`."""
@@ -64,15 +66,16 @@ class Export:
               for array, request, key in zip(_random_arrays(self.requests, self.words), self.requests, keys)}
     return {'keys': keys.reshape(-1)} if self.requests else {}
 
-  def update_inputs(self, update):
-    """{name: array} of an encoder's inputs for the variables of an update; without the residuals.
+  def update_inputs(self, update, signature='encode'):
+    """{name: array} of what a signature of an encoder takes of an update; without the residuals.
 
     Raises:
       SpecError: the update does not fit the spec.
     """
     self.layout.spec.check(update)
+    taken = self.inputs if signature == 'encode' else self.pieces_inputs
     return {array.name: np.asarray(update[self.layout.spec.tensors[i].name]).astype(np.float32).reshape(-1)
-            for i, array in self.layout.variables.items()}
+            for i, array in self.layout.variables.items() if array in taken}
 
   def describe(self):
     """Everything an app needs to know about the file, as a dict for JSON."""
@@ -118,11 +121,9 @@ class Export:
     }
 
   def _describe_pieces(self):
-    latents = {tensor.name for tensor in self.network.outputs.values()}
-    random = {array.name for array in _random_arrays(self.requests, self.words)}
-    return {'signature': PIECES,
-            'inputs': [dataclasses.asdict(array) for array in self.inputs if array.name not in latents | random],
-            'outputs': [dataclasses.asdict(tensor.array) for tensor in self.network.inputs.values()]}
+    outputs = [tensor.array for tensor in self.network.inputs.values()]
+    return {'signature': PIECES, 'inputs': [dataclasses.asdict(array) for array in self.pieces_inputs],
+            'outputs': [dataclasses.asdict(array) for array in (*outputs, _VALID)]}
 
 
 def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', error_feedback=False,
@@ -138,9 +139,10 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     overwrite: whether a file at that path may be replaced.
     words: 'inside' if the file makes its random numbers from keys, 'passed' if the app passes in the streams' words.
     error_feedback: whether what a message leaves out is an output, and an input of the next message.
-    representative_data: updates, float[n, d], all values of the float variables one variable after the other, for a codec
-      with an autoencoder: then its network is computed in int8, in a file of its own. The encoder gets a second signature,
-      `pieces`, whose outputs go into the network, and its signature `encode` takes what the network gives.
+    representative_data: updates, float[n, d], all values of the float variables one variable after the other, for a
+      codec with an autoencoder: then its network is computed in int8, in a file of its own. The encoder gets a second
+      signature, `pieces`, whose outputs go into the network, and its signature `encode` takes what the network gives in
+      the place of the variables.
     network_path: where to write the network's file; None for not at all.
 
   Returns:
@@ -152,20 +154,22 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     FileError: a path is taken.
   """
   layout = Layout(codec, spec)
-  inputs = list(layout.variables.values())
   outputs = [*layout.coded, _VALID]
   if error_feedback:
-    inputs += layout.residuals.values()
     outputs += layout.residuals.values()
-  network, more = None, ()
-  if representative_data is None:
-    if network_path is not None:
-      raise ExportError('a network in int8 is measured with examples: give updates as representative_data (in a command, x in the '
-                        'file of --data).')
-  else:
+  network, apart, more = None, (), {}
+  if representative_data is not None:
     _check_paths(path, network_path, overwrite)
     network = networks.quantized(layout, representative_data)
-    more = {PIECES: (tuple(inputs), lambda arrays: graph.pieces(layout, arrays, network, error_feedback))}
+    apart = [i for part in layout.parts if part.index in network.inputs for i in part.variables]
+    taken = _taken(layout, apart, error_feedback)
+    more[PIECES] = taken, lambda arrays: graph.pieces(layout, arrays, network, error_feedback)
+  elif network_path is not None:
+    raise ExportError('a network in int8 is measured with examples: give updates as representative_data (in a command, x '
+                      'in the file of --data).')
+  # What is left out of a message is known from the variables alone.
+  inputs = _taken(layout, [i for i in layout.variables if error_feedback or i not in apart], error_feedback)
+  if network:
     inputs += [tensor.array for tensor in network.outputs.values()]
 
   def build(arrays, keys):
@@ -176,7 +180,13 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     return made
   if network_path is not None:
     network_path = files.write(network_path, network.data, overwrite)
-  return dataclasses.replace(made, network=network, network_path=network_path)
+  return dataclasses.replace(made, network=network, network_path=network_path, pieces_inputs=tuple(taken))
+
+
+def _taken(layout, positions, error_feedback):
+  """List of `Array`: variables at these positions in the spec, and their residuals."""
+  residuals = [layout.residuals[i] for i in positions] if error_feedback else []
+  return [layout.variables[i] for i in positions] + residuals
 
 
 def _check_paths(path, network_path, overwrite):
@@ -184,7 +194,8 @@ def _check_paths(path, network_path, overwrite):
   for wanted in filter(None, (path, network_path)):
     files.check_free(wanted, overwrite)
   if None not in (path, network_path) and pathlib.Path(path).resolve() == pathlib.Path(network_path).resolve():
-    raise ExportError(f'the encoder and its network are two files, and {path} is one: name another one for the network.')
+    raise ExportError(f'the encoder and its network are two files, and {path} is one: name another one for the '
+                      'network.')
 
 
 def export_decoder(codec, spec, *, path=None, overwrite=False, words='inside'):
@@ -213,7 +224,7 @@ def _random_arrays(requests, words):
   return [Array('keys', 'int32', 2 * len(requests))] if requests else []
 
 
-def _export(signature, layout, inputs, outputs, build, path, overwrite, words, error_feedback, more=()):
+def _export(signature, layout, inputs, outputs, build, path, overwrite, words, error_feedback, more=None):
   """Makes a file of one signature and, {name: (inputs, function of {name: tensor})}, `more` that draw nothing."""
   if words not in WORDS:
     raise ExportError(f'words are {" or ".join(WORDS)}, not {words!r}.')
@@ -240,7 +251,7 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
     return build(arrays, keys)
 
   functions = {signature: _concrete(function, inputs)}
-  for name, (taken, made) in dict(more).items():
+  for name, (taken, made) in (more or {}).items():
     functions[name] = _concrete(lambda made=made, **arrays: made(arrays), taken)
   try:
     data = conversion.convert(tf.Module(), functions)

@@ -20,7 +20,7 @@ def encode(layout, inputs, keys, error_feedback=False, network=None):
   Args:
     layout: `Layout`.
     inputs: {name: tensor} of the variables, of the residuals where there is error feedback, and of the latent values
-      where there is a network.
+      where there is a network, without whose variables it does if there is no error feedback.
     keys: function of the `TFLiteOps` that gives an object with `key(scope, name, purpose, chunk)`; see streams.py.
     error_feedback: whether residuals are added to the update, and what the message leaves out comes back as the next.
     network: `networks.Network` that computes first stages in a file of its own, or None.
@@ -31,7 +31,6 @@ def encode(layout, inputs, keys, error_feedback=False, network=None):
   xp, flat = _updates(layout, inputs, error_feedback)
   keys = keys(xp)
   outputs, made = {}, []
-  _require_encodable(xp, xp.concat(list(flat.values())))
   for part in layout.parts:
     x = _joined(xp, part, flat)
     latent = network.outputs.get(part.index) if network else None
@@ -50,9 +49,9 @@ def encode(layout, inputs, keys, error_feedback=False, network=None):
 
 
 def pieces(layout, inputs, network, error_feedback=False):
-  """Builds what comes before a network: {name: tensor} as for `encode` -> {name: tensor} of what the network takes."""
+  """Builds what comes before a network: {name: tensor} of its variables and residuals -> {name: tensor} of what it takes."""
   xp, flat = _updates(layout, inputs, error_feedback)
-  outputs = {}
+  outputs = {'valid': xp.valid}
   for part in layout.parts:
     if part.index in network.inputs:
       array = network.inputs[part.index]
@@ -118,17 +117,21 @@ def _blaming(stage):
 
 
 def _updates(layout, inputs, error_feedback):
-  """(`TFLiteOps`, {position: values to be encoded} of the variables)"""
-  flat = {i: inputs[array.name] for i, array in layout.variables.items()}
+  """(`TFLiteOps` that requires what can be encoded, {position: values} of the variables among the inputs)"""
+  flat = {i: inputs[array.name] for i, array in layout.variables.items() if array.name in inputs}
   if error_feedback:
     flat = {i: x + inputs[layout.residuals[i].name] for i, x in flat.items()}
-  return TFLiteOps(tf.bitcast(next(iter(flat.values())), tf.int32)), flat
+  if not flat:
+    return TFLiteOps(tf.cast(next(iter(inputs.values())), tf.int32)), flat
+  xp = TFLiteOps(tf.bitcast(next(iter(flat.values())), tf.int32))
+  _require_encodable(xp, xp.concat(list(flat.values())))
+  return xp, flat
 
 
 def _joined(xp, part, flat):
-  """The values of a segment."""
-  found = [flat[i] for i in part.variables]
-  return found[0] if len(found) == 1 else xp.concat(found)
+  """The values of a segment; None where they are not among the inputs."""
+  found = [flat[i] for i in part.variables if i in flat]
+  return xp.concat(found) if len(found) > 1 else found[0] if found else None
 
 
 def _split(layout, part, x):

@@ -26,9 +26,7 @@ def finish(codec, spec, outputs, as_they_are=None):
     ExportError: an output is missing or not of this codec and spec.
   """
   layout = Layout(codec, spec)
-  if not _entry(outputs, 'valid').all():
-    raise UpdateError('the update holds a NaN, an infinity or a magnitude above 2^64: clip or zero such updates before '
-                      'they are encoded.')
+  require_valid(_entry(outputs, 'valid'))
   arrays = {array.name: array.check(_entry(outputs, array.name)) for array in layout.coded}
   parts = {part.index: part for part in layout.parts}
   pieces = []
@@ -48,6 +46,13 @@ def finish(codec, spec, outputs, as_they_are=None):
     else:
       pieces.append(segment.pipeline.encode(numpy_ops, np.zeros(0, np.float32), 0, None, segment.name))
   return layout.plan.join(numpy_ops, pieces).tobytes()
+
+
+def require_valid(valid):
+  """Raises UpdateError unless the output `valid` of an encoder is 1."""
+  if not np.all(valid):
+    raise UpdateError('the update holds a NaN, an infinity or a magnitude above 2^64: clip or zero such updates before '
+                      'they are encoded.')
 
 
 def start(codec, spec, payload):

@@ -22,6 +22,7 @@ from tflite_export import conversion
 from tflite_export import edgetpu
 from tflite_export import flatbuffer
 from tflite_export import interpreters
+from tflite_export.encoder.host import require_valid
 from tflite_export.encoder.layout import Array
 from tflite_export.errors import ExportError
 from tflite_export.inference import examples as examples_lib
@@ -96,17 +97,19 @@ class Network:
 
     Args:
       interpreter: `Interpreter` of `data`.
-      arrays: {name: int8[n]} that the encoder's signature `pieces` gave.
+      arrays: {name: array} that the encoder's signature `pieces` gave.
 
     Returns:
       {name: int8[n]} for its signature `encode`.
 
     Raises:
+      UpdateError: the encoder was given a NaN, an infinity or a magnitude above 2^64.
       ExportError: an array is missing or of another size.
     """
-    missing = [tensor.name for tensor in self.inputs.values() if tensor.name not in arrays]
-    if missing:
-      raise ExportError(f'{missing[0]} is missing: it is what the signature pieces gives.')
+    for name in ('valid', *(tensor.name for tensor in self.inputs.values())):
+      if name not in arrays:
+        raise ExportError(f'{name} is missing: give all that the signature pieces gave.')
+    require_valid(arrays['valid'])
     inputs = {tensor.name: tensor.array.check(arrays[tensor.name]).reshape(tensor.shape) for tensor in self.inputs.values()}
     return {name: value.reshape(-1) for name, value in interpreter.run(SIGNATURE, **inputs).items()}
 
@@ -315,7 +318,7 @@ def _errors(made, interpreter, coders):
   """(float, float): `Network.errors`."""
   total, exact, rounded = 1e-30, 0.0, 0.0
   for examples in zip(*(coder.tried for coder in coders)):
-    given = {}
+    given = {'valid': 1}
     for coder, (_, found) in zip(coders, examples):
       tensor = made.inputs[coder.index]
       given[tensor.name] = tensor.rounded(numpy_ops, found).astype(np.int8)
