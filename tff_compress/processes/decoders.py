@@ -15,6 +15,7 @@ import tensorflow as tf
 from tff_compress import codec as codec_lib
 from tff_compress.autoencoders import clusters
 from tff_compress.codec import random
+from tff_compress.processes.learned import is_sendable
 from tff_compress.processes.process import number_of
 from tff_compress.tensorflow import MessageFunctions
 from tff_compress.tensorflow.ops import TensorFlowOps
@@ -22,7 +23,6 @@ from tff_compress.wire import FRAME_OVERHEAD
 
 ROW_BYTES = 4
 """Size of the answer of a client that takes one of the autoencoders that it is offered."""
-_FLOAT16 = 65504.0
 
 
 class OwnDecoders:
@@ -56,7 +56,7 @@ class OwnDecoders:
     learned is not finite."""
     del offered
     vector = self.networks.vector(self._learner.learn(snapshots, self._epochs))
-    message = tf.cond(_is_finite(vector), lambda: self._message(vector, snapshots, memory, round_number), _empty)
+    message = tf.cond(tf.reduce_all(is_sendable(vector)), lambda: self._message(vector, snapshots, memory, round_number), _empty)
     return message, vector
 
   def _message(self, vector, snapshots, memory, round_number):
@@ -115,7 +115,7 @@ class SharedDecoders(OwnDecoders):
   def _message(self, vector, snapshots, memory, round_number):
     net, xp, number = self.networks.of_vector(vector), TensorFlowOps(), number_of(memory)
     latents = tf.map_fn(lambda x: net.encode(xp, x, self._size), snapshots)
-    latents = tf.clip_by_value(latents, -_FLOAT16, _FLOAT16)
+    latents = tf.where(is_sendable(latents), latents, 0.0)
     return tf.concat([self.networks.decoder_frame(vector, round_number, number),
                       self._latents.encode([latents], round_number, number)], 0)
 
@@ -208,10 +208,6 @@ def growing(dtype, shape):
 
 def _empty():
   return tf.zeros([0], tf.uint8)
-
-
-def _is_finite(vector):
-  return tf.reduce_all(tf.math.is_finite(vector))
 
 
 def _of_length(sent, length):

@@ -130,8 +130,8 @@ class LearnedMessages:
 
     def with_autoencoder():
       values = net.encode(xp, x, self._rule.size)
-      encodable = tf.reduce_all(tf.abs(values) <= LARGEST)  # Also false for NaN.
-      values = tf.where(encodable, values, 0.0)
+      sendable = tf.reduce_all(is_sendable(values))
+      values = tf.where(sendable, values, 0.0)
       frame = self._latents.encode([values] + [update[i] for i in self._rule.others], round_number, number)
       message = tf.concat([_flag(LEARNED), tf.bitcast(memory['decoder'], tf.uint8), frame], 0)
       if self._tolerance is None:
@@ -139,7 +139,7 @@ class LearnedMessages:
       else:
         decoded = net.decode(xp, self._latents.decode(frame)[0], self._rule.size)
         good = tf.norm(decoded - x) <= self._tolerance * tf.norm(x)
-      return message, encodable & good
+      return message, sendable & good
 
     message, good = tf.cond(usable, with_autoencoder, lambda: (tf.zeros([0], tf.uint8), False))
     return tf.cond(good, lambda: message, fallback)
@@ -176,6 +176,11 @@ class LearnedMessages:
       return self._rule.put(xp, part, others)
 
     return tf.cond(self.fell_back(message), lambda: self._fallback.decode(message[1:]), learned)
+
+
+def is_sendable(x):
+  """Which values may be encoded: neither NaN nor infinite, and not too large."""
+  return tf.abs(x) <= LARGEST
 
 
 def _flag(value):
