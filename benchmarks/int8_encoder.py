@@ -1,10 +1,11 @@
-"""Learned encoders on the device: what int8 loses, and size, time and memory of its file against the exact file and NumPy.
+"""Learned encoders on the device: what int8 loses; size, time and memory against the exact file and NumPy.
 
 Two sorts of codecs for updates of the 1,199,882-parameter CNN (Fashion-MNIST, Dirichlet 0.5): for the kernel of
-9216 x 128 values alone, whose pieces are columns, and for the whole model in pieces of 1024 values. Autoencoders are learned
-from five clients of round 1, which are the examples of the int8 file as well; tried on the five other clients of that round and
-on the ten of round 5. The error is ||decoded - x||² / ||x||², behind `uniform:bits=8`. Times are the fastest of calls made
-side by side, with copies in and out and without the coder and the frame; memory is how far the process grows.
+9216 x 128 values alone, whose pieces are columns, and for the whole model in pieces of 1024 values. Autoencoders are
+learned from five clients of round 1, which are the examples of the int8 file as well; tried on the five other clients of
+that round and on the ten of round 5. The error is ||decoded - x||² / ||x||², behind `uniform:bits=8`. Times are the
+fastest of calls made side by side, with copies in and out and without the coder and the frame; memory is how far the
+process grows.
 """
 
 import pathlib
@@ -20,8 +21,9 @@ from tff_compress import codec as codec_lib
 
 KERNEL = 'dense1/kernel'
 CODECS = (
-    ('linear', KERNEL, 1152, 8, 'columns'), ('dense', KERNEL, 1152, 16, 'columns'), ('convolutional', KERNEL, 1152, 18, 'columns'),
-    ('linear', '', 1024, 32, 'rows'), ('dense', '', 1024, 32, 'rows'), ('convolutional', '', 1024, 32, 'rows'),
+    ('linear', KERNEL, 1152, 8, 'columns'), ('dense', KERNEL, 1152, 16, 'columns'),
+    ('convolutional', KERNEL, 1152, 18, 'columns'), ('linear', '', 1024, 32, 'rows'), ('dense', '', 1024, 32, 'rows'),
+    ('convolutional', '', 1024, 32, 'rows'),
 )
 """(architecture, variable or '' for all, length of a piece, latent values of it, order)"""
 KEYS = encoder_export.KEYS
@@ -39,10 +41,11 @@ def run(quick):
   for kind, variable, length, latent, order in CODECS[:1] if quick else CODECS:
     label = f'{kind}, {latent} of {length} values of {order}, {variable or "all variables"}'
     progress.say(f'learning {label}')
-    chosen = {number: [{variable: update[variable]} if variable else update for update in found] for number, found in rounds.items()}
+    chosen = {number: [{variable: update[variable]} if variable else update for update in found]
+              for number, found in rounds.items()}
     half = len(chosen[1]) // 2
     train, other = chosen[1][:half], chosen[1][half:]
-    codec = learned(kind, length, latent, order, train if half > 1 else 2 * train, 3 if quick else 30)
+    codec = learned(kind, length, latent, order, train if half > 1 else 2 * train, 3 if quick else 20)
     spec = codec_lib.Spec.of(train[0])
     exact, int8 = exported(codec, spec, np.stack([flat(update) for update in train]))
     runners = {name: Runners(exact, int8, name) for name in ('tf.lite', 'litert')}
@@ -50,14 +53,15 @@ def run(quick):
     for title, found in (('other clients', other), (f'round {later}', chosen[later])):
       row |= measured(codec, spec, found, runners, title)
     errors.append(row)
-    costs.append({'table': 'cost', 'encoder': label, 'exact file bytes': len(exact.data), 'int8 encoder bytes': len(int8.data),
-                  'int8 network bytes': len(int8.network.data), 'operators': sum(int8.network.operators.values()),
+    costs.append({'table': 'cost', 'encoder': label, 'exact file bytes': len(exact.data),
+                  'int8 encoder bytes': len(int8.data), 'int8 network bytes': len(int8.network.data),
+                  'operators': sum(int8.network.operators.values()),
                   'edge TPU list': int8.network.check_edgetpu().compatible})
     for name, runner in runners.items():
       calls |= {(label, f'{what}, {name}'): call for what, call in runner.calls(other[0]).items()}
     calls[label, 'NumPy'] = lambda codec=codec, update=other[0]: codec.encode(update, **KEYS)
     files.append((exact, int8, runners['tf.lite'], other[0]))
-  seconds = harness.fastest(calls, 5 if quick else 150)
+  seconds = harness.fastest(calls, 5 if quick else 100)
   for cost in costs:
     cost |= {f'{what} ms': round(1e3 * seconds[label, what], 2) for label, what in calls if label == cost['encoder']}
   for name in ('tf.lite', 'litert'):
@@ -76,11 +80,12 @@ def learned(kind, length, latent, order, updates, epochs):
   """The codec with an autoencoder that was learned from updates."""
   from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
   from tff_compress.codec import artefacts  # pylint: disable=g-import-not-at-top
-  snapshots = [np.concatenate([(x.reshape(-1, x.shape[-1]).T if order == 'columns' else x).reshape(-1) for x in update.values()])
+  snapshots = [flat({name: x.reshape(-1, x.shape[-1]).T if order == 'columns' else x for name, x in update.items()})
                for update in updates]
   sizes = tuple(x.size for x in updates[0].values())
   found = autoencoders.fit(getattr(autoencoders, kind)(length, latent), np.stack(snapshots), sizes, epochs=epochs)
-  return codec_lib(f'concat | autoencoder:{latent},length={length},order={order},weights={artefacts.add(found)} | uniform:bits=8 | rans')
+  stage = f'autoencoder:{latent},length={length},order={order},weights={artefacts.add(found)}'
+  return codec_lib(f'concat | {stage} | uniform:bits=8 | rans')
 
 
 def exported(codec, spec, examples):
@@ -109,7 +114,8 @@ class Runners:
     return self._int8.network.run(self._files[2], pieces)
 
   def encode(self, update, latents):
-    return self._files[1].run('encode', **self._int8.update_inputs(update), **latents, **self._int8.random_inputs(**KEYS))
+    inputs = self._int8.update_inputs(update) | self._int8.random_inputs(**KEYS)
+    return self._files[1].run('encode', **inputs, **latents)
 
   def int8(self, update):
     """Outputs through the network in int8."""

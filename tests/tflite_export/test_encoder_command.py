@@ -69,7 +69,8 @@ LEARNED = 'concat | autoencoder:4,length=60 | uniform:bits=8 | pack'
 @pytest.fixture
 def learned(tmp_path):
   """{what messages of the test call it: path} of two autoencoders and of examples."""
-  paths = {name: str(tmp_path / name) for name in ('cosine', 'other', 'examples.npz', 'broken.npz', 'short.npz', 'out', 'network')}
+  names = ('cosine', 'other', 'examples.npz', 'broken.npz', 'short.npz', 'out', 'network')
+  paths = {name: str(tmp_path / name) for name in names}
   for name, count in (('cosine', 4), ('other', 5)):
     artefacts.save(network.cosine(60, count), paths[name])
   x = np.random.default_rng(0).standard_normal((3, 300)).astype(np.float32)
@@ -118,7 +119,7 @@ INT8 = ['--int8', 'network', '--data']
     (LEARNED, ['--autoencoder', 'cosine', *INT8, 'SPEC'], 'has no x'),
     (LEARNED, ['--autoencoder', 'cosine', '--int8', 'other', '--data', 'examples.npz'], 'exists already'),
 ])
-def test_bad_input_around_autoencoders_is_one_line_and_writes_nothing(spec, learned, tmp_path, capsys, codec, more, message):
+def test_bad_input_around_autoencoders_is_one_line(spec, learned, tmp_path, capsys, codec, more, message):
   before = sorted(tmp_path.iterdir())
   places = {'SPEC': spec, **learned}
   assert cli.main(['encoder', codec, spec, '-o', learned['out'], *(places.get(text, text) for text in more)]) == 2

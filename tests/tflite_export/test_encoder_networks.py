@@ -11,6 +11,7 @@ from tests.contract import cases
 from tff_compress import autoencoders
 from tff_compress import codec as codec_lib
 from tff_compress.codec import artefacts
+from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import network as network_lib
 from tff_compress.codec.ops import numpy_ops
 from tflite_export import encoder
@@ -21,31 +22,34 @@ from tflite_export import interpreters
 KEYS = {'seed': cases.SEED, 'round': cases.ROUND, 'client': cases.CLIENT}
 ARCHITECTURES = ('linear', 'dense', 'convolutional')
 SHAPES = {'kernel': (30, 40), 'bias': (40,), 'steps': (2,), 'logits': (40, 9)}
-SPEC = codec_lib.Spec.of({name: np.zeros(shape, np.int32 if name == 'steps' else np.float32) for name, shape in SHAPES.items()})
+SPEC = codec_lib.Spec.of({name: np.zeros(shape, np.int32 if name == 'steps' else np.float32)
+                          for name, shape in SHAPES.items()})
 SIZES = (1200, 40, 360)
 
 pytestmark = pytest.mark.xdist_group('encoder')
 
 
 def snapshots(count, first=0):
-  """float32[count, 1600]: pieces of 128 values, all made of the same four; variables of different scale; a little noise."""
+  """float32[count, 1600]: pieces of 128 values, all made of the same four; variables of different scale; some noise."""
   rng = np.random.default_rng(5)
   basis = rng.standard_normal((4, 128))
   rng = np.random.default_rng([6, first])
-  x = (rng.standard_normal((count, 13, 4)) @ basis + 0.1 * rng.standard_normal((count, 13, 128))).reshape(count, -1)[:, :1600]
-  return (x * np.repeat([0.01, 3.0, 0.2], SIZES)).astype(np.float32)
+  x = rng.standard_normal((count, 13, 4)) @ basis + 0.1 * rng.standard_normal((count, 13, 128))
+  return (x.reshape(count, -1)[:, :1600] * np.repeat([0.01, 3.0, 0.2], SIZES)).astype(np.float32)
 
 
 def update_of(row):
   kernel, bias, logits = np.split(row, np.cumsum(SIZES)[:-1])
-  return {'kernel': kernel.reshape(30, 40), 'bias': bias, 'steps': np.asarray([3, -1], np.int32), 'logits': logits.reshape(40, 9)}
+  return {'kernel': kernel.reshape(30, 40), 'bias': bias, 'steps': np.asarray([3, -1], np.int32),
+          'logits': logits.reshape(40, 9)}
 
 
 @functools.lru_cache
 def learned(architecture):
   """Digest of an autoencoder that was learned from `snapshots`."""
   shape = getattr(autoencoders, architecture)(128, 8)
-  return artefacts.add(autoencoders.fit(shape, snapshots(8), SIZES, epochs=1 if architecture == 'linear' else 20, learning_rate=1e-2))
+  epochs = 1 if architecture == 'linear' else 20
+  return artefacts.add(autoencoders.fit(shape, snapshots(8), SIZES, epochs=epochs, learning_rate=1e-2))
 
 
 def text_of(architecture, order='rows'):
@@ -68,7 +72,8 @@ def run(made, name, update, **more):
 
 
 def nmse(decoded, update):
-  flat = [np.concatenate([u[name].reshape(-1) for name in SHAPES if name != 'steps']).astype(np.float64) for u in (decoded, update)]
+  flat = [np.concatenate([values[name].reshape(-1) for name in SHAPES if name != 'steps']).astype(np.float64)
+          for values in (decoded, update)]
   return np.sum((flat[0] - flat[1])**2) / np.sum(flat[1]**2)
 
 
@@ -79,7 +84,8 @@ def test_without_int8_the_payload_is_that_of_numpy(architecture, order):
   made = encoder.export_encoder(codec, SPEC)
   for name in interpreters.NAMES:
     with interpreters.quiet():
-      outputs = interpreters.Interpreter(made.data, name).run('encode', **made.update_inputs(update), **made.random_inputs(**KEYS))
+      interpreter = interpreters.Interpreter(made.data, name)
+      outputs = interpreter.run('encode', **made.update_inputs(update), **made.random_inputs(**KEYS))
     assert encoder.finish(codec, SPEC, outputs, update) == codec.encode(update, **KEYS)
 
 
@@ -90,13 +96,14 @@ def test_the_network_is_on_the_list_of_the_edge_tpu(architecture):
   assert report.compatible and not any(operator.note for operator in report.operators)
   # Residual layers add; what is clipped at zero is clipped by the convolution or the addition.
   assert made.network.operators == ({'CONV_2D': 5, 'ADD': 2} if architecture == 'convolutional' else {'CONV_2D': 1})
-  assert made.network.data == encoder.export_encoder(text_of(architecture), SPEC, representative_data=snapshots(8)).network.data
+  again = encoder.export_encoder(text_of(architecture), SPEC, representative_data=snapshots(8))
+  assert (again.data, again.network.data) == (made.data, made.network.data), 'the same examples give the same bytes'
 
 
 @pytest.mark.parametrize('architecture', ARCHITECTURES)
 def test_weights_in_the_file_are_those_of_the_autoencoder(architecture):
   model = flatbuffer.load(exported(text_of(architecture)).network.data)
-  stored = [np.asarray(buffer.data, np.uint8).view(np.int8) for buffer in model.buffers if buffer.data is not None and len(buffer.data)]
+  stored = [np.asarray(buffer.data, np.uint8).view(np.int8) for buffer in model.buffers if buffer.data is not None]
   for layer in artefacts.find(learned(architecture)).encoder:
     kernel = layer.weights.T.reshape(-1)  # One row for each output.
     # The scale of a column is max / 127 in both, but for the last bit of a float32.
@@ -123,18 +130,16 @@ def test_what_stands_around_the_network_is_that_of_numpy(name):
   segment = made.layout.parts[0].segment
   stage, signal = segment.pipeline.stages[0], segment.pipeline.signals(segment.size)[0]
   x = np.concatenate([update[variable].reshape(-1) for variable in ('kernel', 'bias', 'logits')])
-  given, tensor = stage.network(signal).pieces(numpy_ops, stage.turned(numpy_ops, x, signal), signal.size), made.network.inputs[0]
-  np.testing.assert_array_equal(pieces['pieces_0'], tensor.rounded(numpy_ops, given).astype(np.int8).reshape(-1))
+  given = stage.network(signal).pieces(numpy_ops, stage.turned(numpy_ops, x, signal), signal.size)
+  expected = made.network.inputs[0].rounded(numpy_ops, given).astype(np.int8).reshape(-1)
+  np.testing.assert_array_equal(pieces['pieces_0'], expected)
   # Payloads of the same latent values, quantized and coded without the first stage.
-  values, sides = segment.pipeline.encode_stages(
-      numpy_ops, made.network.outputs[0].values(numpy_ops, latents['latent_0']), [1], segment.size, codec_keys(), segment.name)
+  x = made.network.outputs[0].values(numpy_ops, latents['latent_0'])
+  keys = keys_lib.MessageKeys(*KEYS.values())
+  values, sides = segment.pipeline.encode_stages(numpy_ops, x, [1], segment.size, keys, segment.name)
   np.testing.assert_array_equal(outputs['values_0'], values)
-  assert [outputs[f'side_0_1_{key}'].item() for key in ('low', 'high')] == [sides[0][key].item() for key in ('low', 'high')]
-
-
-def codec_keys():
-  from tff_compress.codec import keys as keys_lib
-  return keys_lib.MessageKeys(*KEYS.values())
+  for side in ('low', 'high'):
+    np.testing.assert_array_equal(outputs[f'side_0_1_{side}'], sides[0][side])
 
 
 def test_a_value_of_an_output_stands_for_its_own_scale():
@@ -153,18 +158,22 @@ def test_a_value_of_an_output_stands_for_its_own_scale():
 
 @pytest.mark.parametrize('order', ['rows', 'columns'])
 def test_means_and_deviations_are_not_written_out_for_every_value(order):
-  net, sizes = network_lib.cosine(600, 4), (600_000, 600_000)
-  net = dataclasses.replace(net, sizes=sizes, means=np.asarray([0.1, 3], np.float32), deviations=np.asarray([2, 3], np.float32))
+  net = dataclasses.replace(network_lib.cosine(600, 4), sizes=(600_000, 600_000),
+                            means=np.asarray([0.1, 3], np.float32), deviations=np.asarray([2, 3], np.float32))
   text = f'concat | autoencoder:4,length=600,order={order},weights={artefacts.add(net)} | uniform:bits=8 | rans'
   spec = codec_lib.Spec.of({name: np.zeros((600, 1000), np.float32) for name in ('a', 'b')})
-  made = encoder.export_encoder(text, spec, representative_data=np.random.default_rng(0).standard_normal((1, 1_200_000)))
-  for data in (made.data, made.network.data, encoder.export_encoder(text, spec).data, encoder.export_decoder(text, spec).data):
-    assert len(data) < 60_000
+  examples = np.random.default_rng(0).standard_normal((1, 1_200_000))
+  made = encoder.export_encoder(text, spec, representative_data=examples)
+  files = (made, made.network, encoder.export_encoder(text, spec), encoder.export_decoder(text, spec))
+  assert max(len(file.data) for file in files) < 60_000
 
 
 def test_layers_that_share_no_windows_are_reshaped_between():
   rng = np.random.default_rng(1)
-  layer = lambda k, m, *rest: network_lib.Layer.of(rng.standard_normal((k, m)) / np.sqrt(k), rng.standard_normal(m), *rest)
+
+  def layer(k, m, *rest):
+    return network_lib.Layer.of(rng.standard_normal((k, m)) / np.sqrt(k), rng.standard_normal(m), *rest)
+
   # 6 positions of 20 values become 6 of 4, 24 values; then 4 positions of 6 of these.
   net = network_lib.Autoencoder(120, (layer(20, 4, 6, network_lib.RELU), layer(6, 2, 4)), (layer(8, 120),))
   text = f'kernel => autoencoder:8,length=120,weights={artefacts.add(net)} | uniform:bits=8 | pack; * => float32'
@@ -176,7 +185,8 @@ def test_layers_that_share_no_windows_are_reshaped_between():
 
 
 MIXED = ('kernel => autoencoder:8,length=64,order=columns,weights=cosine | uniform:bits=8 | pack; '
-         'logits => autoencoder:4,length=20,weights=cosine | uniform:bits=4 | pack; * => hadamard | uniform:bits=2 | pack')
+         'logits => autoencoder:4,length=20,weights=cosine | uniform:bits=4 | pack; '
+         '* => hadamard | uniform:bits=2 | pack')
 
 
 @pytest.mark.parametrize('name', interpreters.NAMES)
@@ -198,7 +208,8 @@ def test_error_feedback_carries_what_the_message_leaves_out(name):
   text, row = text_of('linear'), snapshots(1, 9)[0]
   made, codec = exported(text, True), codec_lib(text)
   residual = np.linspace(-0.01, 0.02, 1600, dtype=np.float32)
-  residuals = {array.name: part for array, part in zip(made.layout.residuals.values(), np.split(residual, np.cumsum(SIZES)[:-1]))}
+  parts = np.split(residual, np.cumsum(SIZES)[:-1])
+  residuals = {array.name: part for array, part in zip(made.layout.residuals.values(), parts)}
   outputs = run(made, name, update_of(row), **residuals)[2]
   decoded = codec.decode(encoder.finish(codec, SPEC, outputs, update_of(row)), SPEC, **KEYS)
   for i, variable in ((0, 'kernel'), (1, 'bias'), (3, 'logits')):
@@ -220,13 +231,16 @@ def test_the_description_says_how_the_files_belong_together():
   made = exported(text_of('linear'))
   described = json.loads(json.dumps(made.describe()))
   assert described['pieces'] == {
-      'signature': 'pieces', 'inputs': [{'name': f'update_{i}', 'dtype': 'float32', 'size': size} for i, size in zip((0, 1, 3), SIZES)],
-      'outputs': [{'name': 'pieces_0', 'dtype': 'int8', 'size': 13 * 128}, {'name': 'valid', 'dtype': 'int32', 'size': 1}]}
+      'signature': 'pieces',
+      'inputs': [{'name': f'update_{i}', 'dtype': 'float32', 'size': size} for i, size in zip((0, 1, 3), SIZES)],
+      'outputs': [{'name': 'pieces_0', 'dtype': 'int8', 'size': 13 * 128},
+                  {'name': 'valid', 'dtype': 'int32', 'size': 1}]}
   given, = described['network']['inputs']
   assert (given['name'], given['shape'], len(given['scale'])) == ('pieces_0', [1, 13, 1, 128], 1)
   gives, = described['network']['outputs']
   assert (gives['name'], gives['shape'], len(gives['scale'])) == ('latent_0', [1, 13, 1, 8], 8)
-  assert described['inputs'] == [{'name': 'latent_0', 'dtype': 'int8', 'size': 104}, {'name': 'keys', 'dtype': 'int32', 'size': 2}]
+  assert described['inputs'] == [{'name': 'latent_0', 'dtype': 'int8', 'size': 104},
+                                 {'name': 'keys', 'dtype': 'int32', 'size': 2}]
   assert 'network' not in encoder.export_encoder('uniform | pack', SPEC).describe()
 
 
@@ -234,7 +248,8 @@ def test_both_files_are_written_or_none(tmp_path):
   path, network_path = tmp_path / 'encoder.tflite', tmp_path / 'network.tflite'
   arguments = {'representative_data': snapshots(4), 'path': path}
   made = encoder.export_encoder(text_of('linear'), SPEC, network_path=network_path, **arguments)
-  assert path.read_bytes() == made.data and network_path.read_bytes() == made.network.data and made.network_path == network_path
+  assert path.read_bytes() == made.data and network_path.read_bytes() == made.network.data
+  assert (made.path, made.network_path) == (path, network_path)
   path.unlink()
   with pytest.raises(errors.FileError, match='exists already'):
     encoder.export_encoder(text_of('linear'), SPEC, network_path=network_path, **arguments)
@@ -259,10 +274,11 @@ def spoilt(value):
     ('LINEAR', 'snapshots', 'array of numbers'),
     ('LINEAR', {'kernel': 1}, 'array of numbers'),
     ('uniform:bits=8 | rans', snapshots(3), 'has no autoencoder'),
-    ('concat | autoencoder:8,length=128,weights=' + 32 * 'a' + ' | float32', snapshots(3), 'are not here: load their file'),
+    (f'concat | autoencoder:8,length=128,weights={32 * "a"} | float32', snapshots(3), 'are not here: load their file'),
     ('concat | autoencoder:8,length=128 | float32', snapshots(3), 'are to be learned yet'),
     ('concat | autoencoder:7,length=128,weights=DIGEST | float32', snapshots(3), 'make 8 values of 128, not 7'),
-    ('kernel => autoencoder:8,length=128,weights=DIGEST | float32; * => float32', snapshots(3), 'variables of other sizes'),
+    ('kernel => autoencoder:8,length=128,weights=DIGEST | float32; * => float32', snapshots(3),
+     'variables of other sizes'),
 ], ids=range(12))
 def test_bad_input_is_one_sentence(codec, given, message):
   codec = text_of('linear') if codec == 'LINEAR' else codec.replace('DIGEST', learned('linear'))

@@ -28,7 +28,8 @@ def add_encoder(parser):
   _add_common(parser)
   parser.add_argument('--error-feedback', action='store_true',
                       help='add what earlier messages left out, and give what this one leaves out')
-  parser.add_argument('--int8', metavar='FILE', help="write the autoencoder's network to a file of its own, in int8, for an Edge TPU")
+  parser.add_argument('--int8', metavar='FILE',
+                      help="write the autoencoder's network to a file of its own, in int8, for an Edge TPU")
   parser.add_argument('--data', metavar='FILE',
                       help='.npz file with examples for --int8: x, one update per row, its variables one after the other')
 
@@ -77,14 +78,15 @@ def with_autoencoders(codec, paths):
     if stage.weights not in files:
       held = ''.join(f'; {path} holds {digest}' for digest, path in files.items())
       asked = f'asks for the weights {stage.weights}' if stage.weights else 'leaves the weights of an autoencoder open'
-      raise codec_lib.CodecError(f'the codec {asked}{held}: give the file of the ones that are meant with --autoencoder, and name '
-                                 'them in the codec if there are several.')
+      raise codec_lib.CodecError(f'the codec {asked}{held}: give the file of the ones that are meant with --autoencoder, '
+                                 'and name them in the codec if there are several.')
     used.add(stage.weights)
     return dataclasses.replace(pipeline, stages=(stage, *pipeline.stages[1:]))
 
   rules = tuple(dataclasses.replace(rule, pipeline=filled(rule.pipeline)) for rule in codec.rules)
   for digest in files.keys() - used:
-    raise codec_lib.CodecError(f'the codec does not use {files[digest]} (weights {digest}): leave it out, or name it in the codec.')
+    raise codec_lib.CodecError(f'the codec does not use {files[digest]} (weights {digest}): leave it out, or name it '
+                               'in the codec.')
   return dataclasses.replace(codec, rules=rules)
 
 
@@ -105,8 +107,8 @@ def export(kind, options):
   for path in filter(None, (options.output, options.int8)):
     files.check_free(path, options.overwrite)
   if kind == 'encoder' and bool(options.int8) != bool(options.data):
-    raise ExportError('--int8 FILE and --data FILE.npz go together, as what a network in int8 rounds to is measured with examples: give '
-                      'both or none.')
+    raise ExportError('--int8 FILE and --data FILE.npz go together, as what a network in int8 rounds to is measured '
+                      'with examples: give both or none.')
   # Before TensorFlow is imported, which reads it then; 3 hides what it says about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   spec = read(options.model)
@@ -157,7 +159,8 @@ def _print_network(made):
       ('Edge TPU', network.check_edgetpu().summary)]))
   for title, tensors in (('in', network.inputs), ('out', network.outputs)):
     print('\n' + output.table([title, 'dtype', 'shape'],
-                              [[tensor.name, 'int8', ' x '.join(map(str, tensor.shape))] for tensor in tensors.values()], '<<<'))
+                              [[tensor.name, 'int8', ' x '.join(map(str, tensor.shape))]
+                               for tensor in tensors.values()], '<<<'))
 
 
 

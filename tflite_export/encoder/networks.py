@@ -1,11 +1,11 @@
 """The networks of learned encoders in int8: a file of their own, for hardware that computes in 8 bits alone.
 
-    update --> [ encoder, `pieces` ] --> int8 --> [ network ] --> int8 --> [ encoder, `encode` ] --> symbols, side values
+    update --> [ encoder, pieces ] --> int8 --> [ network ] --> int8 --> [ encoder, encode ] --> symbols, side values
 
-A layer that serves several positions is a convolution whose windows do not overlap. All pieces of a variable lie side by
-side, so that one run encodes an update. Weights stay those of the autoencoder, which are int8 with a scale for each output;
-what values are rounded to between the layers comes from examples. A network gives nearly the latent values that
-`tff_compress` computes, and anyone can decode them: it is the error that differs a little, never what a frame means.
+A layer that serves several positions is a convolution whose windows do not overlap. All pieces of an update lie side by
+side, so that one run encodes it. Weights stay those of the autoencoder, which are int8 with a scale for each output; what
+values are rounded to between the layers comes from examples. A network gives nearly the latent values that `tff_compress`
+computes, and anyone can decode them: it is the error that differs a little, never what a frame means.
 """
 
 import dataclasses
@@ -84,7 +84,8 @@ class Network:
     data: bytes of the .tflite file; its one signature is 'network'.
     inputs, outputs: {position of the segment: `Tensor`}.
     operators: {operator: how often}.
-    errors: (float, float): ||decoded - x||² / ||x||² of examples, through the autoencoder as it is and through this file.
+    errors: (float, float): ||decoded - x||² / ||x||² of examples, through the autoencoder as it is and through this
+      file.
   """
   data: bytes
   inputs: dict
@@ -110,7 +111,8 @@ class Network:
       if name not in arrays:
         raise ExportError(f'{name} is missing: give all that the signature pieces gave.')
     require_valid(arrays['valid'])
-    inputs = {tensor.name: tensor.array.check(arrays[tensor.name]).reshape(tensor.shape) for tensor in self.inputs.values()}
+    inputs = {tensor.name: tensor.array.check(arrays[tensor.name]).reshape(tensor.shape)
+              for tensor in self.inputs.values()}
     return {name: value.reshape(-1) for name, value in interpreter.run(SIGNATURE, **inputs).items()}
 
   def check_edgetpu(self):
@@ -140,8 +142,8 @@ def check_sizes(layout):
   for part, net in _learned(layout):
     most = max(sum(layer.weights.size for layer in layers) for layers in (net.encoder, net.decoder))
     if most > MOST_WEIGHTS:
-      raise ExportError(f'the network of {_first(part)[0]} has {most:,} weights, and a file at most {MOST_WEIGHTS:,}: learn one '
-                        'for shorter pieces (length=1024).')
+      raise ExportError(f'the network of {_first(part)[0]} has {most:,} weights, and a file at most {MOST_WEIGHTS:,}: '
+                        'learn one for shorter pieces (length=1024).')
 
 
 def quantized(layout, examples):
@@ -159,14 +161,15 @@ def quantized(layout, examples):
   """
   found = _learned(layout)
   if not found:
-    raise ExportError(f'{layout.codec} has no autoencoder, and nothing else is computed in int8: leave int8 out, or choose '
-                      'a codec such as autoencoder:32,length=1024,weights=… | uniform:bits=8 | rans.')
+    raise ExportError(f'{layout.codec} has no autoencoder, and nothing else is computed in int8: leave int8 out, or '
+                      'choose a codec such as autoencoder:32,length=1024,weights=… | uniform:bits=8 | rans.')
   for part, net in found:
     longest = max(layer.weights.shape[0] for layer in net.encoder)
     if longest > MOST_INPUTS:
       raise ExportError(f'a layer of {_first(part)[0]} adds up {longest:,} products, and in int8 the sum of more than '
                         f'{MOST_INPUTS:,} may overflow: learn one for shorter pieces (length=1024).')
-  coders = [_Coder(part, net, rows) for (part, net), rows in zip(found, _rows(layout, [part for part, _ in found], examples))]
+  rows = _rows(layout, [part for part, _ in found], examples)
+  coders = [_Coder(part, net, values) for (part, net), values in zip(found, rows)]
   data = flatbuffer.compact(conversion.convert(tf.Module(), {SIGNATURE: _function(coders)}, _configured(coders)))
   with interpreters.quiet():
     interpreter = interpreters.Interpreter(data)
@@ -197,8 +200,8 @@ class _Coder:
     self._pieces = [pieces(numpy_ops, part, row) for row in rows]
     self.tried = list(zip(rows, self._pieces))[:max(1, _MOST_TRIED // rows.shape[1])]
     self.top = self._best_top()
-    latents = [np.abs(self.latents(clipped)).reshape(-1, net.encoder[-1].weights.shape[1]) for clipped in self.clipped()]
-    ranges = np.max([latent.max(axis=0) for latent in latents], axis=0)
+    last = net.encoder[-1].weights.shape[1]
+    ranges = np.max([np.abs(self.latents(x)).reshape(-1, last).max(axis=0) for x in self.clipped()], axis=0)
     self.ranges = np.where(ranges > 0, ranges, 1).astype(np.float32)
 
   @property
@@ -214,10 +217,11 @@ class _Coder:
     """
     largest = max(np.max(np.abs(x)) for x in self._pieces) or np.float32(1)
     if not np.isfinite(largest):
-      raise ExportError('representative_data is far larger than what the autoencoder was learned from: give updates of the same '
-                        'model and training.')
+      raise ExportError('representative_data is far larger than what the autoencoder was learned from: give updates of '
+                        'the same model and training.')
     tops = [largest * np.float32(2.0**-i) for i in range(5)]
-    return min(tops, key=lambda top: sum(self.error(x, self.latents(_eight_bits(found, top))) for x, found in self.tried))
+    return min(tops, key=lambda top: sum(self.error(x, self.latents(_eight_bits(found, top)))
+                                         for x, found in self.tried))
 
   def clipped(self):
     """Yields float32[chunks, length] of each example: its pieces as int8 holds them."""
@@ -272,8 +276,8 @@ def _rows(layout, parts, examples):
   examples = examples_lib.numbers(examples, 'representative_data')
   sizes = [array.size for array in layout.variables.values()]
   if examples.ndim != 2 or examples.shape[1] != sum(sizes):
-    raise ExportError(f'representative_data has the shape {examples.shape}: give one update per row, with the {sum(sizes):,} values '
-                      "of the model's float variables one after the other.")
+    raise ExportError(f'representative_data has the shape {examples.shape}: give one update per row, with the '
+                      f"{sum(sizes):,} values of the model's float variables one after the other.")
   count = min(len(examples), max(1, _MOST_VALUES // sum(sizes)))
   with np.errstate(over='ignore'):
     chosen = examples[np.linspace(0, len(examples) - 1, count).astype(int)].astype(np.float32)
