@@ -344,6 +344,22 @@ def test_methods_settle_what_clients_remember():
   assert seen['fedpaq']['examples'] == [50 + 46 + 46] * 3 and seen['ef-topk']['examples'] == [sum(20 + 3 * i for i in range(3))] * 3
 
 
+def test_clients_learn_before_the_first_round_and_what_that_costs_is_in_the_history(capsys):
+  data = [arrays(i, 20) for i in range(3)]
+  model = keras.Sequential([keras.Input((6,)), layers.Dense(40, 'relu'), layers.Dense(3)])
+  model.compile(keras.optimizers.SGD(0.1), CLASSES)
+  _, history = federate(model, data, rounds=2, uplink='autoencoder-prepass:latent=4,length=40,least=100,snapshots=4,decoders=shared',
+                        clients_per_round=2, seed=1)
+  found = history.history
+  assert {len(values) for values in found.values()} == {2}
+  assert found['prepass_clients'] == [3, 0] and found['prepass_uplink_bytes'][1] == found['prepass_downlink_bytes'][1] == 0
+  # The model, and the autoencoder that the server made of what clients sent.
+  assert found['prepass_downlink_bytes'][0] > 3 * (4 * 403 + 2 * 4 * 40) and found['prepass_uplink_bytes'][0] > 3 * 4 * 40
+  assert max(found['uplink_bytes']) < 2 * 4 * 403 and found['uplink_drift'] == [0, 0]
+  shown = capsys.readouterr().out.splitlines()
+  assert shown[0].startswith('pre-pass: 3 of 3 clients learned, ') and [line[:9] for line in shown[1:]] == ['round 1/2', 'round 2/2']
+
+
 def test_links_that_contradict_each_other_are_refused():
   data = [arrays(0, 10)]
   model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
@@ -351,6 +367,7 @@ def test_links_that_contradict_each_other_are_refused():
   factory = tff.aggregators.MeanFactory()
   for given, message in ((dict(uplink='signum', downlink='int8'), 'downlink of its own'),
                          (dict(uplink=factory, downlink='stc'), 'not an aggregation factory'),
+                         (dict(uplink='autoencoder-prepass', downlink='stc'), 'the whole model'),
                          (dict(uplink='dgc:p=0'), 'fraction|share'), (dict(local_steps=0), 'at least 1')):
     with pytest.raises(codec_lib.CompressionError, match=message):
       federate(model, data, rounds=1, progress=False, **given)

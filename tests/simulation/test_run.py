@@ -57,6 +57,9 @@ BAD = {
     'feedback that a method has not': dict(error_feedback=True, uplink='fetchsgd'),
     'downlink of a vote': dict(downlink='int8', uplink='signum'), 'changes of a vote': dict(downlink_changes=True, uplink='signum'),
     'weighting of a vote': dict(weighting='examples', uplink='signum'), 'steps of a method': dict(local_steps=3, uplink='fedpaq'),
+    'changes of a prepass': dict(downlink_changes=True, uplink='autoencoder-prepass'),
+    'downlink of a prepass': dict(downlink='rpn', uplink='autoencoder-prepass'),
+    'feedback of a prepass': dict(error_feedback=True, uplink='autoencoder-prepass'),
     'output': dict(output=''), 'output nul': dict(output='a\0b'), 'flag': dict(only_digits=1),
 }
 
@@ -404,3 +407,50 @@ def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):
     assert entry['examples'] == 4 * 2 * config.batch_size and entry['uplink_ratio'] > 10
     # Residual and velocity of three clients at most, though four took part.
     assert 3 * 2 * 4 * result.parameters <= entry['client_states_bytes'] < 4 * 2 * 4 * result.parameters
+
+
+def test_a_prepass_is_in_the_totals_and_survives_what_cuts_a_run_short(tmp_path, tff_runtime, monkeypatch):
+  """Cut short in the pre-pass, between it and round 1, and before the pre-pass of a later round: the numbers are the same."""
+  del tff_runtime
+  from tff_compress.keras import learning
+  from tff_compress.keras import training
+  config = dataclasses.replace(SMALL, uplink='autoencoder-prepass:latent=4,length=64,least=100,tolerance=0.6', downlink=None,
+                               rounds=7, evaluate_every=7)
+  # One process for all runs: to build it takes most of the time.
+  built, build = [], learning.build_with_memory
+  monkeypatch.setattr(learning, 'build_with_memory', lambda *args, **kwargs: built[0] if built else (
+      built.append(build(*args, **kwargs)) or built[0]))
+  learned, trained = [], []
+  listen = dict(on_prepass=lambda costs, clients: learned.append((costs['round'], costs['prepass_clients'], clients)),
+                on_round=lambda entry: trained.append(entry['round']))
+  whole = run(config, **listen)
+  first, rounds = [(1, 4, 8), (1, 8, 8)], whole.rounds
+  again = [(entry['round'], 4, 4) for entry in rounds[1:] if entry['prepass_clients']]
+  assert learned == first + again and again and [entry['prepass_clients'] for entry in rounds[:5]] == [8, 0, 0, 0, 0]
+  assert 0 < sum(entry['uplink_fallbacks'] for entry in rounds) < 7 * 4
+  for direction in ('uplink', 'downlink'):
+    sent = [entry[f'{direction}_bytes'] + entry[f'prepass_{direction}_bytes'] for entry in rounds]
+    assert rounds[-1][f'{direction}_bytes_total'] == sum(sent) and sent[0] > rounds[0][f'{direction}_bytes']
+
+  def stop(*unused):
+    raise KeyboardInterrupt
+
+  cut = dataclasses.replace(config, output=str(tmp_path))
+  with pytest.raises(KeyboardInterrupt):
+    run(cut, on_prepass=stop)
+  assert folder_lib.read_result(str(tmp_path)) is None
+  learned.clear()
+  with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    patched.setattr(training.Trainer, 'next', stop)
+    run(cut, **listen)
+  assert learned == first and folder_lib.read_result(str(tmp_path))['prepass']['prepass_clients'] == 8
+  learned.clear()
+  trained.clear()
+  with pytest.raises(KeyboardInterrupt):
+    run(cut, on_prepass=stop, on_round=listen['on_round'])  # Only the pre-pass of a later round is left.
+  assert trained == list(range(1, again[0][0]))
+  result = run(cut, **listen)
+  assert learned == again and trained == [1, 2, 3, 4, 5, 6, 7]
+  timeless = lambda entry: {**entry, 'seconds': 0, 'prepass_seconds': 0, 'client_states_bytes': 0}
+  assert [timeless(entry) for entry in result.rounds] == [timeless(entry) for entry in whole.rounds]
+  assert [int(row['prepass_clients']) for row in table(tmp_path)] == [entry['prepass_clients'] for entry in rounds]
