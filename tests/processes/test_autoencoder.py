@@ -142,6 +142,16 @@ def test_what_cannot_be_learned_or_decoded_is_not(process, tmp_path, monkeypatch
     processes.Runner(tff_compress.build_fed_avg(model_fn, seed=1)).prepass([0], [dataset(0)])
 
 
+def test_the_default_is_the_published_form_until_it_would_be_too_large(monkeypatch):
+  from tff_compress.processes import autoencoder
+  said = []
+  monkeypatch.setattr(autoencoder.logging, 'warning', lambda text, *values: said.append(text % values))
+  assert autoencoder.default_uplink(15_910).startswith('concat | autoencoder:32 |') and not said  # 1,034,182 parameters
+  assert autoencoder.default_uplink(550_570).startswith('concat | autoencoder:32,length=1024 |')
+  assert len(said) == 1 and '35,787,082 parameters (143 MB)' in said[0] and '66,592 parameters (0.3 MB)' in said[0]
+  assert autoencoder.default_uplink(10).startswith('concat | autoencoder:5 |')
+
+
 def test_shared_decoders_are_learned_by_the_server_and_sent_to_clients():
   """Bytes of both directions, with two workers; a client that comes later costs a download."""
   uplink = 'size>=10 => concat | autoencoder:3,length=12,order=columns | uniform:bits=8 | pack; * => float32'

@@ -10,7 +10,7 @@ from tff_compress.codec.codec import Rule
 from tff_compress.codec.pipeline import Pipeline
 from tff_compress.codec.transforms.autoencoder import Autoencoder
 
-EXAMPLE = 'concat | autoencoder:32,length=1024 | uniform:bits=8 | rans'
+EXAMPLE = 'concat | autoencoder:32,length=1024 | uniform:bits=8 | huffman'
 
 
 class LearnedRule:

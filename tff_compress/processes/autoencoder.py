@@ -223,13 +223,14 @@ def default_uplink(values):
   latent = min(LATENT, max(1, values // 2))
   parameters = savings.dense_parameters(values, latent)
   if parameters <= architectures.MAX_PARAMETERS:
-    return f'concat | autoencoder:{latent} | uniform:bits=8 | rans'
+    # So few values are less than the table of an entropy coder.
+    return f'concat | autoencoder:{latent} | uniform:bits=8 | pack'
   logging.warning(
       'The published autoencoder for all %s values at once would have %s parameters (%.0f MB), so pieces of %d values '
       'share one of %s parameters (%.1f MB).', f'{values:,}', f'{parameters:,}', parameters * 4e-6, architectures.LENGTH,
       f'{savings.dense_parameters(architectures.LENGTH, latent):,}',
       savings.dense_parameters(architectures.LENGTH, latent) * 4e-6)
-  return f'concat | autoencoder:{latent},length={architectures.LENGTH} | uniform:bits=8 | rans'
+  return f'concat | autoencoder:{latent},length={architectures.LENGTH} | uniform:bits=8 | huffman'
 
 
 def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, remembered, on_files=None):
