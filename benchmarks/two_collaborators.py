@@ -1,0 +1,187 @@
+"""Two collaborators, one with images in colour and one in grey: the sawtooth of accuracy over 200 epochs.
+
+Chandar et al. 2021, section 4: 40 rounds of 5 epochs, plain average, and an autoencoder of each collaborator's own,
+learned from 40 epochs alone. Accuracy is on the collaborator's own kind of test images, after every epoch and after
+averaging, where it drops, to recover in the round. CIFAR-10 is used if its archive is at `CIFAR10`, else synthetic
+shapes in colour (of which 1,000 images for each, none in both); the classifier is the paper's with a quarter of its
+filters (34,930 parameters), so that hundreds of epochs take minutes. 'one piece, dense, weights' is the published form,
+with as many latent values as there are epochs alone: more of them would have nothing to learn.
+
+Codecs and frames are those of the process of `build_autoencoder_fed_avg`, but in a loop of its own: epochs inside a
+round cannot be seen from outside the process, and the process would send with its fallback what fits badly. A few
+minutes a run on one core. Finished runs are kept in benchmarks/.cache/collaborators.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+
+from benchmarks import harness
+from benchmarks import local_training
+from benchmarks import plots
+from benchmarks import progress
+from benchmarks import simulations
+from tff_compress import wire
+from tff_compress.simulation import data
+from tff_compress.simulation import splits
+
+CIFAR10 = harness.CACHE / 'cifar-10-binary.tar.gz'
+FOLDER = harness.CACHE / 'collaborators'
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+MODEL = 'cifar_small'
+ROUNDS, EPOCHS, ALONE, SEEDS = 40, 5, 40, 2
+"""Rounds, epochs in each, epochs of the pre-pass."""
+IMAGES, TESTED = 1000, 500
+"""Of each collaborator, and of the test images."""
+COLLABORATORS = ('colour', 'grey')
+EIGHT_BITS = 'uniform:bits=8 | rans'
+METHODS = {
+    'float32': None,
+    'one piece, dense, weights': ('dense', 0, 40, 'weights', 'float32'),
+    'one piece, components, weights': ('linear', 0, 39, 'weights', EIGHT_BITS),
+    'one piece, components, changes': ('linear', 0, 35, 'changes', EIGHT_BITS),
+    'pieces, components, weights': ('linear', 1024, 32, 'weights', EIGHT_BITS),
+}
+"""{name: (kind, length or 0 for all, latent, what is encoded, codec of latent values)}."""
+LEARNING_EPOCHS = 100
+
+
+def run(quick):
+  rounds, epochs, alone, images = (2, 1, 3, 50) if quick else (ROUNDS, EPOCHS, ALONE, IMAGES)
+  methods = [list(METHODS)[0], list(METHODS)[-1]] if quick else METHODS
+  rows = []
+  for seed in range(1 if quick else SEEDS):
+    rows += [finished(method=method, seed=seed, rounds=rounds, epochs=epochs, alone=alone, images=images)
+             for method in methods]
+  plot(rows, quick)
+  return summary(rows) + rows
+
+
+def finished(**settings):
+  """The row of a run with these arguments of `trained`, which is made unless it was."""
+  settings['dataset'] = 'cifar10' if CIFAR10.exists() else 'colour-shapes'
+  described = json.dumps([settings, METHODS[settings['method']], MODEL, LEARNING_EPOCHS])
+  path = FOLDER / f'{hashlib.sha256(described.encode()).hexdigest()[:20]}.json'
+  if not path.exists():
+    harness.write_json(path, {'table': 'per seed', **settings, **trained(**settings)})
+  return json.loads(path.read_text(encoding='utf-8'))
+
+
+def grey(x):
+  """float32[n, h, w, 3] -> the same in grey: luma in all three channels."""
+  return np.repeat((x @ LUMA)[..., np.newaxis], 3, axis=-1)
+
+
+def collaborators(trainer, dataset, seed, images):
+  """{name: (training, test)} examples: colour's are from the front of one order, grey's follow."""
+  order = splits.generator('benchmarks/two-collaborators', seed).permutation(len(dataset.y_train))
+  found = {}
+  for number, (name, view) in enumerate(zip(COLLABORATORS, (np.asarray, grey))):
+    chosen = order[number * images:(number + 1) * images]
+    found[name] = (trainer.examples(view(dataset.x_train[chosen]), dataset.y_train[chosen]),
+                   trainer.examples(view(dataset.x_test[:TESTED]), dataset.y_test[:TESTED]))
+  return found
+
+
+def trained(method, seed, rounds, epochs, alone, images, dataset):
+  """One run.
+
+  Returns:
+    dict: `epochs`, the accuracies of each collaborator after every epoch; `averaged`, those after the average of each
+    round; `errors`, the relative error of each message; and bytes of all.
+  """
+  trainer = local_training.Trainer(MODEL, seed, batch=25, learning_rate=0.01)
+  loaded = data.load(dataset, path=CIFAR10 if dataset == 'cifar10' else None)
+  examples = collaborators(trainer, loaded, seed, images)
+  codecs = dict.fromkeys(COLLABORATORS, 'float32')
+  target, decoders = 'changes', 0
+  if METHODS[method]:
+    target = METHODS[method][3]
+    for number, (name, (train, _)) in enumerate(examples.items()):
+      rng = splits.generator('benchmarks/two-collaborators/alone', (seed, number))
+      log = [trainer.start]
+      log += progress.bar(trainer.epochs(trainer.start, train, alone, rng), f'{name} alone')
+      codecs[name], size = learn(trainer, METHODS[method], np.stack(log), epochs, seed)
+      decoders += size
+  weights, sent, errors = trainer.start, 0, []
+  accuracies, averaged = {name: [] for name in examples}, {name: [] for name in examples}
+  for number in range(1, rounds + 1):
+    progress.say(f'{method}, seed {seed}: round {number} of {rounds}')
+    total = np.zeros(len(weights))
+    for client, (name, (train, test)) in enumerate(examples.items()):
+      rng = splits.generator('benchmarks/two-collaborators/order', (seed, number, client))
+      for local in trainer.epochs(weights, train, epochs, rng):
+        accuracies[name].append(trainer.score(local, test)[0])
+      vector = local if target == 'weights' else local - weights
+      frame = wire.pack(codecs[name], trainer.variables(vector), seed=seed, round=number, client=client)
+      parts, _ = wire.unpack(codecs[name], frame, trainer.variables(vector), seed=seed, round=number, client=client)
+      decoded = np.concatenate([part.ravel() for part in parts.values()])
+      errors.append(float(np.linalg.norm(decoded - vector) / np.linalg.norm(vector)))
+      total, sent = total + decoded, sent + len(frame)
+    mean = (total / len(examples)).astype(np.float32)
+    weights = mean if target == 'weights' else weights + mean
+    for name, (_, test) in examples.items():
+      averaged[name].append(trainer.score(weights, test)[0])
+  model = len(wire.pack('float32', trainer.variables(weights), seed=seed, round=0, client=0))
+  down = model * len(examples) * (rounds + bool(decoders))
+  progress.say('')
+  return {'epochs': accuracies, 'averaged': averaged, 'errors': errors, 'bytes up': sent, 'bytes of decoders': decoders,
+          'bytes down': down}
+
+
+def learn(trainer, method, log, epochs, seed):
+  """(codec, bytes of the decoder) that are learned from a log of weights, float32[n, d], the first ones included."""
+  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
+  from tff_compress.codec import artefacts  # pylint: disable=g-import-not-at-top
+  kind, length, latent, target, rest = method
+  # A round changes weights by so many epochs.
+  snapshots = log[1:] if target == 'weights' else log[epochs:] - log[:-epochs]
+  made = autoencoders.fit(getattr(autoencoders, kind)(length or log.shape[1], latent), snapshots, trainer.sizes,
+                          epochs=LEARNING_EPOCHS, seed=seed)
+  return f'concat | autoencoder:{latent},length={length},weights={artefacts.add(made)} | {rest}', made.decoder_bytes
+
+
+def drops_and_recovers(row, name):
+  """bool[rounds - 1]: where the average is below the end of its round, and the end of the next above the average."""
+  epochs, averaged = np.asarray(row['epochs'][name]), np.asarray(row['averaged'][name])
+  ends = epochs.reshape(len(averaged), -1)[:, -1]
+  return (averaged < ends)[:-1] & (ends[1:] > averaged[:-1])
+
+
+def summary(rows):
+  """One row per method and collaborator: means over the seeds."""
+  found = []
+  for method in dict.fromkeys(row['method'] for row in rows):
+    own = [row for row in rows if row['method'] == method]
+    for name in COLLABORATORS:
+      quarter = max(1, own[0]['rounds'] // 4)
+      ends = [np.asarray(row['epochs'][name]).reshape(row['rounds'], -1)[:, -1] for row in own]
+      entry = {'table': 'means', 'data': own[0]['dataset'], 'method': method, 'collaborator': name, 'seeds': len(own)}
+      for label, values in (('first quarter', [end[:quarter].mean() for end in ends]),
+                            ('last quarter', [end[-quarter:].mean() for end in ends]),
+                            ('averaged, last quarter', [np.mean(row['averaged'][name][-quarter:]) for row in own])):
+        entry[label], entry[f'{label}, s.e.'] = simulations.mean_and_error([float(value) for value in values])
+      entry['drops and recovers, %'] = 100 * float(np.mean([drops_and_recovers(row, name) for row in own]))
+      entry['relative error'] = float(np.mean([row['errors'] for row in own]))
+      entry.update({f'MB {label}': float(np.mean([row[f'bytes {key}'] for row in own])) / 1e6
+                    for label, key in (('up', 'up'), ('of decoders', 'of decoders'), ('down', 'down'))})
+      found.append(entry)
+  return found
+
+
+def plot(rows, quick):
+  """The first seed of each method: local epochs, and the average that follows them at the same place."""
+  methods = list(dict.fromkeys(row['method'] for row in rows))
+  figure, axes = plots.axes(len(methods), sharey=True)
+  for axis, method in zip(axes.ravel(), methods):
+    row = next(row for row in rows if row['method'] == method)
+    for number, name in enumerate(COLLABORATORS):
+      rounds = np.asarray(row['epochs'][name]).reshape(row['rounds'], -1)
+      curve = np.concatenate([rounds, np.asarray(row['averaged'][name])[:, None]], axis=1)
+      places = np.arange(1, rounds.size + 1).reshape(rounds.shape)
+      axis.plot(np.concatenate([places, places[:, -1:]], axis=1).ravel(), curve.ravel(), f'C{number}', linewidth=0.8,
+                label=name)
+    axis.set(title=method, xlabel='epoch')
+  axes[0, 0].set(ylabel='test accuracy')
+  plots.save(figure, 'two_collaborators', quick)
