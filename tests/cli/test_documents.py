@@ -12,6 +12,8 @@ from tff_compress import cli
 from tff_compress import codec as codec_lib
 from tff_compress.cli import codecs
 from tff_compress.cli import specs
+from tff_compress.codec import artefacts
+from tff_compress.codec import network
 from tff_compress.codec import presets
 from tff_compress.codec.errors import CompressionError
 from tff_compress.processes import methods
@@ -76,6 +78,7 @@ def test_commands_are_valid(line, tmp_path, monkeypatch):
   monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', '3')
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'run.yaml').write_text('rounds: 1')
+  artefacts.save(network.cosine(8, 2), str(tmp_path / 'updates.autoencoder'))
   prompt, command, *arguments = shlex.split(line)
   assert prompt == '$'
   if command == 'tflite-export':
@@ -88,7 +91,7 @@ def test_commands_are_valid(line, tmp_path, monkeypatch):
     except (ValueError, CompressionError):
       code = None  # Nothing came back from training.
     assert code is None and started
-  elif arguments[0] == 'inspect':
+  elif arguments[0] in ('inspect', 'fit-autoencoder'):
     if '--codec' in arguments:
       codec_lib.parse(arguments[arguments.index('--codec') + 1])
     with pytest.raises(CompressionError, match='No such file'):

@@ -63,6 +63,7 @@ def test_what_is_learned_is_written_measured_and_named(snapshots, tmp_path, caps
   assert shown['bits_per_parameter'] == pytest.approx(8 * len(payload) / 250)
   assert fit(tmp_path, '--held-out', '2') == 0
   shown = capsys.readouterr().out
+  assert fit(tmp_path, '--no-center') == 0 and not artefacts.find(artefacts.load(str(tmp_path / 'updates.autoencoder'))).means.any()
   assert 'sending nothing' in shown and 'weights=' in shown and '2 held out' in shown
 
 

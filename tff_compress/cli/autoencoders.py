@@ -65,6 +65,8 @@ def add_fit_autoencoder(parser):
                       help=f'{", ".join(ARCHITECTURES)} (linear)')
   parser.add_argument('--epochs', metavar='N', type=int, default=30, help='passes over the snapshots, but for linear (30)')
   parser.add_argument('--learning-rate', metavar='X', type=float, default=1e-3, help='of Adam, but for linear (0.001)')
+  parser.add_argument('--no-center', action='store_true',
+                      help='without means: for linear, what clients send may then be added up before it is decoded')
   parser.add_argument('--seed', metavar='N', type=int, default=0, help='of the initial weights (0)')
   parser.add_argument('--json', action='store_true', help='print JSON')
 
@@ -91,7 +93,7 @@ def _fit(options):
                         'at least 2.')
   taken = np.stack([rule.take(xp, _arrays(row, spec)) for row in learned_from])
   found = autoencoders.fit(architecture, taken, rule.sizes, epochs=options.epochs, learning_rate=options.learning_rate,
-                           seed=options.seed, progress=_progress)
+                           center=not options.no_center, seed=options.seed, progress=_progress)
   artefacts.save(found, options.output)
   codec = rule.learned(found)
   stage = str(rule.stage)

@@ -767,7 +767,7 @@ def _rounds_table(run):
     lines.append('<tr>' + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
   mark = ' (estimate)' if run.estimated else ''
   titles = ('round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far',
-            'seconds', *(('fallbacks', 'learned before it', 'bytes up for that', 'bytes down for that') if learns else ()))
+            'seconds', *(('fallbacks', 'learned before', 'bytes up for it', 'bytes down for it') if learns else ()))
   return (f'<table><thead><tr>{"".join(f"<th>{title}</th>" for title in titles)}</tr></thead>'
           f'<tbody>{"".join(lines)}</tbody></table>')
 
