@@ -69,21 +69,22 @@ LEARNED = 'concat | autoencoder:4,length=60 | uniform:bits=8 | pack'
 @pytest.fixture
 def learned(tmp_path):
   """{what messages of the test call it: path} of two autoencoders and of examples."""
-  names = ('cosine', 'other', 'examples.npz', 'broken.npz', 'short.npz', 'out', 'network')
+  names = ('cosine', 'other', 'updates.npy', 'broken.npy', 'short.npy', 'one.npz', 'out', 'network')
   paths = {name: str(tmp_path / name) for name in names}
   for name, count in (('cosine', 4), ('other', 5)):
     artefacts.save(network.cosine(60, count), paths[name])
-  x = np.random.default_rng(0).standard_normal((3, 300)).astype(np.float32)
-  np.savez(paths['examples.npz'], x=x)
-  np.savez(paths['broken.npz'], x=np.where(x > 2, np.nan, x))
-  np.savez(paths['short.npz'], x=x[:, :200])
+  x = np.random.default_rng(0).standard_normal((3, 302)).astype(np.float32)
+  np.save(paths['updates.npy'], x)
+  np.save(paths['broken.npy'], np.where(x > 2, np.nan, x))
+  np.save(paths['short.npy'], x[:, :200])
+  np.savez(paths['one.npz'], **{'dense/kernel': x[0, :300].reshape(30, 10), 'steps': np.zeros(2, np.int64)})
   return paths
 
 
 def test_an_encoder_with_an_autoencoder_from_a_file_and_its_network(spec, learned, capsys):
   digest = network.cosine(60, 4).digest
   arguments = ['encoder', LEARNED, spec, '--autoencoder', learned['cosine'], '--int8', learned['network'],
-               '--data', learned['examples.npz'], '-o', learned['out']]
+               '--examples', learned['updates.npy'], learned['one.npz'], '-o', learned['out']]
   assert cli.main([*arguments, '--json']) == 0
   described = json.loads(capsys.readouterr().out)
   assert f'weights={digest}' in described['codec'] and described['network_file'] == learned['network']
@@ -100,7 +101,7 @@ def test_a_decoder_takes_the_file_of_an_autoencoder(spec, learned):
 
 
 NAMED = LEARNED.replace('60', '60,weights=' + 32 * 'a')
-INT8 = ['--int8', 'network', '--data']
+INT8 = ['--int8', 'network', '--examples']
 
 
 @pytest.mark.parametrize('codec, more, message', [
@@ -108,16 +109,16 @@ INT8 = ['--int8', 'network', '--data']
     (LEARNED, ['--autoencoder', 'cosine', '--autoencoder', 'other'], 'leaves the weights of an autoencoder open'),
     (NAMED, ['--autoencoder', 'cosine'], f'asks for the weights {32 * "a"}; '),
     (LEARNED, ['--autoencoder', 'other'], 'make 5 values of 60, not 4'),
-    (LEARNED, ['--autoencoder', 'examples.npz'], 'not the file of an autoencoder'),
+    (LEARNED, ['--autoencoder', 'one.npz'], 'not the file of an autoencoder'),
     (LEARNED, ['--autoencoder', 'absent'], 'absent cannot be read'),
     ('drive', ['--autoencoder', 'cosine'], 'the codec does not use'),
-    ('drive', [*INT8, 'examples.npz'], 'has no autoencoder'),
+    ('drive', [*INT8, 'updates.npy'], 'has no autoencoder'),
     (LEARNED, ['--autoencoder', 'cosine', '--int8', 'network'], 'go together'),
-    (LEARNED, ['--autoencoder', 'cosine', '--data', 'examples.npz'], 'go together'),
-    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'broken.npz'], 'NaN'),
-    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'short.npz'], 'with the 300 values'),
-    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'SPEC'], 'has no x'),
-    (LEARNED, ['--autoencoder', 'cosine', '--int8', 'other', '--data', 'examples.npz'], 'exists already'),
+    (LEARNED, ['--autoencoder', 'cosine', '--examples', 'updates.npy'], 'go together'),
+    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'broken.npy'], 'NaN'),
+    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'short.npy'], 'holds other variables'),
+    (LEARNED, ['--autoencoder', 'cosine', *INT8, 'cosine'], 'does not end in .npz or .npy'),
+    (LEARNED, ['--autoencoder', 'cosine', '--int8', 'other', '--examples', 'updates.npy'], 'exists already'),
 ])
 def test_bad_input_around_autoencoders_is_one_line(spec, learned, tmp_path, capsys, codec, more, message):
   before = sorted(tmp_path.iterdir())

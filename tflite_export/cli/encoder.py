@@ -3,7 +3,10 @@
 import dataclasses
 import os
 
+import numpy as np
+
 from tff_compress import codec as codec_lib
+from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tff_compress.cli import specs
 from tff_compress.codec import artefacts
@@ -24,14 +27,15 @@ def add_encoder(parser):
   parser.set_defaults(function=lambda o: export('encoder', o))
   parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for '
                         'bit as NumPy does. Coders and frame are left to the app.')
-  parser.epilog = _EPILOG.format(command='encoder', more=' --int8 network.tflite --data updates.npz')
+  parser.epilog = _EPILOG.format(command='encoder', more=' --int8 network.tflite --examples updates.npy')
   _add_common(parser)
   parser.add_argument('--error-feedback', action='store_true',
                       help='add what earlier messages left out, and give what this one leaves out')
   parser.add_argument('--int8', metavar='FILE',
                       help="write the autoencoder's network to a file of its own, in int8, for an Edge TPU")
-  parser.add_argument('--data', metavar='FILE',
-                      help='.npz file with examples for --int8: x, one update per row, its variables one after the other')
+  parser.add_argument('--examples', metavar='FILE', nargs='+', default=[],
+                      help='updates for --int8, as tff-compress fit-autoencoder takes them: .npz files with one array per '
+                           'variable, or .npy files with one update per row')
 
 
 def add_decoder(parser):
@@ -46,17 +50,11 @@ def _add_common(parser):
   parser.add_argument('codec', metavar='CODEC', help='the codec, such as drive; see tff-compress codecs')
   parser.add_argument('model', metavar='MODEL', help='Keras model, or the spec of one: .keras, .h5, .npz or .json')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
-  add_autoencoder(parser)
+  autoencoders.add_option(parser)
   parser.add_argument('--words', choices=('inside', 'passed'), default='inside',
                       help='whether the file makes its random numbers or the app does (default: inside)')
   parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
   parser.add_argument('--json', action='store_true', help='print JSON: all that an app needs to know about the file')
-
-
-def add_autoencoder(parser):
-  """The option that `with_autoencoders` reads."""
-  parser.add_argument('--autoencoder', metavar='FILE', action='append', default=[],
-                      help='file of an autoencoder that the codec names by its weights, or leaves open; may be repeated')
 
 
 def with_autoencoders(codec, paths):
@@ -106,9 +104,9 @@ def export(kind, options):
   from tflite_export.errors import ExportError
   for path in filter(None, (options.output, options.int8)):
     files.check_free(path, options.overwrite)
-  if kind == 'encoder' and bool(options.int8) != bool(options.data):
-    raise ExportError('--int8 FILE and --data FILE.npz go together, as what a network in int8 rounds to is measured '
-                      'with examples: give both or none.')
+  if kind == 'encoder' and bool(options.int8) != bool(options.examples):
+    raise ExportError('--int8 and --examples go together, as what a network in int8 rounds to is measured with updates: '
+                      'give both or none.')
   # Before TensorFlow is imported, which reads it then; 3 hides what it says about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   spec = read(options.model)
@@ -117,7 +115,7 @@ def export(kind, options):
   common = {'path': options.output, 'overwrite': options.overwrite, 'words': options.words}
   if kind == 'encoder':
     if options.int8:
-      common |= {'representative_data': _examples(options.data), 'network_path': options.int8}
+      common |= {'representative_data': _examples(options.examples, spec), 'network_path': options.int8}
     made = encoder_lib.export_encoder(codec, spec, error_feedback=options.error_feedback, **common)
   else:
     made = encoder_lib.export_decoder(codec, spec, **common)
@@ -139,15 +137,10 @@ def export(kind, options):
     _print_network(made)
 
 
-def _examples(path):
-  """The array x of an .npz file."""
-  # pylint: disable=g-import-not-at-top
-  from tflite_export.errors import ExportError
-  from tflite_export.inference import examples
-  found = examples.read(path, ('x',))
-  if not found:
-    raise ExportError(f'{path} has no x: save the updates under this name.')
-  return found['x']
+def _examples(paths, spec):
+  """float32[n, d]: the float variables of the updates in some files."""
+  _, rows = autoencoders.read_snapshots(paths, spec)
+  return rows[:, np.repeat([tensor.is_float for tensor in spec.tensors], [tensor.size for tensor in spec.tensors])]
 
 
 def _print_network(made):

@@ -1,5 +1,6 @@
 """`tflite-export plan`: everything a device needs, in one folder."""
 
+from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tflite_export.cli import encoder
 from tflite_export.cli import training
@@ -17,7 +18,7 @@ def add_plan(parser):
   parser.add_argument('--uplink', metavar='CODEC', required=True, help="codec of the clients' updates")
   parser.add_argument('--downlink', metavar='CODEC', help='codec of the weights that the server sends (default: float32)')
   parser.add_argument('-o', '--output', metavar='FOLDER', required=True, help='the folder to make')
-  encoder.add_autoencoder(parser)
+  autoencoders.add_option(parser)
   training.add_options(parser)
   parser.add_argument('--words', choices=('inside', 'passed'), default='inside',
                       help='whether encoder and decoder make their random numbers or the app does (default: inside)')

@@ -166,7 +166,7 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     more[PIECES] = taken, lambda arrays: graph.pieces(layout, arrays, network, error_feedback)
   elif network_path is not None:
     raise ExportError('a network in int8 is measured with examples: give updates as representative_data (in a command, '
-                      'x in the file of --data).')
+                      '--examples).')
   # What is left out of a message is known from the variables alone.
   inputs = _taken(layout, [i for i in layout.variables if error_feedback or i not in apart], error_feedback)
   if network:
