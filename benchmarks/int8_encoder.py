@@ -3,9 +3,9 @@
 Two sorts of codecs for updates of the 1,199,882-parameter CNN (Fashion-MNIST, Dirichlet 0.5): for the kernel of
 9216 x 128 values alone, whose pieces are columns, and for the whole model in pieces of 1024 values. Autoencoders are
 learned from five clients of round 1, which are the examples of the int8 file as well; tried on the five other clients of
-that round and on the ten of round 5. The error is ||decoded - x||² / ||x||², behind `uniform:bits=8`. Times are the
-fastest of calls made side by side, with copies in and out and without the coder and the frame; memory is how far the
-process grows.
+that round and on the ten of round 5. The error is ||decoded - x||² / ||x||², behind `uniform:bits=8` and, where it says so,
+with latent values as they are. Times are the fastest of calls made side by side, with copies in and out and without the
+coder and the frame; memory is how far the process grows.
 """
 
 import pathlib
@@ -18,6 +18,7 @@ from benchmarks import fedavg
 from benchmarks import harness
 from benchmarks import progress
 from tff_compress import codec as codec_lib
+from tff_compress.codec.ops import numpy_ops
 
 KERNEL = 'dense1/kernel'
 CODECS = (
@@ -121,6 +122,11 @@ class Runners:
     """Outputs through the network in int8."""
     return self.encode(update, self.network(self.pieces(update)))
 
+  def latents(self, update):
+    """float32[k]: what the network's outputs stand for."""
+    made, = self._int8.network.outputs.values()
+    return made.values(numpy_ops, self.network(self.pieces(update))[made.name])
+
   def calls(self, update):
     """{what: function without arguments} to be timed."""
     pieces = self.pieces(update)
@@ -134,14 +140,17 @@ def measured(codec, spec, updates, runners, title):
   found = {}
   for update in updates:
     payload, x = codec.encode(update, **KEYS), flat(update).astype(np.float64)
-    payloads = {'exact': payload}
+    sent = {'exact': payload}
     for name, runner in runners.items():
       if encoder.finish(codec, spec, runner.exact(update)) != payload:
         raise AssertionError(f'{name} computes something else than NumPy for {codec}.')
-      payloads[f'int8 {name}'] = encoder.finish(codec, spec, runner.int8(update))
-    for name, sent in payloads.items():
-      decoded = flat(codec.decode(sent, spec, **KEYS))
-      found.setdefault(f'{title}, {name}', []).append(float(np.sum((decoded - x)**2) / np.sum(x**2)))
+      sent[f'int8 {name}'] = encoder.finish(codec, spec, runner.int8(update))
+    decoded = {name: codec.decode(payload, spec, **KEYS) for name, payload in sent.items()}
+    plain = codec_lib(' | '.join([*str(codec).split(' | ')[:2], 'float32']))
+    decoded['exact, latent as it is'] = plain.decode(plain.encode(update, **KEYS), spec, **KEYS)
+    decoded['int8, latent as it is'] = plain.decode(runners['litert'].latents(update).tobytes(), spec, **KEYS)
+    for name, values in decoded.items():
+      found.setdefault(f'{title}, {name}', []).append(float(np.sum((flat(values) - x)**2) / np.sum(x**2)))
   return {column: float(np.mean(values)) for column, values in found.items()}
 
 
