@@ -153,6 +153,9 @@ def test_a_method_trains_and_remembers_what_it_says(text, tff_runtime):
   sent = 2 - int(metrics['aggregator'].get('uplink_skipped', 0))
   if isinstance(arguments.get('server'), processes.PowerSgd):
     size = 4 * (12 + 5)  # The coordinates of the kernel's 12 rows on one column, in even rounds, and the bias.
+  if method.prepass:
+    assert metrics['aggregator']['uplink_fallbacks'] == 0
+    size += 1 + 4  # Which codec it was, and the checksum of the decoder.
   if size is not None and sent == 2 and not hidden and not isinstance(method.uplink, dict):
     assert measured['uplink_bytes'] == 2 * (wire.FRAME_OVERHEAD + size)
   assert 0 < measured['uplink_bytes'] <= 2 * (wire.FRAME_OVERHEAD + 5 * SPEC.uncompressed_bytes)

@@ -414,7 +414,7 @@ def test_a_prepass_is_in_the_totals_and_survives_what_cuts_a_run_short(tmp_path,
   del tff_runtime
   from tff_compress.keras import learning
   from tff_compress.keras import training
-  config = dataclasses.replace(SMALL, uplink='autoencoder-prepass:latent=4,length=64,least=100,tolerance=0.6', downlink=None,
+  config = dataclasses.replace(SMALL, uplink='autoencoder-prepass:latent=4,length=64,least=100,coder=pack,tolerance=0.6', downlink=None,
                                rounds=7, evaluate_every=7)
   # One process for all runs: to build it takes most of the time.
   built, build = [], learning.build_with_memory

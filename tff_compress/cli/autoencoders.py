@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_compress import autoencoders
 from tff_compress import codec as codec_lib
+from tff_compress.autoencoders import rule as rule_lib
 from tff_compress.autoencoders import SnapshotError
 from tff_compress.cli import output
 from tff_compress.cli import specs
@@ -21,7 +22,6 @@ from tff_compress.codec.transforms.autoencoder import COSINE
 MAX_VALUES = 1 << 28
 """Most values of all snapshots together."""
 
-UPLINK = 'concat | autoencoder:32,length=1024 | uniform:bits=8 | rans'
 ARCHITECTURES = ('linear', 'dense', 'convolutional')
 
 _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
@@ -55,8 +55,8 @@ def add_fit_autoencoder(parser):
         tff-compress run --autoencoder updates.autoencoder --uplink 'concat | autoencoder:32,length=1024,weights=… | …'"""
   parser.add_argument('files', metavar='FILE', nargs='+', help='snapshots: .npz or .npy, in order')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='file to write the autoencoder into')
-  parser.add_argument('--codec', metavar='TEXT', default=UPLINK,
-                      help=f'codec with an autoencoder without weights, which is the one to learn ({UPLINK})')
+  parser.add_argument('--codec', metavar='TEXT', default=rule_lib.EXAMPLE,
+                      help=f'codec with an autoencoder without weights, which is the one to learn ({rule_lib.EXAMPLE})')
   parser.add_argument('--spec', metavar='FILE', help='spec of the model, for .npy files: .json, .npz or .h5')
   parser.add_argument('--changes', action='store_true', help='learn what changes from each snapshot to the next')
   parser.add_argument('--held-out', metavar='N', type=int, default=1,

@@ -23,7 +23,8 @@ class AutoencoderMethod(Method):
     order: in which values are cut into pieces: 'columns', units or filters together, or 'rows', as they lie in memory.
     least: variables with fewer values are sent as float16; 0: all are encoded.
     architecture: 'linear', principal components; 'dense', one hidden layer, as published; or 'convolutional'.
-    bits: of a latent value, before entropy coding.
+    bits: of a latent value, before it is coded.
+    coder: 'huffman' or 'rans'; or 'pack', which is shorter for fewer than some 2,000 latent values, as it has no table.
     target: what is encoded: 'delta', what training changed; or 'weights', the trained weights, as published.
     snapshots: how often a client trains in the pre-pass; at least 2.
     steps: batches of each of these trainings; 0: all of the client's data.
@@ -41,7 +42,7 @@ class AutoencoderMethod(Method):
   memory: ClassVar[str] = 'clients, server'
   whole: ClassVar[bool] = True
   examples: ClassVar[tuple] = (
-      '', 'latent=8,length=784,decoders=shared', 'latent=8,length=12,least=50,tolerance=0.9,feedback=yes')
+      '', 'latent=8,length=784,decoders=shared', 'latent=8,length=12,least=50,coder=pack,tolerance=0.9,feedback=yes')
 
   latent: int = 32
   length: int = 1024
@@ -49,6 +50,7 @@ class AutoencoderMethod(Method):
   least: int = 1000
   architecture: str = stage_lib.choice('linear', 'dense', 'convolutional')
   bits: int = 8
+  coder: str = stage_lib.choice('huffman', 'rans', 'pack')
   target: str = stage_lib.choice('delta', 'weights')
   snapshots: int = 8
   steps: int = 0
@@ -88,7 +90,7 @@ class AutoencoderMethod(Method):
 
   def _codec(self, weights):
     stage = f'autoencoder:{self.latent},length={self.length},order={self.order}{weights}'
-    learned = f'concat | {stage} | uniform:bits={self.bits} | rans'
+    learned = f'concat | {stage} | uniform:bits={self.bits} | {self.coder}'
     return f'size>={self.least} => {learned}; * => float16' if self.least else learned
 
   @property
