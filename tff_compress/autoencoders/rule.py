@@ -1,4 +1,4 @@
-"""The rule of a codec whose autoencoder is learned yet: which variables it takes, in which order, and what encodes the rest."""
+"""The rule of a codec whose autoencoder is to be learned: which variables it takes, in which order, what is behind."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ class LearnedRule:
     others: positions in the spec of the variables that other rules take.
 
   Raises:
-    CodecError: there is no such rule or more than one, or the rule takes no variable, or several and does not join them.
+    CodecError: there is no such rule or more than one, or it takes no variable, or several and does not join them.
   """
 
   def __init__(self, codec, spec):
@@ -60,7 +60,7 @@ class LearnedRule:
     return self.stage.turned(xp, flat, self._signal)
 
   def put(self, xp, vector, arrays):
-    """Arrays in the order of the spec: those of a vector that `take` gives, and for `others` the given ones, in order."""
+    """Arrays in the order of the spec: those of a vector as `take` gives it, and for `others` the given ones."""
     flat, found, start = self.stage.turned(xp, vector, self._signal, back=True), {}, 0
     for i, size in zip(self._positions, self.sizes):
       found[i] = xp.reshape(flat[start:start + size], list(self.spec.tensors[i].shape))

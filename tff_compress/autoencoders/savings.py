@@ -32,7 +32,7 @@ def savings_ratio(plain, sent, messages, cost):
 
 
 def break_even(plain, sent, cost):
-  """How many messages it takes until the autoencoder has saved what it cost: cost / (plain - sent). Infinite if it never does."""
+  """Messages until the autoencoder has saved what it cost: cost / (plain - sent); infinite if never."""
   return cost / (plain - sent) if plain > sent else float('inf')
 
 

@@ -69,9 +69,11 @@ def snapshots(model_fn, dataset, rule=None, *, count=8, steps=None, target='delt
   weights = tff.learning.models.ModelWeights.from_model(model_fn()) if weights is None else weights
   weights = tf.nest.map_structure(tf.convert_to_tensor, weights)
   optimizer = client_optimizer_fn or tff.learning.optimizers.build_sgdm(0.1)
-  taken, weight, _ = alone(model_fn, tff.learning.ClientWeighting.NUM_EXAMPLES, optimizer, weights, dataset, count, steps)
+  weighting = tff.learning.ClientWeighting.NUM_EXAMPLES
+  taken, weight, _ = alone(model_fn, weighting, optimizer, weights, dataset, count, steps)
   if not float(weight) > 0:
-    raise SnapshotError('training alone used no examples, or did not stay finite: give it data, or lower its learning rate.')
+    raise SnapshotError('training alone used no examples, or did not stay finite: give it data, or lower its learning '
+                        'rate.')
   found = []
   for before, after in taken:
     arrays = [np.asarray(x) for x in of_target(target, before, after)]

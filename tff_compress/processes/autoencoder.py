@@ -138,8 +138,8 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
 class _Parts(ModelTypes):
   """What the process is put together from: types, specs and functions of tensors."""
 
-  def __init__(self, model_fn, uplink, architecture, target, snapshots, snapshot_steps, decoders, epochs, rate, fallback,
-               tolerance, error_feedback, seed, names):
+  def __init__(self, model_fn, uplink, architecture, target, snapshots, snapshot_steps, decoders, epochs, rate,
+               fallback, tolerance, error_feedback, seed, names):
     if target not in training.TARGETS:
       raise ProcessError(f'target must be {" or ".join(training.TARGETS)}, not {target!r}.')
     if architecture not in ARCHITECTURES:
@@ -150,7 +150,8 @@ class _Parts(ModelTypes):
         raise ProcessError(f'{name} must be a whole number of at least {least}, not {value!r}.')
     if decoders not in ('client', 'shared') and (isinstance(decoders, bool) or not isinstance(decoders, int)
                                                  or not 1 <= decoders <= MAX_GROUPS):
-      raise ProcessError(f'decoders must be client, shared or a number of groups from 1 to {MAX_GROUPS}, not {decoders!r}.')
+      raise ProcessError(f'decoders must be client, shared or a number of groups from 1 to {MAX_GROUPS}, not '
+                         f'{decoders!r}.')
     if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, (int, float))
                                   or not tolerance >= 0):
       raise ProcessError(f'tolerance must be a number of at least 0, or None, not {tolerance!r}.')
@@ -219,7 +220,7 @@ class _Parts(ModelTypes):
 
 
 def default_uplink(values):
-  """The uplink for a model of so many values, where none is given. Says so where the published form would be too large."""
+  """The uplink for a model of so many values, where none is given. Says where the published form would be too large."""
   latent = min(LATENT, max(1, values // 2))
   parameters = savings.dense_parameters(values, latent)
   if parameters <= architectures.MAX_PARAMETERS:
@@ -227,8 +228,8 @@ def default_uplink(values):
     return f'concat | autoencoder:{latent} | uniform:bits=8 | pack'
   logging.warning(
       'The published autoencoder for all %s values at once would have %s parameters (%.0f MB), so pieces of %d values '
-      'share one of %s parameters (%.1f MB).', f'{values:,}', f'{parameters:,}', parameters * 4e-6, architectures.LENGTH,
-      f'{savings.dense_parameters(architectures.LENGTH, latent):,}',
+      'share one of %s parameters (%.1f MB).', f'{values:,}', f'{parameters:,}', parameters * 4e-6,
+      architectures.LENGTH, f'{savings.dense_parameters(architectures.LENGTH, latent):,}',
       savings.dense_parameters(architectures.LENGTH, latent) * 4e-6)
   return f'concat | autoencoder:{latent},length={architectures.LENGTH} | uniform:bits=8 | huffman'
 
@@ -302,7 +303,9 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
                                      decoder=tf.where(learned, checksum, memory['decoder']))
     return remembered.save(fields, {'autoencoder': [vector]})
 
-  @tff.tensorflow.computation(weights_type.member, data_type.member, client_type, offered.type_signature.result, np.int32)
+  frames_type = offered.type_signature.result
+
+  @tff.tensorflow.computation(weights_type.member, data_type.member, client_type, frames_type, np.int32)
   def learn(weights, data, memory, frames, round_number):
     taken, weight, outputs = alone(weights, data, parts.snapshots, parts.snapshot_steps)
     snapshots = tf.stack([parts.messages.snapshot(before, after) for before, after in taken])

@@ -1,4 +1,4 @@
-"""Whose decoders the server keeps: one of each client, or one of each group of clients, and what the pre-pass sends for them.
+"""Whose decoders the server keeps, each client's or one for each group of clients, and what a pre-pass sends for them.
 
 The server's book has, as tensors in its state:
 
@@ -52,11 +52,12 @@ class OwnDecoders:
   # -- at a client
 
   def learn(self, snapshots, offered, memory, round_number):
-    """(message, vector of the client's own autoencoder) of a client that trained alone; the message is empty where what was
-    learned is not finite."""
+    """(message, vector of the client's own autoencoder) of a client that trained alone. The message is empty where what
+    was learned is not finite."""
     del offered
     vector = self.networks.vector(self._learner.learn(snapshots, self._epochs))
-    message = tf.cond(tf.reduce_all(is_sendable(vector)), lambda: self._message(vector, snapshots, memory, round_number), _empty)
+    send = lambda: self._message(vector, snapshots, memory, round_number)
+    message = tf.cond(tf.reduce_all(is_sendable(vector)), send, lambda: tf.zeros([0], tf.uint8))
     return message, vector
 
   def _message(self, vector, snapshots, memory, round_number):
@@ -75,8 +76,9 @@ class SharedDecoders(OwnDecoders):
   """Groups of clients share an autoencoder that the server learns from their snapshots, and gives them.
 
   A client learns one of its own, and sends its decoder and the latent values of its snapshots. The server decodes the
-  snapshots, groups the clients, learns one autoencoder for each group, and sends it to the clients in it. A client that has
-  none when others have receives them all, keeps the one that encodes its own snapshots best, and answers with its row.
+  snapshots, groups the clients, learns one autoencoder for each group, and sends it to the clients in it. A client that
+  has none when others have receives them all, keeps the one that encodes its own snapshots best, and answers with its
+  row.
 
   Args:
     learner, networks, epochs: as for `OwnDecoders`.
@@ -101,7 +103,8 @@ class SharedDecoders(OwnDecoders):
   def learn(self, snapshots, offered, memory, round_number):
 
     def join():
-      errors = tf.map_fn(lambda frame: self._error(self.network(frame), snapshots), offered, fn_output_signature=tf.float32)
+      error = lambda frame: self._error(self.network(frame), snapshots)
+      errors = tf.map_fn(error, offered, fn_output_signature=tf.float32)
       return tf.bitcast(tf.argmin(errors, output_type=tf.int32), tf.uint8), tf.zeros([self.networks.size])
 
     is_new = tf.equal(memory['learned'], 0) & (tf.shape(offered)[0] > 0)
@@ -204,10 +207,6 @@ class Book:
 def growing(dtype, shape):
   """An empty tensor whose first dimension is not part of its type."""
   return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([0, *shape[1:]], dtype), shape=shape)
-
-
-def _empty():
-  return tf.zeros([0], tf.uint8)
 
 
 def _of_length(sent, length):

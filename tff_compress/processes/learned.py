@@ -145,7 +145,7 @@ class LearnedMessages:
     return tf.cond(good, lambda: message, fallback)
 
   def _is_better(self, learned, other, update, decode):
-    """Whether the learned message is worth more than nothing, and the other is not better for as many bytes or fewer."""
+    """Whether the learned message is worth more than nothing, and the other not better with as many bytes or fewer."""
     error = lambda decoded: tf.add_n([tf.reduce_sum((a - b)**2) for a, b in zip(decoded, update)])
     of_learned, of_other, of_nothing = error(decode(learned)), error(decode(other)), error([0.0] * len(update))
     dominated = (tf.size(other) <= tf.size(learned)) & (of_other < of_learned)

@@ -74,8 +74,8 @@ class Runner:
     return self._run(self._process.next, client_ids, datasets, check, rounds=1)
 
   def prepass(self, client_ids, datasets, check=None):
-    """Lets clients learn their autoencoders, or learn them again, where the process is an `AutoencoderProcess`; arguments
-    and results as of `next`.
+    """Lets clients learn their autoencoders, or learn them again, where the process is an `AutoencoderProcess`;
+    arguments and results as of `next`.
 
     Raises:
       ProcessError: the process has no pre-pass.
