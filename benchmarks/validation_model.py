@@ -118,7 +118,8 @@ def summary(rows):
 
 def plot(rows, quick):
   """The first seed: the original, and each autoencoder by what it was learned from."""
-  names = list(dict.fromkeys(row['autoencoder'] for row in rows if row['learned from']))
+  # The first has the legend, and principal components learn from all logs.
+  names = list(dict.fromkeys(row['autoencoder'] for row in rows if row['learned from']))[::-1]
   figure, axes = plots.axes(len(names), sharey=True)
   original = next(row for row in rows if row['autoencoder'] == 'none')
   numbers = np.arange(1, len(original['accuracies']) + 1)
