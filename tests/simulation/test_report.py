@@ -317,7 +317,11 @@ def test_a_folder_without_runs_is_an_error(tmp_path):
     lambda result: result['rounds'][0].pop('seconds'),
     lambda result: result.update(status='unheard of'),
     lambda result: result.update(rounds=[3]),
-], ids=range(12))
+    lambda result: result.update(prepass={'prepass_clients': 'all'}),
+    lambda result: result['rounds'][1].update(prepass_uplink_bytes=None),
+    lambda result: result['rounds'][1].update(prepass_downlink_bytes=-1),
+    lambda result: result['rounds'][1].update(uplink_fallbacks='many', clients=3),
+], ids=range(16))
 def test_a_result_that_is_not_whole_is_an_error(tmp_path, change):
   result = save(tmp_path / 'run')
   change(result)

@@ -42,17 +42,17 @@ def load(options):
 def add_fit_autoencoder(parser):
   """Gives the parser of `fit-autoencoder` its options."""
   parser.set_defaults(function=_fit)
-  parser.description = ("Learn an autoencoder from snapshots of a model's updates or weights, write it into a file, and say "
-                        'what it does to snapshots that it was not learned from.')
+  parser.description = ("Learn an autoencoder from snapshots of a model's updates or weights, write it into a file, and "
+                        'say what it does to snapshots that it was not learned from.')
   parser.epilog = """\
-      A snapshot is an .npz file with one array per variable. An .npy file holds several: one row each, all values of the
-      model one after the other; --spec then says which variables these are.
+      A snapshot is an .npz file with one array per variable. An .npy file holds several: one row each, all values of
+      the model one after the other; --spec then says which variables these are.
 
       examples:
         tff-compress fit-autoencoder round*.npz -o updates.autoencoder
         tff-compress fit-autoencoder round*.npz -o updates.autoencoder --codec \\
           'size>=1000 => concat | autoencoder:8,length=784,order=columns | uniform:bits=8 | rans; * => float16'
-        tff-compress run --autoencoder updates.autoencoder --uplink 'concat | autoencoder:32,length=1024,weights=… | …'"""
+        tff-compress run --autoencoder updates.autoencoder --uplink 'concat | autoencoder:8,length=784,weights=… | …'"""
   parser.add_argument('files', metavar='FILE', nargs='+', help='snapshots: .npz or .npy, in order')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='file to write the autoencoder into')
   parser.add_argument('--codec', metavar='TEXT', default=rule_lib.EXAMPLE,
@@ -63,7 +63,8 @@ def add_fit_autoencoder(parser):
                       help='the last N are not learned from but measured on (1)')
   parser.add_argument('--architecture', metavar='NAME', choices=ARCHITECTURES, default='linear',
                       help=f'{", ".join(ARCHITECTURES)} (linear)')
-  parser.add_argument('--epochs', metavar='N', type=int, default=30, help='passes over the snapshots, but for linear (30)')
+  parser.add_argument('--epochs', metavar='N', type=int, default=30,
+                      help='passes over the snapshots, but for linear (30)')
   parser.add_argument('--learning-rate', metavar='X', type=float, default=1e-3, help='of Adam, but for linear (0.001)')
   parser.add_argument('--no-center', action='store_true',
                       help='without means: for linear, what clients send may then be added up before it is decoded')
@@ -73,8 +74,9 @@ def add_fit_autoencoder(parser):
 
 def _fit(options):
   for name, least, most in (('held_out', 1, 1 << 20), ('epochs', 1, 10**6), ('seed', 0, 2**31 - 1)):
-    if not least <= getattr(options, name) <= most:
-      raise CompressionError(f'--{name.replace("_", "-")} must be from {least} to {most}, not {getattr(options, name)}.')
+    value = getattr(options, name)
+    if not least <= value <= most:
+      raise CompressionError(f'--{name.replace("_", "-")} must be from {least} to {most}, not {value}.')
   if not 0 < options.learning_rate < float('inf'):
     raise CompressionError(f'--learning-rate must be a finite number above 0, not {options.learning_rate}.')
   if not os.path.isdir(os.path.dirname(os.path.abspath(options.output))):
@@ -83,14 +85,14 @@ def _fit(options):
   rule = _rule(options.codec, spec)
   architecture = getattr(autoencoders, options.architecture)(rule.length, rule.stage.latent)
   if architecture.parameters > network.MAX_BYTES:
-    raise CompressionError(f'an autoencoder of {architecture.parameters:,} parameters is too large for a file: give the '
-                           'stage a smaller length.')
+    raise CompressionError(f'an autoencoder of {architecture.parameters:,} parameters is too large for a file: give '
+                           'the stage a smaller length.')
   if options.changes:
     rows = np.diff(rows, axis=0)
   learned_from, held_out = rows[:-options.held_out], rows[-options.held_out:]
   if len(learned_from) < 2:
-    raise SnapshotError(f'there are {len(learned_from)} snapshots to learn from besides {options.held_out} held out: give '
-                        'at least 2.')
+    raise SnapshotError(f'there are {len(learned_from)} snapshots to learn from besides {options.held_out} held out: '
+                        'give at least 2.')
   taken = np.stack([rule.take(xp, _arrays(row, spec)) for row in learned_from])
   found = autoencoders.fit(architecture, taken, rule.sizes, epochs=options.epochs, learning_rate=options.learning_rate,
                            center=not options.no_center, seed=options.seed, progress=_progress)
@@ -138,19 +140,21 @@ def _show(result, as_json):
     output.print_json(result)
     return
   print(output.properties([
-      ('file', f'{result["file"]}, {result["file_bytes"]:,} bytes, of which a receiver needs {result["decoder_bytes"]:,}'),
+      ('file', f'{result["file"]}, {result["file_bytes"]:,} bytes, of which a receiver needs '
+               f'{result["decoder_bytes"]:,}'),
       ('digest', result['digest']),
-      ('learned', f'{result["parameters"]:,} parameters ({result["architecture"]}) from {result["snapshots"]} snapshots of '
-                  f'{result["values"]:,} values'),
+      ('learned', f'{result["parameters"]:,} parameters ({result["architecture"]}) from {result["snapshots"]} snapshots '
+                  f'of {result["values"]:,} values'),
       ('message', f'{result["message_bytes"]:,.0f} bytes, {result["bits_per_parameter"]:.3g} bits per parameter'),
       ('codec', result['codec'])]))
   print(f'\nMean of ||decoded - x||^2 / ||x||^2 on {result["held_out"]} held out, of what the autoencoder encodes:\n')
   rows = [[name, f'{result[key]:.3g}'] for name, key in (
-      ('this autoencoder', 'error'), ('the first cosines, not learned', 'error_cosines'), ('sending nothing', 'error_nothing'))]
+      ('this autoencoder', 'error'), ('the first cosines, not learned', 'error_cosines'),
+      ('sending nothing', 'error_nothing'))]
   print(output.table(['what is sent', 'error'], rows, '<>'))
 
 
-# ---- snapshots ---------------------------------------------------------------------------------------------------------
+# ---- snapshots -------------------------------------------------------------------------------------------------------
 
 
 def read_snapshots(paths, spec):
@@ -186,8 +190,8 @@ def read_snapshots(paths, spec):
       raise SnapshotError(f'{path} cannot be read: {specs.reason(error)}.') from None
     spec = spec or found
     if found != spec or values.shape[1] != spec.parameters:
-      raise SnapshotError(f'{path} holds other variables than {"--spec" if not rows else paths[0]}: give snapshots of one '
-                          'model.')
+      raise SnapshotError(f'{path} holds other variables than {"--spec" if not rows else paths[0]}: give snapshots of '
+                          'one model.')
     rows.append(values)
     if sum(row.size for row in rows) > MAX_VALUES:
       raise SnapshotError(f'the snapshots have more than {MAX_VALUES:,} values together: give fewer.')
@@ -220,4 +224,5 @@ def _check(path, count, dtypes):
 def _arrays(row, spec):
   """A row as the model's variables."""
   ends = np.cumsum([tensor.size for tensor in spec.tensors])
-  return [part.reshape(tensor.shape).astype(tensor.dtype) for part, tensor in zip(np.split(row, ends[:-1]), spec.tensors)]
+  parts = np.split(row, ends[:-1])
+  return [part.reshape(tensor.shape).astype(tensor.dtype) for part, tensor in zip(parts, spec.tensors)]

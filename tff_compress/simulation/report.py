@@ -87,8 +87,12 @@ class Run:
           figures = [run.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter')]
           if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in figures):
             raise TypeError
-        for value in (*(entry[name] for name in ('accuracy', 'loss', 'seconds')), entry.get('client_states_bytes'),
-                      entry['clients'] if 'uplink_fallbacks' in entry else 0, entry.get('uplink_fallbacks'), *(entry.get(f'prepass_{name}', 0) for name in _PREPASS)):
+        learning = [entry.get(f'prepass_{name}', 0) for name in _PREPASS]
+        if 'uplink_fallbacks' in entry:
+          learning += [entry['uplink_fallbacks'], entry['clients']]
+        if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in learning):
+          raise TypeError
+        for value in (*(entry[name] for name in ('accuracy', 'loss', 'seconds')), entry.get('client_states_bytes')):
           if value is not None and not isinstance(value, (int, float)):
             raise TypeError
       return run
@@ -147,7 +151,7 @@ class Run:
   def fallbacks(self):
     """(messages with the fallback, all messages), over all rounds; None where there is no pre-pass."""
     counted = [entry for entry in self.rounds if entry.get('uplink_fallbacks') is not None]
-    return (sum(entry['uplink_fallbacks'] for entry in counted), sum(entry['clients'] for entry in counted)) if counted else None
+    return tuple(sum(entry[name] for entry in counted) for name in ('uplink_fallbacks', 'clients')) if counted else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -679,8 +683,8 @@ def caption(series):
     text += '; vs float32: the difference in points' + (', mean ± standard error over the same seeds' if seeds > 1 else '')
   text += '. Bits are per parameter and message; × is how many times fewer bytes than float32.'
   if any(entry.fallbacks is not None for entry in series):
-    text += (' MB pre-pass is what clients sent and received to learn, which MB up, MB down and × have in them and bits have '
-             'not; fallbacks is the share of messages that the autoencoder did not fit.')
+    text += (' MB pre-pass is what clients sent and received to learn, which MB up, MB down and × have in them and bits '
+             'have not; fallbacks is the share of messages that the autoencoder did not fit.')
   if any(entry.client_states_bytes is not None for entry in series):
     text += ' MB kept is what is stored of what clients remember, in the end.'
   if any(entry.estimated for entry in series):
@@ -745,8 +749,8 @@ def _learning(entry):
     passes = [item['round'] for item in run.rounds if item.get('prepass_clients')]
     if passes:
       again = [str(number) for number in passes if number > 1]
-      text = (f'{_significant(run.prepass("uplink_bytes") / 1e6)} MB up, {_significant(run.prepass("downlink_bytes") / 1e6)} MB '
-              f'down, {run.prepass("seconds"):.0f} s')
+      up, down = (_significant(run.prepass(f'{direction}_bytes') / 1e6) for direction in ('uplink', 'downlink'))
+      text = f'{up} MB up, {down} MB down, {run.prepass("seconds"):.0f} s'
       yield f'pre-pass, seed {run.seed}', text + (f'; again before round {", ".join(again)}' if again else '')
 
 

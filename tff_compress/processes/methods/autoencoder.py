@@ -15,7 +15,7 @@ from tff_compress.processes.methods import OfCodec
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderMethod(Method):
-  """Clients train alone before the first round, learn an autoencoder from what they saw, and send latent values from then on.
+  """Clients train alone before the first round, learn an autoencoder from what they saw, and send latent values then.
 
   Attributes:
     latent: values that a piece becomes.
@@ -28,11 +28,11 @@ class AutoencoderMethod(Method):
     target: what is encoded: 'delta', what training changed; or 'weights', the trained weights, as published.
     snapshots: how often a client trains in the pre-pass; at least 2.
     steps: batches of each of these trainings; 0: all of the client's data.
-    decoders: 'client', each client has its own; 'shared', all have one; or a number of groups of clients that share one.
+    decoders: 'client', each client has its own; 'shared', all have one; or a number of groups of clients with one each.
     epochs: of the autoencoder's own training; not used for 'linear'.
     fallback: codec of updates that the autoencoder does not fit: a preset or stage without parameters.
-    tolerance: largest ||decoded - x|| / ||x|| that is sent; 'none': whatever is better than sending nothing, and than the
-      fallback where that takes no more bytes.
+    tolerance: largest ||decoded - x|| / ||x|| that is sent; 'none': whatever is better than sending nothing, and than
+      the fallback where that takes no more bytes.
     feedback: 'yes': clients remember what is lost, and add it to their next update.
   """
   name: ClassVar[str] = 'autoencoder-prepass'
@@ -62,17 +62,20 @@ class AutoencoderMethod(Method):
 
   def check(self):
     for name, least in (('snapshots', 2), ('epochs', 1), ('steps', 0), ('least', 0)):
-      if not least <= getattr(self, name) <= 10**6:
-        raise ProcessError(f'{self.name}: {name} must be a whole number from {least} to 10^6, not {getattr(self, name)}.')
+      value = getattr(self, name)
+      if not least <= value <= 10**6:
+        raise ProcessError(f'{self.name}: {name} must be a whole number from {least} to 10^6, not {value}.')
     if not re.fullmatch('client|shared|[1-9][0-9]{0,5}', self.decoders):
-      raise ProcessError(f'{self.name}: decoders must be client, shared or a number of groups, not {self.decoders[:40]!r}.')
+      raise ProcessError(f'{self.name}: decoders must be client, shared or a number of groups, not '
+                         f'{self.decoders[:40]!r}.')
     if self.tolerance != 'none' and not re.fullmatch(r'[0-9]{1,9}(\.[0-9]{1,9})?', self.tolerance):
       raise ProcessError(f'{self.name}: tolerance must be a number of at least 0 such as 0.3, or none, not '
                          f'{self.tolerance[:40]!r}.')
     if self.feedback == 'yes' and self.target == 'weights':
       raise ProcessError(f"{self.name}: feedback=yes keeps what is lost of updates: use target=delta.")
     if OfCodec(self.fallback).error_feedback is not None:
-      raise ProcessError(f'{self.name}: {self.fallback} needs error feedback, which a fallback has not: choose another codec.')
+      raise ProcessError(f'{self.name}: {self.fallback} needs error feedback, which a fallback has not: choose another '
+                         'codec.')
     if self.length:
       getattr(autoencoders, self.architecture)(self.length, self.latent)
 
@@ -98,9 +101,10 @@ class AutoencoderMethod(Method):
     return 'groups' if self.decoders == 'client' else 'together'
 
   def arguments(self, model=None):
+    decoders = int(self.decoders) if self.decoders.isdigit() else self.decoders
     return {
         **super().arguments(), 'architecture': self.architecture, 'target': self.target, 'snapshots': self.snapshots,
-        'snapshot_steps': self.steps or None, 'decoders': int(self.decoders) if self.decoders.isdigit() else self.decoders,
+        'snapshot_steps': self.steps or None, 'decoders': decoders,
         'learning_epochs': self.epochs, 'fallback': self.fallback,
         'tolerance': None if self.tolerance == 'none' else float(self.tolerance)}
 
