@@ -30,7 +30,7 @@ CIFAR10 = harness.CACHE / 'cifar-10-binary.tar.gz'
 FOLDER = harness.CACHE / 'collaborators'
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 MODEL = 'cifar_small'
-ROUNDS, EPOCHS, ALONE, SEEDS = 40, 5, 40, 2
+ROUNDS, EPOCHS, ALONE, SEEDS = 40, 5, 40, 1
 """Rounds, epochs in each, epochs of the pre-pass."""
 IMAGES, TESTED = 1000, 500
 """Of each collaborator, and of the test images."""
@@ -47,24 +47,32 @@ METHODS = {
 LEARNING_EPOCHS = 100
 
 
+PROCESSES = {
+    'weights': {'uplink': f'concat | autoencoder:39 | {EIGHT_BITS}', 'target': 'weights'},
+    'weights, pieces': {'uplink': f'concat | autoencoder:32,length=1024 | {EIGHT_BITS}', 'target': 'weights'},
+    'changes': {'uplink': f'concat | autoencoder:7 | {EIGHT_BITS}', 'target': 'delta'},
+}
+"""{name: arguments of `build_autoencoder_fed_avg`}."""
+
+
 def run(quick):
   rounds, epochs, alone, images = (2, 1, 3, 50) if quick else (ROUNDS, EPOCHS, ALONE, IMAGES)
   methods = [list(METHODS)[0], list(METHODS)[-1]] if quick else METHODS
-  rows = []
-  for seed in range(1 if quick else SEEDS):
-    rows += [finished(method=method, seed=seed, rounds=rounds, epochs=epochs, alone=alone, images=images)
-             for method in methods]
+  settings = {'rounds': rounds, 'epochs': epochs, 'alone': alone, 'images': images}
+  rows = [finished(trained, 'per seed', METHODS, method=method, seed=seed, **settings)
+          for seed in range(1 if quick else SEEDS) for method in methods]
   plot(rows, quick)
-  return summary(rows) + rows
+  return summary(rows) + [finished(through_process, 'through the process', PROCESSES, method=method, seed=0, **settings)
+                          for method in list(PROCESSES)[:1 if quick else None]] + rows
 
 
-def finished(**settings):
-  """The row of a run with these arguments of `trained`, which is made unless it was."""
+def finished(function, table, methods, **settings):
+  """The row that `function` gives for these settings, which is made unless it was."""
   settings['dataset'] = 'cifar10' if CIFAR10.exists() else 'colour-shapes'
-  described = json.dumps([settings, METHODS[settings['method']], MODEL, LEARNING_EPOCHS])
+  described = json.dumps([table, settings, methods[settings['method']], MODEL, LEARNING_EPOCHS])
   path = FOLDER / f'{hashlib.sha256(described.encode()).hexdigest()[:20]}.json'
   if not path.exists():
-    harness.write_json(path, {'table': 'per seed', **settings, **trained(**settings)})
+    harness.write_json(path, {'table': table, **settings, **function(**settings)})
   return json.loads(path.read_text(encoding='utf-8'))
 
 
@@ -88,7 +96,7 @@ def trained(method, seed, rounds, epochs, alone, images, dataset):
   """One run.
 
   Returns:
-    dict: `epochs`, the accuracies of each collaborator after every epoch; `averaged`, those after the average of each
+    dict: `accuracies` of each collaborator after every epoch; `averaged`, those after the average of each
     round; `errors`, the relative error of each message; and bytes of all.
   """
   trainer = local_training.Trainer(MODEL, seed, batch=25, learning_rate=0.01)
@@ -126,7 +134,7 @@ def trained(method, seed, rounds, epochs, alone, images, dataset):
   model = len(wire.pack('float32', trainer.variables(weights), seed=seed, round=0, client=0))
   down = model * len(examples) * (rounds + bool(decoders))
   progress.say('')
-  return {'epochs': accuracies, 'averaged': averaged, 'errors': errors, 'bytes up': sent, 'bytes of decoders': decoders,
+  return {'accuracies': accuracies, 'averaged': averaged, 'errors': errors, 'bytes up': sent, 'bytes of decoders': decoders,
           'bytes down': down}
 
 
@@ -142,9 +150,64 @@ def learn(trainer, method, log, epochs, seed):
   return f'concat | autoencoder:{latent},length={length},weights={artefacts.add(made)} | {rest}', made.decoder_bytes
 
 
+def through_process(method, seed, rounds, epochs, alone, images, dataset):
+  """The same in the process, with its fallback, and a pre-pass whenever it says that too much was sent with that.
+
+  Returns:
+    dict: accuracies after the last quarter's averages, share of fallbacks, pre-passes, and bytes up, all of them.
+  """
+  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+  import tensorflow_federated as tff
+  import tff_compress
+  from tff_compress import processes
+  from tff_compress import runtime
+  from tff_compress.simulation import models
+  arguments = PROCESSES[method]
+  trainer = local_training.Trainer(MODEL, seed, batch=25, learning_rate=0.01)
+  loaded = data.load(dataset, path=CIFAR10 if dataset == 'cifar10' else None)
+  examples = collaborators(trainer, loaded, seed, images)
+
+  def model_fn():
+    return tff.learning.models.from_keras_model(
+        models.build(MODEL, seed=seed), loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        input_spec=(tf.TensorSpec([None, 32, 32, 3]), tf.TensorSpec([None], tf.int32)))
+
+  def datasets(purpose, number, passes):
+    return [data.batches(*(x.numpy() for x in train), batch_size=25, seed=(seed, purpose, number, client), epochs=passes)
+            for client, (train, _) in enumerate(examples.values())]
+
+  # A round's change is that of all its epochs; weights are taken after each.
+  passes = 1 if arguments['target'] == 'weights' else epochs
+  sent, fallbacks, prepasses = 0, 0, 0
+  # Keras can trace no model outside of TFF's graphs once there is one in them, so this one is traced before.
+  accuracies = {name: [trainer.score(trainer.start, test)[0]] for name, (_, test) in examples.items()}
+  with runtime.local_context():
+    runner = processes.Runner(tff_compress.build_autoencoder_fed_avg(
+        model_fn, **arguments, snapshots=alone // passes, seed=seed,
+        client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.01, momentum=0.9)))
+    again = True
+    for number in range(1, rounds + 1):
+      progress.say(f'{method} through the process: round {number} of {rounds}')
+      if again:
+        metrics = runner.prepass(COLLABORATORS, datasets(0, number, passes))
+        sent += tff_compress.aggregators.communication(metrics)['uplink_bytes']
+        prepasses += 1
+      metrics = runner.next(COLLABORATORS, datasets(1, number, epochs))
+      sent += tff_compress.aggregators.communication(metrics)['uplink_bytes']
+      fallbacks += int(metrics['aggregator']['uplink_fallbacks'])
+      again = bool(metrics['aggregator']['uplink_drift'])
+      vector = np.concatenate([np.ravel(weight) for weight in runner.state.global_model_weights.trainable])
+      for name, (_, test) in examples.items():
+        accuracies[name].append(trainer.score(vector, test)[0])
+  quarter = max(1, rounds // 4)
+  return {**{f'{name}, averaged, last quarter': float(np.mean(accuracies[name][-quarter:])) for name in examples},
+          'fallbacks, %': 100 * fallbacks / (rounds * len(examples)), 'pre-passes': prepasses, 'MB up': sent / 1e6}
+
+
 def drops_and_recovers(row, name):
   """bool[rounds - 1]: where the average is below the end of its round, and the end of the next above the average."""
-  epochs, averaged = np.asarray(row['epochs'][name]), np.asarray(row['averaged'][name])
+  epochs, averaged = np.asarray(row['accuracies'][name]), np.asarray(row['averaged'][name])
   ends = epochs.reshape(len(averaged), -1)[:, -1]
   return (averaged < ends)[:-1] & (ends[1:] > averaged[:-1])
 
@@ -156,7 +219,7 @@ def summary(rows):
     own = [row for row in rows if row['method'] == method]
     for name in COLLABORATORS:
       quarter = max(1, own[0]['rounds'] // 4)
-      ends = [np.asarray(row['epochs'][name]).reshape(row['rounds'], -1)[:, -1] for row in own]
+      ends = [np.asarray(row['accuracies'][name]).reshape(row['rounds'], -1)[:, -1] for row in own]
       entry = {'table': 'means', 'data': own[0]['dataset'], 'method': method, 'collaborator': name, 'seeds': len(own)}
       for label, values in (('first quarter', [end[:quarter].mean() for end in ends]),
                             ('last quarter', [end[-quarter:].mean() for end in ends]),
@@ -177,7 +240,7 @@ def plot(rows, quick):
   for axis, method in zip(axes.ravel(), methods):
     row = next(row for row in rows if row['method'] == method)
     for number, name in enumerate(COLLABORATORS):
-      rounds = np.asarray(row['epochs'][name]).reshape(row['rounds'], -1)
+      rounds = np.asarray(row['accuracies'][name]).reshape(row['rounds'], -1)
       curve = np.concatenate([rounds, np.asarray(row['averaged'][name])[:, None]], axis=1)
       places = np.arange(1, rounds.size + 1).reshape(rounds.shape)
       axis.plot(np.concatenate([places, places[:, -1:]], axis=1).ravel(), curve.ravel(), f'C{number}', linewidth=0.8,
