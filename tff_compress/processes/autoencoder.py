@@ -105,8 +105,8 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
   Returns:
     `AutoencoderProcess`. `metrics['aggregator']` has the bytes of the uplink, `uplink_fallbacks`, the number of clients
     that sent with the fallback, and `uplink_drift`: whether more than 30 % of the messages of the last 5 rounds since a
-    pre-pass were such, so that clients should learn again. Those of the pre-pass have the bytes of the decoders, and
-    `metrics['distributor']` those of shared autoencoders.
+    pre-pass were such, so that clients should learn again; said half as often each time that this did not help. Those
+    of the pre-pass have the bytes of the decoders, and `metrics['distributor']` those of shared autoencoders.
 
   Raises:
     ProcessError: an argument cannot be used.
@@ -255,7 +255,8 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
 
   @tff.tensorflow.computation
   def initial():
-    return collections.OrderedDict(round=tf.constant(0, tf.int32), book=parts.book.initial(), **_no_rounds())
+    return collections.OrderedDict(round=tf.constant(0, tf.int32), book=parts.book.initial(),
+                                   **_no_rounds(tf.constant(DRIFT_ROUNDS)))
 
   uplink_type = initial.type_signature.result
 
@@ -318,7 +319,10 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
   @tff.tensorflow.computation(uplink_type, sum_type)
   def keep(state, added):
     book, received = parts.book.after(state['book'], added, state['round'])
-    following = collections.OrderedDict(round=state['round'], book=book, **_no_rounds())
+    # Where learning again did not help, it is asked for half as often each time. Groups of one pre-pass follow each other.
+    patience = tf.where(_drifts(state), tf.minimum(2 * state['patience'], 1 << 20),
+                        tf.where(state['since'] > 0, DRIFT_ROUNDS, state['patience']))
+    following = collections.OrderedDict(round=state['round'], book=book, **_no_rounds(patience))
     return following, _measured(parts, added, tf.zeros([], tf.int64), tf.constant(False)), received
 
   @tff.tensorflow.computation(client_type, book_type)
@@ -368,11 +372,8 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
     mean = tf.nest.pack_sequence_as(parts.structure.trainable, [tf.math.divide_no_nan(s, total) for s in sums])
     messages = tf.math.count_nonzero(added['lengths'])
     recent = tf.concat([state['recent'][1:], [[fallbacks, messages]]], 0)
-    since = state['since'] + 1
-    of_all = tf.reduce_sum(recent, 0)
-    drift = (since >= DRIFT_ROUNDS) & (100 * of_all[0] > DRIFT_PERCENT * of_all[1])
-    following = collections.OrderedDict(round=state['round'] + 1, book=state['book'], recent=recent, since=since)
-    return mean, _measured(parts, added, fallbacks, drift), following
+    following = collections.OrderedDict(state, round=state['round'] + 1, recent=recent, since=state['since'] + 1)
+    return mean, _measured(parts, added, fallbacks, _drifts(following)), following
 
   state_class = tff.learning.templates.LearningAlgorithmState
 
@@ -447,9 +448,17 @@ def _decoded(parts, message, frame, weights):
   return parts.messages.decode(message, net, weights)
 
 
-def _no_rounds():
-  """What is remembered of the rounds since a pre-pass: their number, and fallbacks and messages of the last ones."""
-  return collections.OrderedDict(recent=tf.zeros([DRIFT_ROUNDS, 2], tf.int64), since=tf.zeros([], tf.int32))
+def _no_rounds(patience):
+  """What is remembered of the rounds since a pre-pass: fallbacks and messages of the last ones, their number, and after
+  how many clients may be asked to learn again."""
+  return collections.OrderedDict(recent=tf.zeros([DRIFT_ROUNDS, 2], tf.int64), since=tf.zeros([], tf.int32),
+                                 patience=patience)
+
+
+def _drifts(state):
+  """Whether too many of the last messages were fallbacks."""
+  fallbacks, messages = tf.unstack(tf.reduce_sum(state['recent'], 0))
+  return (state['since'] >= state['patience']) & (100 * fallbacks > DRIFT_PERCENT * messages)
 
 
 def _measured(parts, added, fallbacks, drift):
