@@ -49,7 +49,6 @@ LEARNING_EPOCHS = 100
 
 PROCESSES = {
     'weights': {'uplink': f'concat | autoencoder:39 | {EIGHT_BITS}', 'target': 'weights'},
-    'weights, pieces': {'uplink': f'concat | autoencoder:32,length=1024 | {EIGHT_BITS}', 'target': 'weights'},
     'changes': {'uplink': f'concat | autoencoder:7 | {EIGHT_BITS}', 'target': 'delta'},
 }
 """{name: arguments of `build_autoencoder_fed_avg`}."""
@@ -112,6 +111,8 @@ def trained(method, seed, rounds, epochs, alone, images, dataset):
       log += progress.bar(trainer.epochs(trainer.start, train, alone, rng), f'{name} alone')
       codecs[name], size = learn(trainer, METHODS[method], np.stack(log), epochs, seed)
       decoders += size
+  model = len(wire.pack('float32', trainer.variables(trainer.start), seed=seed, round=0, client=0))
+  down = model * len(examples) * (rounds + bool(decoders))
   weights, sent, errors = trainer.start, 0, []
   accuracies, averaged = {name: [] for name in examples}, {name: [] for name in examples}
   for number in range(1, rounds + 1):
@@ -122,6 +123,10 @@ def trained(method, seed, rounds, epochs, alone, images, dataset):
       for local in trainer.epochs(weights, train, epochs, rng):
         accuracies[name].append(trainer.score(local, test)[0])
       vector = local if target == 'weights' else local - weights
+      if not np.all(np.isfinite(vector)):
+        progress.say(f'{method}, seed {seed}: diverged in round {number}')
+        return {'status': f'diverged in round {number}', **padded(accuracies, averaged, rounds, epochs),
+                'errors': errors, 'bytes up': sent, 'bytes of decoders': decoders, 'bytes down': down}
       frame = wire.pack(codecs[name], trainer.variables(vector), seed=seed, round=number, client=client)
       parts, _ = wire.unpack(codecs[name], frame, trainer.variables(vector), seed=seed, round=number, client=client)
       decoded = np.concatenate([part.ravel() for part in parts.values()])
@@ -131,11 +136,17 @@ def trained(method, seed, rounds, epochs, alone, images, dataset):
     weights = mean if target == 'weights' else weights + mean
     for name, (_, test) in examples.items():
       averaged[name].append(trainer.score(weights, test)[0])
-  model = len(wire.pack('float32', trainer.variables(weights), seed=seed, round=0, client=0))
-  down = model * len(examples) * (rounds + bool(decoders))
   progress.say('')
-  return {'accuracies': accuracies, 'averaged': averaged, 'errors': errors, 'bytes up': sent, 'bytes of decoders': decoders,
-          'bytes down': down}
+  return {'status': 'finished', **padded(accuracies, averaged, rounds, epochs), 'errors': errors, 'bytes up': sent,
+          'bytes of decoders': decoders, 'bytes down': down}
+
+
+def padded(accuracies, averaged, rounds, epochs):
+  """Accuracies as they are; of a run that diverged that of guessing, from the round on in which it did."""
+  done = len(averaged[COLLABORATORS[0]])
+  fill = [simulations.GUESSING] * (rounds - done)
+  return {'accuracies': {name: values[:done * epochs] + epochs * fill for name, values in accuracies.items()},
+          'averaged': {name: values + fill for name, values in averaged.items()}}
 
 
 def learn(trainer, method, log, epochs, seed):
@@ -174,8 +185,8 @@ def through_process(method, seed, rounds, epochs, alone, images, dataset):
         input_spec=(tf.TensorSpec([None, 32, 32, 3]), tf.TensorSpec([None], tf.int32)))
 
   def datasets(purpose, number, passes):
-    return [data.batches(*(x.numpy() for x in train), batch_size=25, seed=(seed, purpose, number, client), epochs=passes)
-            for client, (train, _) in enumerate(examples.values())]
+    return [data.batches(x.numpy(), y.numpy(), batch_size=25, epochs=passes, seed=(seed, purpose, number, client))
+            for client, ((x, y), _) in enumerate(examples.values())]
 
   # A round's change is that of all its epochs; weights are taken after each.
   passes = 1 if arguments['target'] == 'weights' else epochs
@@ -220,7 +231,8 @@ def summary(rows):
     for name in COLLABORATORS:
       quarter = max(1, own[0]['rounds'] // 4)
       ends = [np.asarray(row['accuracies'][name]).reshape(row['rounds'], -1)[:, -1] for row in own]
-      entry = {'table': 'means', 'data': own[0]['dataset'], 'method': method, 'collaborator': name, 'seeds': len(own)}
+      entry = {'table': 'means', 'data': own[0]['dataset'], 'method': method, 'collaborator': name, 'seeds': len(own),
+               'diverged': sum(row['status'] != 'finished' for row in own)}
       for label, values in (('first quarter', [end[:quarter].mean() for end in ends]),
                             ('last quarter', [end[-quarter:].mean() for end in ends]),
                             ('averaged, last quarter', [np.mean(row['averaged'][name][-quarter:]) for row in own])):
@@ -236,7 +248,10 @@ def summary(rows):
 def plot(rows, quick):
   """The first seed of each method: local epochs, and the average that follows them at the same place."""
   methods = list(dict.fromkeys(row['method'] for row in rows))
-  figure, axes = plots.axes(len(methods), sharey=True)
+  columns = min(3, len(methods))
+  figure, axes = plots.axes(columns, rows=-(-len(methods) // columns), sharey=True)
+  for axis in axes.ravel()[len(methods):]:
+    axis.remove()
   for axis, method in zip(axes.ravel(), methods):
     row = next(row for row in rows if row['method'] == method)
     for number, name in enumerate(COLLABORATORS):
@@ -246,5 +261,6 @@ def plot(rows, quick):
       axis.plot(np.concatenate([places, places[:, -1:]], axis=1).ravel(), curve.ravel(), f'C{number}', linewidth=0.8,
                 label=name)
     axis.set(title=method, xlabel='epoch')
-  axes[0, 0].set(ylabel='test accuracy')
+  for axis in axes[:, 0]:
+    axis.set(ylabel='test accuracy')
   plots.save(figure, 'two_collaborators', quick)
