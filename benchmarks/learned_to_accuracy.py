@@ -90,6 +90,8 @@ WAYS = {
     'wide': {
         'float32': Way('float32'),
         "server's PCA of columns, 64, 1 bit of 1/32": Way(_columns(64, '1/32', '1/8'), 'linear', 'server'),
+        "server's PCA of columns, 64, 1 bit of 1/128": Way(_columns(64, '1/128', '1/16'), 'linear', 'server'),
+        'EDEN, 1 bit of 1/512': Way('shared-mask:1/512'),
         'EDEN, 1 bit of 1/256': Way('shared-mask:1/256'),
         'EDEN, 1 bit of 1/128': Way('shared-mask:1/128'),
         'STC 1/3000': Way('stc:p=1/3000', feedback=True),

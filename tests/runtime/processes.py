@@ -15,7 +15,15 @@ def state(pid):
 
 
 def is_running(pid):
-  return state(pid) not in (None, 'Z', 'X')
+  # What is a zombie with threads that still end cannot be waited for yet.
+  return state(pid) not in (None, 'Z', 'X') or _threads(pid) > 1
+
+
+def _threads(pid):
+  try:
+    return len(os.listdir(f'/proc/{pid}/task'))
+  except OSError:
+    return 0
 
 
 def wait_for(condition, seconds=5):

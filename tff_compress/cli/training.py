@@ -32,7 +32,7 @@ _DOWNLINK = 'a codec for the model on its way to the clients (that of the method
 _FLAGS = (
     ('data', (
         ('dataset', f'{", ".join(data_lib.NAMES)}'),
-        ('data_dir', 'folder of the original files (fashion-mnist, emnist) or the .npz file to read'),
+        ('data_dir', 'folder of the original files (fashion-mnist, emnist, cifar10), or the archive or .npz file to read'),
         ('max_clients', 'emnist: at most this many writers'),
         ('only_digits', 'emnist: ten labels; otherwise all 62'),
         ('split', 'how examples are dealt out: iid, dirichlet:ALPHA, shards:N, table or natural'),

@@ -159,7 +159,8 @@ class _Worker:
         return
       except grpc.RpcError:
         pass
-    problem = _ending(connection) or f'does not answer within {timeout:g} s'
+    # The worker ends a little before the process that held it.
+    problem = _ending(connection, wait=1) or f'does not answer within {timeout:g} s'
     connection.close()
     remedy = 'the next call starts another' if connection.process else 'see that it runs'
     raise RuntimeConnectionError(f'the TFF worker at {connection.target} {problem}: {remedy}.')
