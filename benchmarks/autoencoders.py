@@ -39,7 +39,7 @@ def run(quick):
   rows = []
   for kind, length, latent, order in progress.bar(LEARNED[:1] + LEARNED[3:4] if quick else LEARNED, 'autoencoders'):
     snapshots = np.stack([(x.T if order == 'columns' else x).reshape(-1) for x in train for _ in range(2 if half < 2 else 1)])
-    learned = autoencoders.fit(getattr(autoencoders, kind)(length, latent), snapshots, (snapshots.shape[1],), epochs=5 if quick else 30)
+    learned = autoencoders.fit(autoencoders.ARCHITECTURES[kind](length, latent), snapshots, (snapshots.shape[1],), epochs=5 if quick else 30)
     stage = codec_lib.parse(f'autoencoder:{latent},length={length},order={order},weights={artefacts.add(learned)} | uniform:bits=8 | rans')
     rows.append({'codec': f'{kind}, {latent} of {length} values of {order}', **measured(stage, other, updates[later]),
                  'decoder_bytes': learned.decoder_bytes, 'both_bytes': len(learned.packed)})

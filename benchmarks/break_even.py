@@ -62,7 +62,7 @@ def measure(model, images, learned):
   rows = [{**plain, 'autoencoder': 'none', 'up': size('float32'), 'decoder': 0, 'file': 0}]
   for name, (kind, length, latent) in learned.items():
     progress.say(f'learning: {name}')
-    made = autoencoders.fit(getattr(autoencoders, kind)(min(length, len(trainer.start)), latent), deltas[:SNAPSHOTS],
+    made = autoencoders.fit(autoencoders.ARCHITECTURES[kind](min(length, len(trainer.start)), latent), deltas[:SNAPSHOTS],
                             trainer.sizes)
     weights = artefacts.add(made)
     codec = f'concat | autoencoder:{latent},length={made.length},weights={weights} | uniform:bits=8 | rans'

@@ -84,7 +84,7 @@ def learned(kind, length, latent, order, updates, epochs):
   snapshots = [flat({name: x.reshape(-1, x.shape[-1]).T if order == 'columns' else x for name, x in update.items()})
                for update in updates]
   sizes = tuple(x.size for x in updates[0].values())
-  found = autoencoders.fit(getattr(autoencoders, kind)(length, latent), np.stack(snapshots), sizes, epochs=epochs)
+  found = autoencoders.fit(autoencoders.ARCHITECTURES[kind](length, latent), np.stack(snapshots), sizes, epochs=epochs)
   stage = f'autoencoder:{latent},length={length},order={order},weights={artefacts.add(found)}'
   return codec_lib(f'concat | {stage} | uniform:bits=8 | rans')
 

@@ -183,7 +183,7 @@ class Task:
       return [codec_lib(way.uplink)] * COLLABORATORS, 0, 0
     from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
     rule = autoencoders.LearnedRule(way.uplink, {name: np.zeros(shape, np.float32) for name, shape in self.model.shapes.items()})
-    architecture = getattr(autoencoders, way.architecture)(rule.length, rule.stage.latent)
+    architecture = autoencoders.ARCHITECTURES[way.architecture](rule.length, rule.stage.latent)
     fit = lambda client: autoencoders.fit(architecture, self.snapshots(way, rule, client), rule.sizes, epochs=way.epochs,
                                           seed=self.seed)
     if way.by == 'server':

@@ -80,7 +80,7 @@ def encoding(quick):
     if arguments.get('decoders') == 'shared':  # It encodes as one of its own does.
       continue
     rule = autoencoders.LearnedRule(arguments['uplink'], update)
-    architecture = getattr(autoencoders, arguments.get('architecture', 'linear'))(rule.length, rule.stage.latent)
+    architecture = autoencoders.ARCHITECTURES[arguments.get('architecture', 'linear')](rule.length, rule.stage.latent)
     snapshots = np.stack([rule.take(codec_lib.ops.numpy_ops, list(update.values()))] * 2)
     codecs[label] = rule.learned(autoencoders.fit(architecture, snapshots, rule.sizes, epochs=1))
   best = harness.fastest({name: lambda c=c: c.encode(update, seed=0, round=0, client=0) for name, c in codecs.items()},
@@ -96,8 +96,8 @@ def networks():
   size = sum(tensor.size for tensor in _variables().values())
   whole = {f'one piece of {size:,}': savings.dense_parameters(size, PUBLISHED_LATENT),
            'one piece of 550,570, as published': savings.dense_parameters(550_570, 320)}
-  pieces = {f'pieces of 1024, {kind}': getattr(autoencoders, kind)(1024, PUBLISHED_LATENT).parameters
-            for kind in ('linear', 'dense', 'convolutional')}
+  pieces = {f'pieces of 1024, {kind}': make(1024, PUBLISHED_LATENT).parameters
+            for kind, make in autoencoders.ARCHITECTURES.items()}
   return [{'table': 'networks', 'network': name, 'parameters': count, 'MB': 4 * count / 1e6}
           for name, count in {**whole, **pieces}.items()]
 

@@ -156,7 +156,7 @@ def learn(trainer, method, log, epochs, seed):
   kind, length, latent, target, rest = method
   # A round changes weights by so many epochs.
   snapshots = log[1:] if target == 'weights' else log[epochs:] - log[:-epochs]
-  made = autoencoders.fit(getattr(autoencoders, kind)(length or log.shape[1], latent), snapshots, trainer.sizes,
+  made = autoencoders.fit(autoencoders.ARCHITECTURES[kind](length or log.shape[1], latent), snapshots, trainer.sizes,
                           epochs=LEARNING_EPOCHS, seed=seed)
   return f'concat | autoencoder:{latent},length={length},weights={artefacts.add(made)} | {rest}', made.decoder_bytes
 

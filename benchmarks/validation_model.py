@@ -84,7 +84,7 @@ def trained(seed, epochs, examples, settings):
           row('mean', '', np.repeat(log.mean(0, keepdims=True), epochs, 0))]
   snapshots = dict(zip(LOGS, (log, log[:half], other)))
   for name, (kind, learning_epochs, learned) in settings.items():
-    architecture = getattr(autoencoders, kind)(log.shape[1], LATENT)
+    architecture = autoencoders.ARCHITECTURES[kind](log.shape[1], LATENT)
     for learned_from in learned:
       progress.say(f'seed {seed}: {name}, {learned_from}')
       made = autoencoders.fit(architecture, snapshots[learned_from], trainer.sizes, epochs=learning_epochs, seed=seed)

@@ -47,7 +47,7 @@ def update_of(row):
 @functools.lru_cache
 def learned(architecture):
   """Digest of an autoencoder that was learned from `snapshots`."""
-  shape = getattr(autoencoders, architecture)(128, 8)
+  shape = autoencoders.ARCHITECTURES[architecture](128, 8)
   epochs = 1 if architecture == 'linear' else 20
   return artefacts.add(autoencoders.fit(shape, snapshots(8), SIZES, epochs=epochs, learning_rate=1e-2))
 

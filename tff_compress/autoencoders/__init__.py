@@ -10,6 +10,7 @@ import importlib
 
 from tff_compress.autoencoders import savings
 from tff_compress.autoencoders.architectures import Architecture
+from tff_compress.autoencoders.architectures import ARCHITECTURES
 from tff_compress.autoencoders.architectures import convolutional
 from tff_compress.autoencoders.architectures import dense
 from tff_compress.autoencoders.architectures import linear
@@ -19,7 +20,8 @@ from tff_compress.autoencoders.rule import LearnedRule
 
 _LAZY = {'snapshots': 'training'}
 
-__all__ = ['Architecture', 'LearnedRule', 'SnapshotError', 'convolutional', 'dense', 'fit', 'linear', 'savings', *_LAZY]
+__all__ = ['ARCHITECTURES', 'Architecture', 'LearnedRule', 'SnapshotError', 'convolutional', 'dense', 'fit', 'linear',
+           'savings', *_LAZY]
 
 
 def __getattr__(name):

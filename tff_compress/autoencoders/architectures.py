@@ -97,3 +97,7 @@ def convolutional(length, latent, stride=4, channels=16, residual=True):
   decoder = (Shape(latent // places, stride * channels, places, network.RELU), *inner(second),
              Shape(channels, stride * channels, second, network.RELU), *inner(first), Shape(channels, stride, first))
   return Architecture('convolutional', length, latent, encoder, decoder)
+
+
+ARCHITECTURES = {made.__name__: made for made in (linear, dense, convolutional)}
+"""{kind: function that makes an `Architecture` of a length and a number of latent values}"""

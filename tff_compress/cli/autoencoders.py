@@ -22,8 +22,6 @@ from tff_compress.codec.transforms.autoencoder import COSINE
 MAX_VALUES = 1 << 28
 """Most values of all snapshots together."""
 
-ARCHITECTURES = ('linear', 'dense', 'convolutional')
-
 _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
 
 
@@ -61,8 +59,8 @@ def add_fit_autoencoder(parser):
   parser.add_argument('--changes', action='store_true', help='learn what changes from each snapshot to the next')
   parser.add_argument('--held-out', metavar='N', type=int, default=1,
                       help='the last N are not learned from but measured on (1)')
-  parser.add_argument('--architecture', metavar='NAME', choices=ARCHITECTURES, default='linear',
-                      help=f'{", ".join(ARCHITECTURES)} (linear)')
+  parser.add_argument('--architecture', metavar='NAME', choices=tuple(autoencoders.ARCHITECTURES), default='linear',
+                      help=f'{", ".join(autoencoders.ARCHITECTURES)} (linear)')
   parser.add_argument('--epochs', metavar='N', type=int, default=30,
                       help='passes over the snapshots, but for linear (30)')
   parser.add_argument('--learning-rate', metavar='X', type=float, default=1e-3, help='of Adam, but for linear (0.001)')
@@ -83,7 +81,7 @@ def _fit(options):
     raise CompressionError(f'{options.output} cannot be written: there is no such folder.')
   spec, rows = read_snapshots(options.files, None if options.spec is None else specs.read_spec(options.spec))
   rule = _rule(options.codec, spec)
-  architecture = getattr(autoencoders, options.architecture)(rule.length, rule.stage.latent)
+  architecture = autoencoders.ARCHITECTURES[options.architecture](rule.length, rule.stage.latent)
   if architecture.parameters > network.MAX_BYTES:
     raise CompressionError(f'an autoencoder of {architecture.parameters:,} parameters is too large for a file: give '
                            'the stage a smaller length.')

@@ -35,8 +35,6 @@ from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
 from tff_compress.tensorflow.ops import TensorFlowOps
 
-ARCHITECTURES = {'linear': architectures.linear, 'dense': architectures.dense,
-                 'convolutional': architectures.convolutional}
 LATENT = 32
 """Latent values of a piece by default."""
 MAX_GROUPS = 100
@@ -142,8 +140,8 @@ class _Parts(ModelTypes):
                fallback, tolerance, error_feedback, seed, names):
     if target not in training.TARGETS:
       raise ProcessError(f'target must be {" or ".join(training.TARGETS)}, not {target!r}.')
-    if architecture not in ARCHITECTURES:
-      raise ProcessError(f'architecture must be {", ".join(ARCHITECTURES)}, not {architecture!r}.')
+    if architecture not in architectures.ARCHITECTURES:
+      raise ProcessError(f'architecture must be {", ".join(architectures.ARCHITECTURES)}, not {architecture!r}.')
     for name, value, least in (('snapshots', snapshots, 2), ('learning_epochs', epochs, 1),
                                ('snapshot_steps', 1 if snapshot_steps is None else snapshot_steps, 1)):
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -166,7 +164,7 @@ class _Parts(ModelTypes):
       raise ProcessError(f'an autoencoder for pieces of {rule.length} values has about '
                          f'{2 * rule.length * rule.stage.latent:,} parameters: use one for shorter pieces, such as '
                          f'autoencoder:{rule.stage.latent},length={architectures.LENGTH}.')
-    made = ARCHITECTURES[architecture](rule.length, rule.stage.latent)
+    made = architectures.ARCHITECTURES[architecture](rule.length, rule.stage.latent)
     self.networks = Networks(made, rule.sizes, seed)
     self.messages = LearnedMessages(rule, target, fallback, tolerance, seed)
     learner = learning.Learner(made, rule.size, rule.sizes, rate, seed & 0x7FFFFFFF)

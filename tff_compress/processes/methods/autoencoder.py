@@ -48,7 +48,7 @@ class AutoencoderMethod(Method):
   length: int = 1024
   order: str = stage_lib.choice('columns', 'rows')
   least: int = 1000
-  architecture: str = stage_lib.choice('linear', 'dense', 'convolutional')
+  architecture: str = stage_lib.choice(*autoencoders.ARCHITECTURES)
   bits: int = 8
   coder: str = stage_lib.choice('huffman', 'rans', 'pack')
   target: str = stage_lib.choice('delta', 'weights')
@@ -77,7 +77,7 @@ class AutoencoderMethod(Method):
       raise ProcessError(f'{self.name}: {self.fallback} needs error feedback, which a fallback has not: choose another '
                          'codec.')
     if self.length:
-      getattr(autoencoders, self.architecture)(self.length, self.latent)
+      autoencoders.ARCHITECTURES[self.architecture](self.length, self.latent)
 
   @property
   def uplink(self):
