@@ -2,9 +2,12 @@
 
 import os
 import sys
+import tempfile
 
 import hypothesis
 import pytest
+
+from tests.offline import offline_guard
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 if 'PYTEST_XDIST_WORKER' in os.environ:
@@ -15,6 +18,23 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 # The same examples every time, and no limit on one example's time, which the other test process can use up.
 hypothesis.settings.register_profile('tff_compress', derandomize=True, deadline=None)
 hypothesis.settings.load_profile('tff_compress')
+
+
+# Tests run on what packages ship or what they make: a newcomer's machine has nothing else.
+_attempts = tempfile.NamedTemporaryFile(prefix='offline-')  # Deleted with this process.
+os.environ[offline_guard.REPORT] = _attempts.name
+os.environ['PYTHONPATH'] = os.pathsep.join(
+    filter(None, [os.path.dirname(offline_guard.__file__), os.environ.get('PYTHONPATH')]))
+offline_guard.install()
+
+
+@pytest.fixture(autouse=True)
+def stays_offline():
+  """Fails a test that tried to reach the network, also in another thread or process, or where its code hid the error."""
+  yield
+  attempts = offline_guard.attempts()
+  if attempts:
+    pytest.fail(attempts, pytrace=False)
 
 
 @pytest.fixture(scope='session')

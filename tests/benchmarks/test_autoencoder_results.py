@@ -8,6 +8,7 @@ from benchmarks import harness
 from benchmarks import local_training
 from benchmarks import two_collaborators
 from benchmarks import validation_model
+from tests.simulation import idx_files
 from tff_compress.codec import network
 from tff_compress.simulation import data
 
@@ -122,6 +123,18 @@ def test_break_even_of_measured_bytes(trainer):
 # -- validation model
 
 
+@pytest.fixture
+def digits_as_fashion_mnist(monkeypatch, tmp_path):
+  """The digits, enlarged to 28x28, in Fashion-MNIST's files and where these are found first."""
+  digits = data.load('digits')
+  contents = {f'y_{part}': idx_files.idx(getattr(digits, f'y_{part}').astype(np.uint8)) for part in ('train', 'test')}
+  for part in ('train', 'test'):
+    pixels = np.kron(np.uint8(255 * getattr(digits, f'x_{part}')[..., 0]), np.ones((1, 3, 3), np.uint8))
+    contents[f'x_{part}'] = idx_files.idx(np.pad(pixels, ((0, 0), (2, 2), (2, 2))))
+  monkeypatch.setattr(data, 'FASHION_MNIST_FOLDER', idx_files.write(tmp_path / 'fashion-mnist', contents, packed=False))
+
+
+@pytest.mark.usefixtures('digits_as_fashion_mnist')
 def test_the_validation_model_knows_what_was_learned_and_what_was_not():
   rows = validation_model.run(quick=True)
   per_seed = of_table(rows, 'per seed')

@@ -20,34 +20,20 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from tests.simulation import idx_files
+from tests.simulation.idx_files import idx
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import data
 from tff_compress.simulation.data import DataError
 
-IDX = {
-    'x_train': 'train-images-idx3-ubyte',
-    'y_train': 'train-labels-idx1-ubyte',
-    'x_test': 't10k-images-idx3-ubyte',
-    'y_test': 't10k-labels-idx1-ubyte',
-}
 RNG = np.random.Generator(np.random.Philox(0))
 PIXELS = RNG.integers(0, 256, (30, 28, 28), np.uint8)
 LABELS = np.arange(30, dtype=np.uint8) % 10
 
 
-def idx(array):
-  return struct.pack(f'>4B{array.ndim}I', 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
 def write_idx_folder(folder, packed, **replaced):
   arrays = {'x_train': idx(PIXELS[:20]), 'y_train': idx(LABELS[:20]), 'x_test': idx(PIXELS[20:]), 'y_test': idx(LABELS[20:])}
-  folder.mkdir(exist_ok=True)
-  for array, content in {**arrays, **replaced}.items():
-    if content is None:
-      continue
-    name = IDX[array] + ('.gz' if packed else '')
-    (folder / name).write_bytes(gzip.compress(content, 1) if packed else content)
-  return folder
+  return idx_files.write(folder, {**arrays, **replaced}, packed)
 
 
 def npy(array):
@@ -262,9 +248,9 @@ def test_what_is_not_there_says_where_to_get_it(tmp_path, monkeypatch):
   refused(name='npz', path=tmp_path / 'none.npz', match='none.npz cannot be opened')
 
 
-@pytest.mark.parametrize('array', sorted(IDX))
+@pytest.mark.parametrize('array', sorted(idx_files.NAMES))
 def test_each_of_the_four_files_is_needed(tmp_path, array):
-  refused(name='fashion-mnist', path=write_idx_folder(tmp_path, True, **{array: None}), match=IDX[array])
+  refused(name='fashion-mnist', path=write_idx_folder(tmp_path, True, **{array: None}), match=idx_files.NAMES[array])
 
 
 def header(ndim=3, shape=(20, 28, 28), magic=(0, 0, 8)):
@@ -313,7 +299,7 @@ def test_label_files_that_lie_or_are_cut_are_refused(tmp_path, content):
 
 def test_a_packed_file_cut_anywhere_or_damaged_is_refused(tmp_path):
   write_idx_folder(tmp_path, True)
-  file = tmp_path / (IDX['y_train'] + '.gz')
+  file = tmp_path / (idx_files.NAMES['y_train'] + '.gz')
   whole = file.read_bytes()
   for end in range(len(whole)):
     file.write_bytes(whole[:end])
@@ -326,7 +312,7 @@ def test_a_packed_file_cut_anywhere_or_damaged_is_refused(tmp_path):
 def test_a_bomb_is_not_unpacked_beyond_what_its_header_claims(tmp_path):
   bomb = header(shape=(20, 28, 28)) + bytes(100_000_000)
   folder = write_idx_folder(tmp_path, True, x_train=bomb)
-  assert (folder / (IDX['x_train'] + '.gz')).stat().st_size < 1_000_000
+  assert (folder / (idx_files.NAMES['x_train'] + '.gz')).stat().st_size < 1_000_000
   refused(name='fashion-mnist', path=folder, match='does not hold')
 
 
@@ -338,7 +324,7 @@ def test_a_small_packed_file_that_claims_much_is_refused_before_memory_is_taken(
 @pytest.mark.parametrize('kind', ['folder', 'pipe', 'device', 'loop'])
 def test_what_is_not_a_regular_file_is_refused_and_not_waited_for(tmp_path, kind):
   write_idx_folder(tmp_path, False, x_train=None)
-  file = tmp_path / IDX['x_train']
+  file = tmp_path / idx_files.NAMES['x_train']
   if kind == 'folder':
     file.mkdir()
   elif kind == 'pipe':
