@@ -94,7 +94,7 @@ def _flex_export(model, loss):
   holder.model = model
 
   @tf.function(input_signature=[tf.TensorSpec([BATCH, 28, 28, 1], name='x'), tf.TensorSpec([BATCH], tf.int32, name='y'),
-                                tf.TensorSpec([], name='learning_rate')])
+                                tf.TensorSpec([1], name='learning_rate')])
   def train(x, y, learning_rate):
     with tf.GradientTape() as tape:
       value = loss(y, model(x, training=True))

@@ -1,4 +1,8 @@
-"""tf.functions to .tflite bytes: built-in operators only, and the same bytes every time."""
+"""tf.functions to .tflite bytes: built-in operators only, the same bytes every time, and for any processor.
+
+Every file comes from here, so what holds for all of them is looked at here. An input without axes is refused: LiteRT for
+Python ends the process on 64-bit ARM when it is given one. A number is an array of shape [1].
+"""
 
 import re
 import tempfile
@@ -22,7 +26,7 @@ def convert(module, signatures, configure=None):
     bytes
 
   Raises:
-    ExportError: something in them has no built-in operator.
+    ExportError: something in them has no built-in operator, or an input has no axes.
   """
   concrete = {name: f if not hasattr(f, 'get_concrete_function') else f.get_concrete_function()
               for name, f in signatures.items()}
@@ -38,10 +42,18 @@ def convert(module, signatures, configure=None):
       data = converter.convert()
     except Exception as error:  # pylint: disable=broad-exception-caught
       raise ExportError(f'this cannot be converted to built-in operators: {_reason(error)}') from error
-  foreign = flatbuffer.operators(data).foreign
+  _check(flatbuffer.load(data))
+  return data
+
+
+def _check(model):
+  """Raises ExportError unless every interpreter on every device can run a `ModelT`."""
+  foreign = flatbuffer.operators(model).foreign
   if foreign:
     raise ExportError(f'this needs operators outside the built-in runtime: {", ".join(foreign)}.')
-  return data
+  scalars = flatbuffer.inputs_without_axes(model)
+  if scalars:
+    raise ExportError(f'the input {scalars[0]} has no axes, which LiteRT cannot run on 64-bit ARM: give it the shape [1].')
 
 
 def _reason(error):

@@ -181,6 +181,18 @@ def operators(source):
   return Operators(dict(sorted(counts.items())))
 
 
+def inputs_without_axes(model):
+  """['signature/input', …]: inputs of the signatures of a `ModelT` whose shape is []."""
+  return [f'{definition.signatureKey.decode()}/{named.name.decode()}' for definition in model.signatureDefs or ()
+          for named in definition.inputs or ()
+          if not _axes(model.subgraphs[definition.subgraphIndex].tensors[named.tensorIndex])]
+
+
+def _axes(tensor):
+  """How many axes a tensor has."""
+  return 0 if tensor.shape is None else len(tensor.shape)
+
+
 def min_runtime_version(source):
   """The oldest TensorFlow Lite that has every operator of a file, as its converter noted: '2.14.0'; '1.5.0' without a note."""
   model = source if isinstance(source, schema.ModelT) else load(source)

@@ -63,9 +63,9 @@ class Interpreter:
     return self._runners[signature]
 
   def run(self, signature, **inputs):
-    """Runs a signature: arrays in, {name: array} out."""
+    """Runs a signature: arrays in, {name: array} out. A number counts as an array of one: no input is without axes."""
     try:
-      return self._runner(signature)(**{name: np.asarray(value) for name, value in inputs.items()})
+      return self._runner(signature)(**{name: np.atleast_1d(value) for name, value in inputs.items()})
     except (ValueError, RuntimeError) as error:
       raise ExportError(f'{self.name} fails in the signature {signature!r}: {str(error).splitlines()[0][:200]}') from None
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tff_compress.codec.spec import Spec
+from tflite_export import conversion
 from tflite_export import flatbuffer
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
@@ -107,6 +108,36 @@ def test_every_signature_has_inputs_and_outputs_and_needs_the_built_in_runtime_a
       assert inputs and outputs
       assert {n: tuple(d['shape']) for n, d in inputs.items()} == {n: shape for n, (_, shape) in ends['inputs'].items()}
       run.run(signature, **{n: np.zeros(shape, dtype) for n, (dtype, shape) in ends['inputs'].items()})
+
+
+class Gain(layers.Layer):
+  """Multiplies by a variable of shape []."""
+
+  def build(self, _):
+    self.gain = self.add_weight('gain', (), initializer='ones')
+
+  def call(self, x):
+    return self.gain * x
+
+
+def test_a_number_is_an_array_of_one_and_what_comes_out_of_a_file_goes_into_it():
+  """LiteRT for Python ends the process on arm64 when an input has no axes: learning rates, counters, variables."""
+  model = keras.Sequential([keras.Input((5,)), layers.Dropout(.5), Gain(), layers.Dense(3)])
+  file = export(model, optimizer='adam', parity_steps=2)
+  for name in interpreters.NAMES:
+    run = start(file, name)
+    inputs = {signature: {n: d['shape'].tolist() for n, d in run.details(signature)[0].items()}
+              for signature in file.signatures}
+    assert [] not in [shape for shapes in inputs.values() for shape in shapes.values()]
+    assert inputs['train']['learning_rate'] == inputs['train']['noise'] == inputs['set_state']['iterations'] == [1]
+    for get, put in (('get_weights', 'set_weights'), ('get_state', 'set_state')):
+      assert {n: list(value.shape) for n, value in run.run(get, unused=UNUSED).items()} == inputs[put]
+
+
+def test_a_file_with_an_input_without_axes_cannot_be_made():
+  doubled = tf.function(lambda x: {'y': 2 * x}, input_signature=[tf.TensorSpec([], name='x')])
+  with pytest.raises(ExportError, match=r'double/x has no axes.*shape \[1\]'):
+    conversion.convert(tf.Module(), {'double': doubled})
 
 
 def test_variables_have_the_names_of_the_spec(plain):

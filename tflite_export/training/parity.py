@@ -123,12 +123,16 @@ class _Gate:
 
   def _read(self):
     """(weights, what is trained, state), {name: array} each."""
-    unused = np.zeros(1, np.int32)
-    weights = self._file.run('get_weights', unused=unused)
-    trained = weights | (self._file.run('get_factors', unused=unused) if self._bases else {})
-    state = self._file.run('get_state', unused=unused) if self._program.state else {}
-    # Runners return outputs in an order of their own.
-    return weights, {name: trained[name] for name in self._program.weights}, state
+    program = self._program
+    weights = self._get('get_weights', {name: program.original(name) for name in program.weights})
+    factors = {name: factors.factor for name, factors in program.factors.items()}
+    trained = weights | (self._get('get_factors', factors) if factors else {})
+    return weights, trained, self._get('get_state', program.state) if program.state else {}
+
+  def _get(self, signature, variables):
+    """{name: array} of what a signature returns for these variables, in their shapes and their order."""
+    found = self._file.run(signature, unused=np.zeros(1, np.int32))
+    return {name: found[name].reshape(v.shape) for name, v in variables.items()}
 
   def _confined(self, gradients):
     """Gradients of weights as gradients of what is trained."""
@@ -171,7 +175,7 @@ class _Gate:
       optimizers.restore(self._keras, [slots[0][name] for name in before], state.get('iterations', 0))
       for name, v in self._trained.items():
         v.assign(before[name])
-      self._keras.apply_gradients([(tf.constant(gradients[name]), v) for name, v in self._trained.items()])
+      self._keras.apply_gradients([(tf.constant(gradients[name], v.dtype), v) for name, v in self._trained.items()])
       self._compare_vectors('update', {name: (before[name] - after[name]) / self._rate for name in before},
                             {name: self._masks.get(name, np.float32(1)) * (before[name] - v.numpy()) / self._rate
                              for name, v in self._trained.items()}, before, 'the update of',

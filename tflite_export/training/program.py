@@ -323,8 +323,11 @@ class Program(tf.Module):
 
 
 def _using(unused, tensors):
-  """The tensors, made to depend on an input: interpreters refuse an input that nothing uses."""
-  nothing = unused[0] * 0
+  """The tensors, made to depend on an input of shape [1]: interpreters refuse an input that nothing uses.
+
+  A tensor without axes gets one by that, as it has where it goes in.
+  """
+  nothing = unused * 0
   return [t + tf.cast(nothing, t.dtype) for t in tensors]
 
 
@@ -347,9 +350,11 @@ class Signature:
 
   @classmethod
   def of(cls, function, specs, inputs, outputs):
-    named = [tf.TensorSpec(s.shape, s.dtype, name=f'a{n:04}') for n, s in enumerate(specs)]
+    """The signature of a function of tensors of these specs. What has no axes goes in with one: see conversion.py."""
+    named = [tf.TensorSpec(s.shape.as_list() or [1], s.dtype, name=f'a{n:04}') for n, s in enumerate(specs)]
 
     def numbered(*arguments):
+      arguments = [a if s.shape.rank else a[0] for a, s in zip(arguments, specs)]
       return {f'r{n:04}': tf.identity(t) for n, t in enumerate(function(*arguments))}
     return cls(tf.function(numbered, input_signature=named, autograph=False), inputs, outputs)
 
