@@ -4,6 +4,9 @@ A stage never names an array library: it receives a table `xp` and uses Python's
 functions below. `tff_compress.tensorflow.ops` implements the same table for TensorFlow, so one definition of the
 maths gives the same payload bits in NumPy, in a TensorFlow graph and in a converted TFLite file.
 
+Processors differ in the order of the bytes of a number. So whatever looks at the memory of an array first says what
+lies there (a dtype with its byte order), and no result depends on the byte order of the arrays that come in.
+
 Conventions: real arrays are float32, integers are int32 and wrap modulo 2^32, bytes are uint8. Shapes are static
 unless a docstring says otherwise. Nothing here may make payload bits depend on the order of a float sum: see
 docs/random-numbers.md, "Exactness".
@@ -102,11 +105,11 @@ class NumpyOps:
 
   def bits_of(self, x):
     """float32 -> int32 with the same bits."""
-    return np.ascontiguousarray(x).view(np.int32)
+    return np.ascontiguousarray(x, np.float32).view(np.int32)
 
   def float_of(self, bits):
     """int32 -> float32 with the same bits."""
-    return np.ascontiguousarray(bits).view(np.float32)
+    return np.ascontiguousarray(bits, np.int32).view(np.float32)
 
   def shift_right(self, x, n):
     """Logical shift of int32 by n (an int or an integer scalar)."""
@@ -121,7 +124,7 @@ class NumpyOps:
 
   def halves(self, words):
     """int32[n] words -> float32[2 n], the low then the high 16 bits of each word, as numbers 0 … 65535."""
-    return words.view(np.dtype('<u2')).astype(np.float32)
+    return np.ascontiguousarray(words, '<i4').view('<u2').astype(np.float32)
 
   def signs(self, words):
     """int32[n] -> float32[32 n]: -1 for each bit that is set and 1 for each that is not, most significant bit first."""

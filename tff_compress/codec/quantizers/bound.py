@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Integers
@@ -94,4 +95,4 @@ def _bfloat16_below(x):
   below = np.float32(x)
   if float(below) > x:
     below = np.nextafter(below, np.float32(0))
-  return int(below.view(np.int32)) >> 16
+  return int(numpy_ops.bits_of(below)[0]) >> 16
