@@ -16,7 +16,8 @@ EXTRAS = {
     'tflite': ['tensorflow==2.14.1', 'ai-edge-litert==2.3.0', 'tensorflow-model-optimization==0.7.5'],
     'plots': ['matplotlib>=3.7'],
     'yaml': ['pyyaml>=6'],
-    'test': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'scipy>=1.9', 'constriction>=0.4', 'zstandard>=0.22'],
+    'test': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'scipy>=1.9', 'constriction>=0.4', 'zstandard>=0.22',
+             'ml-dtypes>=0.2'],
 }
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import struct
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -90,7 +89,9 @@ def test_the_payload_size_is_known_where_every_segment_is_static():
 
 @pytest.mark.parametrize('dtype', ['float16', 'float64', 'bfloat16', 'float32'])
 def test_float_dtypes_travel_as_float32_and_come_back_in_their_own(dtype):
-  x = measure.gaussian(300).astype(ml_dtypes.bfloat16 if dtype == 'bfloat16' else dtype)
+  if dtype == 'bfloat16':
+    pytest.importorskip('ml_dtypes', reason='NumPy has no bfloat16 of its own')
+  x = measure.gaussian(300).astype(dtype)
   spec = codec_lib.Spec.of({'x': x})
   assert spec.tensors[0].dtype == dtype and spec.uncompressed_bytes == 300 * x.dtype.itemsize
   decoded = codec_lib('float32').decode(codec_lib('float32').encode({'x': x}, **KEYS), spec, **KEYS)['x']

@@ -68,7 +68,7 @@ def test_the_inverse_is_orthogonal(size, rotations, block):
   stage = Hadamard(rotations=rotations, block=block)
   y, z = measure.gaussian(size, 1), measure.gaussian(size, 2)
   back, other = _back(stage, y).astype(np.float64), _back(stage, z).astype(np.float64)
-  scale = np.linalg.norm(y) * np.linalg.norm(z)
+  scale = float(np.linalg.norm(y) * np.linalg.norm(z))
   assert np.linalg.norm(back) == pytest.approx(np.linalg.norm(y), rel=1e-5)
   assert back @ other == pytest.approx(float(y.astype(np.float64) @ z), abs=1e-5 * scale)
 
@@ -80,7 +80,7 @@ def test_norms_and_inner_products_are_preserved(rotations, make):
   x, other = make(5000), measure.gaussian(5000, 9)
   y, rotated = _rotate(stage, x).astype(np.float64), _rotate(stage, other).astype(np.float64)
   assert np.sum(y**2) == pytest.approx(np.sum(x.astype(np.float64)**2), rel=2e-4)
-  scale = np.linalg.norm(x) * np.linalg.norm(other)
+  scale = float(np.linalg.norm(x) * np.linalg.norm(other))
   assert y @ rotated == pytest.approx(x.astype(np.float64) @ other, abs=1e-3 * scale)
 
 

@@ -77,8 +77,8 @@ def test_all_cosines_but_the_last_give_back_what_lies_in_them(size):
 
 
 def test_tensorflow_makes_the_same_bits():
-  import tensorflow as tf
-  from tff_compress.tensorflow.ops import TensorFlowOps
+  tf = pytest.importorskip('tensorflow', reason='codecs need NumPy alone, and this compares with TensorFlow')
+  from tff_compress.tensorflow.ops import TensorFlowOps  # pylint: disable=g-import-not-at-top
   net = made((1000, 1400))
   x = (RNG.standard_normal(2400) * 0.01).astype(np.float32)
 
