@@ -94,12 +94,12 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   optimizer = getattr(model, 'optimizer', None) if optimizer is None else optimizer
   if optimizer is None:
     raise ExportError('there is no optimizer: compile the model with one, or give optimizer=.')
-  parts = optimizers.of(optimizer)
+  settings = optimizers.of(optimizer)
   shapes = _shapes(model, loss, batch_size)
 
   say = _Progress()
   say('recording the model')
-  program = program_lib.Program(model, loss, parts, shapes, proximal_mu, structure)
+  program = program_lib.Program(model, loss, settings, shapes, proximal_mu, structure)
   signatures = program.signatures()
   say('converting', program.operators)
   data = _convert(program, signatures)
@@ -108,13 +108,12 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   if parity_steps:
     say('comparing with Keras', program.operators)
     batch = _batches(model, loss, shapes, parity_data)
-    checked = parity_lib.check(model, data, program, loss, optimizer, batch, tolerances, parity_steps, proximal_mu)
+    checked = parity_lib.check(model, data, program, loss, settings, batch, tolerances, parity_steps, proximal_mu)
   if path is not None:
     path = files.write(path, data, overwrite)
-  rate = optimizers.learning_rate(optimizer)
   return TrainingFile(data, path, {name: s.described() for name, s in signatures.items()},
                       flatbuffer.operators(data).counts,
-                      tuple(program.weights), tuple(program.state), rate, checked)
+                      tuple(program.weights), tuple(program.state), settings.learning_rate, checked)
 
 
 def _convert(program, signatures):

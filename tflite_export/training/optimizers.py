@@ -13,26 +13,34 @@ from tflite_export.errors import ExportError
 
 @dataclasses.dataclass(frozen=True)
 class Clipping:
-  """What Keras does to gradients before the step; None: nothing. See `tf.keras.optimizers.Optimizer`."""
+  """What Keras does to gradients before the step; None: nothing. See `tf.keras.optimizers.Optimizer`.
+
+  Gradients may be `tf.IndexedSlices`, whose values are clipped before those of the same row are added up.
+  """
   clipvalue: float = None
   clipnorm: float = None
   global_clipnorm: float = None
 
   def __call__(self, gradients):
-    if self.clipnorm:
+    if self.clipnorm and self.clipnorm > 0:
       return [tf.clip_by_norm(g, self.clipnorm) for g in gradients]
-    if self.global_clipnorm:
+    if self.global_clipnorm and self.global_clipnorm > 0:
       return tf.clip_by_global_norm(gradients, self.global_clipnorm)[0]
-    if self.clipvalue:
+    if self.clipvalue and self.clipvalue > 0:
       return [tf.clip_by_value(g, -self.clipvalue, self.clipvalue) for g in gradients]
     return gradients
 
 
 @dataclasses.dataclass(frozen=True)
 class Sgd:
-  """w -= lr g; with momentum: v = momentum v - lr g, w += v; Nesterov's: w += momentum v - lr g."""
+  """w -= lr g; with momentum: v = momentum v - lr g, w += v; Nesterov's: w += momentum v - lr g.
+
+  Attributes:
+    lazy: whether a row of an embedding moves only in the steps that read it, momentum and all: Keras's legacy SGD.
+  """
   momentum: float = 0.
   nesterov: bool = False
+  lazy: bool = False
 
   @property
   def slots(self):
@@ -65,6 +73,7 @@ class Adam:
   epsilon: float = 1e-7
   slots = ('m', 'v')
   counts_steps = True
+  lazy = False
 
   def step(self, gradient, slots, learning_rate, iterations):
     t = tf.cast(iterations + 1, tf.float32)
@@ -79,19 +88,48 @@ class Adam:
     return slots_before[0] + (slots_after[0] - slots_before[0]) / (1 - self.beta_1)
 
 
-def copy(optimizer):
-  """A Keras optimizer with the settings of another, without its state; a legacy one becomes one of the newer kind."""
-  optimizer = tf.keras.optimizers.get(optimizer)
-  kind = getattr(tf.keras.optimizers, type(optimizer).__name__)
-  known = kind().get_config()
-  return kind.from_config({name: value for name, value in optimizer.get_config().items() if name in known})
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a Keras optimizer does in a step.
+
+  Attributes:
+    rule: `Sgd` or `Adam`.
+    clipping: `Clipping`.
+    learning_rate: float; None if it follows a schedule.
+    keras: the Keras optimizer.
+  """
+  rule: object
+  clipping: Clipping
+  learning_rate: float
+  keras: object
+
+  def decay(self, variable):
+    """The weight decay of a model's variable, 0 for none: before the step w -= decay * learning rate * w."""
+    rate = getattr(self.keras, 'weight_decay', None)
+    return float(rate) if rate and self.keras._use_weight_decay(variable) else 0.  # pylint: disable=protected-access
+
+  def copy(self, learning_rate, variables, originals):
+    """A Keras optimizer of the newer kind that takes such steps with gradients that are clipped already.
+
+    Args:
+      learning_rate: float.
+      variables: what it will change.
+      originals: for each the model's variable that it stands for, which says whether it decays.
+    """
+    kind = getattr(tf.keras.optimizers, type(self.keras).__name__)
+    config = {name: value for name, value in self.keras.get_config().items() if name in kind().get_config()}
+    config.update(learning_rate=learning_rate, **{field.name: None for field in dataclasses.fields(Clipping)})
+    made = kind.from_config(config)
+    made.exclude_from_weight_decay([v for v, original in zip(variables, originals) if not self.decay(original)])
+    made.build(variables)
+    return made
 
 
 def restore(optimizer, slots, iterations):
   """Gives a Keras optimizer that was built the state of a file.
 
   Args:
-    optimizer: from `copy`.
+    optimizer: from `Settings.copy`.
     slots: for each variable a list of arrays, as `Sgd.slots` or `Adam.slots` name them.
     iterations: steps taken so far.
   """
@@ -104,10 +142,10 @@ def restore(optimizer, slots, iterations):
 
 
 def of(optimizer):
-  """The parts of a Keras optimizer.
+  """What an optimizer does, one of Keras's own or its name.
 
   Returns:
-    (Sgd or Adam, Clipping, weight decay or None)
+    `Settings`
 
   Raises:
     ExportError: it is another, or has an option that is not here.
@@ -116,20 +154,41 @@ def of(optimizer):
     optimizer = tf.keras.optimizers.get(optimizer)
   except (ValueError, TypeError):
     raise ExportError(f'there is no optimizer {str(optimizer)[:60]!r}: use SGD or Adam of tf.keras.optimizers.') from None
-  settings, name = optimizer.get_config(), type(optimizer).__name__
+  if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+    # Gradients are float32, where a scale that is taken out again changes nothing.
+    optimizer = optimizer.inner_optimizer
+  kind = type(optimizer)
+  if kind not in _RULES:
+    # A class of the user's may be called SGD, too.
+    name = kind.__name__ if kind.__module__.startswith('keras.') else f'{kind.__module__}.{kind.__name__}'
+    raise ExportError(f'the optimizer {name} cannot be exported: use SGD (with momentum or without) or Adam of '
+                      'tf.keras.optimizers.')
+  settings = optimizer.get_config()
   for option in ('use_ema', 'amsgrad', 'decay'):
     if settings.get(option):
       raise ExportError(f'the optimizer\'s option {option} cannot be exported: leave it out.')
-  clipping = Clipping(*(settings.get(f.name) for f in dataclasses.fields(Clipping)))
-  decay = settings.get('weight_decay') or None
-  if name == 'SGD':
-    return Sgd(float(settings['momentum']), bool(settings['nesterov'])), clipping, decay
-  if name in ('Adam', 'AdamW'):
-    return Adam(*(float(settings[key]) for key in ('beta_1', 'beta_2', 'epsilon'))), clipping, decay
-  raise ExportError(f'the optimizer {name} cannot be exported: use SGD (with momentum or without) or Adam.')
+  clipping = Clipping(*(getattr(optimizer, f.name) for f in dataclasses.fields(Clipping)))
+  legacy = isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer)
+  if legacy and optimizer.gradient_transformers:
+    raise ExportError("the optimizer's gradient_transformers cannot be exported: leave them out.")
+  if legacy and sum(value is not None for value in dataclasses.astuple(clipping)) > 1:
+    raise ExportError(f'the legacy optimizer {kind.__name__} clips in two ways one after the other, which cannot be exported: choose one.')
+  rate = settings['learning_rate']
+  return Settings(_RULES[kind](settings, legacy), clipping,
+                  None if isinstance(rate, dict) or callable(rate) else float(rate), optimizer)
 
 
-def learning_rate(optimizer):
-  """The learning rate of a Keras optimizer as a float; None if it follows a schedule."""
-  rate = tf.keras.optimizers.get(optimizer).get_config()['learning_rate']
-  return None if isinstance(rate, dict) or callable(rate) else float(rate)
+def _sgd(settings, legacy):
+  momentum = float(settings['momentum'])
+  return Sgd(momentum, bool(settings['nesterov']), lazy=bool(legacy and momentum))
+
+
+def _adam(settings, legacy):
+  del legacy
+  return Adam(*(float(settings[key]) for key in ('beta_1', 'beta_2', 'epsilon')))
+
+
+_RULES = {
+    tf.keras.optimizers.SGD: _sgd, tf.keras.optimizers.legacy.SGD: _sgd, tf.keras.optimizers.Adam: _adam,
+    tf.keras.optimizers.AdamW: _adam, tf.keras.optimizers.legacy.Adam: _adam,
+}

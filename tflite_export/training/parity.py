@@ -62,7 +62,7 @@ def check(model, data, program, loss, optimizer, batch, tolerances, steps, proxi
     data: bytes of the file.
     program: `Program` that the file was converted from.
     loss: `losses.Loss`.
-    optimizer: Keras optimizer; a copy of it is used.
+    optimizer: `optimizers.Settings`.
     batch: function of the step's number that returns (list of inputs, labels, sample weights).
     tolerances: `Tolerances`.
     steps: how many.
@@ -103,11 +103,9 @@ class _Gate:
     # Without slots only the change of a weight shows its gradient: the step is large, so that the weight's rounding
     # does not.
     self._rate = 0.01 if program.optimizer.slots else 0.1
-    self._keras = optimizers.copy(optimizer)
-    self._keras.learning_rate = self._rate
     self._trained = {name: tf.Variable(program.trained(name), constraint=program.original(name).constraint)
                      for name in program.weights}
-    self._keras.build(list(self._trained.values()))
+    self._keras = optimizer.copy(self._rate, list(self._trained.values()), [program.original(name) for name in self._trained])
     self._received = {name: program.original(name).numpy() for name in program.weights}
     self.errors = dict.fromkeys(('loss', 'gradient', 'update', 'average', 'output', 'rounding'), 0.)
     self.worst = ''
@@ -136,8 +134,8 @@ class _Gate:
 
   def _confined(self, gradients):
     """Gradients of weights as gradients of what is trained."""
-    return {name: self._program.factors[name].gradient(self._bases[name], g) if name in self._bases else g
-            for name, g in gradients.items()}
+    return {name: tf.constant(self._program.factors[name].gradient(self._bases[name], tf.convert_to_tensor(g).numpy()))
+                  if name in self._bases else g for name, g in gradients.items()}
 
   def step(self, inputs, labels, sample_weight):
     """One step in the file and in Keras, compared."""
@@ -194,11 +192,12 @@ class _Gate:
     variables = [program.original(name) for name in program.weights]
     gradients = {}
     for name, v, gradient in zip(program.weights, variables, tape.gradient(loss, variables)):
-      gradient = tf.zeros_like(v) if gradient is None else tf.convert_to_tensor(gradient)
-      gradients[name] = (gradient + self._proximal * (v - self._received[name])).numpy()
-    gradients = self._confined(gradients)
-    clipped = program.clipping([tf.constant(g) for g in gradients.values()])
-    return float(loss), {name: g.numpy() for name, g in zip(gradients, clipped)}
+      gradient = tf.zeros_like(v) if gradient is None else gradient
+      if self._proximal:
+        gradient = tf.convert_to_tensor(gradient) + self._proximal * (v - self._received[name])
+      gradients[name] = gradient
+    clipped = program.clipping(list(self._confined(gradients).values()))
+    return float(loss), {name: tf.convert_to_tensor(g).numpy() for name, g in zip(gradients, clipped)}
 
   def _rounding(self, inputs, labels, sample_weight, weights, gradients):
     """{name: how far Keras's own gradient moves, in L2 norm, when the weights change by a millionth}.

@@ -89,7 +89,7 @@ class Program(tf.Module):
   Args:
     model: Keras model; only its values are read.
     loss: `losses.Loss`.
-    optimizer: (optimizer, clipping, weight decay) of `optimizers.of`.
+    optimizer: `optimizers.Settings`.
     shapes: `Shapes`.
     proximal: strength of FedProx's term; 0: none.
     structure: `structured.RandomMask`, `structured.LowRank` or None.
@@ -98,7 +98,7 @@ class Program(tf.Module):
   def __init__(self, model, loss, optimizer, shapes, proximal=0., structure=None):
     super().__init__(name='program')
     self._shapes = shapes
-    self._optimizer, self._clipping, self._decay = optimizer
+    self._optimizer, self._clipping = optimizer.rule, optimizer.clipping
     self._proximal = proximal
     self._model_variables = model.variables
     self.noise = bool(noisy(model))
@@ -113,10 +113,12 @@ class Program(tf.Module):
     self._state = {}
     self._ref = {}
     self._constraints = {}
+    self._decay = {}
     for name, v in zip(names, trainable):
       self._weights[name] = self._variable(v)
       self._ref[name] = v.ref()
       self._constraints[name] = v.constraint
+      self._decay[name] = optimizer.decay(v)
     for name, v in zip(unique_names([v.name.split(':')[0] for v in others]), others):
       self._state[name] = self._variable(v)
       self._ref[name] = v.ref()
@@ -196,7 +198,7 @@ class Program(tf.Module):
   @property
   def adjusts_weights(self):
     """Whether a step does more to weights than adding what the gradient asks for: weight decay, constraints."""
-    return bool(self._decay) or any(constraint is not None for constraint in self._constraints.values())
+    return any(self._decay.values()) or any(constraint is not None for constraint in self._constraints.values())
 
   @property
   def input_names(self):
@@ -273,16 +275,21 @@ class Program(tf.Module):
       found = dict(zip(before, tf.gradients(loss, list(before.values()))))
     # A variable that the loss does not depend on stays as it is.
     gradients = {name: g for name, g in found.items() if g is not None}
+    for name, g in gradients.items():
+      if self._optimizer.lazy and isinstance(g, tf.IndexedSlices):
+        raise ExportError(f'the legacy SGD with momentum moves only the rows of {name!r} that a batch reads, which cannot be '
+                          'exported: use tf.keras.optimizers.SGD.')
     if self._proximal:
-      gradients = {name: g + self._proximal * (before[name] - self._received[name]) for name, g in gradients.items()}
-    gradients = dict(zip(gradients, self._clipping(list(gradients.values()))))
+      gradients = {name: tf.convert_to_tensor(g) + self._proximal * (before[name] - self._received[name])
+                   for name, g in gradients.items()}
+    gradients = dict(zip(gradients, map(tf.convert_to_tensor, self._clipping(list(gradients.values())))))
     iterations = self._state['iterations'].read_value() if self._optimizer.counts_steps else None
     for name, gradient in gradients.items():
       slots = [self._state[f'{name}/{slot}'] for slot in self._optimizer.slots]
       change, new = self._optimizer.step(gradient, [s.read_value() for s in slots], learning_rate, iterations)
       weight = before[name]
-      if self._decay:
-        weight = weight - weight * self._decay * learning_rate
+      if self._decay[name]:
+        weight = weight - weight * self._decay[name] * learning_rate
       weight = weight + change
       if self._constraints[name] is not None:
         weight = self._constraints[name](weight)

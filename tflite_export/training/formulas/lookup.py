@@ -1,4 +1,8 @@
-"""Reading rows by number: embeddings."""
+"""Reading rows by number: embeddings.
+
+As in TensorFlow the gradient of the table is `tf.IndexedSlices`: a row for each number that was read, also where numbers
+repeat. Keras clips them like that, before it adds them up.
+"""
 
 import tensorflow as tf
 
@@ -12,4 +16,4 @@ def _gather(op, dy):
   if axis != 0 or op.get_attr('batch_dims'):
     raise NotImplementedError('use tf.gather on axis 0')
   flat = tf.reshape(dy, [rows.shape.num_elements(), *table.shape[1:]])
-  return [tf.math.unsorted_segment_sum(flat, tf.reshape(rows, [-1]), table.shape[0]), None, None]
+  return [tf.IndexedSlices(flat, tf.reshape(rows, [-1]), tf.constant(table.shape.as_list(), rows.dtype)), None, None]

@@ -24,7 +24,7 @@ def gradient(*types):
   def register(function):
     def adapted(op, *grads):
       try:
-        return function(op, grads[0])
+        return function(op, tf.convert_to_tensor(grads[0]))
       except NotImplementedError as error:
         raise ExportError(f'{place(op.name)} cannot be trained with the built-in operators: {error}.') from None
     for kind in types:
