@@ -107,7 +107,7 @@ def test_settings_reach_the_process():
           uplink={0: 'topk:1/4 | float32'}, downlink=processes.Changes('rpn', since='start'),
           error_feedback=processes.ErrorFeedback(momentum=0.9, drop_after=3), client_weighting=weighting.UNIFORM)),
       (RunConfig(uplink='signsgd-majority:step=0.5', feedback_decay=0.5), dict(
-          uplink='signsgd', downlink=processes.Changes('signsgd', residual=False, step=0.5), error_feedback=None,
+          uplink='signsgd', downlink=processes.Changes('signsgd', residual=False, step=0.5), error_feedback=False,
           client_weighting=weighting.UNIFORM))):
     assert engine.process_arguments(config, model=None) == expected
 

@@ -11,19 +11,21 @@ import tree
 from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators import frame_sum
+from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.runtime import compat
 from tff_compress.tensorflow import messages as messages_lib
 from tff_compress.tensorflow.ops import TensorFlowOps
 
-_STATEFUL = 'use tff_compress.build_fed_avg(model_fn, uplink=…, error_feedback=…)'
+_STATEFUL = 'use tff_compress.build_fed_avg(model_fn, uplink=…)'
 
 
 def uplink(codec, *, weighted=True, seed=None, spec=None, error_feedback=False):
   """An aggregation factory for `model_aggregator=` of TFF's learning algorithms: a mean of encoded updates.
 
   Args:
-    codec: `Codec` or its text. It must be unbiased, or you must accept the bias: nothing corrects it.
+    codec: `Codec` or its text. It must be unbiased, or you must accept the bias: nothing corrects it. A preset that is meant
+      for error feedback is refused.
     weighted: True for algorithms that weight clients (`build_weighted_fed_avg`), False for the others.
     seed: whole number for reproducible runs; None draws one, and each client draws its own numbers afresh each round.
       With a seed, a client's random numbers are a function of the seed, the round and its own update, so two clients
@@ -40,7 +42,8 @@ def uplink(codec, *, weighted=True, seed=None, spec=None, error_feedback=False):
     CodecError: the codec is not valid, or needs clients that remember.
   """
   if error_feedback:
-    raise codec_lib.CodecError(f'an aggregation factory has nowhere to keep what clients remember: {_STATEFUL}.')
+    raise codec_lib.CodecError(f'an aggregation factory has nowhere to keep what clients remember: {_STATEFUL} with '
+                               'error_feedback=True.')
   total = CodecSumFactory(codec, seed=seed, spec=spec)
   if weighted:
     return tff.aggregators.MeanFactory(value_sum_factory=total, no_nan_division=True)
@@ -66,7 +69,7 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
   def __init__(self, codec, *, seed=None, spec=None):
     if isinstance(codec, collections.abc.Mapping):
       raise codec_lib.CodecError(f'an uplink here has one codec for all rounds; for a schedule, {_STATEFUL}.')
-    self._codec = codec_lib(codec)
+    self._codec = meaning.without_feedback(codec, f'{_STATEFUL}, whose clients do')
     self._reproducible = seed is not None
     self._seed = checked_seed(seed)
     self._spec = None if spec is None else codec_lib.Spec.of(spec)

@@ -27,6 +27,14 @@ from tff_compress.codec.pipeline import Pipeline
 MAX_TEXT = 10_000
 """Longer texts are refused, in characters."""
 
+BREAK = re.compile(r'\s@\s*([0-9]{1,10})\s')
+"""What stands between the codecs of a schedule, 'topk:1/4 | float32 @5 topk:1/100 | float32'; in no codec."""
+
+METHODS = ('autoencoder-prepass', 'cmfl', 'dgc', 'federated-dropout', 'fedpaq', 'fetchsgd', 'low-rank', 'powersgd', 'random-mask',
+           'signsgd-majority', 'signum')
+"""Names of the methods in `tff_compress.processes.methods`, which no stage or preset may have: so that whoever takes a codec can
+say what such a name is. The registry there refuses a method that is not listed here."""
+
 
 def parse(text):
   """Reads a codec's text.
@@ -43,6 +51,9 @@ def parse(text):
     raise CodecError(f'a codec text has at most {MAX_TEXT} characters, not {len(text)}.')
   if re.search('[\ud800-\udfff]', text):
     raise CodecError('the codec text holds half a surrogate pair, which is not a character.')
+  if BREAK.search(text):
+    raise CodecError('this takes one codec for all rounds, not a schedule such as "int8 @5 drive": those are for the uplink of '
+                     'tff_compress.build_fed_avg, tff_compress.keras.federate and "tff-compress run".')
   return _parse(text)
 
 
@@ -107,7 +118,11 @@ def _stage(text):
     if name in presets.registry():
       raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a part of another: '
                        f'write it alone, or write out what it stands for ("tff-compress codecs" shows it).')
-    close = difflib.get_close_matches(name, list(stages) + list(presets.registry()), 1)
+    if name in METHODS:
+      raise CodecError(f'{name} is a method, which settles more than a codec and cannot be one or a part of one: write it alone '
+                       'as uplink of tff_compress.keras.federate or of "tff-compress run", or, with method = '
+                       f'tff_compress.processes.method({name!r}), call method.build(model_fn, **method.arguments(keras_model)).')
+    close = difflib.get_close_matches(name, [*stages, *presets.registry(), *METHODS], 1)
     raise CodecError(f'there is no stage {_shown(name)}; '
                      + (f'did you mean {close[0]}?' if close else f'there are {", ".join(sorted(stages))}.'))
   return configured(stages[name], text, 'stage')

@@ -10,6 +10,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.aggregators.codec_sum import spec_of_structure
+from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.runtime import compat
 from tff_compress.tensorflow import messages as messages_lib
@@ -27,7 +28,7 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
   `hadamard | uniform:bits=6 | pack`. Messages that hold changes only need clients with memory.
 
   Args:
-    codec: `Codec` or its text.
+    codec: `Codec` or its text. A preset that is meant for what changes in a model is refused.
     model: what TFF's algorithm is built with: a function that makes a `tff.learning.models.VariableModel`, or a
       `tff.learning.models.FunctionalModel`; or the TFF type of the weights.
     residual: whether the server remembers what its last message lost and adds it to the next one.
@@ -44,7 +45,7 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
   if not isinstance(codec, (str, codec_lib.Codec)):
     raise codec_lib.CodecError(f'a downlink is a codec or its text, not {type(codec).__name__}; for a downlink of changes, use '
                                'tff_compress.build_fed_avg(model_fn, downlink=…).')
-  codec = codec_lib(codec)
+  codec = meaning.of_whole_models(codec, 'use tff_compress.build_fed_avg(model_fn, downlink=…), whose clients keep a model')
   seed = checked_seed(seed)
   weights_type = _weights_type(model)
   structure = compat.tensor_specs(weights_type)

@@ -177,7 +177,7 @@ class _Links:
     own = self.method is not None and self.method.downlink
     if own and downlink is not None:
       raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
-    self._downlink = _changes(own or ('float32' if downlink is None else downlink))
+    self._downlink = processes.Changes.of(own or ('float32' if downlink is None else downlink))
     changes = isinstance(self._downlink, processes.Changes)
     if changes and self.method is not None and self.method.whole:
       raise FederateError(f'the uplink {str(self.method)!r} needs a downlink of the whole model: choose one that is not of '
@@ -200,16 +200,6 @@ class _Links:
       return learning.build(blueprint, aggregator=aggregator, downlink=self._downlink, uniform=uniform, seed=seed, **others)
     arguments = {'downlink': self._downlink, 'client_weighting': learning.weighting(uniform), **self.method.arguments(model)}
     return processes.Runner(learning.build_with_memory(blueprint, self.method, arguments, seed=seed, **others))
-
-
-def _changes(downlink):
-  """A codec as it is, or as `Changes` where it is a preset that is meant for what changed."""
-  if isinstance(downlink, processes.Changes):
-    return downlink
-  preset = codec_lib.preset(downlink) if isinstance(downlink, str) else None
-  if preset is not None and preset.changes:
-    return processes.Changes(downlink, since=preset.changes)
-  return codec_lib(downlink)
 
 
 def _validate(model, data, batch_size):

@@ -7,6 +7,7 @@ import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
 from tff_compress.aggregators import CodecSumFactory
+from tff_compress.codec import meaning
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.codec import Condition
 from tff_compress.codec.codec import Rule
@@ -90,7 +91,7 @@ def _build(blueprint, client_optimizer, server_optimizer, aggregator, downlink, 
 
 def _spared(codec, blueprint):
   """The codec with a rule in front that sends moving statistics as they are."""
-  codec = codec_lib(codec)
+  codec = meaning.of_whole_models(codec, 'use build_with_memory, whose clients keep a model')
   [rule] = codec_lib.parse(_AS_THEY_ARE).rules
   names = [t.name for t in blueprint.weights_spec.tensors[len(blueprint.trainable):]]
   return Codec(tuple(Rule((Condition(name),), rule.pipeline) for name in names) + codec.rules)

@@ -21,6 +21,7 @@ from tff_compress.autoencoders import learning
 from tff_compress.autoencoders import savings
 from tff_compress.autoencoders import training
 from tff_compress.autoencoders.rule import LearnedRule
+from tff_compress.codec import meaning
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import decoders as decoders_lib
 from tff_compress.processes import memory as memory_lib
@@ -68,7 +69,7 @@ class AutoencoderProcess(ClientStateProcess):
 
 def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', target='delta', snapshots=8,
                               snapshot_steps=None, decoders='client', learning_epochs=30, learning_rate=1e-3,
-                              fallback='drive', tolerance=0.3, error_feedback=False, downlink='float32',
+                              fallback='drive', tolerance=0.3, error_feedback=None, downlink='float32',
                               client_optimizer_fn=None, server_optimizer_fn=None,
                               client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None,
                               seed=None, spec=None):
@@ -96,8 +97,9 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
     fallback: codec of updates.
     tolerance: largest ||decoded - x|| / ||x|| that is sent, x being what is encoded. None: the learned message is sent
       unless it is no better than sending nothing, or the fallback has the smaller error with no more bytes.
-    error_feedback: for the target 'delta', True or an `ErrorFeedback`: what was lost is added to the next update.
-    downlink: codec of the model.
+    error_feedback: for the target 'delta', True or an `ErrorFeedback`: what was lost is added to the next update. None: True
+      where the fallback is a preset that is meant for it.
+    downlink: codec of the model as a whole.
     client_optimizer_fn, server_optimizer_fn, client_weighting, metrics_aggregator, seed, spec: as for `build_fed_avg`.
 
   Returns:
@@ -117,6 +119,7 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
       model_fn, optimizer, client_weighting, metrics_aggregator, loop_implementation=_LOOP)
   finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
       server_optimizer_fn or tff.learning.optimizers.build_sgdm(1.0), parts.weights_type)
+  downlink = meaning.of_whole_models(downlink, 'choose another downlink')
   down = WholeModel(downlink_lib(downlink, parts.weights_type, seed=parts.seed, spec=spec))
   alone = functools.partial(training.alone, model_fn, client_weighting, optimizer)
   with tf.Graph().as_default():
@@ -153,7 +156,9 @@ class _Parts(ModelTypes):
     if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, (int, float))
                                   or not tolerance >= 0):
       raise ProcessError(f'tolerance must be a number of at least 0, or None, not {tolerance!r}.')
-    self.feedback = ErrorFeedback.of(error_feedback)
+    if error_feedback is None and target != 'delta':
+      meaning.without_feedback(fallback, "use target='delta'")
+    self.feedback = ErrorFeedback.of(error_feedback, fallback)
     if self.feedback and target != 'delta':
       raise ProcessError("error feedback keeps what is lost of updates: use target='delta', or leave it out.")
     super().__init__(model_fn, names, 'autoencoders')

@@ -21,10 +21,12 @@ lemma 2.
 
 import collections
 import dataclasses
+from typing import Optional
 
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.processes.errors import ProcessError
 from tff_compress.tensorflow import MessageFunctions
@@ -49,6 +51,7 @@ class Changes:
     since: 'last': a message holds what changed in one round, and a client that missed some receives one for each.
       'start': a message holds all that changed since the start, so that it replaces those before it. For codecs
       whose error does not grow with the change that they encode, such as 'rpn'; not for those that send few values.
+      None: as a preset is meant, otherwise 'last'.
     residual: whether the server sends later what a message lost. Without, it is forgotten.
     step: changes are divided by this before they are encoded, and multiplied by it after they are decoded: how far a
       codec that sends signs alone goes.
@@ -56,9 +59,12 @@ class Changes:
   codec: object
   residual: bool = True
   step: float = 1.0
-  since: str = 'last'
+  since: Optional[str] = None
 
   def __post_init__(self):
+    if self.since is None:
+      meant = meaning.needing_changes(self.codec)
+      object.__setattr__(self, 'since', 'last' if meant is None else meant.changes)
     object.__setattr__(self, 'codec', codec_lib(self.codec))
     if not isinstance(self.residual, bool):
       raise ProcessError(f'changes: residual must be True or False, not {self.residual!r}.')
@@ -66,6 +72,13 @@ class Changes:
       raise ProcessError(f'changes: since must be {" or ".join(_SINCE)}, not {self.since!r}.')
     if isinstance(self.step, bool) or not isinstance(self.step, (int, float)) or not 0 < self.step < float('inf'):
       raise ProcessError(f'changes: step must be a finite number above 0, not {self.step!r}.')
+
+  @classmethod
+  def of(cls, downlink):
+    """`Changes` for a preset that is meant for them, otherwise a `Codec`; either of these as it is. Raises CodecError."""
+    if isinstance(downlink, cls):
+      return downlink
+    return codec_lib(downlink) if meaning.needing_changes(downlink) is None else cls(downlink)
 
 
 def change_messages(changes, spec, seed):

@@ -11,13 +11,12 @@ import tensorflow_federated as tff
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.aggregators.frame_sum import FrameSum
-from tff_compress.codec import grammar
+from tff_compress.codec import meaning
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
 from tff_compress.processes import downlinks
 from tff_compress.processes import federated_dropout as dropout_lib
 from tff_compress.processes import memory as memory_lib
-from tff_compress.processes import methods
 from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes import steps as steps_lib
 from tff_compress.processes import structured as structured_lib
@@ -37,7 +36,7 @@ _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 """Gives bit for bit what DATASET_REDUCE gives, in two thirds of the time."""
 
 
-def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=False, relevance=None, structured=None,
+def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=None, relevance=None, structured=None,
                   server=None, client_optimizer_fn=None, server_optimizer_fn=None,
                   client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None,
                   spec=None):
@@ -55,8 +54,10 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=F
     model_fn: function that makes a `tff.learning.models.VariableModel`.
     uplink: codec of the updates: `Codec` or text; or a mapping of round to such, each used from that round on, or its
       text, 'topk:1/4 | float32 @5 topk:1/100 | float32'.
-    downlink: codec of the model, sent as a whole; `Changes` to send what changed; None for float32 as a whole.
-    error_feedback: True, False or an `ErrorFeedback`.
+    downlink: codec of the model, sent as a whole; `Changes`, or a preset that is meant for them, to send what changed; None
+      for float32 as a whole.
+    error_feedback: True, False or an `ErrorFeedback`; None: True where the uplink is a preset that is meant for it, or has one
+      in its schedule.
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
     structured: `Structured`, for clients that train only what they will send; `FederatedDropout`, for clients that
       receive, train and send a smaller model, in which case downlink is the codec of its variables; None: they train
@@ -115,8 +116,16 @@ class _Parts(ModelTypes):
       raise ProcessError(f'client_weighting must be a tff.learning.ClientWeighting, not {client_weighting!r}.')
     if structured is not None and not isinstance(structured, (structured_lib.Structured, dropout_lib.FederatedDropout)):
       raise ProcessError(f'structured must be a Structured(…), a FederatedDropout(…) or None, not {structured!r}.')
-    self.feedback, self.relevance = ErrorFeedback.of(error_feedback), relevance
     dropout = structured if isinstance(structured, dropout_lib.FederatedDropout) else None
+    if structured and error_feedback is None:
+      for codec in steps_lib.parts(uplink):
+        meaning.without_feedback(codec, 'leave structured out')
+    if dropout:
+      downlink = downlink if isinstance(downlink, changes_lib.Changes) else meaning.of_whole_models(
+          'float32' if downlink is None else downlink, 'leave structured out')
+    else:
+      downlink = changes_lib.Changes.of('float32' if downlink is None else downlink)
+    self.feedback, self.relevance = ErrorFeedback.of(error_feedback, *steps_lib.parts(uplink)), relevance
     self.structured = None if dropout else structured
     if dropout:
       dropout_lib.check_others(self.feedback, relevance, server, downlink)
@@ -126,16 +135,13 @@ class _Parts(ModelTypes):
       raise ProcessError(f'server must be a FetchSgd(…), a PowerSgd(…) or None, not {server!r}.')
     if server and structured:
       raise ProcessError('structured updates are sent as they are trained: leave structured or server out.')
-    if isinstance(uplink, str) and grammar.name_of(uplink) in methods.registry():
-      raise ProcessError(f'uplink: {grammar.name_of(uplink)} is a method, which settles more than the uplink: write '
-                         f'build_fed_avg(model_fn, **processes.method({uplink[:60]!r}).arguments()).')
     steps = steps_lib.schedule(uplink)
 
     super().__init__(model_fn, names, 'clients that remember')
     count = len(self.update_spec.tensors)
     if self.structured:
       structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps], structured.normalize)
-    self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink or 'float32', seed)
+    self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink, seed)
     self.uplink = self.sub_models or schedule_lib.messages(steps, self.update_spec, seed)
     self.server = server.build(steps, self.update_spec, seed) if server else None
     if self.server:
@@ -144,8 +150,7 @@ class _Parts(ModelTypes):
     if isinstance(downlink, changes_lib.Changes):
       self.changes = changes_lib.change_messages(downlink, self.spec, seed)
     elif not dropout:
-      self.distributor = downlink_lib('float32' if downlink is None else downlink, self.weights_type, seed=seed,
-                                      spec=self.names)
+      self.distributor = downlink_lib(downlink, self.weights_type, seed=seed, spec=self.names)
     self.update_vectors, self.model_vectors = memory_lib.Vectors(self.update_spec), memory_lib.Vectors(self.spec)
     description = [steps, self.feedback, relevance, structured, downlink if self.changes else None, self.spec,
                    str(self.memory(memory_lib.Values).type)]

@@ -8,6 +8,7 @@ from typing import Optional
 
 import numpy as np
 
+from tff_compress.codec import meaning
 from tff_compress.codec import sums
 from tff_compress.processes.errors import ProcessError
 
@@ -67,15 +68,23 @@ class ErrorFeedback:
       raise ProcessError('error feedback: without residual and momentum there is nothing to remember.')
 
   @classmethod
-  def of(cls, value):
-    """An `ErrorFeedback` or None, from one of these, or from True or False. Raises ProcessError."""
-    if value is None or value is False:
-      return None
-    if value is True:
-      return cls()
+  def of(cls, value, *codecs):
+    """What is remembered of what codecs lose, an `ErrorFeedback` or None.
+
+    Args:
+      value: an `ErrorFeedback`, True, False, or None for what the codecs are meant for.
+      *codecs: `Codec` or text.
+
+    Raises:
+      ProcessError: the value is something else.
+    """
+    if value is None:
+      value = meaning.needing_feedback(*codecs) is not None
+    if isinstance(value, bool):
+      return cls() if value else None
     if isinstance(value, cls):
       return value
-    raise ProcessError(f'error_feedback must be True, False or an ErrorFeedback(…), not {value!r}.')
+    raise ProcessError(f'error_feedback must be True, False, None or an ErrorFeedback(…), not {value!r}.')
 
   @property
   def slots(self):

@@ -1,12 +1,10 @@
 """Codecs that change with the round: how they are written. schedule.py has their messages."""
 
 import collections
-import re
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import grammar
 from tff_compress.processes.errors import ProcessError
-
-_BREAK = re.compile(r'\s@\s*([0-9]{1,10})\s')
 
 
 def schedule(codec):
@@ -30,15 +28,15 @@ def schedule(codec):
   return tuple((start, codec_lib(codec[start])) for start in sorted(codec))
 
 
-def texts(text):
-  """The codecs' texts of a schedule's text, in order: one where it is no schedule. Raises ProcessError."""
-  found = _of_text(text)
-  return [found] if isinstance(found, str) else list(found.values())
+def parts(codec):
+  """The codecs of a schedule, in order and as they are written: one where it is no schedule. Raises ProcessError."""
+  found = _of_text(codec) if isinstance(codec, str) else codec
+  return list(found.values()) if isinstance(found, collections.abc.Mapping) else [found]
 
 
 def _of_text(text):
   """The mapping that a text with breaks stands for; the text itself where it has none."""
-  first, *rest = _BREAK.split(text) if len(text) <= codec_lib.MAX_TEXT else [text]
+  first, *rest = grammar.BREAK.split(text) if len(text) <= codec_lib.MAX_TEXT else [text]
   if not rest:
     return text
   rounds = [int(number) for number in rest[::2]]

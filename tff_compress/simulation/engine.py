@@ -134,7 +134,7 @@ def _process(config, model, blueprint, aggregator, folder):
       seed=config.seed,
       proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
   if not config.has_memory:
-    return learning.build(blueprint, aggregator=aggregator, downlink=_text(config.downlink),
+    return learning.build(blueprint, aggregator=aggregator, downlink=codec_lib(_text(config.downlink)),
                           uniform=config.weighting == 'uniform', **common)
   process = learning.build_with_memory(blueprint, config.method, process_arguments(config, model), **common)
   return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
@@ -145,10 +145,10 @@ def process_arguments(config, model):
   """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a dict."""
   downlink = _text(config.downlink)
   return {
-      'downlink': processes.Changes(downlink, since=config.changes) if config.changes else downlink,
+      'downlink': processes.Changes(downlink, since=config.changes) if config.changes else codec_lib(downlink),
       'client_weighting': learning.weighting(config.weighting == 'uniform'),
       **config.method.arguments(model),
-      'error_feedback': config.feedback}
+      'error_feedback': config.feedback or False}
 
 
 def _entry(record, rounds, estimate, blueprint):

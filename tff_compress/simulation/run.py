@@ -15,6 +15,7 @@ import re
 from typing import Optional
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import meaning
 from tff_compress import processes
 from tff_compress.processes import methods
 from tff_compress.simulation import data as data_lib
@@ -192,8 +193,8 @@ class RunConfig:
   @property
   def changes(self):
     """The `since` of a downlink of changes, 'last' or 'start'; '' for the whole model. A method with its own has that."""
-    preset = None if self.downlink == 'none' else codec_lib.preset(self.downlink)
-    meant = preset.changes if preset is not None else ''
+    preset = meaning.needing_changes(self.downlink)
+    meant = '' if preset is None else preset.changes
     if self.downlink_changes is None and not meant or self.downlink_changes is False:
       return ''
     return self.downlink_since or meant or 'last'

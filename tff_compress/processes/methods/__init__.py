@@ -9,14 +9,12 @@ either:
 """
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 from typing import ClassVar
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import grammar
-from tff_compress.codec import presets
 from tff_compress.codec import stage as stage_lib
 from tff_compress.processes import steps
 from tff_compress.processes.errors import ProcessError
@@ -130,12 +128,11 @@ class OfCodec(Method):
 
   @property
   def error_feedback(self):
-    named = [codec_lib.preset(text) for text in steps.texts(self.text)]
-    return ErrorFeedback() if any(preset is not None and preset.feedback for preset in named) else None
+    return ErrorFeedback.of(None, *steps.parts(self.text))
 
   @property
   def plain(self):
-    return len(steps.texts(self.text)) == 1
+    return len(steps.parts(self.text)) == 1
 
   def __str__(self):
     return self.text
@@ -161,13 +158,6 @@ def method(text):
   try:
     return OfCodec(text)
   except codec_lib.CodecError:
-    word = name.split()[0] if name else ''
-    if word in registry():
-      raise codec_lib.CodecError(f'{word} is a method, which cannot be a part of a codec or schedule: write it '
-                                 'alone.') from None
-    close = difflib.get_close_matches(name, [*registry(), *presets.registry(), *stage_lib.registry()], 1)
-    if close and close[0] in registry():
-      raise codec_lib.CodecError(f'there is no method or codec {name[:60]!r}; did you mean {close[0]}?') from None
     longer = next((known for known in registry() if name and known.startswith(f'{name}-')), None)
     if longer and '|' not in text:
       raise codec_lib.CodecError(f'{name} alone is no codec; did you mean the method {longer}?') from None
@@ -182,4 +172,6 @@ def registry():
       for value in vars(found).values():
         if isinstance(value, type) and issubclass(value, Method) and value.name and value.__module__ == found.__name__:
           _registry[value.name] = value
+    if set(_registry) != set(grammar.METHODS):
+      raise ValueError(f'grammar.METHODS must list these: {sorted(_registry)}.')
   return dict(_registry)

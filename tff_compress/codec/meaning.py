@@ -1,0 +1,69 @@
+"""What presets are meant for: one rule for everything that takes a codec.
+
+A preset may be meant for a sender that remembers what it loses (`Preset.feedback`), or for what changes in a model
+(`Preset.changes`). What takes a codec sends with it as it is meant; what cannot do so refuses it, with the functions below
+in place of `tff_compress.codec`. The rule goes by the preset's name: a `Codec`, or a text that is a chain of stages, is
+used as it is. So the chain is what to write for sending without memory on purpose.
+"""
+
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.errors import CodecError
+from tff_compress.codec.grammar import parse
+from tff_compress.codec.grammar import preset
+
+
+def needing_feedback(*codecs):
+  """The first `Preset` that is meant for error feedback among codecs (`Codec` or text); None where there is none."""
+  return next((named for named in map(_named, codecs) if named is not None and named.feedback), None)
+
+
+def needing_changes(codec):
+  """The `Preset` where a codec (`Codec` or text) is one that is meant for changes of a model; otherwise None."""
+  named = _named(codec)
+  return named if named is not None and named.changes else None
+
+
+def without_feedback(codec, instead):
+  """The `Codec` of senders that cannot remember what it loses.
+
+  Args:
+    codec: `Codec` or its text.
+    instead: what to do with a preset that is meant for those that can, for the error.
+
+  Raises:
+    CodecError: it is such a preset, or not valid.
+  """
+  named = needing_feedback(codec)
+  if named is not None:
+    raise CodecError(f'{named.name} is meant for error feedback, senders that remember what it loses: {instead}, or write '
+                     f'{_chain(codec)!r} to send without memory.')
+  return _parsed(codec)
+
+
+def of_whole_models(codec, instead):
+  """The `Codec` of messages that hold a model as a whole.
+
+  Args:
+    codec: `Codec` or its text.
+    instead: what to do with a preset that is meant for changes, for the error.
+
+  Raises:
+    CodecError: it is such a preset, or not valid.
+  """
+  named = needing_changes(codec)
+  if named is not None:
+    raise CodecError(f'{named.name} is meant for what changes in a model, not for the whole of it: {instead}, or write '
+                     f'{_chain(codec)!r} to send the whole model with it.')
+  return _parsed(codec)
+
+
+def _named(codec):
+  return preset(codec) if isinstance(codec, str) else None
+
+
+def _parsed(codec):
+  return codec if isinstance(codec, Codec) else parse(codec)
+
+
+def _chain(text):
+  return str(parse(text))
