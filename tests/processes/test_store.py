@@ -1,12 +1,16 @@
 """The store of client states: what is put is got, limits hold, a restart finds everything, damage is a typed error."""
 
+import errno
 import os
+import random
+import shutil
 
 import pytest
 
 from tff_compress.processes import ClientStore
 from tff_compress.processes import ProcessError
 from tff_compress.processes import StateError
+from tff_compress.processes import store as store_lib
 from tff_compress.processes.store import Layout
 
 LAYOUT = Layout(b'0123456789abcdef', body_bytes=24, fields_bytes=4)
@@ -70,6 +74,73 @@ def test_states_newer_than_a_round_can_be_taken_back(folder):
   assert value(store, 'a') == (2, 2) and value(store, 'b') == (1, 11) and value(store, 'c') is None
   store.rewind(0)
   assert len(store) == 0 and store.bytes == 0
+
+
+def recent(history, now, limit):
+  """{client: (round, number)} of the clients that took part most recently: what a limit leaves, by definition."""
+  last = {client: (number, number) for number in range(1, now + 1) for client in history[number]}
+  order = sorted(last, key=lambda client: (last[client], store_lib._name(client)))  # pylint: disable=protected-access
+  return {client: last[client] for client in order[-limit:]}
+
+
+@pytest.mark.parametrize('limit, kind', [(2, 'max_clients'), (4, 'max_clients'), (4, 'max_bytes')])
+@pytest.mark.parametrize('every', [1, 2, 3, 5, None])
+def test_copies_for_checkpoints_change_neither_what_is_dropped_nor_what_is_counted(tmp_path, limit, kind, every):
+  """Whenever checkpoints are made, stopped or not: the live states are those of the clients that took part last."""
+  rng = random.Random(1)
+  history = {number: rng.sample('abcdefg', 3) for number in range(1, 16)}
+  size = LAYOUT.body_bytes + LAYOUT.fields_bytes + 1 + 40
+  limits = {kind: limit if kind == 'max_clients' else limit * size + size // 2}
+
+  def check(store, number):
+    assert {client: value(store, client) for client in 'abcdefg' if client in store} == recent(history, number, limit)
+    assert store.bytes == len(store) * size <= limit * size
+
+  def play(store, kept, first):
+    for number in range(first, 16):
+      store.kept_rounds = tuple(kept)
+      put(store, number, {client: number for client in history[number]})
+      check(store, number)
+      if every and number % every == 0:
+        kept = [*kept[-1:], number]
+      # Another process goes on from each checkpoint that it could find, however far this one has come.
+      for checkpoint in kept:
+        folder = tmp_path / f'{first}-{number}-{checkpoint}'
+        shutil.copytree(store.folder, folder)
+        again = ClientStore(LAYOUT, str(folder), **limits)
+        again.rewind(checkpoint)
+        check(again, checkpoint)
+        if first == 1 and number == 12:
+          play(again, [checkpoint], checkpoint + 1)
+
+  store = ClientStore(LAYOUT, str(tmp_path / 'whole'), **limits)
+  play(store, [], 1)
+  store.kept_rounds = ()
+  put(store, 16, {'a': 16})
+  assert len(os.listdir(store.folder)) == limit  # No copy is left behind.
+
+
+def test_a_pre_pass_that_cannot_be_written_leaves_the_states_of_its_round(tmp_path, monkeypatch):
+  """It writes states of a round that has some already."""
+  store = ClientStore(LAYOUT, str(tmp_path))
+  put(store, 1, {'a': 1, 'b': 2})
+  replace, done = os.replace, []
+
+  def full(source, target):
+    if done:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    done.append(target)
+    replace(source, target)
+
+  with open(store.target('a'), 'wb') as file:
+    file.write(bytes(LAYOUT.body_bytes - 1))
+  with pytest.raises(StateError, match='instead of'):
+    store.commit(1, {'a': bytes(4)})
+  assert value(store, 'a') == (1, 1) and value(store, 'b') == (1, 2)
+  monkeypatch.setattr(os, 'replace', full)
+  with pytest.raises(StateError, match='cannot be written: No space left'):
+    put(store, 2, {'a': 3, 'b': 4})
+  assert value(store, 'a') == (1, 1) and value(store, 'b') == (1, 2) and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_restart_finds_what_was_there(tmp_path):

@@ -16,9 +16,13 @@ A file, all integers little endian:
 A worker writes the body under another name. When the round is done, the rest is added to it and the file renamed, so
 that a process that is killed leaves none half-written. Reading one runs nothing and allocates no more than the state's
 own size.
+
+A file's name has the round that it was written in: `NAME.ROUND.state` is live. Limits and figures count live states alone.
+When a client's state is replaced, or dropped to stay within a limit, the file becomes `NAME.ROUND-END.state` where `rewind`
+may have to return to a round from ROUND to before END, and is removed where not. So which states are live in a round does
+not depend on which copies are kept.
 """
 
-import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -29,6 +33,7 @@ import struct
 import tempfile
 import weakref
 import zlib
+from typing import Optional
 
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
@@ -36,7 +41,7 @@ from tff_compress.processes.errors import StateError
 _MAGIC, _VERSION = b'TFCSTATE', 2
 _TAIL = struct.Struct('<16sIII8s')
 _CHECKSUM = struct.Struct('<I')
-_NAME = re.compile(r'([0-9a-f]{32})\.([0-9]{10})\.state')
+_NAME = re.compile(r'([0-9a-f]{32})\.([0-9]{10})(?:-([0-9]{10}))?\.state')
 _UNFINISHED = '.state-'
 _MAX_ID = 4096
 _CHUNK = 1 << 20
@@ -70,6 +75,13 @@ class Record:
   path: str
 
 
+@dataclasses.dataclass
+class _File:
+  """A state on disk: its size, and the round from which it was not live any more; None: it is."""
+  size: int
+  end: Optional[int] = None
+
+
 class ClientStore:
   """States by client id.
 
@@ -77,15 +89,15 @@ class ClientStore:
     layout: `Layout`.
     folder: where to keep files, as TFF's workers see it too; it is made if it is not there. On a file system in memory,
       such as /dev/shm, states stay in memory. None: a temporary folder that goes with the store.
-    max_clients: most clients of which a state is kept; None: no limit.
-    max_bytes: most bytes that states take together; None: no limit.
+    max_clients: most clients that have a state; None: no limit.
+    max_bytes: most bytes that the states of all clients take together, without copies for `rewind`; None: no limit.
 
   Attributes:
     folder: as above, absolute.
     dropped: how many clients' states were dropped since the store was made, to stay within the limits. Those that took
-      part least recently go first.
-    kept_rounds: rounds to which `rewind` must be able to return: of each client the last state up to each of them is
-      kept beside the newest.
+      part least recently go first; of those that last did in one round, the order is always the same.
+    kept_rounds: rounds to which `rewind` must be able to return; set before they end. Copies of the states that clients
+      had then are kept.
 
   Raises:
     ProcessError: a limit is no positive whole number.
@@ -107,23 +119,23 @@ class ClientStore:
       found = self._found()
     except OSError as error:
       raise StateError(f'{folder or "the temporary folder"} cannot hold the states of clients: {error.strerror}.') from None
-    # {name of client: {round: bytes}}, least recent first.
-    self._index = collections.OrderedDict(sorted(found.items(), key=_last_round))
-    self._bytes = sum(size for rounds in self._index.values() for size in rounds.values())
+    self._files = found  # {name of client: {round: `_File`}}
+    self._live, self._bytes, self._ended = {}, 0, set()
     self._targets = {}
     self._verified = {}
+    self._look()
     self.dropped, self.kept_rounds = 0, ()
 
   def __len__(self):
-    """Number of clients of which there is a state."""
-    return len(self._index)
+    """Number of clients that have a state."""
+    return len(self._live)
 
   def __contains__(self, client):
-    return _name(client) in self._index
+    return _name(client) in self._live
 
   @property
   def bytes(self):
-    """Bytes that all states take, with what is added to them."""
+    """Bytes that the states of all clients take, with what is added to them, without copies."""
     return self._bytes
 
   def get(self, client):
@@ -133,9 +145,9 @@ class ClientStore:
       StateError: it is damaged, or of another model or codec.
     """
     name = _name(client)
-    if name not in self._index:
+    if name not in self._live:
       return None
-    return self._checked(name, max(self._index[name]), client)
+    return self._checked(name, self._live[name], client)
 
   def target(self, client):
     """Path of a new file that the body of the client's next state is to be written to, before `commit`.
@@ -159,27 +171,29 @@ class ClientStore:
     Raises:
       StateError: one cannot be written. The states of before are untouched.
     """
-    written = {}
     try:
-      for client, fields in states.items():
-        written[_name(client)] = self._finish(round_number, client, fields)
+      written = {_name(client): self._finished(round_number, client, fields) for client, fields in states.items()}
+      self._replace(round_number, written)
     except BaseException:
-      for name in written:
-        self._delete(name, round_number)
       self.discard()
       raise
     self._targets.clear()
-    for name, size in written.items():
-      rounds = self._index.setdefault(name, {})
-      self._bytes += size - rounds.get(round_number, 0)
-      rounds[round_number] = size
-      self._index.move_to_end(name)
-      kept = {max((r for r in rounds if r <= limit), default=None) for limit in (*self.kept_rounds, round_number)}
-      for old in set(rounds) - kept:
-        self._remove(name, old)
-    while len(self._index) > 1 and self._is_over():
-      self._drop(next(iter(self._index)))
-      self.dropped += 1
+    for name, (size, *_) in written.items():
+      self._end(name, round_number)
+      self._files.setdefault(name, {})[round_number] = _File(size)
+      self._live[name] = round_number
+      self._bytes += size
+    if self._is_over():
+      # A total order: what goes may not depend on the order of commits within a round, nor on a restart.
+      for name in sorted(self._live, key=lambda name: (self._live[name], name))[:-1]:
+        if not self._is_over():
+          break
+        dropped = self._live[name]
+        self._end(name, round_number)
+        if dropped == round_number:
+          self._remove(name, round_number)
+        self.dropped += 1
+    self._sweep()
 
   def discard(self):
     """Removes what was written to targets and not kept."""
@@ -191,29 +205,49 @@ class ClientStore:
   def forget(self, client):
     """Removes what is kept of a client, if it can be read or not. Raises StateError if there is nothing."""
     name = _name(client)
-    if name not in self._index:
+    if name not in self._live:
       raise StateError(f'nothing is stored of client {client!r}.')
-    self._drop(name)
+    for round_number in list(self._files[name]):
+      self._remove(name, round_number)
+    self._look()
 
   def rewind(self, round_number):
-    """Removes all states that were written later than when this many rounds were done."""
-    for name in list(self._index):
-      for later in [r for r in self._index[name] if r > round_number]:
+    """Returns to the states that clients had when this many rounds were done, one of `kept_rounds`."""
+    for name, files in list(self._files.items()):
+      for later in [r for r in files if r > round_number]:
         self._remove(name, later)
-    self._index = collections.OrderedDict(sorted(self._index.items(), key=_last_round))
+      if files and (files[max(files)].end or 0) > round_number:
+        self._mark(name, max(files), None)
+    self._look()
 
   def _found(self):
     found = {}
     for entry in os.scandir(self.folder):
       match = _NAME.fullmatch(entry.name)
       if match:
-        found.setdefault(match[1], {})[int(match[2])] = entry.stat().st_size
+        end = None if match[3] is None else int(match[3])
+        found.setdefault(match[1], {})[int(match[2])] = _File(entry.stat().st_size, end)
       elif entry.name.startswith(_UNFINISHED):  # Of a process that was killed while it wrote.
         os.remove(entry.path)
     return found
 
-  def _path(self, name, round_number):
-    return os.path.join(self.folder, f'{name}.{round_number:010d}.state')
+  def _look(self):
+    """Finds out from the files what is live."""
+    self._live, self._bytes, self._ended = {}, 0, set()
+    for name, files in self._files.items():
+      rounds = sorted(files)
+      for start, following in zip(rounds, rounds[1:]):
+        if files[start].end is None:  # Of a process that was killed before it could say so.
+          self._mark(name, start, following)
+      if files[rounds[-1]].end is None:
+        self._live[name] = rounds[-1]
+        self._bytes += files[rounds[-1]].size
+      if len(files) > (name in self._live):
+        self._ended.add(name)
+
+  def _path(self, name, round_number, end=None):
+    until = '' if end is None else f'-{end:010d}'
+    return os.path.join(self.folder, f'{name}.{round_number:010d}{until}.state')
 
   def _checked(self, name, round_number, client):
     path, layout = self._path(name, round_number), self._layout
@@ -245,10 +279,10 @@ class ClientStore:
         return Record(round_number, tail[:layout.fields_bytes], path)
     raise StateError(f'the state of client {client!r} in {path} is damaged: {remedy}.')
 
-  def _finish(self, round_number, client, fields):
-    """Makes a client's target its state; returns the size."""
+  def _finished(self, round_number, client, fields):
+    """Makes a client's target its whole state; returns (size, identity, checksum)."""
     name, encoded = _name(client), _encoded(client)
-    path, target = self._path(name, round_number), self._targets[name]
+    target = self._targets[name]
     tail = fields + encoded + _TAIL.pack(self._layout.fingerprint, round_number, len(encoded), _VERSION, _MAGIC)
     try:
       # A state without slots has no body that a worker would write.
@@ -262,40 +296,84 @@ class ClientStore:
         file.write(tail + _CHECKSUM.pack(checksum))
         file.flush()
         identity = _identity(file)
-      os.replace(target, path)
     except FileNotFoundError:
       raise StateError(f"the state of client {client!r} was not written to {self.folder}: use a folder that TFF's "
-                       "workers see "
-                       'under the same name.') from None
+                       'workers see under the same name.') from None
     except OSError as error:
       raise StateError(f'the state of client {client!r} cannot be written into {self.folder}: {error.strerror}.') from error
-    self._verified[path] = identity, checksum
-    return identity[0]
+    return identity[0], identity, checksum
+
+  def _replace(self, round_number, written):
+    """Gives targets their names, which is all that is left to do once every one of them is whole."""
+    done = []
+    try:
+      for name, (_, identity, checksum) in written.items():
+        path = self._path(name, round_number)
+        os.replace(self._targets[name], path)
+        done.append(name)
+        self._verified[path] = identity, checksum
+    except OSError as error:
+      for name in done:
+        if round_number not in self._files.get(name, ()):
+          self._delete(self._path(name, round_number))
+      raise StateError(f'{path} cannot be written: {error.strerror}.') from error
 
   def _is_over(self):
-    return (self._max_clients is not None and len(self._index) > self._max_clients
+    return (self._max_clients is not None and len(self._live) > self._max_clients
             or self._max_bytes is not None and self._bytes > self._max_bytes)
 
-  def _drop(self, name):
-    for round_number in list(self._index[name]):
-      self._remove(name, round_number)
+  def _end(self, name, round_number):
+    """Says that the state that a client has, if it has one, is not live from this round on."""
+    last = self._live.pop(name, None)
+    if last is None:
+      return
+    self._bytes -= self._files[name][last].size
+    if last == round_number:
+      return  # Its file is replaced, or removed.
+    if self._is_needed(last, round_number):
+      self._mark(name, last, round_number)
+      self._ended.add(name)
+    else:
+      self._remove(name, last)
+
+  def _is_needed(self, start, end):
+    return any(start <= kept < end for kept in self.kept_rounds)
+
+  def _mark(self, name, round_number, end):
+    """Writes down from when on a state was not live any more, or with None that it is."""
+    file = self._files[name][round_number]
+    before, after = self._path(name, round_number, file.end), self._path(name, round_number, end)
+    try:
+      os.rename(before, after)
+    except OSError as error:
+      raise StateError(f'{before} cannot be renamed: {error.strerror}.') from error
+    file.end = end
+    if before in self._verified:
+      self._verified[after] = self._verified.pop(before)
+
+  def _sweep(self):
+    """Removes copies of states that were live in no kept round."""
+    for name in list(self._ended):
+      files = self._files.get(name, {})
+      for start in [r for r, file in files.items() if file.end is not None and not self._is_needed(r, file.end)]:
+        self._remove(name, start)
+      if all(file.end is None for file in files.values()):
+        self._ended.discard(name)
 
   def _remove(self, name, round_number):
-    self._delete(name, round_number)
-    self._bytes -= self._index[name].pop(round_number)
-    if not self._index[name]:
-      del self._index[name]
+    self._delete(self._path(name, round_number, self._files[name][round_number].end))
+    del self._files[name][round_number]
+    if not self._files[name]:
+      del self._files[name]
 
-  def _delete(self, name, round_number):
-    path = self._path(name, round_number)
+  def _delete(self, path):
     self._verified.pop(path, None)
-    with contextlib.suppress(FileNotFoundError):
+    try:
       os.remove(path)
-
-
-def _last_round(item):
-  name, rounds = item
-  return max(rounds), name
+    except FileNotFoundError:
+      pass
+    except OSError as error:
+      raise StateError(f'{path} cannot be removed: {error.strerror}.') from error
 
 
 def _name(client):

@@ -68,12 +68,12 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
         process.store.rewind(trainer.round)
     status = folder_lib.RUNNING
     while trainer.round < config.rounds:
+      if config.has_memory and journal is not None:
+        process.store.kept_rounds = journal.checkpoints
       learned = trainer.learn(functools.partial(_learned, on_prepass, trainer.round + 1))
       if learned and journal is not None and not trainer.round:
         journal.begin({'state': trainer.state, 'average': trainer.weights}, trainer.learned)
       start = time.perf_counter()
-      if config.has_memory and journal is not None:
-        process.store.kept_rounds = journal.checkpoints
       try:
         record = trainer.next()
       except training.Diverged:

@@ -39,6 +39,7 @@ MAX_RESULT = 64 << 20
 RUNNING, FINISHED, DIVERGED = 'running', 'finished', 'diverged'
 
 _CHECKPOINT_SECONDS = 10
+_CHECKPOINTS_KEPT = 2
 
 # Settings that change neither the clients nor, but for rounding, the numbers: a run may go on with others. More rounds are a
 # longer run.
@@ -135,7 +136,8 @@ class Journal:
     details: what else result.json holds, a dict.
 
   Attributes:
-    checkpoints: rounds that a later process may go on from: of the last checkpoint, and of one that is being written.
+    checkpoints: rounds that a later process may go on from: those of all checkpoints that are there, and of one that is
+      being written.
     learned: what the pre-pass before round 1 cost, a dict of numbers; None where there was none.
   """
 
@@ -144,7 +146,7 @@ class Journal:
     self._tff = tff
     self._folder, self._every, self._details = folder, checkpoint_every, details
     self._states = tff.program.FileProgramStateManager(
-        os.path.join(folder.path, CHECKPOINTS), prefix='round_', keep_total=2, keep_first=False)
+        os.path.join(folder.path, CHECKPOINTS), prefix='round_', keep_total=_CHECKPOINTS_KEPT, keep_first=False)
     self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='journal')
     self._pending = None
     self._csv = self._board = None
@@ -167,16 +169,15 @@ class Journal:
     rounds = before['rounds'] if before else []
     self.learned = before.get('prepass') if before else None
     problem = None
-    for version in reversed(asyncio.run(self._states.get_versions()) or []):
-      if version > len(rounds):
-        continue
+    versions = [v for v in asyncio.run(self._states.get_versions()) or [] if v <= len(rounds)]
+    for number, version in reversed(list(enumerate(versions, 1))):
       try:
         state = asyncio.run(self._states.load(version, structure))
       except Exception as error:  # TensorFlow has no one type for files that a failing disk or machine left behind.
         problem = error
         continue
       self._prepare(rounds[:version])
-      self.checkpoints = (version,)
+      self.checkpoints = tuple(versions[:number])
       return rounds[:version], state
     if problem is not None:
       raise FolderError(f'no checkpoint in {self._folder.path} can be read: remove the folder, or use another.') from problem
@@ -226,7 +227,7 @@ class Journal:
       due = len(rounds) % self._every == 0
     if due or last:
       self._saved = time.monotonic()
-      self.checkpoints = (self.checkpoints[-1], len(rounds))
+      self.checkpoints = (*self.checkpoints[-_CHECKPOINTS_KEPT:], len(rounds))
     self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due or last else None))
 
   async def _write(self, rounds, state):
