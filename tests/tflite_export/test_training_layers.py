@@ -163,6 +163,35 @@ def test_a_wrong_formula_does_not_pass_the_gate(monkeypatch, tmp_path):
   assert not path.exists()
 
 
+PADDED = np.array([[7, 8, 0], [3, 0, 0]], np.int32)
+
+
+def check_steps(model, x, y, steps=2):
+  """A file predicts and trains, over some steps, as `predict_on_batch` and `train_on_batch` of a compiled model do."""
+  file = export_training(model, batch_size=len(y), parity_steps=0)
+  with interpreters.quiet():
+    run = interpreters.Interpreter(file.data)
+  np.testing.assert_allclose(run.run('infer', x=x)['output'], model.predict_on_batch(x), rtol=1e-5, atol=1e-7)
+  for _ in range(steps):
+    loss = run.run('train', x=x, y=y, sample_weight=np.ones(len(y), np.float32),
+                   learning_rate=np.float32([model.optimizer.learning_rate.numpy()]))['loss']
+    assert float(loss) == pytest.approx(model.train_on_batch(x, y), rel=1e-5)
+  found = run.run('get_weights', unused=np.zeros(1, np.int32))
+  for name, v in zip(file.weights, model.trainable_variables):
+    np.testing.assert_allclose(found[name].reshape(v.shape), v.numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('kind', [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_recurrent_layers_read_padded_words_backwards_as_keras_does(kind):
+  keras.utils.set_random_seed(0)
+  model = keras.Sequential([
+      keras.Input((3,), dtype='int32'), layers.Embedding(10, 4, mask_zero=True),
+      layers.Bidirectional(kind(3, return_sequences=True)),
+      kind(2, return_sequences=True, go_backwards=True), layers.Lambda(lambda steps: steps[:, 0]), layers.Dense(2)])
+  model.compile(keras.optimizers.SGD(.5), 'mse')
+  check_steps(model, PADDED, np.float32([[1, 0], [0, -1]]))
+
+
 def gamma(x):
   return tf.math.lgamma(x + 3)
 

@@ -64,23 +64,60 @@ def check_layers(model):
 def exportable(model, noise=0.):
   """While it lasts, recurrent layers unroll, and random layers are as random as `noise` (0 to 1, or a scalar tensor)
   says; then the model is as it was."""
-  changed = []
-
-  def change(target, name, value):
-    changed.append((target, name, getattr(target, name)))
-    object.__setattr__(target, name, value)
-  try:
+  with silenced(model, noise), _changes() as change:
     for layer in layers(model):
-      if isinstance(layer, _RECURRENT):
+      if isinstance(layer, _RECURRENT) and not layer.unroll:
         change(layer, 'unroll', True)
         if hasattr(layer, '_could_use_gpu_kernel'):
           change(layer, '_could_use_gpu_kernel', False)
+        if layer.go_backwards:
+          # Keras's unrolled loop sets outputs to zero by the mask in its original order.
+          change(layer, 'call', _reversing(layer))
+          change(layer, 'go_backwards', False)
+    yield
+
+
+@contextlib.contextmanager
+def silenced(model, noise=0.):
+  """While it lasts, random layers are as random as `noise` says; then the model is as it was."""
+  with _changes() as change:
     for layer, attribute in noisy(model):
       change(layer, attribute, getattr(layer, attribute) * noise)
     yield
+
+
+@contextlib.contextmanager
+def _changes():
+  """Gives a function (object, attribute, value), and takes back in the end what it changed."""
+  changed = []
+
+  def change(target, name, value):
+    changed.append((target, name, vars(target).get(name, _changes)))
+    object.__setattr__(target, name, value)
+  try:
+    yield change
   finally:
     for target, name, value in reversed(changed):
-      object.__setattr__(target, name, value)
+      if value is _changes:
+        object.__delattr__(target, name)
+      else:
+        object.__setattr__(target, name, value)
+
+
+def _reversing(layer):
+  """`call` of a recurrent layer, with the steps of its inputs and of their mask from last to first."""
+  forward, axis = layer.call, 0 if layer.time_major else 1
+
+  def turn(steps):
+    return tf.reverse(steps, [axis])
+
+  def call(inputs, mask=None, training=None, initial_state=None, **constants):
+    # A list has initial states after the input.
+    inputs = [turn(inputs[0]), *inputs[1:]] if isinstance(inputs, list) else tf.nest.map_structure(turn, inputs)
+    mask = mask[0] if isinstance(mask, list) else mask
+    return forward(inputs, mask=None if mask is None else turn(mask), training=training, initial_state=initial_state,
+                   **constants)
+  return call
 
 
 class Program(tf.Module):
