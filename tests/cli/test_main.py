@@ -1,5 +1,6 @@
 """What every command promises: exit codes, one sentence per error, quiet ends, and no TensorFlow where none is needed."""
 
+import os
 import subprocess
 import sys
 
@@ -8,8 +9,12 @@ import pytest
 import tff_compress
 from tff_compress import cli
 from tff_compress.cli import codecs
+from tff_compress.cli import extras
+from tff_compress.cli import program
 from tff_compress.codec.errors import CompressionError
+from tflite_export import cli as export_cli
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMANDS = ('run', 'compare', 'codecs', 'inspect', 'report', 'demo')
 
 
@@ -43,11 +48,97 @@ def test_without_a_command_the_help_is_shown_and_nothing_succeeds(capsys):
     (['codecs', 'int8', 'drive'], 'too many'),
     (['--colour'], '--colour'),
     (['run', 'int8'], 'too many'),
+    (['--debug', 'run'], "'--debug' stands before the command; options come after it, as in tff-compress run --debug"),
+    (['--uplink', 'int8', 'run'], "'--uplink' stands before the command"),
+    (['run', '--rounds'], '--rounds needs a value'),
+    (['inspect'], 'FILE must be given'),
+    (['codecs', '--json=1'], "--json takes no value, and '1' is one"),
+    (['fit-autoencoder', 'a.npz', '-o', 'b', '--held-out', 'x'], "--held-out must be a whole number, not 'x'"),
 ])
 def test_unknown_words_are_one_sentence_with_the_nearest(arguments, says, capsys):
   assert cli.main(arguments) == 2
   captured = capsys.readouterr()
   assert captured.out == '' and captured.err.count('\n') == 1 and says in captured.err
+
+
+def _options():
+  """(program, command, option) of every command of both programs."""
+  for main in (cli.PROGRAM, export_cli.PROGRAM):
+    for name, *_ in main.commands:
+      _, commands = program._parser(main, name)  # pylint: disable=protected-access
+      for action in commands[name]._actions:  # pylint: disable=protected-access
+        if action.option_strings and action.dest != 'help':
+          yield main, name, action
+
+
+def test_every_option_that_is_no_list_is_refused_where_it_is_given_twice(capsys):
+  """argparse would take the last: a run that was asked for two codecs would train one of them."""
+  lists = set()
+  for main, command, action in _options():
+    value = [] if action.nargs == 0 else ['random-mask' if action.dest == 'structure' else next(iter(action.choices or '1'))]
+    for first in action.option_strings:
+      assert main.main([command, first, *value, action.option_strings[-1], *value, '--frobnicate']) == 2
+      said = capsys.readouterr().err
+      if 'append' in type(action).__name__.lower() or 'extend' in type(action).__name__.lower():
+        lists.add((main.name, command, action.dest))
+        assert 'given twice' not in said
+      else:
+        assert f'{action.option_strings[-1]} is given twice' in said and said.count('\n') == 1
+  assert {(command, name) for _, command, name in lists} == {
+      ('compare', 'uplink'), ('compare', 'downlink'), ('compare', 'recipe'), ('encoder', 'examples'),
+      *((command, 'autoencoder') for command in ('run', 'compare', 'inspect', 'plan', 'encoder', 'decoder'))}
+
+
+# Commands in an interpreter that cannot find some packages.
+WITHOUT = """if True:
+    import sys
+    sys.path.insert(0, {root!r})
+    class Absent:
+      def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {absent!r}:
+          raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+    sys.meta_path.insert(0, Absent())
+    import importlib.util
+    found = importlib.util.find_spec
+    importlib.util.find_spec = lambda name: None if name in {absent!r} else found(name)
+    from tff_compress import cli
+    from tflite_export import cli as export_cli
+    for main, arguments in {commands!r}:
+      code = (cli if main == 'tff-compress' else export_cli).main(arguments)
+      print(code, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize('absent, commands, says', [
+    (('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert'), [
+        ('tff-compress', ['run']), ('tff-compress', ['compare', '--uplink', 'int8']), ('tff-compress', ['demo'])],
+     "needs tensorflow_federated, which is not installed: install the extra 'tff'"),
+    (('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert'), [
+        ('tflite-export', [command, 'model.keras', '-o', 'x']) for command in ('training', 'inference')] + [
+            ('tflite-export', ['plan', 'model.keras', '--uplink', 'int8', '-o', 'x']),
+            ('tflite-export', ['encoder', 'int8', 'model.json', '-o', 'x']),
+            ('tflite-export', ['compare', 'model.keras', '--data', 'x.npz'])],
+     "needs tensorflow, which is not installed: install the extra 'tflite'"),
+    (('matplotlib',), [('tff-compress', ['report', '.']), ('tff-compress', ['run', '--output', 'there-is-none'])],
+     "needs matplotlib, which is not installed: install the extra 'plots'"),
+    (('yaml',), [('tff-compress', ['run', '--config', __file__])],
+     "needs yaml, which is not installed: install the extra 'yaml'"),
+])
+def test_a_package_that_is_missing_is_one_sentence_with_the_extra_that_brings_it(absent, commands, says, tmp_path):
+  code = WITHOUT.format(root=ROOT, absent=absent, commands=commands)
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+  lines = done.stderr.splitlines()
+  assert len(lines) == 2 * len(commands), done.stderr
+  for (main, _), line, code in zip(commands, lines[::2], lines[1::2]):
+    assert line.startswith(f'{main}: this ') and says in line and code == '2'
+  assert not os.listdir(tmp_path)
+
+
+def test_extras_bring_what_setup_says():
+  with open(os.path.join(ROOT, 'setup.py'), encoding='utf-8') as file:
+    text = file.read()
+  for extra in extras.EXTRAS:
+    assert f"    '{extra}': [" in text
 
 
 @pytest.fixture

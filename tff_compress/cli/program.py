@@ -1,8 +1,8 @@
 """What the project's commands share: reading the command line, and the promises that hold for every command.
 
-Bad input is one sentence on standard error and exit code 2; an unexpected error is one sentence and exit code 1 (--debug
-shows the traceback); Ctrl-C is 130; a reader that goes away (`| head`) ends the command quietly. Results go to standard
-output, progress to standard error.
+Bad input, a file that cannot be read or written and a package that is not installed are one sentence on standard error and
+exit code 2; an unexpected error is one sentence and exit code 1 (--debug shows the traceback); Ctrl-C is 130; a reader that
+goes away (`| head`) ends the command quietly. Results go to standard output, progress to standard error.
 """
 
 import argparse
@@ -10,9 +10,11 @@ import dataclasses
 import difflib
 import importlib
 import os
+import re
 import sys
 import textwrap
 
+from tff_compress.cli import extras
 from tff_compress.cli import output
 from tff_compress.codec.errors import CompressionError
 
@@ -22,6 +24,22 @@ INTERRUPTED = 130
 READER_GONE = 141
 
 
+class UsageError(CompressionError):
+  """The command line itself is not valid. Always one sentence: there is nothing to debug."""
+
+
+# What argparse says, and what it means.
+_PLAIN = (
+    (r'argument (\S+): ignored explicit argument (.*)', r'\1 takes no value, and \2 is one'),
+    (r'argument (\S+): expected one argument', r'\1 needs a value'),
+    (r'argument (\S+): expected at least one argument', r'\1 needs at least one value'),
+    (r'argument (\S+): invalid int value: (.*)', r'\1 must be a whole number, not \2'),
+    (r'argument (\S+): invalid float value: (.*)', r'\1 must be a number, not \2'),
+    (r'argument (\S+): (.*)', r'\1: \2'),
+    (r'the following arguments are required: (.*)', r'\1 must be given'),
+)
+
+
 class _Parser(argparse.ArgumentParser):
   """argparse with errors of one sentence and with the nearest valid word."""
 
@@ -29,7 +47,23 @@ class _Parser(argparse.ArgumentParser):
     super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **keywords)
 
   def error(self, message):
-    raise CompressionError(f'{message.rstrip(".")}: see {self.prog} --help.')
+    for pattern, plain in _PLAIN:
+      message, found = re.subn(f'^{pattern}$', plain, message, flags=re.DOTALL)
+      if found:
+        break
+    raise UsageError(f'{output.printable(message.rstrip("."))}: see {self.prog} --help.')
+
+  def parse_known_args(self, args=None, namespace=None):
+    self._given = set()
+    return super().parse_known_args(args, namespace)
+
+  def _get_values(self, action, arg_strings):
+    """Called for each time that an option is given: argparse itself would take the last."""
+    if action.option_strings and not isinstance(action, argparse._AppendAction):  # pylint: disable=protected-access
+      if action in self._given:
+        raise argparse.ArgumentError(None, f'{action.option_strings[-1]} is given twice; leave one of them out')
+      self._given.add(action)
+    return super()._get_values(action, arg_strings)
 
   def _check_value(self, action, value):
     if action.choices is not None and value not in action.choices:
@@ -38,10 +72,15 @@ class _Parser(argparse.ArgumentParser):
       hint = f'did you mean {close[0]}' if close else f'choose from {", ".join(map(str, action.choices))}'
       raise argparse.ArgumentError(None, f'{what} {output.printable(value)[:60]!r} does not exist; {hint}')
 
+  @property
+  def options(self):
+    """The texts of all options, '-o' and '--output'."""
+    return [option for action in self._actions for option in action.option_strings]
+
   def unknown(self, arguments):
     """Error for arguments that no option takes."""
     name = arguments[0].split('=')[0]
-    known = [option for action in self._actions for option in action.option_strings if option.startswith('--')]
+    known = [option for option in self.options if option.startswith('--')]
     close = difflib.get_close_matches(name, known, 1) if name.startswith('-') else []
     self.error(f'there is no option {output.printable(name)[:60]!r}' + (f'; did you mean {close[0]}' if close else '')
                if name.startswith('-') else f'{output.printable(name)[:60]!r} is an argument too many')
@@ -56,7 +95,9 @@ class Program:
     description: one sentence.
     version: text.
     package: dotted name of the package that holds its files.
-    commands: tuple of (command, its line in the list, the file whose `add_<command>` gives the parser its options).
+    commands: tuple of (command, its line in the list, the file whose `add_<command>` gives the parser its options, the
+      modules beyond NumPy that it cannot do without).
+    extra: the extra of this package that brings TensorFlow, for who uses this program.
     examples: texts of command lines.
   """
   name: str
@@ -64,6 +105,7 @@ class Program:
   version: str
   package: str
   commands: tuple
+  extra: str
   examples: tuple
 
   def main(self, argv=None):
@@ -79,8 +121,13 @@ class Program:
 
   def parse(self, arguments):
     """The options (an argparse namespace) of a list of texts; raises CompressionError where they are not valid."""
-    wanted = next((text for text in arguments if not text.startswith('-')), None)
+    names = [name for name, *_ in self.commands]
+    wanted = next((text for text in arguments if text in names), None)
     parser, commands = _parser(self, wanted)
+    first = arguments[0].split('=')[0] if arguments else ''
+    if wanted and first.startswith('-') and first not in parser.options:
+      parser.error(f'{output.printable(first)[:60]!r} stands before the command; options come after it, as in '
+                   f'{self.name} {wanted} {output.printable(first)[:60]}')
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
       (commands.get(options.command) or parser).unknown(unknown)
@@ -117,7 +164,7 @@ def _guarded(program, arguments):
   except BrokenPipeError:
     raise
   except CompressionError as error:
-    if debug:
+    if debug and not isinstance(error, UsageError):
       raise
     _complain(program, error)
     return BAD_INPUT
@@ -138,10 +185,16 @@ def _complain(program, error):
 
 
 def _run(program, arguments):
+  with extras.named(program.extra):
+    return _command(program, arguments)
+
+
+def _command(program, arguments):
   options = program.parse(arguments)
   if options.command is None:
     options.print_help()
     return BAD_INPUT
+  extras.need(program.extra, *next(needs for name, _, _, needs in program.commands if name == options.command))
   # What TensorFlow logs when it is imported is about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   return options.function(options) or 0
@@ -154,7 +207,7 @@ def _parser(program, wanted):
   parser.add_argument('--version', action='version', version=f'{program.name} {program.version}')
   subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
   commands = {}
-  for name, summary, file in program.commands:
+  for name, summary, file, _ in program.commands:
     commands[name] = subparsers.add_parser(name, help=summary)
     if name == wanted:
       add = getattr(importlib.import_module(f'{program.package}.{file}'), f'add_{name.replace("-", "_")}')

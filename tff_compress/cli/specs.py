@@ -127,10 +127,7 @@ def _from_npy(path, archive, info):
 
 def _from_h5(path):
   """The trainable variables of a Keras model. Refuses what would run code out of the file."""
-  try:
-    import h5py  # pylint: disable=g-import-not-at-top
-  except ImportError:
-    raise SpecError('.h5 files are read by h5py: install it, or give the spec as .json or .npz.') from None
+  import h5py  # pylint: disable=g-import-not-at-top
   with h5py.File(path, 'r') as file:
     text = file.attrs.get('model_config')
   if text is None:

@@ -10,6 +10,7 @@ import textwrap
 import time
 
 from tff_compress.cli import autoencoders
+from tff_compress.cli import extras
 from tff_compress.cli import output
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import config as config_lib
@@ -176,6 +177,8 @@ _SEEDS = config_lib.Setting('seeds', int, False, 1)
 def _run(options):
   values = _values(options)
   config = config_lib.make(values)
+  if config.output is not None:
+    extras.need('plots', 'matplotlib')  # Before it trains, and not when the report is made.
   with _training([config], options) as train:
     result, = train()
   details = {'config': config.as_dict(), 'status': result.status, 'parameters': result.parameters, 'rounds': result.rounds}

@@ -136,10 +136,7 @@ def load_yaml(path, known=None, lists=()):
   Raises:
     ConfigError: the file cannot be read, is no such file, or has a setting that does not exist or cannot have its value.
   """
-  try:
-    import yaml  # pylint: disable=g-import-not-at-top
-  except ImportError:
-    raise ConfigError('YAML files are read by PyYAML: pip install pyyaml, or give the settings as flags.') from None
+  import yaml  # pylint: disable=g-import-not-at-top
 
   class Loader(yaml.SafeLoader):
     """A safe loader that refuses a key that is there twice; YAML's own takes the last."""

@@ -33,7 +33,7 @@ def add_encoder(parser):
                       help='add what earlier messages left out, and give what this one leaves out')
   parser.add_argument('--int8', metavar='FILE',
                       help="write the autoencoder's network to a file of its own, in int8, for an Edge TPU")
-  parser.add_argument('--examples', metavar='FILE', nargs='+', default=[],
+  parser.add_argument('--examples', metavar='FILE', nargs='+', action='extend', default=[],
                       help='updates for --int8, as tff-compress fit-autoencoder takes them: .npz files with one array per '
                            'variable, or .npy files with one update per row')
 
