@@ -117,7 +117,7 @@ def export(options):
                                   **settings(options))
   if options.json:
     output.print_json({'file': str(made.path), 'bytes': made.size, 'operators': made.operators, 'weights': made.weights,
-                       'state': made.state, 'learning_rate': made.learning_rate,
+                       'state': made.state, 'learning_rate': made.learning_rate, 'notes': made.notes,
                        'signatures': {name: sorted(parts['inputs']) for name, parts in made.signatures.items()}})
     return
   print(output.properties([
@@ -127,4 +127,5 @@ def export(options):
       ('state', f'{len(made.state)} variables of the optimizer and of layers' if made.state else None),
       ('learning rate', made.learning_rate),
       ('operators', ', '.join(made.operators)),
+      *(('note', note) for note in made.notes),
   ]))

@@ -35,6 +35,7 @@ class TrainingFile:
     state: names of what get_state returns.
     learning_rate: the optimizer's, for the `learning_rate` input; None if it is a schedule.
     parity: `Parity`: how close the file is to Keras; None if the gate was skipped.
+    notes: sentences about what the file cannot do as Keras does.
   """
   data: bytes
   path: pathlib.Path
@@ -44,6 +45,7 @@ class TrainingFile:
   state: tuple
   learning_rate: float
   parity: object
+  notes: tuple = ()
 
   @property
   def size(self):
@@ -90,12 +92,11 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   if structure is not None and not isinstance(structure, (structured.RandomMask, structured.LowRank)):
     raise ExportError(f'structure must be RandomMask() or LowRank(rank), not {structure!r}.')
   _check_model(model)
-  loss = losses.of(getattr(model, 'loss', None) if loss is None else loss)
   optimizer = getattr(model, 'optimizer', None) if optimizer is None else optimizer
   if optimizer is None:
     raise ExportError('there is no optimizer: compile the model with one, or give optimizer=.')
   settings = optimizers.of(optimizer)
-  shapes = _shapes(model, loss, batch_size)
+  loss, shapes = _read(model, loss, batch_size)
 
   say = _Progress()
   say('recording the model')
@@ -107,13 +108,13 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   checked = None
   if parity_steps:
     say('comparing with Keras', program.operators)
-    batch = _batches(model, loss, shapes, parity_data)
+    batch = _batches(model, loss, shapes, parity_data, partial=not program.mixing)
     checked = parity_lib.check(model, data, program, loss, settings, batch, tolerances, parity_steps, proximal_mu)
   if path is not None:
     path = files.write(path, data, overwrite)
   return TrainingFile(data, path, {name: s.described() for name, s in signatures.items()},
                       flatbuffer.operators(data).counts,
-                      tuple(program.weights), tuple(program.state), settings.learning_rate, checked)
+                      tuple(program.weights), tuple(program.state), settings.learning_rate, checked, _notes(program))
 
 
 def _convert(program, signatures):
@@ -162,7 +163,16 @@ def _check_model(model):
   program_lib.check_layers(model)
 
 
-def _shapes(model, loss, batch_size):
+def _notes(program):
+  if not program.mixing:
+    return ()
+  places = ', '.join(dict.fromkeys(program.mixing))
+  return (f'Rows whose sample_weight is 0 count in what {places} computes over a batch: fill a last batch up with rows '
+          'that repeat real ones.',)
+
+
+def _read(model, loss, batch_size):
+  """(`Loss`, `Shapes`)"""
   called = getattr(model, '_saved_model_inputs_spec', None)
   inputs = getattr(model, 'inputs', None) or tf.nest.flatten(called)
   if not inputs or inputs[0] is None:
@@ -175,7 +185,8 @@ def _shapes(model, loss, batch_size):
   multiple = len(specs) > 1
   with program_lib.exportable(model):
     predict = tf.function(lambda *x: model(list(x) if multiple else x[0], training=False), autograph=False)
-    outputs = tf.nest.flatten(predict.get_concrete_function(*specs).outputs)
+    structure = predict.get_concrete_function(*specs).structured_outputs
+  outputs = tf.nest.flatten(structure)
   if len(outputs) != 1:
     raise ExportError(f'the model has {len(outputs)} outputs: make a model with the one that is trained.')
   output = outputs[0]
@@ -183,11 +194,12 @@ def _shapes(model, loss, batch_size):
     raise ExportError(f'the output is {output.dtype.name} of shape {tuple(output.shape)}: '
                       'it must be float32 with the batch first and at least one more axis.')
   shape = tuple(output.shape)
-  return program_lib.Shapes(tuple(specs), loss.label_spec(shape), shape, multiple)
+  loss = losses.of(model, loss, structure)
+  return loss, program_lib.Shapes(tuple(specs), loss.label_spec(shape), shape, multiple)
 
 
-def _batches(model, loss, shapes, data):
-  """The gate's batches: function of a step's number. Odd ones are partial, with weights that differ."""
+def _batches(model, loss, shapes, data, partial):
+  """The gate's batches: function of a step's number. Odd ones have weights that differ, and are partial if told so."""
   rows = shapes.output[0]
   words = [layer.input_dim for layer in program_lib.layers(model) if isinstance(layer, tf.keras.layers.Embedding)]
   if data is not None:
@@ -215,6 +227,7 @@ def _batches(model, loss, shapes, data):
     weights = np.ones(rows, np.float32)
     if step % 2:
       weights = generator.uniform(0.5, 2, rows).astype(np.float32)
-      weights[(rows + 1) // 2:] = 0
+      if partial:
+        weights[(rows + 1) // 2:] = 0
     return inputs, labels, weights
   return batch

@@ -1,7 +1,10 @@
-"""Losses: which are supported, and what their labels look like."""
+"""Losses: which are supported, what their labels look like, and what Keras makes of them in a step."""
 
+import contextlib
 import dataclasses
+import functools
 
+from keras.src.engine.compile_utils import LossesContainer
 import tensorflow as tf
 
 from tflite_export.errors import ExportError
@@ -13,19 +16,55 @@ _LABELS = {
     'mean_squared_error': 'values',
     'mean_absolute_error': 'values',
 }
-_SHORT = {'mse': 'mean_squared_error', 'mae': 'mean_absolute_error'}
+_REDUCTION = tf.keras.losses.Reduction
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-  """A loss of Keras.
+  """A loss of Keras, for a model with one output.
 
   Attributes:
     name: 'sparse_categorical_crossentropy', …
-    function: (labels, output) -> loss per example, [batch] or [batch, …].
+    function: (labels, output) -> loss of each element, [batch] or [batch, …].
+    reduction: of `tf.keras.losses.Reduction`.
+    weight: what `compile(loss_weights=…)` multiplies it with.
+    ignored: class whose elements do not count; None: all count.
   """
   name: str
   function: object
+  reduction: str = _REDUCTION.AUTO
+  weight: float = 1.
+  ignored: int = None
+
+  def __call__(self, labels, output, sample_weight):
+    """The loss of a batch as `train_on_batch` has it for the rows whose weight is not 0.
+
+    An element counts where the output's mask keeps it and its class is not ignored.
+
+    Args:
+      labels, output: tensors.
+      sample_weight: float32 [batch].
+
+    Returns:
+      (what Keras differentiates, what it reports): two scalars. They differ for the reduction 'none' alone, where Keras
+      differentiates the sum and reports the mean.
+    """
+    valid = None if self.ignored is None else tf.not_equal(labels, self.ignored)
+    losses = self.function(labels if valid is None else tf.where(valid, labels, tf.zeros_like(labels)), output)
+    masks = [m for m in (getattr(output, '_keras_mask', None), valid) if m is not None]
+
+    def spread(tensor):
+      tensor = tf.cast(tensor, losses.dtype)
+      return tf.reshape(tensor, [*tensor.shape, *[1] * (losses.shape.rank - tensor.shape.rank)])
+    present = spread(tf.not_equal(sample_weight, 0))
+    kept = functools.reduce(lambda a, b: a * b, map(spread, masks), tf.ones_like(losses))
+    total = self.weight * tf.reduce_sum(losses * kept * spread(sample_weight))
+    if self.reduction == _REDUCTION.SUM:
+      return total, total
+    counted = tf.ones_like(losses) if self.reduction == _REDUCTION.NONE else kept
+    # Where nothing counts the loss is 0 and not 0/0.
+    mean = total / tf.maximum(tf.reduce_sum(counted * present), 1)
+    return (total if self.reduction == _REDUCTION.NONE else mean), mean
 
   def label_spec(self, output):
     """`tf.TensorSpec` of the labels for a model's output of this shape."""
@@ -41,32 +80,97 @@ class Loss:
     if kind == 'bits':
       return generator.integers(0, 2, output).astype('float32')
     classes = generator.integers(0, output[-1], output[:-1]).astype('int32')
+    if self.ignored is not None:
+      classes[generator.random(classes.shape) < .25] = self.ignored
     return classes if kind == 'classes' else (classes[..., None] == range(output[-1])).astype('float32')
 
 
-def of(loss):
-  """The loss that a model was compiled with, or that was given: a name, a function or a `tf.keras.losses.Loss`.
+def of(model, loss, output):
+  """The loss that was given, or else that the model was compiled with, with its weight.
+
+  Args:
+    model: Keras model.
+    loss: a name, a function, a `tf.keras.losses.Loss`, or one of these in a list or dict as for `compile`; None for the
+      model's.
+    output: `tf.TensorSpec` of the model's only output, in the structure in which the model returns it.
 
   Raises:
-    ExportError: it is none of the supported ones.
+    ExportError: there is none, or none of the supported ones.
   """
-  if loss is None:
+  given, weights = loss, None
+  if loss is None and getattr(model, 'compiled_loss', None) is not None:
+    given, weights = model.compiled_loss._user_losses, model.compiled_loss._user_loss_weights
+  if given is None:
     raise ExportError('there is no loss: compile the model with one, or give loss=.')
-  if isinstance(loss, (dict, list, tuple)):
-    raise ExportError('a model with several losses cannot be exported: give one loss for its one output.')
+  # What the loss and its weight are for this output is Keras's to say.
+  container = LossesContainer(given, weights, output_names=getattr(model, 'output_names', None))
   try:
-    found = tf.keras.losses.get(loss)
-  except (ValueError, TypeError):
-    found = loss
-  name = getattr(found, 'name', None) or getattr(found, '__name__', str(found))
-  if isinstance(found, tf.keras.losses.Loss):
-    function = found.call
-    name = getattr(getattr(found, 'fn', None), '__name__', name)
-    if found.reduction == tf.keras.losses.Reduction.SUM:
-      raise ExportError('a loss that sums over the batch cannot be exported: use the mean, which is the default reduction.')
-  else:
-    function = found
-  name = _SHORT.get(name, name)
-  if name not in _LABELS or not callable(function):
+    container.build(output)
+  except (ValueError, TypeError) as error:
+    reason = str(error).splitlines()[0][:200].rstrip('.')
+    raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported: {reason}.') from None
+  if len(container._losses) != 1 or len(container._loss_weights) != 1:
+    raise ExportError('there are losses or loss_weights for several outputs, and the model has one: give one of each.')
+  [found], [weight] = container._losses, container._loss_weights
+  if found is None:
+    raise ExportError('there is no loss for the model\'s output: compile the model with one, or give loss=.')
+  if isinstance(weight, tf.Variable):
+    raise ExportError('loss_weights that are variables cannot be exported: use numbers.')
+  name = getattr(getattr(found, 'fn', None), '__name__', found.name)
+  if name not in _LABELS or type(found).__call__ is not tf.keras.losses.Loss.__call__:
     raise ExportError(f'the loss {name[:60]!r} cannot be exported: use one of {", ".join(_LABELS)}.')
-  return Loss(name, function)
+  settings = getattr(found, '_fn_kwargs', {})
+  ignored = settings.get('ignore_class')
+  function = found.call
+  if ignored is not None:
+    # Keras picks the valid elements out, whose number the file does not know.
+    function = functools.partial(found.fn, **{**settings, 'ignore_class': None})
+  return Loss(name, function, found.reduction, 1. if weight is None else float(weight),
+              None if ignored is None else int(ignored))
+
+
+class Activities:
+  """What layers add to the loss for their activities, where rows of weight 0 are not to count.
+
+  Keras divides an `activity_regularizer` by the number of rows. Those of Keras are sums over elements, with 0 for 0.
+  """
+
+  _SUMS = (tf.keras.regularizers.L1, tf.keras.regularizers.L2, tf.keras.regularizers.L1L2)
+
+  def __init__(self, layers, sample_weight):
+    self._layers = [layer for layer in layers if type(layer.activity_regularizer) in self._SUMS]
+    self._present = tf.cast(tf.not_equal(sample_weight, 0), tf.float32)
+    self._made = set()
+
+  @contextlib.contextmanager
+  def limited(self):
+    """While it lasts, regularizers of activities see no row of weight 0; then the layers are as they were."""
+    before = [(layer, layer.activity_regularizer) for layer in self._layers]
+    try:
+      for layer, regularizer in before:
+        layer.activity_regularizer = functools.partial(self._regularize, regularizer)
+      yield
+    finally:
+      for layer, regularizer in before:
+        layer.activity_regularizer = regularizer
+
+  def _regularize(self, regularizer, activity):
+    rows = self._present.shape[0]
+    if activity.shape[0] != rows:
+      return regularizer(activity)
+    present = tf.reshape(self._present, [rows, *[1] * (activity.shape.rank - 1)])
+    loss = regularizer(activity * present) * (rows / tf.maximum(tf.reduce_sum(present), 1))
+    self._made.add(loss.op)
+    return loss
+
+  def depends(self, loss, inputs):
+    """Whether a loss of the model depends on the inputs otherwise than through what is limited."""
+    sources, seen, queue = {tensor.op for tensor in inputs}, set(self._made), [loss.op]
+    while queue:
+      op = queue.pop()
+      if op in sources:
+        return True
+      if op not in seen:
+        seen.add(op)
+        queue.extend(tensor.op for tensor in op.inputs)
+    return False

@@ -172,7 +172,8 @@ def of(optimizer):
   if legacy and optimizer.gradient_transformers:
     raise ExportError("the optimizer's gradient_transformers cannot be exported: leave them out.")
   if legacy and sum(value is not None for value in dataclasses.astuple(clipping)) > 1:
-    raise ExportError(f'the legacy optimizer {kind.__name__} clips in two ways one after the other, which cannot be exported: choose one.')
+    raise ExportError(f'the legacy optimizer {kind.__name__} clips in two ways one after the other, which cannot be '
+                      'exported: choose one.')
   rate = settings['learning_rate']
   return Settings(_RULES[kind](settings, legacy), clipping,
                   None if isinstance(rate, dict) or callable(rate) else float(rate), optimizer)

@@ -105,7 +105,8 @@ class _Gate:
     self._rate = 0.01 if program.optimizer.slots else 0.1
     self._trained = {name: tf.Variable(program.trained(name), constraint=program.original(name).constraint)
                      for name in program.weights}
-    self._keras = optimizer.copy(self._rate, list(self._trained.values()), [program.original(name) for name in self._trained])
+    self._keras = optimizer.copy(self._rate, list(self._trained.values()),
+                                 [program.original(name) for name in self._trained])
     self._received = {name: program.original(name).numpy() for name in program.weights}
     self.errors = dict.fromkeys(('loss', 'gradient', 'update', 'average', 'output', 'rounding'), 0.)
     self.worst = ''
@@ -182,13 +183,12 @@ class _Gate:
   def _keras_gradients(self, inputs, labels, sample_weight):
     """(loss, {name: gradient of what is trained}) of the model, whose moving averages are updated."""
     program, model = self._program, self._model
+    kept = sample_weight != 0
+    inputs, labels, sample_weight = [x[kept] for x in inputs], labels[kept], sample_weight[kept]
     with exportable(model, 0.), tf.GradientTape() as tape:
       output = model([tf.constant(x) for x in inputs] if len(inputs) > 1 else tf.constant(inputs[0]), training=True)
-      per_example = tf.reduce_mean(tf.reshape(self._loss.function(tf.constant(labels), output), [output.shape[0], -1]),
-                                   1)
-      loss = tf.reduce_sum(per_example * sample_weight) / tf.reduce_sum(sample_weight)
-      if model.losses:
-        loss += tf.add_n(model.losses)
+      loss, reported = (tf.add_n([value, *model.losses])
+                        for value in self._loss(tf.constant(labels), output, tf.constant(sample_weight)))
     variables = [program.original(name) for name in program.weights]
     gradients = {}
     for name, v, gradient in zip(program.weights, variables, tape.gradient(loss, variables)):
@@ -197,7 +197,7 @@ class _Gate:
         gradient = tf.convert_to_tensor(gradient) + self._proximal * (v - self._received[name])
       gradients[name] = gradient
     clipped = program.clipping(list(self._confined(gradients).values()))
-    return float(loss), {name: tf.convert_to_tensor(g).numpy() for name, g in zip(gradients, clipped)}
+    return float(reported), {name: tf.convert_to_tensor(g).numpy() for name, g in zip(gradients, clipped)}
 
   def _rounding(self, inputs, labels, sample_weight, weights, gradients):
     """{name: how far Keras's own gradient moves, in L2 norm, when the weights change by a millionth}.

@@ -9,8 +9,10 @@ import tensorflow as tf
 from tff_compress.codec.spec import Spec
 from tff_compress.codec.spec import unique_names
 from tflite_export.errors import ExportError
+from tflite_export.training import losses
 from tflite_export.training import replay
 from tflite_export.training import structured
+from tflite_export.training.formulas.registry import place
 
 _RECURRENT = (tf.keras.layers.RNN,)
 _RATES = ((tf.keras.layers.Dropout, 'rate'), (tf.keras.layers.GaussianNoise, 'stddev'))
@@ -27,6 +29,11 @@ class Shapes:
   labels: object
   output: tuple
   multiple: bool
+
+  @property
+  def weights(self):
+    """Spec of the sample weights."""
+    return tf.TensorSpec(self.output[:1], tf.float32)
 
   @property
   def input_names(self):
@@ -160,6 +167,8 @@ class Program(tf.Module):
       self._state[name] = self._variable(v)
       self._ref[name] = v.ref()
     self._averages = list(self._state)
+    self._mixing += [f'the layer {layer.name!r}' for layer in layers(model)
+                     if any(v is other for v in layer._non_trainable_weights for other in others)]
     changing = {v.ref() for v in trainable} | {v.ref() for v in others}
     self._constants = {v.ref(): v.numpy() for v in model.variables if v.ref() not in changing}
     self._masks, self._factors = {}, {}
@@ -195,18 +204,24 @@ class Program(tf.Module):
       return model(list(inputs) if shapes.multiple else inputs[0], training=training)
 
     def train(*arguments):
-      *inputs, labels = arguments[:-1] if self.noise else arguments
-      with exportable(model, arguments[-1] if self.noise else 0.):
+      *inputs, labels, sample_weight = arguments[:-1] if self.noise else arguments
+      activities = losses.Activities(layers(model), sample_weight)
+      with exportable(model, arguments[-1] if self.noise else 0.), activities.limited():
         output = call(inputs, True)
-        per_example = loss.function(labels, output)
+        found = loss(labels, output, sample_weight)
         extra = list(model.losses)
-      return [tf.reshape(per_example, [shapes.output[0], -1]), *extra]
+      if extra and loss.reduction == tf.keras.losses.Reduction.NONE:
+        raise ExportError("a loss with reduction='none' does not go with regularizers and add_loss, which Keras cannot "
+                          "add to it: use reduction='sum'.")
+      self._mixing = [place(e.op.name) for e in extra if activities.depends(e, inputs)]
+      return [tf.add_n([value, *extra]) for value in found]
 
     def infer(*inputs):
       with exportable(model):
         return [call(inputs, False)]
     noise = [tf.TensorSpec([], tf.float32)] * self.noise
-    self._training = replay.record(train, [*shapes.inputs, shapes.labels, *noise], self._model_variables)
+    self._training = replay.record(train, [*shapes.inputs, shapes.labels, shapes.weights, *noise],
+                                   self._model_variables)
     self._inference = replay.record(infer, list(shapes.inputs), self._model_variables)
 
   @property
@@ -218,6 +233,11 @@ class Program(tf.Module):
   def state(self):
     """{name: variable}: what else training changes."""
     return self._state
+
+  @property
+  def mixing(self):
+    """Where rows of weight 0 count all the same: 'the layer NAME', …"""
+    return self._mixing
 
   @property
   def operators(self):
@@ -281,7 +301,7 @@ class Program(tf.Module):
     shapes = self._shapes
     scalar, one = tf.TensorSpec([], tf.float32), tf.TensorSpec([1], tf.int32)
     made = {
-        'train': (self._train, [*shapes.inputs, shapes.labels, tf.TensorSpec(shapes.output[:1], tf.float32), scalar,
+        'train': (self._train, [*shapes.inputs, shapes.labels, shapes.weights, scalar,
                                 *[scalar] * self.noise],
                   [*shapes.input_names, 'y', 'sample_weight', 'learning_rate', *['noise'] * self.noise], ['loss']),
         'infer': (self._infer, shapes.inputs, shapes.input_names, ['output']),
@@ -304,18 +324,15 @@ class Program(tf.Module):
     noise = arguments[-1:] if self.noise else ()
     *inputs, labels, sample_weight, learning_rate = arguments[:len(arguments) - len(noise)]
     before, values = self._reads()
-    per_example, *extra = replay.replay(self._training, [*inputs, labels, *noise], values, True)
+    loss, reported = replay.replay(self._training, [*inputs, labels, sample_weight, *noise], values, True)
     with replay.overridden_gradients():
-      # An empty batch has loss 0 and not 0/0.
-      share = sample_weight / tf.maximum(tf.reduce_sum(sample_weight), 1e-30)
-      loss = tf.add_n([tf.reduce_sum(tf.reduce_mean(per_example, 1) * share), *extra])
       found = dict(zip(before, tf.gradients(loss, list(before.values()))))
     # A variable that the loss does not depend on stays as it is.
     gradients = {name: g for name, g in found.items() if g is not None}
     for name, g in gradients.items():
       if self._optimizer.lazy and isinstance(g, tf.IndexedSlices):
-        raise ExportError(f'the legacy SGD with momentum moves only the rows of {name!r} that a batch reads, which cannot be '
-                          'exported: use tf.keras.optimizers.SGD.')
+        raise ExportError(f'the legacy SGD with momentum moves only the rows of {name!r} that a batch reads, which '
+                          'cannot be exported: use tf.keras.optimizers.SGD.')
     if self._proximal:
       gradients = {name: tf.convert_to_tensor(g) + self._proximal * (before[name] - self._received[name])
                    for name, g in gradients.items()}
@@ -339,7 +356,7 @@ class Program(tf.Module):
       self._state[name].assign(values[self._ref[name]])
     if iterations is not None:
       self._state['iterations'].assign(iterations + 1)
-    return [loss]
+    return [reported]
 
   def _infer(self, *inputs):
     return replay.replay(self._inference, inputs, self._reads()[1], False)
