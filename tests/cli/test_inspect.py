@@ -173,7 +173,8 @@ def test_bad_arguments_are_one_sentence(files, arguments, says, capsys):
     '', '[', '3', '{}', '[]', '{"variables": {}}', '[{"name": "a"}]', '[{"name": 1, "shape": []}]', '[{"name": "a", "shape": [-1]}]',
     '[{"name": "a", "shape": [1.5]}]', '[{"name": "a", "shape": [true]}]', '[{"name": "a", "shape": [99999999999]}]',
     '[{"name": "a", "shape": [1], "dtype": "complex64"}]', '[{"name": "a", "shape": [1], "color": "red"}]', '[[[[1]]]]',
-    '[{"name": "a", "shape": [1]}, {"name": "a", "shape": [1]}]', pytest.param('[' * 100_000, id='nested'), '{"name": "\ud800"}', '[{"name": "a", "shape": [NaN]}]',
+    '[{"name": "a", "shape": [1]}, {"name": "a", "shape": [1]}]', '[{"name": "a\\tb", "shape": [1]}]', '[{"name": "", "shape": [1]}]',
+    '[{"name": "a", "shape": [0, 2147483647, 2147483647, 2147483647]}]', f'[{{"name": "a", "shape": {[1] * 33}}}]', pytest.param('[' * 100_000, id='nested'), '{"name": "\ud800"}', '[{"name": "a", "shape": [NaN]}]',
 ])
 def test_bad_spec_in_json_is_one_sentence(files, text, capsys):
   folder, _ = files
@@ -201,13 +202,20 @@ def test_spec_of_an_npz_is_read_from_headers_alone(tmp_path):
   assert spec.tensors == (codec_lib.TensorSpec('kernel', (16384, 16384)),)
 
 
+def npy(shape, kind="'<f4'"):
+  header = f"{{'descr': {kind}, 'fortran_order': False, 'shape': ({shape})}}".encode('ascii')
+  return b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header
+
+
 LONG_HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}" + b' ' * 20_000
 LONG_HEADER = b'\x93NUMPY\x01\x00' + struct.pack('<H', len(LONG_HEADER)) + LONG_HEADER
 
 
 @pytest.mark.parametrize('content', [
     b'', b'PK\x05\x06' + bytes(18), b'not a zip', {'a.npy': b'', }, {'a.npy': b'\x93NUMPY\x01\x00\xff\xff'},
-    {'a.npy': b'\x93NUMPY\x01\x00\x05\x00{1:2}'}, {'a.npy': LONG_HEADER},  {'a.npy': b'\x93NUMPY\x01\x00\x0b\x00__import__('},
+    {'a.npy': b'\x93NUMPY\x01\x00\x05\x00{1:2}'}, {'a.npy': LONG_HEADER}, {'a.npy': npy('(0, 2147483647, 2147483647, 2147483647)')},
+    {'a.npy': npy('1,' * 33)}, {'.npy': npy('()')}, {'a\tb.npy': npy('()')}, {'a.npy': npy('()', "'<f4,<f4'")},
+    {'a.npy': npy('()', "[('a', '<f4')]")}, {'a.npy': npy('()', "'|O'")},  {'a.npy': b'\x93NUMPY\x01\x00\x0b\x00__import__('},
 ])
 def test_bad_npz_is_a_spec_error(tmp_path, content):
   path = tmp_path / 'bad.npz'
@@ -219,6 +227,25 @@ def test_bad_npz_is_a_spec_error(tmp_path, content):
         archive.writestr(name, value)
   with pytest.raises(codec_lib.SpecError):
     specs.read_spec(str(path))
+
+
+@pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_damaged_anywhere_is_no_more_than_a_spec_error(tmp_path, compression):
+  whole = io.BytesIO()
+  with zipfile.ZipFile(whole, 'w', compression) as archive:
+    archive.writestr('a.npy', npy('3, 4') + bytes(48))
+  whole, path = whole.getvalue(), str(tmp_path / 'bad.npz')
+  damaged = [whole[:n] for n in range(0, len(whole), 5)] + [whole]
+  for at in range(len(whole)):
+    damaged += [whole[:at] + bytes([value]) + whole[at + 1:] for value in {255, whole[at] ^ 1}]
+  for data in damaged:
+    with open(path, 'wb') as file:
+      file.write(data)
+    try:
+      spec = specs.read_spec(path)
+      assert compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and len(spec.tensors) == 1
+    except codec_lib.SpecError as error:
+      assert len(str(error)) < 500
 
 
 @pytest.mark.parametrize('config, says', [

@@ -1,6 +1,7 @@
 """Codecs over whole models: rules, joined variables, dtypes, the layout of a payload, and errors for bad arguments."""
 
 import dataclasses
+import tracemalloc
 import struct
 
 import numpy as np
@@ -190,11 +191,71 @@ def test_values_that_are_not_finite_or_too_large_are_refused(value, dtype):
     codec_lib('float32').encode({'w': x}, **KEYS)
 
 
-@pytest.mark.parametrize('arguments', [('x', (-1,)), ('x', (None,)), ('x', (2.0,)), ('x', (1 << 16, 1 << 15)),
-                                       ('x', (3,), 'complex64')])
-def test_specs_of_unknown_shape_or_dtype_are_refused(arguments):
+@pytest.mark.parametrize('arguments', [
+    ('x', (-1,)), ('x', (None,)), ('x', (2.0,)), ('x', (True,)), ('x', [3]), ('x', 3), ('x', (1 << 16, 1 << 15)),
+    ('x', (3,), 'complex64'), ('x', (10**5000,)), ('x', (0, 2**31)), ('x', (0, 2**31 - 1, 2**31 - 1, 2**31 - 1)), ('x', (1,) * 33),
+])
+def test_specs_of_unknown_or_impossible_shape_or_dtype_are_refused(arguments):
   with pytest.raises(codec_lib.SpecError):
     codec_lib.TensorSpec(*arguments)
+
+
+@pytest.mark.parametrize('shape', [(0, 2**31 - 1), (2**16, 0, 2**14), (1,) * 32, (0,) * 32, (2,) * 30 + (0,)])
+def test_every_shape_of_a_spec_is_one_of_numpys(shape):
+  assert codec_lib.TensorSpec('x', shape).size == np.broadcast_to(np.int8(0), shape).size
+
+
+@pytest.mark.parametrize('name', ['', 'a\tfloat32\t1', 'a\nb', '\0', 'a\x1b[2J', 'a\x7f', 'a\x85b', 'a\u2028b', 'a\u2029b', '\ud800',
+                                  'a' * 65536, 'ü' * 32768, 7, None, b'x'])
+def test_names_without_an_unambiguous_text_are_refused(name):
+  with pytest.raises(codec_lib.SpecError) as raised:
+    codec_lib.TensorSpec(name, (3,))
+  assert len(str(raised.value)) < 400 and str(raised.value).isprintable()
+
+
+def test_names_of_any_other_characters_are_taken():
+  for name in ('dense/kernel', 'ü', '重み', 'a b', ' ', '*', '\N{PILE OF POO}', 'x' * 65535):
+    update = {name: np.asarray([1, 2], np.float32)}
+    assert np.array_equal(codec_lib('float32').decode(codec_lib('float32').encode(update, **KEYS), update, **KEYS)[name],
+                          update[name])
+
+
+def test_no_name_makes_one_spec_look_like_another():
+  """The text of fingerprints has a line per variable and a tab between its parts: none of them can hold either."""
+  one = codec_lib.Spec((codec_lib.TensorSpec('a', (1,)), codec_lib.TensorSpec('b', (2,))))
+  assert codec_lib('float32').fingerprint(one).hex() == '5c7520a1'
+  with pytest.raises(codec_lib.SpecError, match='control character'):
+    codec_lib.TensorSpec('a\tfloat32\t1\nb', (2,))
+
+
+def test_a_variable_cannot_share_the_name_and_so_the_keys_of_a_joined_segment():
+  codec = codec_lib('[*] => sign | pack; * => concat | uniform | pack')
+  for names in (('*', 'a'), ('a', '*')):
+    with pytest.raises(codec_lib.SpecError, match="variable '\\*' is named as"):
+      codec.plan(codec_lib.Spec(tuple(codec_lib.TensorSpec(name, (2,)) for name in names)))
+  joined, = codec_lib('* => concat | uniform | pack').plan(codec_lib.Spec(
+      (codec_lib.TensorSpec('*', (2,)), codec_lib.TensorSpec('a', (2,))))).segments
+  assert (joined.name, joined.tensors) == ('*', (0, 1))
+
+
+def test_no_parameter_of_a_stage_takes_memory_that_the_values_do_not():
+  update, keys = {'x': np.linspace(-1, 1, 10, dtype=np.float32)}, dict(seed=1, round=1, client=1)
+  rotated = 'hadamard:rotations=2,block=4096,key=client | '
+  for text in (rotated + 'uniform:block=1048576 | pack', 'countsketch:1,rows=9 | float32', 'subsample:1/65536 | float32',
+               'lowrank:9/10 | float32', 'cluster:centroids=32,iterations=50 | pack', 'bound:0.01,limit=32767 | elias',
+               'symmetric:levels=4095,block=4096 | rice', rotated + 'eden:bits=4 | rans:lanes=4096',
+               rotated + 'ternary | huffman', 'topk:1/1000000000 | float32', 'autoencoder:8,length=16777216,weights=cosine | float32',
+               'autoencoder:33554432,length=67108864,weights=cosine | float32'):
+    codec = codec_lib(text)
+    tracemalloc.start()
+    try:
+      codec.decode(codec.encode(update, **keys), update, **keys)
+    except codec_lib.CodecError as error:
+      assert 'too many for a segment of 10 values' in str(error)
+    finally:
+      peak = tracemalloc.get_traced_memory()[1]
+      tracemalloc.stop()
+    assert peak < 3e6, text
 
 
 def test_names_of_a_spec_differ():

@@ -1,5 +1,7 @@
 """The text of codecs: what is read, how it is written, and the sentence for everything else."""
 
+import time
+
 import pytest
 
 from tff_compress import codec as codec_lib
@@ -128,6 +130,56 @@ def test_a_pattern_of_many_stars_is_matched_in_time():
   codec = codec_lib('*a' * 200 + ' => float32; * => float16')
   spec = codec_lib.Spec((codec_lib.TensorSpec('a' * 3000 + 'b', (2,)),))
   assert codec.plan(spec).payload_size == 5
+
+
+@pytest.mark.parametrize('pattern, names, others', [
+    ('*/bias', ['a/bias', '/bias', 'a/b/bias'], ['bias', 'a/Bias', 'a/bias_1', 'a/biasx']),
+    ('dense', ['dense'], ['dense_1', 'Dense', 'a/dense']),
+    ('*', ['a', 'a/b', '*'], []),
+    ('d?/*', ['d1/', 'dü/kernel', 'd//'], ['d/kernel', 'd12/kernel']),
+    ('*a*b*', ['ab', 'xaxbx'], ['ba', 'a']),
+    ('*aa', ['aa', 'aaa'], ['aab', 'a']),
+    ('x[ab]', ['xa', 'xb'], ['x', 'xc', 'x[ab]']),
+    ('x[!ab]', ['xc', 'x!', 'x-'], ['xa', 'x']),
+    ('x[a-c-e]', ['xb', 'x-', 'xe'], ['xd']),
+    ('x[a-]', ['xa', 'x-'], ['xb']),
+    ('x[]a]', ['x]', 'xa'], ['x[]a]']),
+    ('x[!]a]', ['xb'], ['x]', 'xa']),
+    ('x[c-a]y', [], ['xby', 'xcy', 'x-y']),
+    ('x[!c-a]', ['xb'], ['x']),
+    ('x[', ['x['], ['x']),
+    ('x[]', ['x[]'], ['x']),
+    ('x[!]', ['x[!]'], ['xa']),
+    ('x[*]', ['x*'], ['xa', 'x**']),
+    ('a.b^\\d', ['a.b^\\d'], ['axb^5']),
+])
+def test_patterns_match_whole_names(pattern, names, others):
+  condition, = codec_lib(f'{pattern} => float32').rules[0].conditions
+  for name in names + others:
+    assert condition.matches(codec_lib.TensorSpec(name, ())) == (name in names), name
+
+
+def test_no_text_takes_long():
+  """Everything that may stand in a text, repeated up to its limit; none is super-linear, and messages stay short."""
+  spec = codec_lib.Spec((codec_lib.TensorSpec('a' * 65535, (2,)), codec_lib.TensorSpec('b', (3,))))
+  pieces = ('[', '[a-', '[!', '][', '*', '*a', '*a&', '?', 'é', ' ', '\n', '|', '=>', ';', '&', ',', ':', '=', '9', '1/3', '.', 'e+',
+            'size<1&', 'hadamard|', 'topk:1/2|', 'sign|pack;', 'a=>float32;', '*a=>float32;', '[a-=>float32;', 'bits=2,', 'quux')
+  for piece in pieces:
+    for start, end in (('', ''), ('', ' => float32; * => sign | pack'), ('* => ', ' | float32'), ('uniform:', ' | pack'),
+                       ('topk:', ' | float32'), ('size<', '=>float32')):
+      text = start + piece * ((grammar.MAX_TEXT - len(start) - len(end)) // len(piece)) + end
+      before = time.process_time()
+      try:
+        codec_lib(text).plan(spec)
+      except codec_lib.CodecError as error:
+        assert len(str(error)) < 500 or '|' in piece, text[:40]
+      assert time.process_time() - before < 1, text[:40]
+  pattern = '*' + 'a' * 998 + 'b'
+  with pytest.raises(codec_lib.CodecError, match='at most 1000 characters'):
+    codec_lib(f'*{pattern} => float32')
+  before = time.process_time()
+  assert not codec_lib(f'{pattern} => float32').rules[0].matches(spec.tensors[0])
+  assert time.process_time() - before < 1
 
 
 def test_every_stage_and_preset_is_described():

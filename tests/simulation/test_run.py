@@ -130,6 +130,15 @@ def entry(number):
   return {'round': number, 'uplink_bytes': 10, 'accuracy': None, 'loss': 0.5}
 
 
+def test_no_two_variants_have_one_folder_whatever_their_texts():
+  configs = variants(dataclasses.replace(SMALL, output='out'), ['topk:1/2 | float32', 'uniform|pack', 'uniform | pack',
+                                                               'uniform  |pack', 'uniform|  pack'])
+  assert len({config.output for config in configs}) == 5
+  # The name that a repeated one would get may be taken already.
+  configs = variants(dataclasses.replace(SMALL, output='out'), ['uniform-pack-2', 'uniform|pack', 'uniform | pack'])
+  assert len({config.output for config in configs}) == 3
+
+
 def test_folders_of_something_else_are_not_touched(tmp_path):
   (tmp_path / 'thesis.tex').write_text('years of work')
   with pytest.raises(FolderError, match='is not empty and holds no run'):

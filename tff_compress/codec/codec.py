@@ -1,9 +1,9 @@
 """Codecs: rules that give each variable of a model a pipeline, and the messages they make."""
 
 import dataclasses
-import fnmatch
 import functools
 import hashlib
+import re
 
 import numpy as np
 
@@ -14,18 +14,28 @@ from tff_compress.codec.errors import SpecError
 from tff_compress.codec.errors import UpdateError
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.pipeline import Pipeline
+from tff_compress.codec.spec import MAX_VALUES
+from tff_compress.codec.spec import shown
 from tff_compress.codec.spec import Spec
 
 LARGEST = 2.0**64
 """Values of a larger magnitude are refused by the encoder."""
 
+MAX_PATTERN = 1000
+"""Longest pattern of a condition, in characters: what matching a name may cost grows with both."""
+
+# Stars, several characters in brackets, or one character.
+_TOKEN = re.compile(r'\*+|\[!?+\]?+[^\]]*+\]|.', re.DOTALL)
+
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-  """A test of one variable: a pattern for its name (* and ? as in file names), or a comparison of its size.
+  """A test of one variable: a pattern for its name, or a comparison of its size.
 
   Attributes:
-    pattern: the pattern, or '' for a comparison.
+    pattern: the pattern, or '' for a comparison. It is compared with the whole name, with case: `*` is any text, `?` any
+      character, `[ab]` one of several, `[a-c]` one of a range, `[!ab]` any other. A `]` right behind `[` or `[!` is one
+      of the several, and a `[` without an end stands for itself.
     comparison: '<', '<=', '>' or '>='; '' for a pattern.
     size: number of values to compare with.
   """
@@ -33,14 +43,51 @@ class Condition:
   comparison: str = ''
   size: int = 0
 
+  def __post_init__(self):
+    if self.comparison:
+      return
+    if not self.pattern or re.search(r'[<>=|;&,\s]', self.pattern):
+      raise CodecError('a condition is a pattern such as */bias, or a size such as size<20000, not '
+                       f'{self.pattern[:60]!r}.')
+    if len(self.pattern) > MAX_PATTERN:
+      raise CodecError(f'a pattern has at most {MAX_PATTERN} characters, and {self.pattern[:20]!r}… has '
+                       f'{len(self.pattern)}.')
+
   def matches(self, tensor):
     if self.comparison:
       return {'<': tensor.size < self.size, '<=': tensor.size <= self.size,
               '>': tensor.size > self.size, '>=': tensor.size >= self.size}[self.comparison]
-    return fnmatch.fnmatchcase(tensor.name, self.pattern)
+    return self._expression.fullmatch(tensor.name) is not None
+
+  @functools.cached_property
+  def _expression(self):
+    """The pattern as a regular expression, which never takes back what stands before a later `*`: no time is exponential."""
+    parts = [[]]
+    for token in _TOKEN.findall(self.pattern):
+      if token[0] == '*':
+        parts.append([])
+      else:
+        parts[-1].append(_expression_of(token))
+    first, *others = map(''.join, parts)
+    text = first + ''.join(f'(?>.*?{part})' for part in others[:-1]) + ''.join(f'.*{part}' for part in others[-1:])
+    return re.compile(text, re.DOTALL)
 
   def __str__(self):
     return f'size{self.comparison}{self.size}' if self.comparison else self.pattern
+
+
+def _expression_of(token):
+  """The regular expression for a part of a pattern that stands for one character."""
+  if token == '?':
+    return '.'
+  if len(token) == 1:
+    return re.escape(token)
+  negative = token[1] == '!'
+  members = [member for member in re.findall('.-.|.', token[1 + negative:-1], re.DOTALL)
+             if len(member) == 1 or member[0] <= member[2]]
+  if not members:  # Only ranges that go backwards, which hold nothing.
+    return '.' if negative else '(?!)'
+  return f'[{"^" * negative}{"".join("-".join(map(re.escape, member[::2])) for member in members)}]'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +186,7 @@ class Codec:
       arrays = self.plan(spec).decode(numpy_ops, data, keys)
     for tensor, array in zip(spec.tensors, arrays):
       if tensor.is_float and not np.all(np.isfinite(array)):
-        raise PayloadError(f'the payload decodes to infinite values in variable {tensor.name!r}.')
+        raise PayloadError(f'the payload decodes to infinite values in variable {shown(tensor.name)}.')
     return {tensor.name: array for tensor, array in zip(spec.tensors, arrays)}
 
   def fingerprint(self, spec):
@@ -161,31 +208,27 @@ class Plan:
 
   def __init__(self, codec, spec):
     self.codec, self.spec = codec, spec
-    joined = {}
-    segments = []
+    groups = {}  # {name: (rule, positions)}, in the order of the wire.
     for position, tensor in enumerate(spec.tensors):
-      if not tensor.is_float:
-        segments.append(Segment(tensor.name, (position,), tensor.size, None))
-        continue
-      rule = next((rule for rule in codec.rules if rule.matches(tensor)), None)
-      if rule is None:
-        raise CodecError(f'no rule of the codec matches variable {tensor.name!r} with {tensor.size} values: '
+      rule = next((rule for rule in codec.rules if rule.matches(tensor)), None) if tensor.is_float else None
+      if tensor.is_float and rule is None:
+        raise CodecError(f'no rule of the codec matches variable {shown(tensor.name)} with {tensor.size} values: '
                          'end the codec with "* => float32" or another pipeline.')
-      if not rule.pipeline.joined:
-        segments.append(Segment(tensor.name, (position,), tensor.size, rule.pipeline))
-      elif rule in joined:
-        index = joined[rule]
-        old = segments[index]
-        segments[index] = dataclasses.replace(old, tensors=old.tensors + (position,), size=old.size + tensor.size)
-      else:
-        joined[rule] = len(segments)
-        segments.append(Segment(rule.when, (position,), tensor.size, rule.pipeline))
-    for i, segment in enumerate(segments):
-      if segment.pipeline is not None:
-        shapes = [spec.tensors[position].shape for position in segment.tensors]
-        segments[i] = dataclasses.replace(segment, pipeline=segment.pipeline.of_shapes(shapes))
-      if segment.size >= 1 << 31:
-        raise SpecError(f'{segment.name!r} joins {segment.size} values; the limit is 2^31-1.')
+      joined = rule is not None and rule.pipeline.joined
+      name = rule.when if joined else tensor.name
+      found, positions = groups.setdefault(name, (rule, []))
+      # Keys are derived from names.
+      if positions and (not joined or found is not rule):
+        raise SpecError(f'variable {shown(name)} is named as the variables that a rule joins are: rename it.')
+      positions.append(position)
+    segments = []
+    for name, (rule, positions) in groups.items():
+      tensors = [spec.tensors[position] for position in positions]
+      size = sum(tensor.size for tensor in tensors)
+      if size > MAX_VALUES:
+        raise SpecError(f'{shown(name)} joins {size} values; the limit is 2^31-1.')
+      pipeline = rule and rule.pipeline.of_shapes([tensor.shape for tensor in tensors])
+      segments.append(Segment(name, tuple(positions), size, pipeline))
     self.segments = tuple(segments)
     self._sizes = tuple(self._segment_bytes(segment) for segment in segments)
 
@@ -278,6 +321,6 @@ def _checked(value, tensor):
       value = value.astype(np.float32, copy=False)
     # Also false where a value is NaN.
     if value.size and not (np.max(value) <= LARGEST and np.min(value) >= -LARGEST):
-      raise UpdateError(f'variable {tensor.name!r} holds a NaN, an infinity or a magnitude above 2^64: '
+      raise UpdateError(f'variable {shown(tensor.name)} holds a NaN, an infinity or a magnitude above 2^64: '
                         'clip or zero such updates before they are encoded.')
   return value

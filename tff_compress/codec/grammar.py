@@ -83,8 +83,6 @@ def _condition(text):
   comparison = re.fullmatch(r'size\s*(<=|>=|<|>)\s*([0-9]{1,12})', text)
   if comparison:
     return Condition('', comparison[1], int(comparison[2]))
-  if not text or re.search(r'[<>=|;&,\s]', text):
-    raise CodecError(f'a condition is a pattern such as */bias, or a size such as size<20000, not {_shown(text)}.')
   return Condition(text)
 
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import re
 
 import numpy as np
 
@@ -14,6 +15,23 @@ LOSSLESS_DTYPES = ('int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32', 'int64
 FLOAT_DTYPES = ('float32', 'float16', 'float64', 'bfloat16')
 """Variables of these dtypes pass through the codec as float32 and come back in their own dtype."""
 
+MAX_NAME = 65535
+"""Longest name of a variable, in bytes of UTF-8."""
+
+MAX_VALUES = (1 << 31) - 1
+"""Most values of a variable, and of variables that are joined."""
+
+MAX_DIMENSIONS = 32
+"""NumPy makes arrays of no more."""
+
+# Fingerprints are made of a text in which names end at tabs and line feeds.
+_UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
+
+
+def shown(name):
+  """A variable's name as errors show it."""
+  return repr(name if len(name) <= 60 else name[:59] + '…')
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
@@ -23,18 +41,32 @@ class TensorSpec:
   dtype: str = 'float32'
 
   def __post_init__(self):
+    name = self._checked_name()
     if self.dtype not in FLOAT_DTYPES + LOSSLESS_DTYPES:
-      raise SpecError(f'variable {self.name!r} has dtype {self.dtype}, which cannot be sent; use a number or bool dtype.')
-    if any(not isinstance(n, int) or n < 0 for n in self.shape):
-      raise SpecError(f'variable {self.name!r} needs a fully known shape, not {self.shape}.')
+      raise SpecError(f'variable {name} has dtype {self.dtype}, which cannot be sent; use a number or bool dtype.')
+    if not isinstance(self.shape, tuple) or any(type(n) is not int or n < 0 for n in self.shape):
+      raise SpecError(f'variable {name} needs a fully known shape, a tuple of whole numbers, not {self.shape!r}.')
+    if len(self.shape) > MAX_DIMENSIONS:
+      raise SpecError(f'variable {name} has {len(self.shape)} dimensions; the limit is {MAX_DIMENSIONS}.')
+    # NumPy multiplies the sizes that are not 0 also where an array holds nothing.
+    if any(n > MAX_VALUES for n in self.shape) or math.prod(n or 1 for n in self.shape) > MAX_VALUES:
+      raise SpecError(f'variable {name} is too large: the sizes of its dimensions, leaving out zeros, multiply to at '
+                      'most 2^31-1.')
+
+  def _checked_name(self):
+    """The name as errors show it."""
+    if not isinstance(self.name, str) or not self.name:
+      raise SpecError(f'the name of a variable is a text of at least one character, not {self.name!r}.')
+    name = shown(self.name)
     try:
       length = len(self.name.encode('utf-8'))
     except UnicodeEncodeError:
-      raise SpecError(f'variable name {self.name!r} holds half a surrogate pair, which is not a character.') from None
-    if length > 65535:
-      raise SpecError('a variable name is longer than 65535 bytes.')
-    if self.size >= 1 << 31:
-      raise SpecError(f'variable {self.name!r} has {self.size} values; the limit is 2^31-1.')
+      raise SpecError(f'variable name {name} holds half a surrogate pair, which is not a character.') from None
+    if length > MAX_NAME:
+      raise SpecError(f'variable name {name} has {length} bytes; the limit is {MAX_NAME}.')
+    if _UNPRINTABLE.search(self.name):
+      raise SpecError(f'variable name {name} holds a control character, such as a tab or a line feed: rename it.')
+    return name
 
   @property
   def size(self):
@@ -57,10 +89,9 @@ class Spec:
   tensors: tuple
 
   def __post_init__(self):
-    names = [t.name for t in self.tensors]
-    for name, count in collections.Counter(names).items():
+    for name, count in collections.Counter(tensor.name for tensor in self.tensors).items():
       if count > 1:
-        raise SpecError(f'{count} variables are named {name!r}; names must differ.')
+        raise SpecError(f'{count} variables are named {shown(name)}; names must differ.')
 
   @classmethod
   def of(cls, source):
@@ -88,7 +119,7 @@ class Spec:
         try:
           value = np.asarray(value)
         except ValueError:
-          raise SpecError(f'variable {name!r} is not an array: its rows differ in length.') from None
+          raise SpecError(f'variable {shown(name)} is not an array: its rows differ in length.') from None
         tensors.append(TensorSpec(name, tuple(value.shape), value.dtype.name))
       return cls(tuple(tensors))
     raise SpecError('a spec is made from a Keras model or from a mapping of variable name to array, '
@@ -110,14 +141,15 @@ class Spec:
       raise SpecError(f'an update is a mapping of variable name to array, not {type(update).__name__}.')
     expected = {t.name for t in self.tensors}
     if set(update) != expected:
-      missing, extra = sorted(expected - set(update)), sorted(str(n) for n in set(update) - expected)
+      missing = sorted(name[:60] for name in expected - set(update))
+      extra = sorted(str(name)[:60] for name in set(update) - expected)
       raise SpecError('the update does not fit the spec: '
                       + '; '.join(filter(None, [missing and f'missing {", ".join(missing[:5])}',
                                                 extra and f'unexpected {", ".join(extra[:5])}'])) + '.')
     for tensor in self.tensors:
       shape = np.shape(update[tensor.name])
       if tuple(shape) != tensor.shape:
-        raise SpecError(f'variable {tensor.name!r} has shape {tuple(shape)} but the spec says {tensor.shape}.')
+        raise SpecError(f'variable {shown(tensor.name)} has shape {tuple(shape)} but the spec says {tensor.shape}.')
 
 
 def unique_names(names):

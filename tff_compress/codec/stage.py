@@ -165,10 +165,11 @@ def parse_value(text, kind, what):
       raise CodecError(f'{what} must be one of {", ".join(kind)}, not {text[:40]!r}.')
     return text
   try:
-    if kind is fractions.Fraction:
-      # The limits keep numbers such as 1e999999999 from being written out, and the text of every fraction readable.
-      if len(text) > 40 or not re.fullmatch(r'[^eE]*([eE][+-]?[0-9]{1,2})?', text):
-        raise ValueError
+    # The limits keep numbers such as 1e999999999 from being written out, and the text of every number readable.
+    if kind is not str and len(text) > 40:
+      raise ValueError
+    if kind is fractions.Fraction and not re.fullmatch(r'[^eE]*([eE][+-]?[0-9]{1,2})?', text):
+      raise ValueError
     value = kind(text)
   except (ValueError, ZeroDivisionError):
     noun = {int: 'a whole number', float: 'a number', fractions.Fraction: 'a number or a fraction such as 1/16'}[kind]

@@ -423,7 +423,7 @@ def variants(config, uplinks):
       uplink, downlink = link
     name = uplink if downlink in (None, config.downlink) else f'{uplink} down {downlink}'
     name = re.sub(r'[^A-Za-z0-9.=]+', '-', name).strip('-')[:60]
-    if name in names:
+    while name in names:
       name = f'{name}-{number}'
     names.add(name)
     output = None if config.output is None else os.path.join(config.output, name)

@@ -14,6 +14,11 @@ from tff_compress.codec.stage import Stage
 
 COSINE = 'cosine'
 
+MAX_COSINES = 1 << 26
+"""Most weights that are made for `cosine`."""
+SMALL_COSINES = 1 << 20
+"""So many are made whatever the number of values; more, only for pieces that are no longer than these."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Autoencoder(Stage):
@@ -71,6 +76,10 @@ class Autoencoder(Stage):
                         'weights=digest.')
     if self.weights == COSINE:
       check(self.latent < length, f'autoencoder: {self.latent} latent values of {length} compress nothing: use fewer.')
+      largest = min(MAX_COSINES, max(SMALL_COSINES, self.latent * signal.size))
+      check(self.latent * length <= largest,
+            f'autoencoder: {self.latent} cosines of {length} values each are too many for a segment of {signal.size} '
+            'values: use fewer or shorter ones.')
       return network.cosine(length, self.latent)
     found = artefacts.find(self.weights)
     if (found.length, found.latent) != (length, self.latent):
