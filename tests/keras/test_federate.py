@@ -20,6 +20,7 @@ layers = keras.layers
 pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
 
 CLASSES = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+EACH = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction='none')  # Keras differentiates the sum.
 
 
 def arrays(seed, rows, shape=(6,), classes=3):
@@ -64,6 +65,13 @@ def two_inputs():
                                    metrics=[keras.metrics.MeanAbsoluteError()], weighted_metrics=['mse']), None
 
 
+def decaying():
+  """A Keras optimizer with weight decay, from which biases are excluded."""
+  optimizer = keras.optimizers.AdamW(0.01, weight_decay=3.0)
+  optimizer.exclude_from_weight_decay(var_names=['bias'])
+  return optimizer
+
+
 def recurrent():
   """A masked recurrent layer and layers inside layers that have no configuration; adaptive steps; labels of two kinds."""
   tokens = keras.Input((5,))
@@ -75,7 +83,7 @@ def recurrent():
   data = [(rng.integers(0, 9, (rows, 5)), {'even': rng.integers(0, 2, (rows, 1)), 'kind': rng.integers(0, 3, rows)})
           for rows in (40, 20)]
   losses = {'even': keras.losses.BinaryCrossentropy(from_logits=True), 'kind': CLASSES}
-  return model, data, lambda: dict(optimizer=keras.optimizers.Adam(0.01), loss=losses, loss_weights={'even': 0.5, 'kind': 1.0},
+  return model, data, lambda: dict(optimizer=decaying(), loss=losses, loss_weights={'even': 0.5, 'kind': 1.0},
                                    metrics={'kind': ['accuracy']}), None
 
 
@@ -89,7 +97,7 @@ def subclassed():
   examples = tf.data.Dataset.from_generator(lambda: zip(x, y), output_signature=(
       tf.TensorSpec([6], tf.float64), tf.TensorSpec([], tf.int32)))
   data = [tf.data.Dataset.from_tensor_slices(arrays(3, 30)).batch(20), examples.batch(20), arrays(4, 25)]
-  return make(), data, lambda: dict(optimizer='sgd', loss=CLASSES, metrics=['accuracy']), make
+  return make(), data, lambda: dict(optimizer='sgd', loss=EACH, metrics=['accuracy']), make
 
 
 def weights_after_fit(model, settings, data):

@@ -10,6 +10,20 @@ from tff_compress.keras import optimizers
 pytestmark = pytest.mark.xdist_group('tff')
 
 keras = tf.keras
+layers = tf.keras.layers
+
+
+class Half(layers.Layer):
+  """Computes in float16, without weights."""
+
+  def __init__(self):
+    super().__init__(dtype='mixed_float16')
+
+
+def network(*layers_before, **compiled):
+  model = keras.Sequential([keras.Input((3,)), *layers_before, layers.Dense(2)])
+  model.compile(**compiled)
+  return model
 
 
 def paths(keras_optimizer, tff_optimizer, steps=6):
@@ -71,6 +85,7 @@ BAD = {
     'ema': (keras.optimizers.SGD(use_ema=True), 'use_ema=True'),
     'centered': (keras.optimizers.RMSprop(centered=True), 'centered=True'),
     'rms momentum': (keras.optimizers.RMSprop(momentum=0.5), 'momentum=0.5'),
+    'transformers': (keras.optimizers.legacy.SGD(0.1, gradient_transformers=[lambda pairs: pairs]), 'gradient_transformers'),
     'schedule': (keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)), 'schedule'),
 }
 
@@ -80,6 +95,44 @@ def test_what_tff_does_not_have_is_said_in_one_sentence(optimizer, words):
   with pytest.raises(FederateError, match=words) as caught:
     optimizers.from_keras(optimizer)
   assert str(caught.value).endswith('.') and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('exclusion', [dict(var_names=['bias']), dict(var_list=[0, 2]), dict(var_names=['.'])])
+def test_weights_excluded_from_weight_decay_do_not_decay(exclusion):
+  model = network(layers.Dense(4, name='first'), optimizer=keras.optimizers.AdamW(0.02, weight_decay=5.0), loss='mse')
+  if 'var_list' in exclusion:
+    exclusion = dict(var_list=[model.trainable_variables[n] for n in exclusion['var_list']])
+  model.optimizer.exclude_from_weight_decay(**exclusion)
+  ours = optimizers.from_keras(model.optimizer, None, model)
+  weights = [tf.constant(v) for v in model.trainable_variables]
+  state = ours.initialize([tf.TensorSpec(w.shape) for w in weights])
+  x, y = tf.random.normal([8, 3], seed=1), tf.ones([8, 2])
+  for _ in range(3):
+    with tf.GradientTape() as tape:
+      tape.watch(weights)
+      h = (x @ weights[0] + weights[1]) @ weights[2] + weights[3]
+      loss = tf.reduce_mean((h - y)**2)
+    state, weights = ours.next(state, weights, tape.gradient(loss, weights))
+    model.train_on_batch(x, y)
+  for found, expected in zip(weights, model.trainable_variables):
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+  assert tf.nest.map_structure(float, ours.get_hparams(ours.set_hparams(state, ours.get_hparams(state)))) == (
+      tf.nest.map_structure(float, ours.get_hparams(state)))
+
+
+def test_a_loss_scale_changes_nothing_in_float32_and_is_missed_in_float16():
+  scaled = keras.mixed_precision.LossScaleOptimizer
+  for make in (lambda: keras.optimizers.Adam(0.02), lambda: keras.optimizers.legacy.SGD(0.3, momentum=0.8)):
+    ours, theirs = paths(make(), optimizers.from_keras(scaled(make()), None, network(optimizer='sgd')))
+    np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=2e-7)
+  with pytest.raises(FederateError, match="layer 'half' computes in float16.*mixed_bfloat16"):
+    optimizers.from_keras(scaled(keras.optimizers.SGD()), None, network(Half(), optimizer='sgd'))
+
+
+def test_legacy_momentum_of_embeddings_is_refused():
+  model = network(layers.Embedding(5, 2), layers.Flatten(), optimizer=keras.optimizers.legacy.SGD(0.1, momentum=0.9))
+  with pytest.raises(FederateError, match='rows of an Embedding'):
+    optimizers.from_keras(model.optimizer, None, model)
 
 
 @pytest.mark.parametrize('rate', [0, -1, float('nan'), float('inf'), '0.1', True, None.__class__])

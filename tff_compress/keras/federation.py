@@ -96,7 +96,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
   if weighting not in ('examples', 'uniform'):
     raise FederateError(f"weighting must be 'examples' or 'uniform', not {weighting!r}.")
   if client_optimizer is None:
-    client_optimizer = optimizers.from_keras(model.optimizer, learning_rate)
+    optimizers.from_keras(model.optimizer, learning_rate)  # Says what is wrong before the data are read.
   elif learning_rate is not None:
     raise FederateError('client_optimizer has a learning rate of its own: leave learning_rate out.')
   elif not isinstance(client_optimizer, tff.learning.optimizers.Optimizer):
@@ -124,6 +124,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
                         'many.')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
+  if client_optimizer is None:
+    client_optimizer = optimizers.from_keras(model.optimizer, learning_rate, model)
   blueprint = Blueprint(model, clients.element_spec, model_fn)
   links.check(blueprint)
   history = tf.keras.callbacks.History()

@@ -22,7 +22,7 @@ _UNUSED = {
 _OWN = {'SGD': ('momentum',), 'AdamW': ('weight_decay',)}
 
 
-def from_keras(optimizer, learning_rate=None):
+def from_keras(optimizer, learning_rate=None, model=None):
   """Makes the TFF optimizer that does what a Keras optimizer does.
 
   SGD, Adam and AdamW and Adagrad are the same, step for step. RMSprop divides by sqrt(v) + sqrt(epsilon) where Keras divides
@@ -31,6 +31,7 @@ def from_keras(optimizer, learning_rate=None):
   Args:
     optimizer: a Keras optimizer, new or legacy.
     learning_rate: number to use in place of the optimizer's own; None for its own.
+    model: the Keras model that it trains, whose layers and names of weights decide some of what Keras does.
 
   Returns:
     `tff.learning.optimizers.Optimizer`.
@@ -38,6 +39,14 @@ def from_keras(optimizer, learning_rate=None):
   Raises:
     FederateError: TFF has no such optimizer, or not with these options.
   """
+  layers = list(model._flatten_layers()) if model is not None else ()  # pylint: disable=protected-access
+  if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+    half = next((layer for layer in layers if layer.compute_dtype == 'float16'), None)
+    if half is not None:
+      raise FederateError(f'the layer {half.name!r} computes in float16, where small gradients vanish unless the loss is '
+                          "scaled as Keras does, which TFF's optimizers do not: use mixed_bfloat16 or float32.")
+    # Gradients are float32, where a scale that is taken out again changes nothing.
+    optimizer = optimizer.inner_optimizer
   kind = type(optimizer).__name__
   config = optimizer.get_config() if kind in SUPPORTED else {}
   if kind not in SUPPORTED or not _is_kerass_own(optimizer):
@@ -49,6 +58,13 @@ def from_keras(optimizer, learning_rate=None):
     if option not in _OWN.get(kind, ()) and value and value != unused:
       raise FederateError(f'TFF has no {kind} with {option}={value!r}: compile the model without it, or pass '
                           'client_optimizer=tff.learning.optimizers.….')
+  if getattr(optimizer, 'gradient_transformers', None):
+    raise FederateError(f'TFF has no {kind} with gradient_transformers: compile the model without them, or pass '
+                        'client_optimizer=tff.learning.optimizers.….')
+  if isinstance(optimizer, tf.keras.optimizers.legacy.SGD) and config['momentum'] and any(
+      isinstance(layer, tf.keras.layers.Embedding) for layer in layers):
+    raise FederateError('the legacy SGD with momentum moves only the rows of an Embedding that a batch reads, and TFF has '
+                        'none like it: use tf.keras.optimizers.SGD.')
   if learning_rate is None:
     learning_rate = config['learning_rate']
     if isinstance(learning_rate, dict):
@@ -64,8 +80,45 @@ def from_keras(optimizer, learning_rate=None):
     return library.build_rmsprop(rate, float(config['rho']), math.sqrt(config['epsilon']))
   moments = float(config['beta_1']), float(config['beta_2']), float(config['epsilon'])
   if kind == 'AdamW':
-    return library.build_adamw(rate, *moments, weight_decay=float(config['weight_decay'] or 0))
+    # Which weights are excluded is not in the configuration.
+    decays = [optimizer._use_weight_decay(v) for v in (model.trainable_variables if model is not None else ())]
+    decay = float(config['weight_decay'] or 0)
+    made = library.build_adamw(rate, *moments, weight_decay=decay)
+    return made if all(decays) else _Partitioned(decays, made, library.build_adamw(rate, *moments, weight_decay=0.))
   return library.build_adam(rate, *moments)
+
+
+class _Partitioned(tff.learning.optimizers.Optimizer):
+  """One optimizer for the weights that are chosen, another for the others. Hyperparameters are those of each."""
+
+  def __init__(self, chosen, first, second):
+    """`chosen` has a bool for each weight, in order."""
+    self._chosen, self._optimizers = chosen, collections.OrderedDict(first=first, second=second)
+
+  def _split(self, structure):
+    flat = tf.nest.flatten(structure)
+    return {name: [value for value, chosen in zip(flat, self._chosen) if chosen == (name == 'first')]
+            for name in self._optimizers}
+
+  def initialize(self, specs):
+    parts = self._split(specs)
+    return collections.OrderedDict((name, made.initialize(parts[name])) for name, made in self._optimizers.items())
+
+  def next(self, state, weights, gradients):
+    states, stepped = collections.OrderedDict(), {}
+    before, slopes = self._split(weights), self._split(gradients)
+    for name, made in self._optimizers.items():
+      states[name], after = made.next(state[name], before[name], slopes[name])
+      stepped[name] = iter(after)
+    flat = [next(stepped['first' if chosen else 'second']) for chosen in self._chosen]
+    return states, tf.nest.pack_sequence_as(weights, flat)
+
+  def get_hparams(self, state):
+    return collections.OrderedDict((name, made.get_hparams(state[name])) for name, made in self._optimizers.items())
+
+  def set_hparams(self, state, hparams):
+    return collections.OrderedDict(
+        (name, made.set_hparams(state[name], hparams[name])) for name, made in self._optimizers.items())
 
 
 def sgd(learning_rate, momentum=0.0):
@@ -112,7 +165,9 @@ class _Constrained(tff.learning.optimizers.Optimizer):
 
   def next(self, state, weights, gradients):
     state, weights = self._optimizer.next(state, weights, gradients)
-    flat = [constraint(w) if constraint else w for w, constraint in zip(tf.nest.flatten(weights), self._constraints)]
+    # As in Keras, a weight without a gradient is left alone.
+    flat = [constraint(w) if constraint and g is not None else w
+            for w, g, constraint in zip(tf.nest.flatten(weights), tf.nest.flatten(gradients), self._constraints)]
     return state, tf.nest.pack_sequence_as(weights, flat)
 
   def get_hparams(self, state):
