@@ -1,40 +1,48 @@
-"""tf.functions to .tflite bytes: built-in operators only, the same bytes every time, and for any processor.
+"""tf.functions to .tflite bytes: built-in operators only, the same bytes every time, for any processor, and without memory.
 
-Every file comes from here, so what holds for all of them is looked at here. An input without axes is refused: LiteRT for
-Python ends the process on 64-bit ARM when it is given one. A number is an array of shape [1].
+Every file comes from here, so what holds for all of them is looked at here:
+
+- An input without axes is refused: LiteRT for Python ends the process on 64-bit ARM when it is given one. A number is an
+  array of shape [1].
+- What a call leaves behind is refused, except the variables of a file that trains, which its signatures name. The
+  runtime's own LSTM operator, above all, goes on from the state that the last call ended with.
 """
 
+import pathlib
 import re
 import tempfile
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tflite_export import flatbuffer
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
 
 
-def convert(module, signatures, configure=None):
+def convert(module, signatures, configure=None, variables=False):
   """Converts functions of a module.
 
   Args:
     module: `tf.Module` that owns the variables.
     signatures: {name: tf.function or concrete function with an input signature}; each returns a dict of tensors.
     configure: function that sets options of the `tf.lite.TFLiteConverter` before it runs.
+    variables: whether the variables are the file's, which its signatures read and write; otherwise they are constants.
 
   Returns:
     bytes
 
   Raises:
-    ExportError: something in them has no built-in operator, or an input has no axes.
+    ExportError: something in them has no built-in operator, an input has no axes, or a call would depend on earlier ones.
   """
   concrete = {name: f if not hasattr(f, 'get_concrete_function') else f.get_concrete_function()
               for name, f in signatures.items()}
   with tempfile.TemporaryDirectory() as folder, interpreters.quiet():
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, folder, signatures=concrete, options=options)
+    _take_apart(pathlib.Path(folder, 'saved_model.pb'))
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(concrete))
-    converter.experimental_enable_resource_variables = True
+    converter.experimental_enable_resource_variables = variables
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if configure:
       configure(converter)
@@ -42,18 +50,33 @@ def convert(module, signatures, configure=None):
       data = converter.convert()
     except Exception as error:  # pylint: disable=broad-exception-caught
       raise ExportError(f'this cannot be converted to built-in operators: {_reason(error)}') from error
-  _check(flatbuffer.load(data))
+  _check(flatbuffer.load(data), variables)
   return data
 
 
-def _check(model):
-  """Raises ExportError unless every interpreter on every device can run a `ModelT`."""
+def _take_apart(path):
+  """Takes the names off functions by which the converter knows layers, and replaces them by one operator with a state."""
+  saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+  for graph in saved.meta_graphs:
+    for function in graph.graph_def.library.function:
+      for mark in ('api_implements', '_implements'):
+        if mark in function.attr:
+          del function.attr[mark]
+  path.write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def _check(model, variables):
+  """Raises ExportError unless every interpreter on every device can run a `ModelT`, each time as if it were the first."""
   foreign = flatbuffer.operators(model).foreign
   if foreign:
     raise ExportError(f'this needs operators outside the built-in runtime: {", ".join(foreign)}.')
   scalars = flatbuffer.inputs_without_axes(model)
   if scalars:
     raise ExportError(f'the input {scalars[0]} has no axes, which LiteRT cannot run on 64-bit ARM: give it the shape [1].')
+  remembering = flatbuffer.remembering(model, variables)
+  if remembering:
+    raise ExportError(f'{", ".join(remembering)} would go on from what the last call left: use layers that keep nothing '
+                      'between calls.')
 
 
 def _reason(error):

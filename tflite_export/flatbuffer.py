@@ -188,6 +188,27 @@ def inputs_without_axes(model):
           if not _axes(model.subgraphs[definition.subgraphIndex].tensors[named.tensorIndex])]
 
 
+_VARIABLES = {'CALL_ONCE', 'VAR_HANDLE', 'READ_VARIABLE', 'ASSIGN_VARIABLE'}
+
+
+def remembering(model, variables):
+  """Names of operators of a `ModelT` that keep something from one call to the next, sorted.
+
+  Args:
+    model: `ModelT`
+    variables: whether the operators of variables, which the graph reads and writes by name, are meant to be there.
+  """
+  found = set()
+  for graph in model.subgraphs:
+    for operator in graph.operators or ():
+      name = operator_name(model, operator)
+      inputs = operator.inputs if operator.inputs is not None else ()
+      kept = any(graph.tensors[index].isVariable for index in inputs if index >= 0)
+      if kept or (name in _VARIABLES and not variables):
+        found.add(name)
+  return sorted(found)
+
+
 def _axes(tensor):
   """How many axes a tensor has."""
   return 0 if tensor.shape is None else len(tensor.shape)

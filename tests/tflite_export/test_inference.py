@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tflite_export import conversion
 from tflite_export import files
 from tflite_export import flatbuffer
 from tflite_export import inference
 from tflite_export import interpreters
+from tflite_export import models
 from tflite_export.cli import inference as command
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
@@ -102,6 +104,42 @@ def test_int8_is_integers_in_and_out_and_on_the_edge_tpus_list(make):
 def test_the_same_input_gives_the_same_bytes(model, make):
   again = inference.export_inference(model, recipe='int8', representative_data=TRAIN[0])
   assert again.data == make('int8').data
+
+
+SEQUENCES = np.random.default_rng(2).standard_normal((12, 6, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope='module', name='recurrent')
+def _recurrent():
+  tf.keras.utils.set_random_seed(0)
+  return tf.keras.Sequential([layers.Input((6, 4)), layers.Bidirectional(layers.LSTM(5, return_sequences=True)),
+                              layers.LSTM(4), layers.Dense(3)])
+
+
+@pytest.mark.parametrize('recipe, tolerance', [('float32', 1e-6), ('float16', 1e-3), ('dynamic', 1e-6), ('int8', 0.03)])
+def test_recurrent_files_answer_each_call_as_if_it_were_the_first(recurrent, recipe, tolerance):
+  """The runtime's own LSTM operator goes on from the state that the last call ended with, so files do without."""
+  made = inference.export_inference(recurrent, recipe=recipe, representative_data=SEQUENCES)
+  assert not [tensor for graph in flatbuffer.load(made.data).subgraphs for tensor in graph.tensors if tensor.isVariable]
+  for name in interpreters.NAMES:
+    predictor = comparison.Predictor(made, name)
+    first = predictor.predict({'x': SEQUENCES})
+    np.testing.assert_array_equal(predictor.predict({'x': SEQUENCES}), first)
+    np.testing.assert_allclose(first, recurrent.predict_on_batch(SEQUENCES), rtol=0, atol=tolerance)
+
+
+def test_a_saved_model_with_the_operators_of_an_lstm_does_not_remember_either(recurrent, tmp_path):
+  module = tf.Module()
+  module.model, infer = recurrent.variables, tf.function(lambda x: {'y': recurrent(x)}, [tf.TensorSpec([1, 6, 4], name='x')])
+  tf.saved_model.save(module, str(tmp_path), signatures=infer)
+  made = inference.export_inference(models.load(tmp_path, layers=False), recipe='float32')
+  np.testing.assert_allclose(predictions(made, 'litert', SEQUENCES), recurrent.predict_on_batch(SEQUENCES), atol=1e-6)
+
+
+def test_an_operator_that_remembers_does_not_get_into_a_file(recurrent, monkeypatch):
+  monkeypatch.setattr(conversion, '_take_apart', lambda path: None)
+  with pytest.raises(ExportError, match='UNIDIRECTIONAL_SEQUENCE_LSTM would go on from what the last call left'):
+    inference.export_inference(recurrent, recipe='float32')
 
 
 def test_smaller_storage_gives_smaller_files(make):
@@ -239,6 +277,27 @@ def _half():
   return tf.keras.Sequential([layers.Input((8, 8, 1)), layers.Flatten(), layers.Dense(2, dtype='float16')])
 
 
+def _halved(x):
+  return tf.while_loop(lambda y: tf.reduce_max(y) > 1, lambda y: (y / 2,), (x,))[0]
+
+
+class Counting(layers.Layer):
+  """Adds how often it was called."""
+
+  def build(self, _):
+    self.calls = self.add_weight('calls', (), initializer='zeros', trainable=False)
+
+  def call(self, x):
+    return x + self.calls.assign_add(1.)
+
+
+class Doubting(tf.keras.Sequential):
+  """Predicts otherwise than it computes."""
+
+  def predict_step(self, data):
+    return -super().predict_step(data)
+
+
 @pytest.mark.parametrize('options, word', [
     (dict(recipe='int8'), 'representative_data=; in a command'),
     (dict(recipe='prune'), 'give training data .train_data='),
@@ -261,9 +320,17 @@ def _half():
      'must be fixed'),
     (dict(model=lambda: 'model.keras', recipe='float32'), 'a Keras model'),
     (dict(model=lambda: network(5), recipe='prune', train_data=TRAIN), 'there is no loss'),
-    (dict(model=lambda: tf.keras.Sequential([layers.Input((8, 4)), layers.GRU(2)]), recipe='int8',
+    (dict(model=lambda: tf.keras.Sequential([layers.Input((8, 4)), layers.Lambda(_halved)]), recipe='int8',
           representative_data=np.zeros((4, 8, 4))), 'unroll=True'),
-    (dict(model=lambda: tf.keras.Sequential([layers.Input((8, 4)), layers.LSTM(2)]), recipe='float16'), 'never ends'),
+    (dict(model=lambda: tf.keras.Sequential([layers.Input((8, 4), 1), layers.GRU(2, stateful=True, name='memory')]),
+          recipe='float32'), "'memory' changes a variable.*stateful=False"),
+    (dict(model=lambda: tf.keras.Sequential([layers.Input((8,)), Counting()]), recipe='int8',
+          representative_data=np.zeros((4, 8))), "'counting' changes a variable"),
+    (dict(model=lambda: tf.keras.Sequential([layers.Input((8,)), layers.Lambda(lambda x: x + tf.random.normal([8]))]),
+          recipe='float32'), 'differently the second time.*random numbers'),
+    (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='float32'), 'off by .* relative to Keras'),
+    (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='int8',
+          representative_data=np.ones((9, 8))), 'off by .* give examples as the model will see them'),
 ])
 def test_bad_input_is_one_sentence_and_leaves_no_file(model, options, word, tmp_path):
   options = dict(options)

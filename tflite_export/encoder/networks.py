@@ -303,7 +303,6 @@ def _configured(coders):
       yield SIGNATURE, {coder.input: x.reshape(coder.shape) for coder, x in zip(coders, found)}
 
   def configure(converter):
-    converter.experimental_enable_resource_variables = False
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = tf.lite.RepresentativeDataset(examples)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -11,6 +11,7 @@ from tflite_export.errors import ExportError
 from tflite_export.inference import examples
 from tflite_export.inference import export
 from tflite_export.inference import finetuning
+from tflite_export.inference import gate
 from tflite_export.inference import program as program_lib
 from tflite_export.inference import recipes as recipes_lib
 
@@ -51,40 +52,25 @@ class Predictor:
   """
 
   def __init__(self, made, name):
-    self._made = made
     with interpreters.quiet():
-      self._interpreter = interpreters.Interpreter(made.data, name)
+      self._file = gate.File(interpreters.Interpreter(made.data, name))
       self.predict({key: np.zeros((1, *tensor['shape'][1:])) for key, tensor in made.inputs.items()})
-
-  def encode(self, x):
-    """Examples as the file takes them."""
-    encoded = {}
-    for name, tensor in self._made.inputs.items():
-      values = x[name]
-      if tensor['scale'] is not None:
-        limits = np.iinfo(tensor['dtype'])
-        values = np.clip(np.round(values / tensor['scale']) + tensor['zero_point'], limits.min, limits.max)
-      encoded[name] = values.astype(tensor['dtype'])
-    return encoded
 
   def predict(self, x):
     """First output for examples {input: [n, …]}: float32[n, …]."""
-    encoded = self.encode(x)
-    name, tensor = next(iter(self._made.outputs.items()))
-    answers = np.stack([self._call({key: values[row:row + 1] for key, values in encoded.items()})[name][0]
-                        for row in range(len(next(iter(encoded.values()))))]).astype(np.float32)
-    return answers if tensor['scale'] is None else (answers - tensor['zero_point']) * np.float32(tensor['scale'])
-
-  def _call(self, inputs):
-    return self._interpreter.run(program_lib.SIGNATURE, **inputs)
+    encoded = self._file.encode(x)
+    name = next(iter(self._file.outputs))
+    answers = np.stack([self._file.run({key: values[row:row + 1] for key, values in encoded.items()})[name][0]
+                        for row in range(len(next(iter(encoded.values()))))])
+    return self._file.decode(name, answers).astype(np.float32)
 
   def seconds(self, x):
     """How long the fastest of some calls with the first example takes."""
-    first = {key: values[:1] for key, values in self.encode({key: values[:1] for key, values in x.items()}).items()}
+    first = self._file.encode({key: values[:1] for key, values in x.items()})
     best, start = float('inf'), time.perf_counter()
     for _ in range(CALLS):
       begin = time.perf_counter()
-      self._call(first)
+      self._file.run(first)
       end = time.perf_counter()
       best = min(best, end - begin)
       if end - start > SECONDS:

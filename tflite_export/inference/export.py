@@ -11,12 +11,11 @@ from tflite_export import conversion
 from tflite_export import edgetpu
 from tflite_export import files
 from tflite_export import flatbuffer
-from tflite_export import interpreters
 from tflite_export import models
 from tflite_export.errors import ExportError
-from tflite_export.errors import FileError
 from tflite_export.inference import examples
 from tflite_export.inference import finetuning
+from tflite_export.inference import gate
 from tflite_export.inference import program as program_lib
 from tflite_export.inference import recipes
 
@@ -62,7 +61,7 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
                      training=finetuning.Training(), batch_size=1, path=None, overwrite=False, progress=None):
   """Makes a .tflite file that predicts, with the built-in operators alone.
 
-  Its one signature is 'infer'. Before the file is returned or written, it is loaded and run in both interpreters.
+  Its one signature is 'infer'. Before the file is returned or written, it is held against the model in both interpreters.
   Without a part that trains, the same model and data give the same bytes.
 
   Args:
@@ -83,6 +82,7 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
 
   Raises:
     ExportError: the model, the recipe, the data or an option do not go together; the message says what to do.
+    ParityError: the file does not predict as the model does.
     FileError: `path` exists or cannot be written.
   """
   recipe = recipes.parse(recipe)
@@ -101,13 +101,11 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
     calibration = examples.inputs(representative_data, specs, 'representative_data')
     if len(next(iter(calibration.values()))) < batch_size:
       raise ExportError(f'representative_data has fewer examples than a batch ({batch_size}): give more.')
-  if 'distill' not in recipe:
-    _refuse_crashes(model, recipe)
   if recipe.trains:
     model = _trained(model, recipe, specs, train_data, student, training, progress)
   progress.say('converting')
   data = _convert(model, recipe, batch_size, calibration)
-  inputs, outputs = _run(data, recipe)
+  inputs, outputs = gate.check(data, model, recipe, batch_size, calibration)
   if path is not None:
     path = files.write(path, data, overwrite)
   return InferenceFile(data, path, str(recipe), flatbuffer.operators(data).counts, inputs, outputs)
@@ -129,9 +127,9 @@ def _trained(model, recipe, specs, train_data, student, training, progress):
   if loss is None and any(recipes.PARTS[name].trains and name != 'distill' for name, _ in recipe.parts):
     raise ExportError('there is no loss: compile the model with one, or give training=Training(loss=…).')
   trainer = finetuning.Trainer(x, y, loss, training, progress)
+  # What cannot become a file is found before it is trained.
+  program_lib.traced(student if 'distill' in recipe else model, 1, recipe.calibrates)
   if 'distill' in recipe:
-    program_lib.specs(student)
-    _refuse_crashes(student, recipe)
     model = finetuning.teach(model, student, trainer)
   pruned = 'prune' in recipe or 'prune-2:4' in recipe
   if pruned:
@@ -144,26 +142,9 @@ def _trained(model, recipe, specs, train_data, student, training, progress):
   return model
 
 
-def _refuse_crashes(model, recipe):
-  """Refuses two cases in which TensorFlow's converter takes this process down with it."""
-  if recipe.storage != 'float16' and not recipe.calibrates:
-    return
-  program = program_lib.Program(model, 1)
-  function = program.signature().get_concrete_function()
-  if not _loops(function):
-    return
-  found = flatbuffer.operators(conversion.convert(program, {program_lib.SIGNATURE: function}, _freeze)).counts
-  if recipe.storage == 'float16' and 'UNIDIRECTIONAL_SEQUENCE_LSTM' in found:
-    raise ExportError("TensorFlow's converter never ends with float16 and an LSTM layer: choose float32, dynamic or "
-                      "int8.")
-  if recipe.calibrates and 'WHILE' in found:
-    raise ExportError('activations inside a loop cannot be measured for int8: build recurrent layers with unroll=True, '
-                      'or choose float32 or dynamic.')
-
-
 def _convert(model, recipe, batch_size, calibration):
   """Bytes of the file."""
-  program = program_lib.Program(model, batch_size)
+  module, function = program_lib.traced(model, batch_size, recipe.calibrates)
   optimize = tf.lite.Optimize
 
   def batches():
@@ -173,7 +154,6 @@ def _convert(model, recipe, batch_size, calibration):
       yield program_lib.SIGNATURE, {name: array[part] for name, array in calibration.items()}
 
   def configure(converter):
-    _freeze(converter)
     if recipe.storage != 'float32':
       converter.optimizations = [optimize.DEFAULT]
     if recipe.storage == 'float16':
@@ -188,39 +168,4 @@ def _convert(model, recipe, batch_size, calibration):
         converter.inference_input_type = tf.int8
       converter.inference_output_type = tf.int8
 
-  return conversion.convert(program, {program_lib.SIGNATURE: program.signature()}, configure)
-
-
-def _loops(function):
-  """Whether there is a loop in a concrete function, such as that of a recurrent layer."""
-  graph = function.graph.as_graph_def()
-  nodes = [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
-  return any(node.op in ('While', 'StatelessWhile') for node in nodes)
-
-
-def _freeze(converter):
-  """Weights become constants."""
-  converter.experimental_enable_resource_variables = False
-
-
-def _run(data, recipe):
-  """Runs a file once in both interpreters. Returns (inputs, outputs) as `InferenceFile` describes them."""
-  for name in interpreters.NAMES:
-    try:
-      with interpreters.quiet():
-        interpreter = interpreters.Interpreter(data, name)
-        inputs, outputs = interpreter.details(program_lib.SIGNATURE)
-        zeros = {key: np.zeros(tensor['shape'], tensor['dtype']) for key, tensor in inputs.items()}
-        interpreter.run(program_lib.SIGNATURE, **zeros)
-    except (FileError, ExportError) as error:
-      raise ExportError(f'the file that {recipe} gives does not run: {str(error).rstrip(".")}.') from None
-  return _described(inputs), _described(outputs)
-
-
-def _described(tensors):
-  found = {}
-  for name, tensor in tensors.items():
-    scale, zero_point = tensor['quantization']
-    found[name] = {'dtype': np.dtype(tensor['dtype']).name, 'shape': tuple(int(size) for size in tensor['shape']),
-                   'scale': float(scale) or None, 'zero_point': int(zero_point) if scale else None}
-  return found
+  return conversion.convert(module, {program_lib.SIGNATURE: function}, configure)

@@ -1,11 +1,17 @@
 """A model as a function of fixed shapes that can be converted."""
 
+import contextlib
+
 import tensorflow as tf
 
 from tflite_export import models
 from tflite_export.errors import ExportError
+from tflite_export.training.formulas.registry import place
+from tflite_export.training.program import exportable
 
 SIGNATURE = 'infer'
+
+_WRITES = ('AssignVariableOp', 'AssignAddVariableOp', 'AssignSubVariableOp')
 
 
 def specs(model):
@@ -44,30 +50,45 @@ def specs(model):
   return found
 
 
-class Program(tf.Module):
-  """A model with what belongs to it, for the converter.
+def traced(model, batch_size, unroll=False):
+  """A model as the converter takes it.
 
   Args:
     model: Keras model or `models.Exported`.
     batch_size: the first size of inputs and outputs.
+    unroll: whether recurrent layers become a chain of their steps instead of a loop: for int8, as the converter cannot
+      measure activations inside a loop.
+
+  Returns:
+    (`tf.Module` that owns the variables, concrete function of the inputs to {'output': tensor}, or 'output_0', … of
+    several)
+
+  Raises:
+    ExportError: it keeps something from one call to the next, or is to be unrolled and still has a loop.
   """
+  def infer(*inputs):
+    if isinstance(model, models.Exported):
+      outputs = model.function(**dict(zip(model.inputs, inputs)))
+      outputs = [outputs[name] for name in sorted(outputs)]
+    else:
+      with exportable(model) if unroll else contextlib.nullcontext():
+        outputs = tf.nest.flatten(model(list(inputs) if len(inputs) > 1 else inputs[0], training=False))
+    if len(outputs) == 1:
+      return {'output': outputs[0]}
+    return {f'output_{number}': tensor for number, tensor in enumerate(outputs)}
 
-  def __init__(self, model, batch_size):
-    super().__init__()
-    self._model = model
-    self._owner = model.module if isinstance(model, models.Exported) else model
-    self._specs = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name)
-                   for name, spec in specs(model).items()]
-
-  def signature(self):
-    """tf.function of the inputs to {'output': tensor}, or 'output_0', … of several."""
-    def infer(*inputs):
-      if isinstance(self._model, models.Exported):
-        outputs = self._model.function(**dict(zip(self._model.inputs, inputs)))
-        outputs = [outputs[name] for name in sorted(outputs)]
-      else:
-        outputs = tf.nest.flatten(self._model(list(inputs) if len(inputs) > 1 else inputs[0], training=False))
-      if len(outputs) == 1:
-        return {'output': outputs[0]}
-      return {f'output_{number}': tensor for number, tensor in enumerate(outputs)}
-    return tf.function(infer, input_signature=self._specs, autograph=False)
+  taken = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name) for name, spec in specs(model).items()]
+  function = tf.function(infer, input_signature=taken, autograph=False).get_concrete_function()
+  graph = function.graph.as_graph_def()
+  for node in [*graph.node, *(node for called in graph.library.function for node in called.node_def)]:
+    if node.op in _WRITES:
+      raise ExportError(f'{place(node.name)} changes a variable when the model predicts, and what a file answers must not '
+                        'depend on earlier calls: build the layer with stateful=False, or without that variable.')
+    if unroll and node.op in ('While', 'StatelessWhile'):
+      raise ExportError('activations inside a loop cannot be measured for int8: build recurrent layers with unroll=True, '
+                        'or choose float32, float16 or dynamic.')
+  module = tf.Module()
+  # Not the Keras model itself: to save all that belongs to it takes longer than everything else.
+  module.variables_of_the_model = function.graph.variables
+  module.exported = model.module if isinstance(model, models.Exported) else None
+  return module, function

@@ -121,7 +121,7 @@ def _convert(program, signatures):
   """conversion.convert, with errors that name the layer."""
   functions = {name: signature.function for name, signature in signatures.items()}
   try:
-    return conversion.convert(program, functions)
+    return conversion.convert(program, functions, variables=True)
   except ExportError as error:
     wanted = set(re.findall(r'(?:tf\.|Flex)(\w+)', str(error)))
     found = [op for function in functions.values() for op in function.get_concrete_function().graph.get_operations()

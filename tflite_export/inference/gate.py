@@ -1,0 +1,162 @@
+"""The gate that every file which predicts passes: it must say what the model says, each time as if it were the first.
+
+What is compared is the model's own `predict_on_batch`, on several batches that one interpreter is given one after the other.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export import interpreters
+from tflite_export import models
+from tflite_export.errors import ExportError
+from tflite_export.errors import FileError
+from tflite_export.errors import ParityError
+from tflite_export.inference import program as program_lib
+
+BATCHES = 8
+"""Batches of the gate, at most."""
+
+ALLOWED = {'float32': 1e-3, 'float16': 5e-2, 'dynamic': 1., 'int8': 1.}
+"""How far the outputs may be from the model's, by storage: ||found - wanted|| / ||wanted||, over all batches.
+
+Rounding to 8 bits costs what it costs, which `compare` shows; at 1 a file knows no more than one that answers 0.
+"""
+
+SMALL = 1e-3
+"""What is added to the size of each wanted value, so that outputs that are zero but for rounding have something to be held
+against."""
+
+
+def check(data, model, recipe, batch_size, examples=None):
+  """Runs a file in both interpreters, and compares it with the model.
+
+  Args:
+    data: bytes of the file.
+    model: what it was made from: a Keras model, or `models.Exported`.
+    recipe: `recipes.Recipe`
+    batch_size: examples in a batch of the file.
+    examples: {input: array [n, …]}; None: random ones.
+
+  Returns:
+    (inputs, outputs): {name: {'dtype', 'shape', 'scale', 'zero_point'}} each.
+
+  Raises:
+    ParityError: it does not run, remembers, or is farther from the model than `ALLOWED`.
+  """
+  examples = _drawn(model, BATCHES * batch_size) if examples is None else examples
+  count = min(BATCHES, len(next(iter(examples.values()))) // batch_size)
+  batches = [{name: values[n * batch_size:(n + 1) * batch_size] for name, values in examples.items()} for n in range(count)]
+  wanted = [predictions(model, batch) for batch in batches]
+  for name in interpreters.NAMES:
+    try:
+      with interpreters.quiet():
+        file = File(interpreters.Interpreter(data, name))
+        found = [file.predict(batch) for batch in batches]
+        again = file.predict(batches[0])
+    except (FileError, ExportError) as error:
+      raise ParityError(f'the file that {recipe} gives does not run: {str(error).rstrip(".")}.') from None
+    for position, output in enumerate(file.outputs):
+      if not np.array_equal(again[position], found[0][position], equal_nan=True):
+        raise ParityError(f'in {name}, the file that {recipe} gives answers the same examples differently the second time: '
+                          'use layers that keep nothing between calls and draw no random numbers.')
+      error = _error([values[position] for values in found], [values[position] for values in wanted])
+      if not error <= ALLOWED[recipe.storage]:
+        raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {error:.2g} relative to Keras, and '
+                          f'{ALLOWED[recipe.storage]:.2g} is allowed: {_advice(recipe)}.')
+  return file.inputs, file.outputs
+
+
+def _advice(recipe):
+  if recipe.calibrates:
+    return 'give examples as the model will see them, or choose dynamic, float16 or float32'
+  return 'choose float16 or float32' if recipe.storage == 'dynamic' else 'some layer computes otherwise on a device'
+
+
+def _error(found, wanted):
+  """||found - wanted|| / ||wanted|| of lists of arrays; 0 for outputs that are whole numbers, such as a class."""
+  found, wanted = np.concatenate(found).astype(np.float64), np.concatenate(wanted)
+  if wanted.dtype.kind != 'f':
+    return 0.
+  # Infinities and NaN are right where the model has the same.
+  same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+  difference = np.where(same, 0, found - wanted)
+  return np.linalg.norm(difference) / np.linalg.norm(np.abs(np.where(same & ~np.isfinite(wanted), 0, wanted)) + SMALL)
+
+
+def predictions(model, batch):
+  """What a model itself says to a batch {input: array}: list of arrays, one for each output."""
+  if isinstance(model, models.Exported):
+    outputs = model.function(**{name: tf.constant(values) for name, values in zip(model.inputs, batch.values())})
+    return [outputs[name].numpy() for name in sorted(outputs)]
+  values = list(batch.values())
+  return [np.asarray(output) for output in tf.nest.flatten(model.predict_on_batch(values if len(values) > 1 else values[0]))]
+
+
+def _drawn(model, count):
+  """{input: array [count, …]}: normal values, and words of the model's Embedding layers that end in zeros."""
+  generator = np.random.default_rng(0)
+  words = [layer.input_dim for layer in getattr(model, 'submodules', ()) if isinstance(layer, tf.keras.layers.Embedding)]
+  drawn = {}
+  for name, spec in program_lib.specs(model).items():
+    shape = [count, *spec.shape[1:]]
+    if spec.dtype.is_floating:
+      values = generator.standard_normal(shape)
+    else:
+      values = generator.integers(0, min(words or [2 if spec.dtype.is_bool else 100]), shape)
+      if len(shape) > 1:
+        values *= np.arange(shape[1]).reshape([-1] + [1] * (len(shape) - 2)) < generator.integers(
+            1, shape[1] + 1, [count] + [1] * (len(shape) - 1))
+    drawn[name] = values.astype(spec.dtype.as_numpy_dtype)
+  return drawn
+
+
+class File:
+  """A file that predicts, with what its integers stand for.
+
+  Args:
+    interpreter: `interpreters.Interpreter` of it.
+
+  Attributes:
+    inputs, outputs: {name: {'dtype', 'shape', 'scale', 'zero_point'}}, as in `InferenceFile`.
+  """
+
+  def __init__(self, interpreter):
+    self._interpreter = interpreter
+    self.inputs, self.outputs = map(_described, interpreter.details(program_lib.SIGNATURE))
+
+  def encode(self, x):
+    """Examples {input: array} as the file takes them."""
+    encoded = {}
+    for name, tensor in self.inputs.items():
+      values = x[name]
+      if tensor['scale'] is not None:
+        limits = np.iinfo(tensor['dtype'])
+        values = np.clip(np.round(values / tensor['scale']) + tensor['zero_point'], limits.min, limits.max)
+      encoded[name] = values.astype(tensor['dtype'])
+    return encoded
+
+  def run(self, encoded):
+    """{output: array} as the file gives it."""
+    return self._interpreter.run(program_lib.SIGNATURE, **encoded)
+
+  def decode(self, name, values):
+    """What an output's values stand for."""
+    tensor = self.outputs[name]
+    if tensor['scale'] is None:
+      return values
+    return (values.astype(np.float32) - tensor['zero_point']) * np.float32(tensor['scale'])
+
+  def predict(self, x):
+    """The outputs for one batch {input: array}: list of arrays, in the order of `outputs`."""
+    answers = self.run(self.encode(x))
+    return [self.decode(name, answers[name]) for name in self.outputs]
+
+
+def _described(tensors):
+  found = {}
+  # x_2 before x_10.
+  for name, tensor in sorted(tensors.items(), key=lambda item: (len(item[0]), item[0])):
+    scale, zero_point = tensor['quantization']
+    found[name] = {'dtype': np.dtype(tensor['dtype']).name, 'shape': tuple(int(size) for size in tensor['shape']),
+                   'scale': float(scale) or None, 'zero_point': int(zero_point) if scale else None}
+  return found
