@@ -146,6 +146,14 @@ def test_a_loss_and_its_weight_are_those_of_compile(loss, weights):
   compare(model, numbers(), values(model))
 
 
+def test_an_output_may_have_a_name():
+  keras.utils.set_random_seed(1)
+  x = keras.Input((5,))
+  model = keras.Model(x, {'out': layers.Dense(2)(x)})
+  model.compile(SGD(.1), {'out': 'mse'}, loss_weights={'out': .1})
+  compare(model, numbers(), np.ones((4, 2), np.float32))
+
+
 def test_a_loss_that_is_given_does_not_take_the_weight_of_another():
   model = dense(loss='mae', loss_weights=[.1])
   file = export_training(model, batch_size=4, loss={'last': 'mse'}, parity_steps=0)
@@ -173,11 +181,22 @@ def test_a_class_that_is_ignored_does_not_count(loss):
 def test_rows_of_weight_zero_do_not_count_in_regularizers_of_activities():
   keras.utils.set_random_seed(1)
   model = keras.Sequential([
-      keras.Input((5,)), layers.Dense(4, 'tanh', activity_regularizer='l2'), layers.Dense(3, kernel_regularizer='l2'),
-      layers.ActivityRegularization(l1=.1), layers.Dense(2, activity_regularizer='l1_l2')])
+      keras.Input((5,)), Counting(), layers.Dense(4, 'tanh', activity_regularizer='l2'), layers.Dense(3, kernel_regularizer='l2'),
+      layers.ActivityRegularization(l1=.1), layers.Reshape((3, 1)), layers.LSTM(2, activity_regularizer='l1_l2')])
   model.compile(SGD(.1), 'mse')
   assert compare(model, numbers(), values(model), weight=[1, .5, 0, 2]).notes == ()
-  assert all(layer.activity_regularizer(tf.ones([2, 2])) > 0 for layer in model.layers[::2])
+  assert all(model.layers[n]._activity_regularizer(tf.ones([2, 2])) > 0 for n in (1, 3, 5))
+
+
+class Counting(layers.Layer):
+
+  def build(self, shape):
+    self.steps = self.add_weight('steps', (), initializer='zeros', trainable=False)
+
+  def call(self, inputs, training=None):
+    if training:
+      self.steps.assign_add(1.)
+    return inputs / (1. + self.steps)
 
 
 def divergence(t):
@@ -193,7 +212,10 @@ class Adding(layers.Layer):
 
 @pytest.mark.parametrize('layer, place', [
     (lambda: layers.BatchNormalization(name='odd'), "the layer 'odd'"), (lambda: Adding(name='odd'), "the layer 'odd'"),
-    (lambda: layers.Dense(5, activity_regularizer=divergence, name='odd'), "the layer 'odd'")])
+    (lambda: layers.Dense(5, activity_regularizer=divergence, name='odd'), "the layer 'odd'"),
+    (lambda: keras.Sequential([layers.Reshape((5, 1)), layers.TimeDistributed(layers.Dense(1, activity_regularizer='l2')),
+                               layers.Flatten()], name='odd'), "the layer 'odd'")],
+    ids=['batch normalization', 'add_loss', 'own regularizer', 'rows that are steps'])
 def test_where_rows_of_weight_zero_count_all_the_same_is_said(layer, place):
   keras.utils.set_random_seed(1)
   model = keras.Sequential([keras.Input((5,)), layer(), layers.Dense(2)])

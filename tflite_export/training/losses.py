@@ -1,6 +1,5 @@
 """Losses: which are supported, what their labels look like, and what Keras makes of them in a step."""
 
-import contextlib
 import dataclasses
 import functools
 
@@ -133,26 +132,23 @@ class Activities:
   """What layers add to the loss for their activities, where rows of weight 0 are not to count.
 
   Keras divides an `activity_regularizer` by the number of rows. Those of Keras are sums over elements, with 0 for 0.
+
+  Args:
+    sample_weight: tensor, float32 [batch].
   """
 
   _SUMS = (tf.keras.regularizers.L1, tf.keras.regularizers.L2, tf.keras.regularizers.L1L2)
 
-  def __init__(self, layers, sample_weight):
-    self._layers = [layer for layer in layers if type(layer.activity_regularizer) in self._SUMS]
+  def __init__(self, sample_weight):
     self._present = tf.cast(tf.not_equal(sample_weight, 0), tf.float32)
     self._made = set()
 
-  @contextlib.contextmanager
-  def limited(self):
-    """While it lasts, regularizers of activities see no row of weight 0; then the layers are as they were."""
-    before = [(layer, layer.activity_regularizer) for layer in self._layers]
-    try:
-      for layer, regularizer in before:
-        layer.activity_regularizer = functools.partial(self._regularize, regularizer)
-      yield
-    finally:
-      for layer, regularizer in before:
-        layer.activity_regularizer = regularizer
+  def limit(self, layers, change):
+    """Lets regularizers of activities see no row of weight 0. `change` sets an attribute: (object, name, value)."""
+    for layer in layers:
+      regularizer = layer._activity_regularizer
+      if type(regularizer) in self._SUMS:
+        change(layer, '_activity_regularizer', functools.partial(self._regularize, regularizer))
 
   def _regularize(self, regularizer, activity):
     rows = self._present.shape[0]
@@ -163,14 +159,7 @@ class Activities:
     self._made.add(loss.op)
     return loss
 
-  def depends(self, loss, inputs):
-    """Whether a loss of the model depends on the inputs otherwise than through what is limited."""
-    sources, seen, queue = {tensor.op for tensor in inputs}, set(self._made), [loss.op]
-    while queue:
-      op = queue.pop()
-      if op in sources:
-        return True
-      if op not in seen:
-        seen.add(op)
-        queue.extend(tensor.op for tensor in op.inputs)
-    return False
+  @property
+  def limited(self):
+    """The operators that they come from."""
+    return frozenset(self._made)

@@ -167,8 +167,9 @@ class Program(tf.Module):
       self._state[name] = self._variable(v)
       self._ref[name] = v.ref()
     self._averages = list(self._state)
+    mixed = {v.ref() for v in self._training.written(from_inputs=True)}
     self._mixing += [f'the layer {layer.name!r}' for layer in layers(model)
-                     if any(v is other for v in layer._non_trainable_weights for other in others)]
+                     if any(v.ref() in mixed for v in layer._non_trainable_weights)]
     changing = {v.ref() for v in trainable} | {v.ref() for v in others}
     self._constants = {v.ref(): v.numpy() for v in model.variables if v.ref() not in changing}
     self._masks, self._factors = {}, {}
@@ -201,19 +202,21 @@ class Program(tf.Module):
     shapes = self._shapes
 
     def call(inputs, training):
-      return model(list(inputs) if shapes.multiple else inputs[0], training=training)
+      [output] = tf.nest.flatten(model(list(inputs) if shapes.multiple else inputs[0], training=training))
+      return output
 
     def train(*arguments):
       *inputs, labels, sample_weight = arguments[:-1] if self.noise else arguments
-      activities = losses.Activities(layers(model), sample_weight)
-      with exportable(model, arguments[-1] if self.noise else 0.), activities.limited():
+      activities = losses.Activities(sample_weight)
+      with exportable(model, arguments[-1] if self.noise else 0.), _changes() as change:
+        activities.limit(layers(model), change)
         output = call(inputs, True)
         found = loss(labels, output, sample_weight)
         extra = list(model.losses)
       if extra and loss.reduction == tf.keras.losses.Reduction.NONE:
         raise ExportError("a loss with reduction='none' does not go with regularizers and add_loss, which Keras cannot "
                           "add to it: use reduction='sum'.")
-      self._mixing = [place(e.op.name) for e in extra if activities.depends(e, inputs)]
+      self._mixing = [place(e.op.name) for e in extra if replay.depends(e, inputs, activities.limited)]
       return [tf.add_n([value, *extra]) for value in found]
 
     def infer(*inputs):

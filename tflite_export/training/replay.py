@@ -40,14 +40,28 @@ class Recording:
   outputs: list
   variables: dict
 
-  def written(self):
-    """The variables that it assigns to, in order."""
+  def written(self, from_inputs=False):
+    """The variables that it assigns to, in order; or only those that get what depends on its inputs."""
     found = {}
     for op in self.graph.get_operations():
       if op.type in _WRITES and id(op.inputs[0]) in self.variables:
-        variable = self.variables[id(op.inputs[0])]
-        found[variable.ref()] = variable
+        if not from_inputs or depends(op.inputs[1], self.inputs):
+          variable = self.variables[id(op.inputs[0])]
+          found[variable.ref()] = variable
     return list(found.values())
+
+
+def depends(tensor, sources, besides=()):
+  """Whether a tensor of a graph is computed from one of others, otherwise than through the operators `besides`."""
+  sources, seen, queue = {source.op for source in sources}, set(besides), [tensor.op]
+  while queue:
+    op = queue.pop()
+    if op in sources:
+      return True
+    if op not in seen:
+      seen.add(op)
+      queue.extend(i.op for i in op.inputs)
+  return False
 
 
 def record(function, specs, variables):
