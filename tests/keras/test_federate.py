@@ -1,5 +1,6 @@
 """Keras in, Keras out, on TFF's worker: the same weights as Keras, whatever the model; bytes as sent; nothing left behind."""
 
+import concurrent.futures
 import random
 
 import numpy as np
@@ -29,7 +30,7 @@ def arrays(seed, rows, shape=(6,), classes=3):
 
 
 class Block(layers.Layer):
-  """A layer without get_config that holds others: Keras copies it only outside of TFF's graphs."""
+  """A layer without get_config that holds others: Keras cannot copy it."""
 
   def __init__(self, units, activation=None):
     super().__init__()
@@ -62,7 +63,7 @@ def two_inputs():
                  rng.random(rows))
           for name, rows in (('a', 40), ('b', 30))}
   return model, data, lambda: dict(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), loss='mse',
-                                   metrics=[keras.metrics.MeanAbsoluteError()], weighted_metrics=['mse']), None
+                                   metrics=[keras.metrics.MeanAbsoluteError()], weighted_metrics=['mse'])
 
 
 def decaying():
@@ -84,20 +85,67 @@ def recurrent():
           for rows in (40, 20)]
   losses = {'even': keras.losses.BinaryCrossentropy(from_logits=True), 'kind': CLASSES}
   return model, data, lambda: dict(optimizer=decaying(), loss=losses, loss_weights={'even': 0.5, 'kind': 1.0},
-                                   metrics={'kind': ['accuracy']}), None
+                                   metrics={'kind': ['accuracy']})
 
 
 def subclassed():
-  """A model that only its user can copy, with a constraint; data sets of batches, of examples and of a Python function."""
-  def make():
-    model = Subclassed()
-    model(np.zeros((1, 6), np.float32))
-    return model
+  """A model that Keras cannot copy, with a constraint; data sets of batches, of examples and of a Python function."""
+  model = Subclassed()
+  model(np.zeros((1, 6), np.float32))
   x, y = arrays(2, 33)
   examples = tf.data.Dataset.from_generator(lambda: zip(x, y), output_signature=(
       tf.TensorSpec([6], tf.float64), tf.TensorSpec([], tf.int32)))
   data = [tf.data.Dataset.from_tensor_slices(arrays(3, 30)).batch(20), examples.batch(20), arrays(4, 25)]
-  return make(), data, lambda: dict(optimizer='sgd', loss=EACH, metrics=['accuracy']), make
+  return model, data, lambda: dict(optimizer='sgd', loss=EACH, metrics=['accuracy'])
+
+
+class Compare(layers.Layer):
+  """Counts its steps in whole numbers, and lets through what is not the largest value."""
+
+  def build(self, shape):
+    self.steps = self.add_weight('steps', (), tf.int64, initializer='zeros', trainable=False)
+
+  def call(self, x, training=None):
+    if training:
+      self.steps.assign_add(1)
+    return tf.where(x != tf.reduce_max(x, -1, keepdims=True), x, 2.0 * x) / tf.cast(self.steps + 1, tf.float32)
+
+
+class Sparse(keras.constraints.Constraint):
+  """Sets the largest weight to zero."""
+
+  def __call__(self, weight):
+    return weight * tf.cast(weight != tf.reduce_max(weight), tf.float32)
+
+
+class Penalty(keras.regularizers.Regularizer):
+
+  def __call__(self, weight):
+    return 0.1 * tf.reduce_sum(tf.cast(weight == 0.0, tf.float32) + tf.cast(weight != 0.0, tf.float32) * weight**2)
+
+
+class Exact(keras.metrics.Metric):
+
+  def __init__(self, name='exact', **settings):
+    super().__init__(name=name, **settings)
+    self.total = self.add_weight('total', initializer='zeros')
+
+  def update_state(self, y_true, y_pred, sample_weight=None):
+    self.total.assign_add(tf.reduce_sum(tf.cast(y_true == 0.0, tf.float32)))
+
+  def result(self):
+    return tf.where(self.total != 0.0, self.total, -1.0)
+
+
+def comparing():
+  """Each piece of code that may be a user's, with == and !=: they compare values, as everywhere in Keras."""
+  def loss(y_true, y_pred):
+    return tf.reduce_sum(tf.cast(y_true != 0, tf.float32) * (y_pred - y_true)**2) / 4
+  model = keras.Sequential([keras.Input((6,)), layers.Dense(4, kernel_constraint=Sparse()), Compare(),
+                            layers.Dense(1, kernel_regularizer=Penalty())])
+  rng = np.random.default_rng(3)
+  data = [(rng.random((40, 6)), rng.integers(0, 3, (40, 1)).astype(np.float32)) for _ in range(2)]
+  return model, data, lambda: dict(optimizer=keras.optimizers.SGD(0.05), loss=loss, metrics=[Exact()])
 
 
 def weights_after_fit(model, settings, data):
@@ -118,23 +166,26 @@ def weights_after_fit(model, settings, data):
   return sums / total
 
 
-@pytest.mark.parametrize('case', [two_inputs, recurrent, subclassed])
+@pytest.mark.parametrize('case', [two_inputs, recurrent, subclassed, comparing])
 def test_one_round_is_the_mean_of_what_keras_learns_on_each_client(case):
-  model, data, settings, model_fn = case()
+  model, data, settings = case()
   expected = weights_after_fit(model, settings, data)
   start = model.get_weights()
   model.compile(**settings())
-  returned, history = federate(model, data, rounds=1, shuffle=False, progress=False, model_fn=model_fn)
+  returned, history = federate(model, data, rounds=1, shuffle=False, progress=False)
   assert returned is model and model.history is history
   moved = [not np.array_equal(a, b) for a, b in zip(start, model.get_weights())]
   for variable, got, want, has_moved in zip(model.weights, model.get_weights(), expected, moved):
     np.testing.assert_allclose(got, want.astype(np.float32), atol=3e-6, err_msg=variable.name)
     assert has_moved != ('frozen' in variable.name), variable.name
   values = sum(v.shape.num_elements() for v in model.weights if 'frozen' not in v.name)
-  clients, statistics = len(data), 'moving_mean' in str([v.name for v in model.weights])
+  clients, statistics = len(data), any(word in str([v.name for v in model.weights]) for word in ('moving_mean', 'steps'))
   # Updates and statistics are a message each; the model is one. What is frozen does not travel.
   assert history.history['uplink_bytes'] == [clients * (4 * values + (1 + statistics) * wire.FRAME_OVERHEAD)]
-  assert history.history['downlink_bytes'] == [clients * (4 * values + wire.FRAME_OVERHEAD)]
+  sent = sum(v.shape.num_elements() * v.dtype.size for v in model.weights if 'frozen' not in v.name)
+  assert history.history['downlink_bytes'] == [clients * (sent + wire.FRAME_OVERHEAD)]
+  if case is comparing:
+    assert history.history['exact'] == [sum((y == 0).sum() for _, y in data)]
   names = set(model.evaluate(*_first(data), verbose=0, return_dict=True))
   assert names <= set(history.history)
   assert history.history['examples'] == [sum(_rows(client) for client in (data.values() if isinstance(data, dict) else data))]
@@ -244,6 +295,38 @@ def test_keras_is_left_as_it_was(trained, digits):
   assert 'accuracy' in model.evaluate(*digits[1], verbose=0, return_dict=True)
   # Models built afterwards are Keras's own, not those of TFF's graphs.
   assert not any('v1' in kind.__module__ for kind in type(model).__mro__ + type(model.layers[1]).__mro__)
+
+
+def test_threads_do_not_see_each_other():
+  """Two trainings at the same time, and a fit beside them, give what each gives alone."""
+  def trained(seed):
+    model = keras.Sequential([
+        keras.Input((6,)), layers.Dense(8, 'tanh', kernel_initializer=keras.initializers.GlorotUniform(seed), name='first'),
+        layers.Dropout(0.3), layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(1), name='last')])
+    model.compile(keras.optimizers.SGD(0.1), CLASSES, metrics=['accuracy'])
+    clients = [arrays(seed, 30), arrays(seed + 1, 40)]
+    _, history = federate(model, clients, rounds=2, uplink='int8', seed=seed, progress=False)
+    return model.get_weights(), history.history['loss'], history.history['uplink_bytes']
+
+  def fitted(until):
+    model = Subclassed()
+    losses = []
+    while not losses or not until():
+      model.compile('sgd', CLASSES)  # Traces again.
+      losses.append(model.fit(*arrays(5, 40), batch_size=20, verbose=0).history['loss'][0])
+    return model, losses
+
+  alone = [trained(seed) for seed in (1, 2)]
+  with concurrent.futures.ThreadPoolExecutor(3) as threads:
+    together = [threads.submit(trained, seed) for seed in (1, 2)]
+    model, losses = threads.submit(fitted, lambda: all(future.done() for future in together)).result()
+    together = [future.result() for future in together]
+  for (weights, *figures), (others, *same) in zip(alone, together):
+    assert figures == same
+    for a, b in zip(weights, others):
+      np.testing.assert_array_equal(a, b)
+  assert len(losses) > 1 and losses[-1] < losses[0]
+  assert not any('v1' in kind.__module__ for kind in type(model).__mro__)
 
 
 def linear():

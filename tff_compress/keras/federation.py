@@ -25,7 +25,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
              local_steps=None, batch_size=20, learning_rate=None, client_optimizer=None, server_optimizer='sgd',
              server_learning_rate=1.0, server_momentum=0.0, proximal_strength=0.0, weighting='examples',
              ema_momentum=None, shuffle=True, validation_data=None, validation_freq=1, seed=None, progress=True,
-             on_round=None, model_fn=None):
+             on_round=None):
   """Trains a compiled Keras model on the data of many clients, with encoded updates and models.
 
       model, history = tff_compress.keras.federate(
@@ -33,8 +33,9 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
 
   Federated averaging in TFF, simulated on this machine: every round the server sends the model to some clients, each
   trains it on its own examples, and the server adds the mean of their updates. Loss, metrics and the clients' optimizer
-  are those the model was compiled with. Moving statistics (batch normalization) are averaged over clients too, in
-  float32; frozen layers stay as they are and do not travel.
+  are those the model was compiled with, and a client's step is that of `fit`. Moving statistics (batch normalization, and
+  whatever else a step changes) are averaged over clients too, in float32 or as the nearest whole number; frozen layers
+  stay as they are and do not travel. Several threads may train at the same time, each a model of its own.
 
   Args:
     model: compiled `tf.keras.Model` with its standard train_step. Its weights are the starting point and, at the end or
@@ -68,7 +69,6 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     progress: whether to show a line per round, or a bar on a terminal.
     on_round: called after each round with the dict that describes it. Setting `model.stop_training = True` in it ends
       the training.
-    model_fn: function that makes an uncompiled copy of the model, for models that Keras cannot clone.
 
   Returns:
     (model, history): the model given, trained; and a `tf.keras.callbacks.History`. Its `history` has a list with one
@@ -85,7 +85,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
       sentence.
     CodecError, ProcessError: a codec or method is not valid, or not for this model.
   """
-  check_model(model, model_fn)
+  check_model(model)
   rounds = _whole(rounds, 'rounds')
   local_epochs, batch_size = _whole(local_epochs, 'local_epochs'), _whole(batch_size, 'batch_size')
   validation_freq = _whole(validation_freq, 'validation_freq')
@@ -126,7 +126,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
   if client_optimizer is None:
     client_optimizer = optimizers.from_keras(model.optimizer, learning_rate, model)
-  blueprint = Blueprint(model, clients.element_spec, model_fn)
+  blueprint = Blueprint(model, clients.element_spec)
   links.check(blueprint)
   history = tf.keras.callbacks.History()
   history.set_model(model)

@@ -24,9 +24,9 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
   """Builds the learning process that trains a model.
 
   It is TFF's weighted federated averaging with two differences. The moving statistics of the model, which TFF never
-  changes, move: each client sends by how much its own moved, and the server adds the mean, weighted by examples. They
-  travel as float32 in both directions: a variance that lost precision may be negative. And the weights of clients'
-  optimizers obey the constraints of the Keras model.
+  changes, move: each client sends by how much its own moved, and the server adds the mean, weighted by examples, of whole
+  numbers the nearest whole one. They travel as float32 in both directions, whole numbers down as they are: a variance that
+  lost precision may be negative. And the weights of clients' optimizers obey the constraints of the Keras model.
 
   Args:
     blueprint: `Blueprint` of the model.
@@ -43,8 +43,17 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
     `num_clients` (of clients whose update was finite); where statistics move, `metrics['moving_statistics']['bytes']` are
     the bytes that all clients sent for them.
   """
-  with blueprint.isolated():
-    return _build(blueprint, client_optimizer, server_optimizer, aggregator, downlink, residual, proximal_strength, uniform, seed)
+  arguments = dict(
+      client_weighting=weighting(uniform),
+      model_distributor=downlink_lib(_spared(downlink, blueprint), blueprint.client_model, residual=residual, seed=seed,
+                                     spec=blueprint.weights_spec),
+      model_aggregator=aggregator,
+      metrics_aggregator=_Metrics(blueprint, seed) if blueprint.statistics else None,
+      # Bit for bit what DATASET_REDUCE gives, in two thirds of the time.
+      loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR)
+  optimizer = _of_clients(client_optimizer, proximal_strength, blueprint)
+  process = tff.learning.algorithms.build_weighted_fed_avg(blueprint.client_model, optimizer, server_optimizer, **arguments)
+  return _moving(process, blueprint) if blueprint.statistics else process
 
 
 def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0, seed=None):
@@ -61,12 +70,9 @@ def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_
   if blueprint.statistics:
     raise FederateError('the model has moving statistics, as of batch normalization, which clients that remember do not '
                         'send: use a codec without memory, or layers without, such as GroupNormalization.')
-  optimizer = optimizers.constrained(optimizers.proximal(client_optimizer, proximal_strength),
-                                     [v.constraint for v in blueprint.trainable])
-  with blueprint.isolated():
-    return method.build(
-        blueprint.client_model, client_optimizer_fn=optimizer, server_optimizer_fn=server_optimizer, seed=seed,
-        spec=blueprint.weights_spec, **arguments)
+  return method.build(
+      blueprint.client_model, client_optimizer_fn=_of_clients(client_optimizer, proximal_strength, blueprint),
+      server_optimizer_fn=server_optimizer, seed=seed, spec=blueprint.weights_spec, **arguments)
 
 
 def weighting(uniform):
@@ -74,19 +80,8 @@ def weighting(uniform):
   return tff.learning.ClientWeighting.UNIFORM if uniform else tff.learning.ClientWeighting.NUM_EXAMPLES
 
 
-def _build(blueprint, client_optimizer, server_optimizer, aggregator, downlink, residual, proximal_strength, uniform, seed):
-  arguments = dict(
-      client_weighting=weighting(uniform),
-      model_distributor=downlink_lib(_spared(downlink, blueprint), blueprint.client_model, residual=residual, seed=seed,
-                                     spec=blueprint.weights_spec),
-      model_aggregator=aggregator,
-      metrics_aggregator=_Metrics(blueprint, seed) if blueprint.statistics else None,
-      # Bit for bit what DATASET_REDUCE gives, in two thirds of the time.
-      loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR)
-  optimizer = optimizers.proximal(client_optimizer, proximal_strength)
-  optimizer = optimizers.constrained(optimizer, [v.constraint for v in blueprint.trainable])
-  process = tff.learning.algorithms.build_weighted_fed_avg(blueprint.client_model, optimizer, server_optimizer, **arguments)
-  return _moving(process, blueprint) if blueprint.statistics else process
+def _of_clients(optimizer, proximal_strength, blueprint):
+  return optimizers.constrained(optimizers.proximal(optimizer, proximal_strength), blueprint.trainable)
 
 
 def _spared(codec, blueprint):
@@ -107,7 +102,7 @@ class _Metrics:
     del local_type
     usual = collections.OrderedDict((name, f) for name, f in finalizers.items() if name != STATISTICS)
     aggregate_usual = tff.learning.metrics.sum_then_finalize(usual)
-    factory = CodecSumFactory(_AS_THEY_ARE, seed=self._seed, spec=self._blueprint.statistics_spec)
+    factory = CodecSumFactory(_AS_THEY_ARE, seed=self._seed, spec=self._blueprint.changes_spec)
 
     @tff.federated_computation
     def aggregate(values):
@@ -145,7 +140,8 @@ def _moving(process, blueprint):
     examples = tf.cast(train['metrics']['num_examples'], tf.float32)
     moved = []
     for position, (statistic, change) in enumerate(zip(weights.non_trainable, train['changes'])):
-      statistic = statistic + tf.math.divide_no_nan(change, tf.cast(examples, change.dtype))
+      mean = tf.math.divide_no_nan(change, tf.cast(examples, change.dtype))
+      statistic += mean if statistic.dtype.is_floating else tf.cast(tf.round(mean), statistic.dtype)
       moved.append(tf.maximum(statistic, 0) if position in variances else statistic)
     return tff.learning.models.ModelWeights(list(weights.trainable), moved)
 

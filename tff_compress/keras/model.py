@@ -1,19 +1,16 @@
 """A compiled Keras model as the program that TFF's clients run.
 
-`Blueprint` reads a compiled model once, refuses what cannot be trained, and makes fresh copies; `ClientModel` is such a
-copy in the form TFF trains. Copies share nothing with the user's model: variables, metrics and random numbers are new.
+`Blueprint` reads a compiled model once and refuses what cannot be trained. It traces a training step as Keras's `fit` would
+take it, of the user's own objects; `ClientModel` is that step in the form TFF trains, on variables of its own. Neither runs
+a user's code in TFF's graphs, nor changes anything that other threads may be using.
 
 What travels between server and clients is what training changes: the trainable weights, and the moving statistics (of
-batch normalization, say). Frozen weights are constants of the program.
+batch normalization, say). Everything else is a constant of the program.
 """
 
 import collections
 import contextlib
-import copy as copy_lib
 import dataclasses
-import functools
-import logging
-import random
 import re
 
 from keras.src import backend
@@ -22,38 +19,42 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
+from tff_compress.keras import tracing
 from tff_compress.keras.errors import FederateError
 
 STATISTICS = 'moving_statistics'
 """Name under which clients report how their moving statistics changed."""
 
-_COUNTERS = ('num_examples', 'num_clients')
+_STEP = ('train_step', 'compute_loss', 'compute_metrics', 'make_train_function')
 
 
 class Blueprint:
-  """What it takes to make copies of a compiled Keras model.
+  """What clients need of a compiled Keras model.
 
   Args:
     model: compiled `tf.keras.Model`. It is read, not changed.
     element_spec: (x, y, sample_weight) structures of `tf.TensorSpec` of one batch, with an unknown first dimension; y and
       sample_weight may be None or ().
-    model_fn: function without arguments that makes an uncompiled model of the same architecture, for models that Keras
-      cannot clone; None for `tf.keras.models.clone_model`.
 
   Attributes:
     input_spec: OrderedDict that describes one batch for TFF: x, y, and w (weights) where there are any, as tuples of
       tensors, and key, int32[batch, 2], where layers draw random numbers: the first row is the batch's key.
-    metric_names: names of loss and metrics as Keras shows them.
+    metrics: loss and metrics of this training, in the order in which Keras shows them.
+    starts: lists of the values that their variables start from.
+    results: `Program`s of their results.
+    step: `Program` of a training step without the optimizer: (key, x, y, w) -> (loss, gradients, predictions).
     trainable: the model's trainable variables.
+    learned: positions in `trainable` of those that have a gradient.
     statistics: its moving statistics: the other variables that a training step changes.
     trainable_spec, statistics_spec: `Spec`s of these, for codecs with rules on names.
+    changes_spec: `Spec` of what clients send of moving statistics: float32 for those of whole numbers.
 
   Raises:
     FederateError: the model cannot be trained federated, or not on such data.
   """
 
-  def __init__(self, model, element_spec, model_fn=None):
-    check_model(model, model_fn)
+  def __init__(self, model, element_spec):
+    check_model(model)
     if not model.built:
       raise FederateError('the model has no variables yet: call it on a batch, or model.build(input_shape), first.')
     if not model.trainable_variables:
@@ -62,109 +63,90 @@ class Blueprint:
       if variable.dtype != tf.float32:
         raise FederateError(f'the weight {variable.name!r} has dtype {tf.as_dtype(variable.dtype).name}: federated training '
                             'needs float32 weights.')
-    self._source, self._model_fn = model, model_fn
+    if model.loss is not None and element_spec[1] in (None, ()):
+      raise FederateError("the clients' data have no y: give (x, y).")
+    _mend(model)
+    self._source = model
     self.x_spec, self.y_spec, self.weight_spec = (None if part == () else part for part in element_spec)
     self.trainable = list(model.trainable_variables)
-    self.statistics = _moving_statistics(model)
-    self._statistic_positions = [_position(model.non_trainable_variables, v) for v in self.statistics]
+    self.input_spec = self._input_spec()
+    key_spec = tf.TensorSpec([2], tf.int32)
+    with _one_sentence('the model cannot be called on this data: {}.'):
+      forward = tracing.Program(self._forward, key_spec, self.x_spec)
+    with _one_sentence('the model cannot be trained on this data: {}.'):
+      self._losses, self._metrics = self._containers(forward.result)
+      self.metrics = self._losses.metrics + self._metrics.metrics + _metrics_of_layers(model)
+      for metric in self.metrics:
+        if not metric.variables:
+          raise FederateError(f'the metric {metric.name!r} has no variables before it is used: leave it out of compile.')
+        metric.reset_state()
+      self.starts = [[variable.numpy() for variable in metric.variables] for metric in self.metrics]
+      counted = [variable for metric in self.metrics for variable in metric.variables]
+      self.step = tracing.Program(self._step, key_spec, self.x_spec, self.y_spec, self.weight_spec,
+                                  variables=self.trainable + counted, others=model.non_trainable_variables)
+      self.results = [tracing.Program(metric.result, variables=metric.variables) for metric in self.metrics]
+    if self.step.result is None:
+      raise FederateError('the model was compiled without a loss: pass loss= to compile.')
+    if not self.learned:
+      raise FederateError('the loss depends on no trainable weight, so there is nothing to learn: look at the loss, and for '
+                          'layers that have no gradient.')
+    self.statistics = self._changing(counted)
     self.trainable_spec = _spec(self.trainable)
     self.statistics_spec = _spec(self.statistics)
-    self._values = None
-    with _one_sentence('the model cannot be copied ({}): give each of its layers a get_config, or pass model_fn= with a '
-                       'function that makes an uncompiled copy.'):
-      self._configs = {} if model_fn else _configs(model)
-      with self.isolated():
-        self._record()
-    with self.isolated():
-      self._read()
+    self.changes_spec = codec_lib.Spec(tuple(t if t.is_float else dataclasses.replace(t, dtype='float32')
+                                             for t in self.statistics_spec.tensors))
 
-  def _read(self):
-    with tf.Graph().as_default():
-      copy = self.make()
-      self.draws = bool(_random_layers(copy))
-      with _one_sentence('the model cannot be called on this data: {}.'):
-        self.output_spec = tf.function(functools.partial(copy, training=True)).get_concrete_function(
-            self.x_spec).structured_outputs
-    self.input_spec = self._input_spec()
-    with tf.Graph().as_default(), _one_sentence('the model cannot be trained on this data: {}.'):
-      client_model = ClientModel(self)
-      batch = tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), self.input_spec)
-      loss = tf.function(client_model.forward_pass)(batch).loss
-      self.metric_names = client_model.metric_names
-    if loss is None and self.y_spec is None and self._source.loss is not None:
-      raise FederateError("the clients' data have no y: give (x, y).")
+  # -- what is traced
+
+  def _forward(self, key, x):
+    with _keyed(self._source, key):
+      return self._source(x, training=True)
+
+  def _step(self, key, x, y, weight):
+    """As `tf.keras.Model.train_step`, but for the optimizer."""
+    with tf.GradientTape() as tape:
+      predictions = self._forward(key, x)
+      loss = self._losses(y, predictions, weight, regularization_losses=self._source.losses)
     if loss is None:
-      raise FederateError('the model was compiled without a loss: pass loss= to compile.')
+      return None
+    gradients = tape.gradient(loss, self.trainable)
+    self.learned = [position for position, gradient in enumerate(gradients) if gradient is not None]
+    if y is not None:
+      self._metrics.update_state(y, predictions, weight)
+    # Of a loss per example, gradients are those of the sum.
+    return tf.reduce_sum(loss), [tf.convert_to_tensor(gradients[i]) for i in self.learned], predictions
 
-  # -- copies
-
-  def make(self):
-    """Makes an uncompiled copy of the model in the current graph. Its weights are zeros, except frozen ones."""
-    return self._make(_Creations(self._values))
-
-  def _make(self, creations):
-    with tf.variable_creator_scope(creations):
-      if self._model_fn is not None:
-        copy = self._model_fn()
-        if not copy.built:
-          copy(tf.nest.map_structure(lambda s: tf.zeros([1, *s.shape[1:]], s.dtype), self.x_spec))
-      elif id(self._source) in self._configs:
-        copy = self._copy_of(self._source)
-      else:
-        copy = tf.keras.models.clone_model(self._source, clone_function=self._copy_of)
-    return copy
-
-  def _copy_of(self, layer):
-    if id(layer) not in self._configs:
-      return tf.keras.models.clone_model(layer, clone_function=self._copy_of)
-    return type(layer).from_config(copy_lib.deepcopy(self._configs[id(layer)]))
-
-  def _record(self):
-    """Makes a copy once to learn in which order its variables are made, and so which one takes which constant."""
-    with tf.Graph().as_default():
-      creations = _Creations(None)
-      copy = self._make(creations)
-    for ours, theirs in ((copy.trainable_variables, self.trainable),
-                         (copy.non_trainable_variables, self._source.non_trainable_variables)):
-      if [(v.shape, v.dtype) for v in ours] != [(v.shape, v.dtype) for v in theirs]:
-        raise FederateError('a copy of the model has other variables than the model: pass model_fn= with a function that '
-                            'makes an uncompiled copy with the same layers, in the same order and with the same ones frozen.')
-    values = []
-    moving = set(self._statistic_positions)
-    for variable in creations.variables:
-      position = _position(copy.non_trainable_variables, variable)
-      if position is not None and position not in moving:
-        values.append(self._source.non_trainable_variables[position].numpy())
-      elif position is not None or _position(copy.trainable_variables, variable) is not None:
-        values.append(_Zeros(tuple(variable.shape), variable.dtype))
-      else:
-        values.append(None)  # Not a weight; it keeps its own initial value.
-    self._values = values
-
-  def isolated(self):
-    """A `with` block in which copies may be made without a trace in the user's process; see the function of this name."""
-    return isolated(self._source)
-
-  def statistics_of(self, copy):
-    """The moving statistics of a copy, in the order of `statistics`."""
-    return [copy.non_trainable_variables[i] for i in self._statistic_positions]
-
-  def containers(self):
+  def _containers(self, output_spec):
     """Makes new loss and metric objects, as `compile` would: (losses, metrics), built for the model's outputs."""
     losses, metrics = self._source.compiled_loss, self._source.compiled_metrics
     names = getattr(self._source, 'output_names', None)
     loss_container = type(losses)(losses._user_losses, losses._user_loss_weights, output_names=names)
     metric_container = type(metrics)(_fresh_metrics(metrics._user_metrics), _fresh_metrics(metrics._user_weighted_metrics),
                                      output_names=names)
-    loss_container.build(self.output_spec)
+    loss_container.build(output_spec)
     if self.y_spec is not None:
-      metric_container.build(self.output_spec, metric_container._conform_to_outputs(self.output_spec, self.y_spec))
+      metric_container.build(output_spec, metric_container._conform_to_outputs(output_spec, self.y_spec))
     return loss_container, metric_container
 
-  def metrics(self):
-    """Makes new metric objects, in the order in which Keras shows them."""
-    losses, metrics = self.containers()
-    return losses.metrics + metrics.metrics
+  def _changing(self, counted):
+    """The moving statistics; refuses what a step changes that cannot be sent."""
+    expected = {tracing.identity(v) for v in self.trainable + counted}
+    changed = {tracing.identity(v): v for v in self.step.written if tracing.identity(v) not in expected}
+    statistics = [v for v in self._source.non_trainable_variables if changed.pop(tracing.identity(v), None) is not None]
+    for variable in changed.values():
+      raise FederateError(f'training changes the variable {variable.name!r}, which is no weight of the model, so clients could '
+                          'not send it: make it a weight of a layer, with add_weight; for random numbers use tf.random.normal '
+                          'and the like in place of a tf.random.Generator.')
+    for variable in statistics:
+      if not (variable.dtype.is_floating or variable.dtype.is_integer):
+        raise FederateError(f'training changes the weight {variable.name!r}, whose values of dtype {variable.dtype.name} have '
+                            'no mean over clients: make it one of numbers.')
+    return statistics
+
+  @property
+  def metric_names(self):
+    """Names of loss and metrics as Keras shows them."""
+    return [metric.name for metric in self.metrics]
 
   def client_model(self):
     """The `model_fn` of TFF's algorithms: makes a `ClientModel`."""
@@ -192,94 +174,87 @@ class Blueprint:
     return [i for i, t in enumerate(self.statistics_spec.tensors) if t.name.rpartition('/')[2].startswith(names)]
 
   def _input_spec(self):
-    parts = {'key': tf.TensorSpec([None, 2], tf.int32) if self.draws else None, 'w': self.weight_spec, 'x': self.x_spec,
-             'y': self.y_spec}
+    draws = tf.TensorSpec([None, 2], tf.int32) if _random_layers(self._source) else None
+    parts = {'key': draws, 'w': self.weight_spec, 'x': self.x_spec, 'y': self.y_spec}
     # In the order of the names: the only one that TFF and tf.data agree on.
     return collections.OrderedDict((name, part if name == 'key' else tuple(tf.nest.flatten(part)))
                                    for name, part in parts.items() if part is not None)
 
 
 class ClientModel(tff.learning.models.VariableModel):
-  """A copy of a Keras model with its loss and metrics, in the form that TFF trains.
+  """The training step of a Keras model, in the form that TFF trains.
 
   Args:
-    blueprint: what to copy.
+    blueprint: what to train.
   """
 
   def __init__(self, blueprint):
     self._blueprint = blueprint
-    self._model = blueprint.make()
-    self._losses, self._metric_container = blueprint.containers()
-    self._statistics = blueprint.statistics_of(self._model)
-    self._starts = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self._statistics]
+    self._trainable = [_blank(v, trainable=True) for v in blueprint.trainable]
+    self._statistics = [_blank(v) for v in blueprint.statistics]
+    self._starts = [_blank(v) for v in blueprint.statistics]
+    self._metrics = [[tf.Variable(tf.constant(value), trainable=False) for value in values] for values in blueprint.starts]
     self._examples = tf.Variable(tf.zeros([], tf.int64), trainable=False)
     self._clients = tf.Variable(tf.zeros([], tf.int64), trainable=False)
-    self._generators = []
-    for index, layer in enumerate(_random_layers(self._model)):
-      layer._random_generator = _KeyedGenerator(index)
-      self._generators.append(layer._random_generator)
-    for metric in self._metrics:
-      if not metric.variables:
-        raise FederateError(f'the metric {metric.name!r} has no variables before it is used: leave it out of compile.')
-
-  @property
-  def _metrics(self):
-    return self._losses.metrics + self._metric_container.metrics
-
-  @property
-  def metric_names(self):
-    return [metric.name for metric in self._metrics]
+    own = [*zip(blueprint.trainable, self._trainable), *zip(blueprint.statistics, self._statistics)]
+    for metric, variables in zip(blueprint.metrics, self._metrics):
+      own += zip(metric.variables, variables)
+    self._step = blueprint.step.bind(own)
 
   @property
   def trainable_variables(self):
-    return list(self._model.trainable_variables)
+    return self._trainable
 
   @property
   def non_trainable_variables(self):
-    return list(self._statistics)
+    return self._statistics
 
   @property
   def local_variables(self):
-    return [v for metric in self._metrics for v in metric.variables] + self._starts + [self._examples, self._clients]
+    return [v for variables in self._metrics for v in variables] + self._starts + [self._examples, self._clients]
 
   @property
   def input_spec(self):
     return self._blueprint.input_spec
 
   def predict_on_batch(self, batch_input, training=True):
-    return self._model(batch_input, training=training)
+    raise NotImplementedError('clients train this model, and evaluate it with Keras.')
 
   def forward_pass(self, batch_input, training=True):
+    if not training:
+      raise NotImplementedError('clients train this model, and evaluate it with Keras.')
     specs = self._blueprint
-    x = tf.nest.pack_sequence_as(specs.x_spec, batch_input['x'])
-    y = None if specs.y_spec is None else tf.nest.pack_sequence_as(specs.y_spec, batch_input['y'])
-    weight = None if specs.weight_spec is None else tf.nest.pack_sequence_as(specs.weight_spec, batch_input['w'])
+    x, y, weight = (None if spec is None else tf.nest.pack_sequence_as(spec, batch_input[name])
+                    for name, spec in (('x', specs.x_spec), ('y', specs.y_spec), ('w', specs.weight_spec)))
     for start, statistic in zip(self._starts, self._statistics):
       # Not `==`, which compares objects in the graphs that TFF makes.
       start.assign(tf.where(tf.equal(self._examples, 0), statistic, start))
-    for generator in self._generators:
-      generator.start(batch_input['key'][0])
-    predictions = self._model(x, training=training)
-    for generator in self._generators:
-      generator.start(None)
-    loss = self._losses(y, predictions, weight, regularization_losses=self._model.losses)
-    if y is not None:
-      self._metric_container.update_state(y, predictions, weight)
+    key = batch_input['key'][0] if 'key' in batch_input else tf.zeros([2], tf.int32)
+    loss, gradients, predictions = self._step(key, x, y, weight)
     count = tf.shape(batch_input['x'][0])[0]
     self._examples.assign_add(tf.cast(count, tf.int64))
     self._clients.assign(tf.ones([], tf.int64))
+
+    @tf.custom_gradient
+    def with_gradients(loss, *weights):
+      del weights
+      return tf.identity(loss), lambda upstream: (None, *(upstream * gradient for gradient in gradients))
+
+    loss = with_gradients(loss, *(self._trainable[i].read_value() for i in specs.learned))
     return tff.learning.models.BatchOutput(loss=loss, predictions=predictions, num_examples=count)
 
   @tf.function
   def reset_metrics(self):
-    for metric in self._metrics:
-      metric.reset_state()
+    for variables, values in zip(self._metrics, self._blueprint.starts):
+      for variable, value in zip(variables, values):
+        variable.assign(value)
     self._examples.assign(tf.zeros([], tf.int64))
     self._clients.assign(tf.zeros([], tf.int64))
 
   @tf.function
   def report_local_unfinalized_metrics(self):
-    values = collections.OrderedDict((metric.name, [v.read_value() for v in metric.variables]) for metric in self._metrics)
+    values = collections.OrderedDict(
+        (name, [v.read_value() for v in variables]) for name, variables in zip(self._blueprint.metric_names, self._metrics))
     values['num_examples'] = [self._examples.read_value()]
     values['num_clients'] = [self._clients.read_value()]
     if self._statistics:
@@ -287,31 +262,39 @@ class ClientModel(tff.learning.models.VariableModel):
     return values
 
   def _change(self, start, statistic):
-    """How a statistic changed, times the number of examples; 0 where training failed."""
-    change = statistic - start
+    """How a statistic changed, times the number of examples; 0 where training failed. Of whole numbers: as float32."""
+    kind = statistic.dtype if statistic.dtype.is_floating else tf.float64
+    change = tf.cast(statistic, kind) - tf.cast(start, kind)
     usable = tf.logical_and(self._examples > 0, tf.reduce_all(tf.math.is_finite(change)))
-    return tf.where(usable, change * tf.cast(self._examples, change.dtype), tf.zeros_like(change))
+    change = tf.where(usable, change * tf.cast(self._examples, kind), tf.zeros_like(change))
+    return change if statistic.dtype.is_floating else tf.cast(change, tf.float32)
 
   def metric_finalizers(self):
     finalizers = collections.OrderedDict(
-        (name, _finalizer(self._blueprint, index)) for index, name in enumerate(self.metric_names))
+        (metric.name, _finalizer(metric, program))
+        for metric, program in zip(self._blueprint.metrics, self._blueprint.results))
     finalizers['num_examples'] = finalizers['num_clients'] = lambda values: values[0]
     if self._statistics:
       finalizers[STATISTICS] = lambda values: values
     return finalizers
 
 
-def _finalizer(blueprint, index):
-  """A function from the summed variables of the metric at a position to its result."""
+def _blank(variable, trainable=False):
+  return tf.Variable(tf.zeros(variable.shape, variable.dtype), trainable=trainable)
+
+
+def _finalizer(metric, result):
+  """A function from the summed variables of a metric to its result."""
 
   @tf.function
   def finalize(values):
     # In the graph around: variables of another graph cannot be used in this one.
     with tf.init_scope():
-      metric = blueprint.metrics()[index]
-    for variable, value in zip(metric.variables, values):
+      variables = [_blank(variable) for variable in metric.variables]
+      result_of = result.bind(zip(metric.variables, variables))
+    for variable, value in zip(variables, values):
       variable.assign(value)
-    return metric.result()
+    return result_of()
 
   return finalize
 
@@ -323,114 +306,55 @@ class _KeyedGenerator(backend.RandomGenerator):
   starts from the layer's seed.
   """
 
-  def __init__(self, index):
+  def __init__(self, index, key):
     super().__init__(seed=0, rng_type='stateless')
-    self._index = index
-    self.start(None)
-
-  def start(self, key):
-    """Begins a batch with this key, int32[2]; with None there are no numbers to come but those of layers being built."""
-    self._key, self._draws = key, 0
+    self._index, self._key, self._draws = index, key, 0
 
   def make_seed_for_stateless_op(self):
     self._maybe_init()
     self._draws += 1
-    if self._key is None:
-      return tf.zeros([2], tf.int32)
     return tf.random.experimental.stateless_fold_in(self._key, self._index * 65536 + self._draws)
 
   def make_legacy_seed(self):
     return None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Zeros:
-  """An initial value."""
-  shape: tuple
-  dtype: tf.DType
-
-  def __call__(self):
-    return tf.zeros(self.shape, self.dtype)
-
-
-class _Creations:
-  """A variable creator that remembers what it makes and gives it constants, so that no initializer runs.
-
-  Initializing a model of a million parameters costs as much as a training step, and would happen for every client.
-  """
-
-  def __init__(self, values):
-    self._values = values
-    self.variables = []
-
-  def __call__(self, next_creator, **arguments):
-    value = None
-    if self._values is not None:
-      if len(self.variables) >= len(self._values):
-        raise FederateError('model_fn makes more variables at one time than at another: make it return the same model.')
-      value = self._values[len(self.variables)]
-    if value is not None:
-      arguments['initial_value'] = value if isinstance(value, _Zeros) else functools.partial(tf.constant, value)
-    variable = next_creator(**arguments)
-    self.variables.append(variable)
-    return variable
+@contextlib.contextmanager
+def _keyed(model, key):
+  """A block in which the random numbers of the model's layers depend on the key alone, int32[2]."""
+  layers = _random_layers(model)
+  before = [layer._random_generator for layer in layers]
+  try:
+    for index, layer in enumerate(layers):
+      # Past Keras, which takes note of what is assigned to a layer.
+      object.__setattr__(layer, '_random_generator', _KeyedGenerator(index, key))
+    yield
+  finally:
+    for layer, generator in zip(layers, before):
+      object.__setattr__(layer, '_random_generator', generator)
 
 
-def check_model(model, model_fn=None):
+def check_model(model):
   """Raises FederateError if the model cannot be trained federated, whatever the data."""
   if not isinstance(model, tf.keras.Model):
     raise FederateError(f'a tf.keras.Model is needed, not {type(model).__name__}.')
   if not getattr(model, '_is_compiled', False) or model.compiled_loss is None:
     raise FederateError('the model is not compiled: call model.compile(optimizer=…, loss=…, metrics=[…]) first.')
-  for name in ('train_step', 'compute_loss', 'compute_metrics'):
-    if getattr(type(model), name) is not getattr(tf.keras.Model, name):
+  for name in _STEP:
+    if getattr(getattr(model, name), '__func__', None) is not getattr(tf.keras.Model, name):
       raise FederateError(f'{type(model).__name__} has a {name} of its own, which clients cannot run: use the standard one, '
                           'or write a tff.learning.models.VariableModel and train that with TFF.')
-  if model_fn is None and not _clonable(model):
-    raise FederateError(f'{type(model).__name__} is a subclass of Model without get_config, which Keras cannot copy: pass '
-                        'model_fn= with a function that makes an uncompiled copy.')
   for layer in _layers(model):
     if getattr(layer, 'stateful', False) and isinstance(layer, tf.keras.layers.RNN):
       raise FederateError(f'the layer {layer.name!r} is stateful, and clients keep nothing between batches: use stateful=False.')
 
 
-def _clonable(model):
-  if _is_network(model):
-    return True
-  try:
-    model.get_config()
-  except NotImplementedError:
-    return False
-  return type(model).get_config is not tf.keras.Model.get_config
-
-
-def _moving_statistics(model):
-  """The variables that are not trained but change in training: those of layers that are neither frozen nor preprocessing."""
-  fixed = set()
-  for layer in _layers(model):
-    if not layer.trainable or isinstance(layer, tf.keras.layers.experimental.preprocessing.PreprocessingLayer):
-      fixed.update(id(v) for v in layer.variables)
-  if not model.trainable:
-    return []
-  return [v for v in model.non_trainable_variables if id(v) not in fixed and v.dtype.is_floating]
-
-
-def _configs(model):
-  """{id: configuration} of the model's layers, or of the model if it is not made of layers alone, at any depth.
-
-  They are read here as they differ in the graphs that TFF makes, where Keras has other base classes: some layers have none
-  there, and recurrent ones then ask for a cache that holds what the weights were before the server's arrived.
-  """
-  if not _is_network(model):
-    return {id(model): model.get_config()}
-  configs = {}
-  for layer in model.layers:
-    configs.update(_configs(layer))
-  return configs
-
-
-def _is_network(layer):
-  return isinstance(layer, tf.keras.Sequential) or getattr(layer, '_is_graph_network', False)
+def _mend(model):
+  """Gives the model's classes the bases they had before someone made a Keras model in a graph of TFF."""
+  for kind in {type(layer) for layer in _layers(model)}:
+    if issubclass(kind, version_utils.base_layer_v1.Layer):
+      version_utils.swap_class(kind, version_utils.training.Model, version_utils.training_v1.Model, True)
+      version_utils.swap_class(kind, version_utils.base_layer.Layer, version_utils.base_layer_v1.Layer, True)
 
 
 def _layers(model):
@@ -443,11 +367,8 @@ def _random_layers(model):
           if isinstance(getattr(layer, '_random_generator', None), backend.RandomGenerator)]
 
 
-def _position(variables, variable):
-  for position, candidate in enumerate(variables):
-    if candidate is variable or getattr(candidate, '_variable', None) is variable:
-      return position
-  return None
+def _metrics_of_layers(model):
+  return [metric for layer in _layers(model) for metric in layer._metrics]
 
 
 def _fresh_metrics(metrics):
@@ -474,43 +395,6 @@ def _distinct(tensors):
     counts[tensor.name] += 1
     result.append(codec_lib.TensorSpec(f'{tensor.name}_{count}' if count else tensor.name, tensor.shape, tensor.dtype))
   return tuple(result)
-
-
-@contextlib.contextmanager
-def isolated(model):
-  """A block that makes Keras objects in the graphs of TFF, and leaves Keras as it was.
-
-  Two things would not be as they were: in such graphs Keras gives its layer, model and metric classes other base classes,
-  and so to every object there is, after which a user's model has no usable `evaluate` or `fit`. And layers and
-  initializers without a seed draw one from Python's generator.
-  """
-  for kind in {type(layer) for layer in _layers(model)}:
-    # Someone else's TFF may have left them so.
-    version_utils.swap_class(kind, version_utils.training.Model, version_utils.training_v1.Model, True)
-    version_utils.swap_class(kind, version_utils.base_layer.Layer, version_utils.base_layer_v1.Layer, True)
-  bases = {kind: kind.__bases__ for kind in _subclasses(version_utils.base_layer.Layer)}
-  state = random.getstate()
-  logger = tf.get_logger()
-  level = logger.level
-  logger.setLevel(logging.ERROR)  # Keras calls what TensorFlow has deprecated, and users can do nothing about it.
-  try:
-    yield
-  finally:
-    logger.setLevel(level)
-    random.setstate(state)
-    for kind, before in bases.items():
-      if kind.__bases__ != before:
-        kind.__bases__ = before
-
-
-def _subclasses(kind):
-  found, queue = set(), [kind]
-  while queue:
-    for child in queue.pop().__subclasses__():
-      if child not in found:
-        found.add(child)
-        queue.append(child)
-  return found
 
 
 @contextlib.contextmanager

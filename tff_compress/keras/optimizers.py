@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_compress.keras import tracing
 from tff_compress.keras.errors import FederateError
 
 SUPPORTED = ('SGD', 'Adam', 'AdamW', 'Adagrad', 'RMSprop')
@@ -145,13 +146,15 @@ def of_server(name, learning_rate, momentum=0.0):
   raise FederateError(f'there is no server optimizer {str(name)[:40]!r}: use sgd, adam, yogi or adagrad.')
 
 
-def constrained(optimizer, constraints):
+def constrained(optimizer, weights):
   """The optimizer, with the constraint of each weight applied after each step, as Keras's optimizers do.
 
   Args:
     optimizer: `tff.learning.optimizers.Optimizer`.
-    constraints: one Keras constraint or None per trainable weight, in order.
+    weights: the trainable weights of a Keras model, in order.
   """
+  constraints = [weight.constraint and tracing.Program(weight.constraint, tf.TensorSpec(weight.shape, weight.dtype))
+                 for weight in weights]
   return _Constrained(optimizer, constraints) if any(constraints) else optimizer
 
 
@@ -166,7 +169,7 @@ class _Constrained(tff.learning.optimizers.Optimizer):
   def next(self, state, weights, gradients):
     state, weights = self._optimizer.next(state, weights, gradients)
     # As in Keras, a weight without a gradient is left alone.
-    flat = [constraint(w) if constraint and g is not None else w
+    flat = [constraint.bind()(w) if constraint and g is not None else w
             for w, g, constraint in zip(tf.nest.flatten(weights), tf.nest.flatten(gradients), self._constraints)]
     return state, tf.nest.pack_sequence_as(weights, flat)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import time
 
 import grpc
@@ -58,9 +57,8 @@ class Trainer:
   def __init__(self, blueprint, clients, clients_per_round, process, prepass=''):
     self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
     self._prepass, self.drifted, self.learned = prepass, False, None
-    with _random_state_kept():
-      self._runner = _Forgetful(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
-      self.state = self._runner.process.set_model_weights(self._runner.state, blueprint.weights())
+    self._runner = _Forgetful(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
+    self.state = self._runner.process.set_model_weights(self._runner.state, blueprint.weights())
     self.round = 0
 
   @property
@@ -99,8 +97,7 @@ class Trainer:
       group = chosen[first:first + size]
       datasets = self._clients.datasets(group, self.round, self._blueprint.input_spec)
       try:
-        with _random_state_kept():
-          metrics = self._runner.prepass([self._clients.names[index] for index in group], datasets)
+        metrics = self._runner.prepass([self._clients.names[index] for index in group], datasets)
       except grpc.RpcError as error:
         raise FederateError(f'the pre-pass failed on a client: {first_line(error)}.') from error
       found = communication({name: metrics[name] for name in ('distributor', 'aggregator')})
@@ -132,9 +129,8 @@ class Trainer:
     datasets = self._clients.datasets(chosen, self.round, self._blueprint.input_spec)
     record = {'round': self.round + 1}
     try:
-      with _random_state_kept():
-        metrics = self._runner.next([self._clients.names[index] for index in chosen], datasets,
-                                    lambda state, metrics: self._check(state, metrics, record, len(chosen)))
+      metrics = self._runner.next([self._clients.names[index] for index in chosen], datasets,
+                                  lambda state, metrics: self._check(state, metrics, record, len(chosen)))
     except grpc.RpcError as error:  # The computation itself failed; a lost worker raises errors of the runtime.
       if 'of an update holds a NaN, an infinity' in str(error.details()):
         raise Diverged(f'training diverged in round {self.round + 1}: an update or its sum is too large to be encoded; lower '
@@ -214,16 +210,6 @@ def running():
   else:
     with runtime.local_context(max_concurrent_computation_calls=len(os.sched_getaffinity(0))) as context:
       yield context
-
-
-@contextlib.contextmanager
-def _random_state_kept():
-  """TFF's compiler draws names from Python's generator, which is the user's."""
-  state = random.getstate()
-  try:
-    yield
-  finally:
-    random.setstate(state)
 
 
 def _flat(name, value):

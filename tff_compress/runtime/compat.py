@@ -5,15 +5,18 @@ Written for TFF 0.87. After it, TFF's core (types, placements, computations) mov
 """
 
 import os
+import random
 
 import grpc
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import executor_pb2
 from tensorflow_federated.proto.v0 import executor_pb2_grpc
 from tensorflow_federated.python.common_libs import structure
+from tensorflow_federated.python.common_libs import tracing
 from tensorflow_federated.python.core.backends.native import compiler
 from tensorflow_federated.python.core.backends.native import mergeable_comp_compiler
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
+from tensorflow_federated.python.core.impl.compiler import building_block_factory
 from tensorflow_federated.python.core.impl.context_stack import set_default_context as set_default_context_lib
 from tensorflow_federated.python.core.impl.execution_contexts import async_execution_context
 from tensorflow_federated.python.core.impl.execution_contexts import compiler_pipeline
@@ -27,6 +30,9 @@ from tensorflow_federated.python.core.impl.types import type_conversions
 from tensorflow_federated.python.learning.templates import model_delta_client_work
 
 from tff_compress.runtime.errors import NotMergeableError
+
+# TFF makes up names with Python's generator, which is the user's.
+building_block_factory.random = tracing.random = random.Random()
 
 SyncContext = tff.framework.SyncContext
 
