@@ -125,6 +125,9 @@ def test_a_loss_scale_changes_nothing_in_float32_and_is_missed_in_float16():
   for make in (lambda: keras.optimizers.Adam(0.02), lambda: keras.optimizers.legacy.SGD(0.3, momentum=0.8)):
     ours, theirs = paths(make(), optimizers.from_keras(scaled(make()), None, network(optimizer='sgd')))
     np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=2e-7)
+  whole = network(optimizer='sgd')
+  whole._set_dtype_policy('mixed_float16')
+  optimizers.from_keras(scaled(keras.optimizers.SGD()), None, whole)
   with pytest.raises(FederateError, match="layer 'half' computes in float16.*mixed_bfloat16"):
     optimizers.from_keras(scaled(keras.optimizers.SGD()), None, network(Half(), optimizer='sgd'))
 

@@ -258,3 +258,22 @@ def test_the_gate_knows_all_of_this():
   model.compile(optimizer, crossentropy(ignore_class=-1, reduction='sum'), loss_weights=[.3])
   errors = export_training(model, batch_size=4).parity.errors
   assert all(e['update'] < 1e-3 and e['gradient'] < 1e-3 and e['loss'] < 1e-5 for e in errors.values())
+
+
+class First(layers.Layer):
+  """Keeps the first step, and by mistake the mask of all."""
+
+  def call(self, inputs):
+    return inputs[:, 0]
+
+  def compute_mask(self, inputs, mask=None):
+    return mask
+
+
+def test_a_mask_that_does_not_fit_the_output_is_refused():
+  model = keras.Sequential([keras.Input((3,), dtype=tf.int32), layers.Embedding(7, 2, mask_zero=True), First()])
+  model.compile(SGD(.1), 'mse')
+  with pytest.raises(ValueError):
+    model.train_on_batch(WORDS, values(model))
+  with pytest.raises(ExportError, match='mask of the output has more axes'):
+    export_training(model, batch_size=4, parity_steps=0)

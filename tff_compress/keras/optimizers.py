@@ -42,7 +42,8 @@ def from_keras(optimizer, learning_rate=None, model=None):
   """
   layers = list(model._flatten_layers()) if model is not None else ()  # pylint: disable=protected-access
   if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
-    half = next((layer for layer in layers if layer.compute_dtype == 'float16'), None)
+    half = next((layer for layer in layers if layer.compute_dtype == 'float16'
+                 and (layer._autocast or not isinstance(layer, tf.keras.Model))), None)  # Else its layers compute.
     if half is not None:
       raise FederateError(f'the layer {half.name!r} computes in float16, where small gradients vanish unless the loss is '
                           "scaled as Keras does, which TFF's optimizers do not: use mixed_bfloat16 or float32.")

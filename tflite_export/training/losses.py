@@ -51,6 +51,8 @@ class Loss:
     valid = None if self.ignored is None else tf.not_equal(labels, self.ignored)
     losses = self.function(labels if valid is None else tf.where(valid, labels, tf.zeros_like(labels)), output)
     masks = [m for m in (getattr(output, '_keras_mask', None), valid) if m is not None]
+    if any(m.shape.rank > losses.shape.rank for m in masks):
+      raise ExportError('the mask of the output has more axes than its losses: give the last layer a compute_mask that fits.')
 
     def spread(tensor):
       tensor = tf.cast(tensor, losses.dtype)
