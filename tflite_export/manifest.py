@@ -99,6 +99,8 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
   _say('the training model')
   made['training'] = training_lib.export_training(model, loss=loss, optimizer=optimizer, batch_size=batch_size,
                                                   proximal_mu=proximal_mu, structure=structure)
+  for note in made['training'].notes:
+    _say(note)
   _say('the inference model')
   made['inference'] = inference_lib.export_inference(model, recipe=recipe, representative_data=representative_data)
   manifest = _manifest(model, spec, uplink, downlink, batch_size, proximal_mu, made)
