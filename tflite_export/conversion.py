@@ -15,9 +15,11 @@ import tempfile
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tff_compress.codec import files
 from tflite_export import flatbuffer
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
+from tflite_export.errors import FileError
 
 
 def convert(module, signatures, configure=None, variables=False):
@@ -39,8 +41,11 @@ def convert(module, signatures, configure=None, variables=False):
               for name, f in signatures.items()}
   with tempfile.TemporaryDirectory() as folder, interpreters.quiet():
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(module, folder, signatures=concrete, options=options)
-    _take_apart(pathlib.Path(folder, 'saved_model.pb'))
+    try:
+      tf.saved_model.save(module, folder, signatures=concrete, options=options)
+      _take_apart(pathlib.Path(folder, 'saved_model.pb'))
+    except (OSError, tf.errors.OpError) as error:
+      raise FileError(f'the temporary folder {folder} cannot be written: {files.reason(error)}.') from error
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(concrete))
     converter.experimental_enable_resource_variables = variables
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

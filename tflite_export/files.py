@@ -1,10 +1,8 @@
 """Files: read within bounds, written whole or not at all."""
 
-import contextlib
-import os
 import pathlib
-import tempfile
 
+from tff_compress.codec import files
 from tflite_export.errors import FileError
 
 
@@ -60,20 +58,5 @@ def read(path, limit, kind):
 def write(path, data, overwrite=False):
   """Writes bytes to a file. Whatever interrupts it, there is the whole new file or what was there before."""
   path = check_free(path, overwrite)
-  try:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  except OSError as error:
-    raise FileError(f'{path} cannot be written: {error.strerror or error}.') from None
-  try:
-    with os.fdopen(handle, 'wb') as stream:
-      stream.write(data)
-      stream.flush()
-      os.fsync(stream.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except OSError as error:
-    raise FileError(f'{path} cannot be written: {error.strerror or error}.') from None
-  finally:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(temporary)
+  files.write(str(path), data, FileError)
   return path

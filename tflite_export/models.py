@@ -8,6 +8,7 @@ import zipfile
 
 import tensorflow as tf
 
+from tff_compress.codec import files
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
@@ -77,12 +78,12 @@ def load(path, layers=True):
 def _loaded(path):
   """What Keras makes of a file that has been looked at."""
   try:
-    with interpreters.quiet():
+    with interpreters.quiet(), files.readable(str(path)) as alias:
       try:
-        return tf.keras.models.load_model(path)
+        return tf.keras.models.load_model(alias)
       except (ValueError, TypeError, KeyError, AttributeError):
         # The model may be fine, and only what it was compiled with unknown here.
-        return tf.keras.models.load_model(path, compile=False)
+        return tf.keras.models.load_model(alias, compile=False)
   except Exception as error:  # pylint: disable=broad-exception-caught
     raise ExportError(f'{path} cannot be loaded: {_sentence(error)}.') from None
 
@@ -119,7 +120,7 @@ def _h5_config(path):
   """(configuration, major version of Keras) of an .h5 file."""
   import h5py  # pylint: disable=g-import-not-at-top
   try:
-    with h5py.File(path, 'r') as file:
+    with files.readable(str(path)) as alias, h5py.File(alias, 'r') as file:
       if 'model_config' not in file.attrs:
         raise ExportError(f'{path} holds no model, only arrays: save the whole model with model.save.')
       return json.loads(file.attrs['model_config']), _major(file.attrs.get('keras_version', '2'))
@@ -165,8 +166,8 @@ def _folder(path, layers):
                       'without further training: for anything else rebuild the layers here and carry the weights over '
                       'as NumPy arrays.')
   try:
-    with interpreters.quiet():
-      module = tf.saved_model.load(str(path))
+    with interpreters.quiet(), files.readable(str(path)) as alias:
+      module = tf.saved_model.load(alias)
     functions = dict(module.signatures)
     name = 'serving_default' if 'serving_default' in functions else sorted(functions)[0]
     function = functions[name]

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from tff_compress import cli
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.simulation import folder
 
 pytestmark = pytest.mark.xdist_group('tff')
 
@@ -50,6 +54,24 @@ def test_run(tff_runtime, tmp_path, capsys):
   # Another run does not fit into this folder.
   assert cli.main(['run', '--uplink', 'int8', '--output', str(out), *SMALL]) == 2
   assert 'output folder' in capsys.readouterr().err
+
+
+def test_a_folder_whose_name_is_no_text_in_a_locale_without_unicode(tmp_path):
+  """Where Python takes every byte above 127 of a path for no text."""
+  out = os.path.join(os.fsencode(tmp_path), 'выход 😀 '.encode() + b'\xff')
+  command = [sys.executable, '-m', 'tff_compress.cli', 'run', '--uplink', 'stc', '--output', out, '--json', *SMALL[:-2]]
+  done = subprocess.run(command, capture_output=True, timeout=300, check=False,
+                        env={**os.environ, 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'})
+  assert done.returncode == 0, done.stderr
+  shown = json.loads(done.stdout)
+  assert shown['report'].encode(errors='surrogateescape') == os.path.join(out, b'report.html')
+  assert set(os.listdir(out)) == {
+      b'accuracy_bytes.png', b'accuracy_rounds.png', b'checkpoints', b'clients', b'command.txt', b'metrics.csv', b'report.html',
+      b'result.json', b'tensorboard'}
+  with open(os.path.join(out, b'command.txt'), 'rb') as file:
+    assert out in file.read()
+  # From another locale, it is the same folder.
+  assert folder.read_result(os.fsdecode(out))['rounds'] == shown['rounds']
 
 
 def test_compare(tff_runtime, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What every command promises: exit codes, one sentence per error, quiet ends, and no TensorFlow where none is needed."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -165,7 +166,22 @@ def test_an_unexpected_error_is_one_sentence_and_says_how_to_see_more(failing, c
   assert said.count('\n') == 1 and 'RuntimeError: the roof is on fire' in said and '--debug' in said
 
 
-@pytest.mark.parametrize('error', [RuntimeError('roof'), CompressionError('roof')])
+def test_a_file_that_the_system_refuses_is_named_with_the_reason(failing, capsys):
+  failing(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), '/a/b'))
+  assert cli.main(['codecs']) == 2
+  assert capsys.readouterr().err == 'tff-compress: /a/b: Disk quota exceeded.\n'
+
+
+@pytest.mark.parametrize('arguments', [['codecs'], ['codecs', '--json'], ['--help'], ['codecs', '--help']])
+def test_output_that_has_no_room_is_one_sentence(arguments):
+  with open('/dev/full', 'wb') as full:
+    done = subprocess.run([sys.executable, '-m', 'tff_compress.cli', *arguments], stdout=full, stderr=subprocess.PIPE, check=False,
+                          timeout=120)
+  assert done.returncode == 2
+  assert done.stderr == b'tff-compress: standard output cannot be written: No space left on device.\n'
+
+
+@pytest.mark.parametrize('error', [RuntimeError('roof'), CompressionError('roof'), OSError(errno.EACCES, 'roof')])
 def test_debug_shows_the_traceback(failing, error):
   failing(error)
   with pytest.raises(type(error), match='roof'):

@@ -3,14 +3,17 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from tff_compress import processes
@@ -292,7 +295,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(whole, tmp_pat
   cut = folder_lib.read_result(str(tmp_path))
   assert cut['status'] == 'running' and 1 <= len(cut['rounds']) <= 2
   # What other moments would have left behind.
-  for name in ('metrics.csv_temp1234', 'result.json.x7', 'checkpoints/round_9_temp1234'):
+  for name in ('.tff-compress-x7', '.tff-compress-x8', 'checkpoints/round_9_temp1234'):
     os.makedirs(tmp_path / name, exist_ok=True) if 'round' in name else (tmp_path / name).write_text('half a')
   trained = []
   result = run(dataclasses.replace(config, workers=0), on_round=lambda entry: trained.append(entry['round']))
@@ -396,16 +399,20 @@ def test_a_run_whose_clients_remember_goes_on_as_if_nothing_had_happened(tmp_pat
   assert [entry['round'] for entry in run(longer).rounds] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_when_checkpoints_are_made_does_not_change_what_is_trained(tmp_path, tff_runtime, monkeypatch):
-  """A limit of states leaves three of four clients of a round theirs, whatever is kept for going on, stopped or not."""
-  del tff_runtime
+@pytest.fixture(name='one_process')
+def fixture_one_process(monkeypatch):
+  """All runs of a test share the process whose clients remember: to build it takes most of the time."""
   from tff_compress.keras import learning
-  config = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', downlink='float16', error_feedback=True, clients=6,
-                               rounds=6, evaluate_every=6, local_steps=2)
-  # One process for all runs: to build it takes most of the time.
   built, build = [], learning.build_with_memory
   monkeypatch.setattr(learning, 'build_with_memory', lambda *args, **kwargs: built[0] if built else (
       built.append(build(*args, **kwargs)) or built[0]))
+
+
+def test_when_checkpoints_are_made_does_not_change_what_is_trained(tmp_path, tff_runtime, one_process, monkeypatch):
+  """A limit of states leaves three of four clients of a round theirs, whatever is kept for going on, stopped or not."""
+  del tff_runtime, one_process
+  config = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', downlink='float16', error_feedback=True, clients=6,
+                               rounds=6, evaluate_every=6, local_steps=2)
   unlimited = untimed(run(config).rounds)
   config = dataclasses.replace(config, state_bytes=unlimited[0]['client_states_bytes'] - 1)
   whole = untimed(run(config).rounds)
@@ -429,6 +436,104 @@ def test_when_checkpoints_are_made_does_not_change_what_is_trained(tmp_path, tff
     assert untimed(result.rounds) == whole and stopped == [3, 5], (every, seconds)
 
 
+REMEMBERING = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', error_feedback=True, downlink='float16', clients=4,
+                                  clients_per_round=2, rounds=3, evaluate_every=3, local_steps=1)
+
+
+def test_an_output_folder_may_have_any_name(tmp_path, tff_runtime, one_process):
+  del tff_runtime, one_process
+  whole = untimed(run(REMEMBERING).rounds)
+
+  def stop(entry):
+    if entry['round'] == 2:
+      raise KeyboardInterrupt
+
+  for name in ('выход/a', 'a b', '😀', os.fsdecode(b'bad\xff\xfe'), '[*]?'):
+    config = dataclasses.replace(REMEMBERING, output=str(tmp_path / name))
+    with pytest.raises(KeyboardInterrupt):
+      run(config, on_round=stop)
+    trained = []
+    result = run(config, on_round=trained.append)
+    assert untimed(result.rounds) == whole and len(trained) in (1, 2), ascii(name)
+    assert sorted(os.listdir(config.output)) == ['checkpoints', 'clients', 'metrics.csv', 'result.json', 'tensorboard']
+    assert run(config).rounds == result.rounds
+
+
+@contextlib.contextmanager
+def file_sizes_below(limit, process=0):
+  """A block in which a process cannot write larger files: as on a full disk, for root too."""
+  limits = resource.prlimit(process, resource.RLIMIT_FSIZE)
+  resource.prlimit(process, resource.RLIMIT_FSIZE, (limit, limits[1]))
+  try:
+    yield
+  finally:
+    resource.prlimit(process, resource.RLIMIT_FSIZE, limits)
+
+
+def unfinished(folder):
+  """Names of files that are not whole."""
+  left = [name for _, folders, names in os.walk(folder) for name in folders + names]
+  return [name for name in left if 'temp' in name or name.startswith('.')]
+
+
+def test_states_of_clients_that_the_disk_has_no_room_for_are_named_and_the_run_goes_on_later(tmp_path, tff_runtime, one_process):
+  """TFF's worker writes them."""
+  del one_process
+  whole, config = untimed(run(REMEMBERING).rounds), dataclasses.replace(REMEMBERING, output=str(tmp_path))
+  with contextlib.ExitStack() as stack:
+    with pytest.raises(processes.StateError) as caught:
+      run(config, on_round=lambda entry: stack.enter_context(file_sizes_below(1000, tff_runtime.pids[0])))
+  assert str(caught.value) == f'the states of clients in {tmp_path}/clients cannot be written: File too large.'
+  assert not unfinished(tmp_path) and untimed(run(config).rounds) == whole
+
+
+@pytest.mark.parametrize('name', ['checkpoints/round_3', 'tensorboard', 'result.json'])
+def test_what_a_run_has_no_room_for_is_named_and_nothing_is_half_written(tmp_path, name):
+  rounds = [{'round': number, 'clients': number, **{f'{"a" * 40}{i}': 0.5 for i in range(20)}} for number in (1, 2, 3)]
+  state = {'state': [np.zeros(10_000)], 'average': [np.ones(3)]}
+  folder = Folder(str(tmp_path), {'rounds': 3})
+  with folder.locked():
+    journal = folder_lib.Journal(folder, 1, {'parameters': 1})
+    journal.resume(None, state)
+    for count in (1, 2):
+      journal.write(rounds[:count], state, last=False)
+    journal.wait()
+    board, = (tmp_path / 'tensorboard').iterdir()
+    limit = {'checkpoints/round_3': 20_000, 'tensorboard': board.stat().st_size + 10, 'result.json': 100}[name]
+    with file_sizes_below(limit), pytest.raises(FolderError) as caught:
+      journal.write(rounds, state, last=False)
+      journal.wait()
+    journal.close()
+    assert str(caught.value) == f'{tmp_path}/{name} cannot be written: File too large.'
+    assert not unfinished(tmp_path)
+    again = folder_lib.Journal(folder, 1, {'parameters': 1})
+    kept, saved = again.resume(folder_lib.read_result(str(tmp_path)), state)
+    assert len(kept) == 2 and np.array_equal(saved['state'][0], state['state'][0])
+    again.close()
+  assert [row['round'] for row in table(tmp_path)] == ['1', '2']
+  assert events(tmp_path)['clients'] == [(1, 1), (2, 2)]
+
+
+def test_a_folder_that_became_read_only_is_refused_before_anything_is_read_or_trained(tmp_path, monkeypatch):
+  config = dataclasses.replace(SMALL, output=str(tmp_path))
+  Folder(str(tmp_path), config.as_dict()).write_result('running', [], parameters=1)
+  opened = os.open
+
+  def read_only(path, flags, *more, **others):
+    if flags & os.O_CREAT:
+      raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+    return opened(path, flags, *more, **others)
+
+  from tff_compress.simulation import data
+  monkeypatch.setattr(data, 'load', lambda *unused, **unused_too: pytest.fail('data was loaded'))
+  monkeypatch.setattr(os, 'open', read_only)
+  with pytest.raises(FolderError, match='cannot be written: Read-only file system.$'):
+    run(config)
+  monkeypatch.setattr(os, 'remove', lambda path: read_only(path, os.O_CREAT))
+  with pytest.raises(FolderError, match='cannot be removed: Read-only file system.$'):
+    run(config, resume=False)
+
+
 def test_a_round_in_which_nobody_uploads_is_a_round(tff_runtime):
   del tff_runtime
   config = dataclasses.replace(SMALL, uplink='cmfl:threshold=1.0,decay=1.0', downlink=None, clients=4, rounds=3)
@@ -448,17 +553,12 @@ def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):
     assert 3 * 2 * 4 * result.parameters <= entry['client_states_bytes'] < 4 * 2 * 4 * result.parameters
 
 
-def test_a_prepass_is_in_the_totals_and_survives_what_cuts_a_run_short(tmp_path, tff_runtime, monkeypatch):
+def test_a_prepass_is_in_the_totals_and_survives_what_cuts_a_run_short(tmp_path, tff_runtime, one_process, monkeypatch):
   """Cut short in the pre-pass, between it and round 1, and before the pre-pass of a later round: the numbers are the same."""
-  del tff_runtime
-  from tff_compress.keras import learning
+  del tff_runtime, one_process
   from tff_compress.keras import training
   config = dataclasses.replace(SMALL, uplink='autoencoder-prepass:latent=4,length=64,least=100,coder=pack,tolerance=0.6', downlink=None,
                                rounds=7, evaluate_every=7)
-  # One process for all runs: to build it takes most of the time.
-  built, build = [], learning.build_with_memory
-  monkeypatch.setattr(learning, 'build_with_memory', lambda *args, **kwargs: built[0] if built else (
-      built.append(build(*args, **kwargs)) or built[0]))
   learned, trained = [], []
   listen = dict(on_prepass=lambda costs, clients: learned.append((costs['round'], costs['prepass_clients'], clients)),
                 on_round=lambda entry: trained.append(entry['round']))

@@ -1,6 +1,7 @@
 """Models from files: what Keras writes is read, or refused with the way that works; code in files is not run."""
 
 import json
+import os
 import shutil
 import zipfile
 
@@ -44,6 +45,20 @@ def test_what_keras_saves_is_loaded_with_its_loss(folder, model, name):
   loaded = models.load(folder / name)
   np.testing.assert_allclose(loaded.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-6)
   assert loaded.loss is not None
+
+
+@pytest.mark.parametrize('name', ['выход 😀', os.fsdecode(b'bad\xff\xfe'), '[a]*?'])
+def test_a_model_may_be_in_a_file_of_any_name(folder, model, tmp_path, name):
+  where = str(tmp_path / name)
+  shutil.copytree(folder, where)
+  for form in ('model.keras', 'model.h5', 'saved'):
+    path = os.path.join(where, name + form)
+    os.rename(os.path.join(where, form), path)
+    np.testing.assert_allclose(models.load(path).predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-6)
+  exported = models.load(os.path.join(where, 'exported'), layers=False)
+  made = inference.export_inference(exported, recipe='float32', path=os.path.join(where, name + '.tflite'))
+  with open(os.path.join(where, name + '.tflite'), 'rb') as file:
+    assert file.read() == made.data
 
 
 def test_an_exported_function_predicts_but_does_not_train(folder, model):

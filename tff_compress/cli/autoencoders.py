@@ -14,6 +14,7 @@ from tff_compress.autoencoders import SnapshotError
 from tff_compress.cli import output
 from tff_compress.cli import specs
 from tff_compress.codec import artefacts
+from tff_compress.codec import files
 from tff_compress.codec import network
 from tff_compress.codec.errors import CompressionError
 from tff_compress.codec.ops import numpy_ops as xp
@@ -185,7 +186,7 @@ def read_snapshots(paths, spec):
             zlib.error) as error:
       if isinstance(error, CompressionError):
         raise
-      raise SnapshotError(f'{path} cannot be read: {specs.reason(error)}.') from None
+      raise SnapshotError(f'{path} cannot be read: {files.reason(error)}.') from None
     spec = spec or found
     if found != spec or values.shape[1] != spec.parameters:
       raise SnapshotError(f'{path} holds other variables than {"--spec" if not rows else paths[0]}: give snapshots of '

@@ -12,6 +12,7 @@ from tff_compress import wire
 from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tff_compress.cli import specs
+from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 
 MAX_FRAME = 256 << 20
@@ -112,7 +113,7 @@ def read_frame(path):
   except (OSError, ValueError) as error:
     if isinstance(error, CompressionError):
       raise
-    raise wire.FrameError(f'{path} cannot be read: {specs.reason(error)}.') from None
+    raise wire.FrameError(f'{path} cannot be read: {files.reason(error)}.') from None
   if len(data) > MAX_FRAME:
     raise wire.FrameError(f'{path} has more than {MAX_FRAME} bytes, which is no frame of an update.')
   return data

@@ -9,7 +9,12 @@ import textwrap
 
 def print_json(value):
   """Prints strict JSON: a NaN or an infinity, which JSON has no word for, becomes null."""
-  print(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+  text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+  try:
+    text.encode(getattr(sys.stdout, 'encoding', None) or 'utf-8')
+  except UnicodeEncodeError:  # Such as a path that is no text: a question mark in its place would be another one.
+    text = json.dumps(finite(value), indent=2, allow_nan=False)
+  print(text)
 
 
 def finite(value):

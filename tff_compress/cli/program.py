@@ -8,6 +8,7 @@ goes away (`| head`) ends the command quietly. Results go to standard output, pr
 import argparse
 import dataclasses
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -16,6 +17,7 @@ import textwrap
 
 from tff_compress.cli import extras
 from tff_compress.cli import output
+from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 
 BAD_INPUT = 2
@@ -52,6 +54,10 @@ class _Parser(argparse.ArgumentParser):
       if found:
         break
     raise UsageError(f'{output.printable(message.rstrip("."))}: see {self.prog} --help.')
+
+  def _print_message(self, message, file=None):
+    if file is not None:  # argparse's own takes no notice of what cannot be written.
+      file.write(message)
 
   def parse_known_args(self, args=None, namespace=None):
     self._given = set()
@@ -149,11 +155,26 @@ def _main(program, arguments):
       sys.stdout.flush()
     return code
   except BrokenPipeError:
-    # What is still in the buffers cannot be written either, and Python would say so at exit.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-      os.dup2(nowhere, stream.fileno())
+    _forget(sys.stdout, sys.stderr)
     return READER_GONE
+  except OSError as error:
+    if not _is_of_output(error):
+      raise
+    _forget(sys.stdout)
+    _complain(program, f'standard output cannot be written: {error.strerror}.')
+    return BAD_INPUT
+
+
+def _is_of_output(error):
+  """Whether an OSError is one of printing: those of files have a name."""
+  return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _forget(*streams):
+  """What is still in the buffers cannot be written either, and Python would say so at exit."""
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  for stream in filter(None, streams):
+    os.dup2(nowhere, stream.fileno())
 
 
 def _guarded(program, arguments):
@@ -171,6 +192,12 @@ def _guarded(program, arguments):
   except KeyboardInterrupt as error:
     output.say('\n' + (str(error) or f'{program.name}: stopped.'))
     return INTERRUPTED
+  except OSError as error:
+    if debug or _is_of_output(error):
+      raise
+    where = '' if error.filename is None else f'{os.fsdecode(error.filename)}: '
+    _complain(program, f'{where}{files.reason(error)}.')
+    return BAD_INPUT
   except Exception as error:  # pylint: disable=broad-exception-caught
     if debug:
       raise

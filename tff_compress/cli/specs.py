@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from tff_compress.codec import files
 from tff_compress.codec.errors import SpecError
 from tff_compress.codec.spec import Spec
 from tff_compress.codec.spec import TensorSpec
@@ -55,13 +56,7 @@ def read_spec(path):
   except (OSError, ValueError) as error:
     if isinstance(error, SpecError):
       raise
-    raise SpecError(f'{path} cannot be read: {reason(error)}.') from None
-
-
-def reason(error):
-  """What an error says, as the end of a sentence."""
-  text = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-  return ' '.join(text.split())[:200].rstrip('.')
+    raise SpecError(f'{path} cannot be read: {files.reason(error)}.') from None
 
 
 def _spec(path, tensors):
@@ -102,7 +97,7 @@ def _from_npz(path):
     with zipfile.ZipFile(path) as archive:
       return _spec(path, [_from_npy(path, archive, info) for info in archive.infolist()[:MAX_VARIABLES + 1]])
   except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
-    raise SpecError(f'{path} cannot be read as .npz: {reason(error)}.') from None
+    raise SpecError(f'{path} cannot be read as .npz: {files.reason(error)}.') from None
 
 
 def _from_npy(path, archive, info):
@@ -130,7 +125,7 @@ def _from_npy(path, archive, info):
 def _from_h5(path):
   """The trainable variables of a Keras model. Refuses what would run code out of the file."""
   import h5py  # pylint: disable=g-import-not-at-top
-  with h5py.File(path, 'r') as file:
+  with files.readable(path) as alias, h5py.File(alias, 'r') as file:
     text = file.attrs.get('model_config')
   if text is None:
     raise SpecError(f'{path} has no model in it, at most weights: save the whole model with model.save.')
@@ -144,9 +139,10 @@ def _from_h5(path):
                     '.npz.')
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   try:
-    model = tf.keras.models.load_model(path, compile=False)
+    with files.readable(path) as alias:
+      model = tf.keras.models.load_model(alias, compile=False)
   except Exception as error:  # Keras raises what it likes on files that are not whole.
-    raise SpecError(f'Keras cannot load {path}: {reason(error)}.') from None
+    raise SpecError(f'Keras cannot load {path}: {files.reason(error)}.') from None
   return Spec.of(model)
 
 

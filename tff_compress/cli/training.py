@@ -12,10 +12,10 @@ import time
 from tff_compress.cli import autoencoders
 from tff_compress.cli import extras
 from tff_compress.cli import output
+from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import data as data_lib
-from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
 from tff_compress.simulation import report as report_lib
 from tff_compress.simulation import run as run_lib
@@ -353,8 +353,12 @@ def _finish(results, folder, options, details=None):
   path = None
   if folder is not None:
     command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])
-    _write_command(folder, command)
-    path = report_lib.write(runs, folder, command)
+    try:
+      path = report_lib.write(runs, folder, command)
+      _write_command(folder, command)
+    except report_lib.ReportError:
+      _show(runs, None, options, details)  # What was measured is not lost with the page.
+      raise
   _show(runs, path, options, details)
 
 
@@ -377,16 +381,14 @@ _COMMAND = 'command.txt'
 
 
 def _write_command(folder, command):
-  """Keeps the command in the folder, for `report`."""
-  os.makedirs(folder, exist_ok=True)
-  with contextlib.suppress(OSError):
-    folder_lib.write_atomically(os.path.join(folder, _COMMAND), command + '\n')
+  """Keeps the command in the folder, for `report`; a path in it may hold bytes that are no text."""
+  files.write(os.path.join(folder, _COMMAND), f'{command}\n'.encode(errors='surrogateescape'), report_lib.ReportError)
 
 
 def _read_command(folder):
   """The command that made the runs in a folder; '' where it is not known."""
   try:
-    with open(os.path.join(folder, _COMMAND), encoding='utf-8') as file:
+    with open(os.path.join(folder, _COMMAND), encoding='utf-8', errors='surrogateescape') as file:
       return file.read(10_000).strip()
-  except (OSError, UnicodeDecodeError):
+  except OSError:
     return ''

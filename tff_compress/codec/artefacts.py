@@ -9,8 +9,8 @@ The digest is that of the content, so a codec text says exactly which network it
 
 import os
 import re
-import tempfile
 
+from tff_compress.codec import files
 from tff_compress.codec import network
 from tff_compress.codec.errors import ArtefactError
 
@@ -49,19 +49,9 @@ def load(path):
     with open(path, 'rb') as file:
       return add(network.unpack(file.read(network.MAX_BYTES + 1)))
   except OSError as error:
-    raise ArtefactError(f'{path} cannot be read: {error.strerror}.') from None
+    raise ArtefactError(f'{path} cannot be read: {files.reason(error)}.') from None
 
 
 def save(autoencoder, path):
   """Writes a `network.Autoencoder` into a file, whole or not at all. Raises ArtefactError if it cannot be written."""
-  try:
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)))
-    try:
-      with open(descriptor, 'wb') as file:
-        file.write(autoencoder.packed)
-      os.replace(temporary, path)
-    except BaseException:
-      os.remove(temporary)
-      raise
-  except OSError as error:
-    raise ArtefactError(f'{path} cannot be written: {error.strerror}.') from None
+  files.write(path, autoencoder.packed, ArtefactError)

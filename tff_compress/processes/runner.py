@@ -2,10 +2,13 @@
 
 import collections
 import hashlib
+import os
 
+import grpc
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import files
 from tff_compress.processes.autoencoder import AutoencoderProcess
 from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import ProcessError
@@ -98,7 +101,14 @@ class Runner:
           raise StateError(f'the server does not have the decoder of client {name!r}: run the pre-pass for it again, or '
                            'load the state that the server had after the last one.')
     try:
-      state, metrics, following = computation(self.state, datasets, memories)
+      try:
+        state, metrics, following = computation(self.state, datasets, memories)
+      except grpc.RpcError as error:
+        details = str(error.details())
+        if '{{node WriteFile' not in details and '{{node ReadFile' not in details:
+          raise
+        raise StateError(f'the states of clients in {self.store.folder} cannot be {"read" if "ReadFile" in details else "written"}: '
+                         f'{files.reason(details)}.') from error
       if check is not None:
         check(state, metrics)
       # Not by position: with several workers, results may come in another order.
@@ -147,8 +157,8 @@ class Runner:
         raise StateError(f'the state of client {name!r} is of round {record.round}, and the server is at round {done}: '
                          'load '
                          "the server's state of that round, or forget the client.")
-      memory.update(self._unpacked(record.fields), client=np.int64(number), source=record.path)
-    return collections.OrderedDict(memory, target=self.store.target(name))
+      memory.update(self._unpacked(record.fields), client=np.int64(number), source=os.fsencode(record.path))
+    return collections.OrderedDict(memory, target=os.fsencode(self.store.target(name)))
 
   def _packed(self, memory):
     return b''.join(np.asarray(memory[name], dtype.newbyteorder('<')).tobytes() for name, dtype in self._fields.items())

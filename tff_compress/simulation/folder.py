@@ -1,8 +1,8 @@
 """What a run leaves in its folder, and how a run that was cut short goes on from there.
 
     result.json    settings, status and every round so far: the truth, replaced as a whole after each round
-    metrics.csv    the rounds as a table (tff.program.CSVFileReleaseManager)
-    tensorboard/   the same for TensorBoard (tff.program.TensorBoardReleaseManager)
+    metrics.csv    the rounds as a table
+    tensorboard/   the same for TensorBoard
     checkpoints/   the server's state (tff.program.FileProgramStateManager)
     clients/       the states of clients that remember (tff_compress.processes.ClientStore)
 
@@ -21,13 +21,14 @@ import contextlib
 import csv
 import fcntl
 import glob
+import io
 import json
 import math
 import os
 import shutil
-import tempfile
 import time
 
+from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 
 RESULT, METRICS, TENSORBOARD, CHECKPOINTS, CLIENTS = (
@@ -63,19 +64,18 @@ class Folder:
 
   def __init__(self, path, settings):
     self.path, self._settings = path, settings
-    try:
+    with _naming(path, 'used as output folder'):
       os.makedirs(path, exist_ok=True)
       entries = os.listdir(path)
-    except OSError as error:
-      raise FolderError(f'{path} cannot be used as output folder: {error.strerror}.') from None
-    known = (RESULT, METRICS, TENSORBOARD, CHECKPOINTS, CLIENTS)
+    known = (RESULT, METRICS, TENSORBOARD, CHECKPOINTS, CLIENTS, files.UNFINISHED)
     if entries and not any(entry.startswith(known) for entry in entries):
       raise FolderError(f'{path} is not empty and holds no run: use another output folder.')
 
   @contextlib.contextmanager
   def locked(self):
     """A block in which no other process runs in this folder. Raises FolderError if one does."""
-    descriptor = os.open(self.path, os.O_RDONLY)
+    with _naming(self.path, 'used as output folder'):
+      descriptor = os.open(self.path, os.O_RDONLY)
     try:
       try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ class Folder:
     """The result so far: None if there is none, else the dict of result.json.
 
     Raises:
-      FolderError: it is not readable, or of a run with other settings.
+      FolderError: it is not alias, or of a run with other settings.
     """
     result = read_result(self.path)
     if result is None:
@@ -104,27 +104,32 @@ class Folder:
     return result
 
   def clear(self):
-    """Removes the run that is there."""
-    for name in (TENSORBOARD, CHECKPOINTS, CLIENTS):
-      shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
-    for name in (METRICS, RESULT):
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(self.path, name))
+    """Removes the run that is there. Raises FolderError if it cannot be removed."""
+    for name in (TENSORBOARD, CHECKPOINTS, CLIENTS, METRICS, RESULT):
+      _remove(os.path.join(self.path, name))
     self.remove_leftovers()
 
   def remove_leftovers(self):
-    """Removes what a process that was killed left under temporary names."""
-    for pattern in (f'{METRICS}_temp*', f'{RESULT}.*', os.path.join(CHECKPOINTS, '*_temp*')):
+    """Removes what a process that was killed left under temporary names.
+
+    Raises:
+      FolderError: nothing can be removed from the folder, or written into it.
+    """
+    for pattern in (f'{files.UNFINISHED}*', os.path.join(CHECKPOINTS, '*_temp*')):
       for path in glob.glob(os.path.join(glob.escape(self.path), pattern)):
-        if os.path.isdir(path):
-          shutil.rmtree(path, ignore_errors=True)
-        else:
-          os.remove(path)
+        _remove(path)
+
+  def check_writable(self):
+    """Raises FolderError if nothing can be written into the folder, before time is spent on what is to be."""
+    probe = os.path.join(self.path, files.UNFINISHED + 'probe')
+    files.write(probe, b'', FolderError)
+    _remove(probe)
 
   def write_result(self, status, rounds, **more):
     """Replaces result.json."""
     content = {'format': FORMAT, 'status': status, 'config': self._settings, **more, 'rounds': rounds}
-    write_atomically(os.path.join(self.path, RESULT), json.dumps(finite(content), indent=1, allow_nan=False) + '\n')
+    text = json.dumps(finite(content), indent=1, allow_nan=False) + '\n'
+    files.write(os.path.join(self.path, RESULT), text.encode(), FolderError)
 
 
 class Journal:
@@ -143,13 +148,15 @@ class Journal:
 
   def __init__(self, folder, checkpoint_every, details):
     import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
-    self._tff = tff
     self._folder, self._every, self._details = folder, checkpoint_every, details
-    self._states = tff.program.FileProgramStateManager(
-        os.path.join(folder.path, CHECKPOINTS), prefix='round_', keep_total=_CHECKPOINTS_KEPT, keep_first=False)
+    self._open = contextlib.ExitStack()
+    self._root = self._open.enter_context(files.readable(folder.path))
+    with self._naming(CHECKPOINTS):
+      self._states = tff.program.FileProgramStateManager(
+          os.path.join(self._root, CHECKPOINTS), prefix='round_', keep_total=_CHECKPOINTS_KEPT, keep_first=False)
     self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='journal')
     self._pending = None
-    self._csv = self._board = None
+    self._board = None
     self._saved = time.monotonic()
     self.checkpoints, self.learned = (0,), None
 
@@ -169,7 +176,8 @@ class Journal:
     rounds = before['rounds'] if before else []
     self.learned = before.get('prepass') if before else None
     problem = None
-    versions = [v for v in asyncio.run(self._states.get_versions()) or [] if v <= len(rounds)]
+    with self._naming(CHECKPOINTS, 'read'):
+      versions = [v for v in asyncio.run(self._states.get_versions()) or [] if v <= len(rounds)]
     for number, version in reversed(list(enumerate(versions, 1))):
       try:
         state = asyncio.run(self._states.load(version, structure))
@@ -184,22 +192,27 @@ class Journal:
     self._prepare([])
     return [], None
 
+  def _naming(self, name, what='written'):
+    return _naming(os.path.join(self._folder.path, name), what)
+
   def _prepare(self, rounds):
-    """Makes the tables say what `rounds` says, and opens them."""
-    program = self._tff.program
-    path = os.path.join(self._folder.path, METRICS)
-    if _keys(path)[:len(rounds)] != [entry['round'] for entry in rounds]:
-      write_atomically(path, _table(rounds))
-    if not rounds:
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
-    self._csv = program.CSVFileReleaseManager(path, save_mode=program.CSVSaveMode.WRITE, key_fieldname='round')
-    board = os.path.join(self._folder.path, TENSORBOARD)
+    """Makes the tables say what `rounds` says."""
     # Events of rounds that are trained again would be there twice.
-    shutil.rmtree(board, ignore_errors=True)
-    self._board = program.TensorBoardReleaseManager(board)
-    for entry in rounds:
-      asyncio.run(self._board.release(_released(entry), entry['round']))
+    _remove(os.path.join(self._folder.path, TENSORBOARD))
+    self._write_tables(rounds, rounds)
+
+  def _write_tables(self, rounds, new):
+    """Writes the table of all rounds, and those that are new for TensorBoard."""
+    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    files.write(os.path.join(self._folder.path, METRICS), _table(rounds).encode(), FolderError)
+    with self._naming(TENSORBOARD):
+      if self._board is None:
+        self._board = tf.summary.create_file_writer(os.path.join(self._root, TENSORBOARD))
+      with self._board.as_default():
+        for entry in new:
+          for name, value in _released(entry).items():
+            tf.summary.scalar(name, value, step=entry['round'])
+      self._board.flush()  # What cannot be written is known now, and not when the writer goes.
 
   def begin(self, state, learned):
     """Starts to write that the pre-pass before round 1 is done.
@@ -210,7 +223,7 @@ class Journal:
     """
     self.wait()
     self.learned = learned
-    self._pending = self._thread.submit(asyncio.run, self._write([], state))
+    self._pending = self._thread.submit(self._write, [], state)
 
   def write(self, rounds, state, last):
     """Starts to write the last of `rounds`, and the state behind it where a checkpoint is due.
@@ -228,15 +241,24 @@ class Journal:
     if due or last:
       self._saved = time.monotonic()
       self.checkpoints = (*self.checkpoints[-_CHECKPOINTS_KEPT:], len(rounds))
-    self._pending = self._thread.submit(asyncio.run, self._write(list(rounds), state if due or last else None))
+    self._pending = self._thread.submit(self._write, list(rounds), state if due or last else None)
 
-  async def _write(self, rounds, state):
+  def _write(self, rounds, state):
     number = len(rounds)
     self._folder.write_result(RUNNING, rounds, **self._more())
     if rounds:
-      await self._csv.release(_released(rounds[-1]), number)
-      await self._board.release(_released(rounds[-1]), number)
-    if state is not None and number not in (await self._states.get_versions() or []):
+      self._write_tables(rounds, rounds[-1:])
+    if state is not None:
+      try:
+        with self._naming(os.path.join(CHECKPOINTS, f'round_{number}')):
+          asyncio.run(self._save(state, number))
+      except FolderError:
+        with contextlib.suppress(FolderError):
+          self._folder.remove_leftovers()
+        raise
+
+  async def _save(self, state, number):
+    if number not in (await self._states.get_versions() or []):
       await self._states.save(state, number)
 
   def end(self, status, rounds):
@@ -251,10 +273,7 @@ class Journal:
     """Waits until what was started is written, and raises what went wrong."""
     pending, self._pending = self._pending, None
     if pending is not None:
-      try:
-        pending.result()
-      except OSError as error:
-        raise FolderError(f'{self._folder.path} cannot be written: {error.strerror}.') from error
+      pending.result()
 
   def close(self):
     """Waits, and closes the files."""
@@ -262,7 +281,30 @@ class Journal:
       self.wait()
     finally:
       self._thread.shutdown()
-      self._board = None  # TensorFlow writes out what is buffered when the writer goes.
+      self._board = None
+      self._open.close()
+
+
+@contextlib.contextmanager
+def _naming(path, what='written'):
+  """A block in which what the operating system refuses is a FolderError that names the file and the reason."""
+  try:
+    yield
+  except FolderError:
+    raise
+  except Exception as error:
+    if isinstance(error, OSError) or 'tensorflow' in type(error).__module__:  # tf.errors, which is not imported here.
+      raise FolderError(f'{path} cannot be {what}: {files.reason(error)}.') from error
+    raise
+
+
+def _remove(path):
+  """Removes a file or folder, if there is one. Raises FolderError if it cannot be removed."""
+  with _naming(path, 'removed'), contextlib.suppress(FileNotFoundError):
+    if os.path.isdir(path) and not os.path.islink(path):
+      shutil.rmtree(path)
+    else:
+      os.remove(path)
 
 
 def read_result(path):
@@ -278,7 +320,7 @@ def read_result(path):
   except FileNotFoundError:
     return None
   except OSError as error:
-    raise FolderError(f'{path} cannot be read: {error.strerror}.') from None
+    raise FolderError(f'{path} cannot be read: {files.reason(error)}.') from None
   if len(data) > MAX_RESULT:
     raise FolderError(f'{path} has more than {MAX_RESULT} bytes, too many for a result.')
   try:
@@ -298,23 +340,6 @@ def _are_numbers(values):
   return isinstance(values, dict) and all(type(value) in (int, float) and 0 <= value < 1e18 for value in values.values())
 
 
-def write_atomically(path, text):
-  """Replaces a file, or leaves it as it was."""
-  folder, name = os.path.split(path)
-  descriptor, temporary = tempfile.mkstemp(prefix=name + '.', dir=folder)
-  try:
-    with open(descriptor, 'w', encoding='utf-8', newline='') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.chmod(temporary, 0o666 & ~_umask())
-    os.replace(temporary, path)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(temporary)
-    raise
-
-
 def finite(value):
   """The value with every NaN and infinity in it, for which JSON has no word, replaced by None."""
   if isinstance(value, dict):
@@ -324,29 +349,13 @@ def finite(value):
   return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _umask():
-  mask = os.umask(0)
-  os.umask(mask)
-  return mask
-
-
 def _released(entry):
   """What tables have of a round: its numbers."""
   return {name: value for name, value in entry.items() if name != 'round' and isinstance(value, (int, float))}
 
 
-def _keys(path):
-  """The round numbers of a table; [] if it is none."""
-  try:
-    with open(path, encoding='utf-8', newline='') as file:
-      return [int(row['round']) for row in csv.DictReader(file)]
-  except (OSError, ValueError, KeyError, TypeError, csv.Error):
-    return []
-
-
 def _table(rounds):
-  """The table that the release manager writes, as text."""
-  import io  # pylint: disable=g-import-not-at-top
+  """The rounds as CSV: a column for each number that any of them has."""
   names = list(dict.fromkeys(['round', *(name for entry in rounds for name in _released(entry))]))
   file = io.StringIO(newline='')
   writer = csv.DictWriter(file, names)

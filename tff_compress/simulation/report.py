@@ -22,8 +22,8 @@ import math
 import os
 import statistics
 import string
-import tempfile
 
+from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import folder as folder_lib
 
@@ -526,12 +526,13 @@ def write(runs, folder, command=''):
   images = {(name, theme): plot(series, theme) for name, plot in plots.items() for theme in _THEMES}
   try:
     os.makedirs(folder, exist_ok=True)
-    for name in plots:
-      _write_file(os.path.join(folder, f'{name}.png'), images[name, 'light'])
-    path = os.path.join(folder, 'report.html')
-    _write_file(path, page(series, images, command).encode('utf-8'))
   except OSError as error:
-    raise ReportError(f'the report cannot be written to {folder}: {error.strerror or error}.') from None
+    raise ReportError(f'the folder {folder} cannot be made: {files.reason(error)}.') from None
+  for name in plots:
+    files.write(os.path.join(folder, f'{name}.png'), images[name, 'light'], ReportError)
+  path = os.path.join(folder, 'report.html')
+  # A path in the command may hold bytes that are no text.
+  files.write(path, page(series, images, command).encode('utf-8', 'replace'), ReportError)
   return path
 
 
@@ -785,16 +786,3 @@ def _shared_settings(series):
   every = [run.settings for entry in series for run in entry.runs]
   return {name: value for name, value in every[0].items()
           if all(name in other and other[name] == value for other in every)}
-
-
-def _write_file(path, data):
-  """Writes beside the path and renames, so that a file is there whole or not at all."""
-  handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or '.', prefix='.report-')
-  try:
-    with os.fdopen(handle, 'wb') as file:
-      file.write(data)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise

@@ -390,6 +390,7 @@ def run(config, *, on_round=None, on_prepass=None, resume=True):
                      and len(before['rounds']) == config.rounds):
         return RunResult(config, before['status'], before['parameters'], tuple(before['rounds']), config.output)
       folder.remove_leftovers()
+      folder.check_writable()
     dataset = data_lib.load(config.dataset, path=config.data_dir, max_clients=config.max_clients,
                             only_digits=config.only_digits)
     parts = splits_lib.split(config.split, dataset.y_train, config.clients, config.seed, client_ids=dataset.client_ids)

@@ -1,0 +1,72 @@
+"""Files: written whole or not at all, with errors that name the file and the reason; and paths that are no text."""
+
+import contextlib
+import os
+import re
+import tempfile
+
+from tff_compress.codec.errors import CompressionError
+
+UNFINISHED = '.tff-compress-'
+"""What names of files begin with as long as they are not whole; a process that is killed leaves them behind."""
+
+
+def write(path, data, error=CompressionError):
+  """Replaces a file. Whatever interrupts it, there is the whole new file or what was there before.
+
+  Args:
+    path: text; the file's folder must exist.
+    data: bytes.
+    error: class of the error that is raised.
+
+  Raises:
+    `error`: it cannot be written; the message names the file and the reason.
+  """
+  temporary = os.path.join(os.path.dirname(path), UNFINISHED + os.urandom(8).hex())
+  try:
+    try:
+      # Not tempfile's, whose files are for the user alone: here the umask decides.
+      with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), 'wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        os.remove(temporary)
+      raise
+  except OSError as problem:
+    raise error(f'{path} cannot be written: {reason(problem)}.') from problem
+
+
+def reason(problem):
+  """Why the operating system refused, as the end of a sentence.
+
+  Args:
+    problem: an OSError, or an error of TensorFlow, which has the reason in its text: 'path; No space left on device'.
+  """
+  text = getattr(problem, 'strerror', None)
+  if not text:
+    found = re.search(r'; ([A-Z][a-z][\w /-]*?)\s*(?:$|[\n\[])', str(problem))
+    text = found[1] if found else str(problem) or type(problem).__name__
+  return ' '.join(text.split())[:200].rstrip('.')
+
+
+@contextlib.contextmanager
+def readable(path):
+  """A block in which a path can be given to TensorFlow and HDF5.
+
+  A path is any bytes. These libraries take UTF-8 alone, and not what is surrogates in Python's text (`os.fsdecode`); and
+  TensorFlow takes the name of a checkpoint for a pattern. The block is given a link to the file or folder where that
+  matters, and otherwise the path itself.
+
+  Args:
+    path: text.
+  """
+  if re.search(r'[*?\[\\\ud800-\udfff]', path) is None:
+    yield path
+    return
+  with tempfile.TemporaryDirectory(prefix='tff-compress-') as folder:
+    link = os.path.join(folder, 'link' + re.sub(r'[^.\w]', '_', os.path.splitext(path)[1], flags=re.ASCII))
+    os.symlink(os.path.abspath(path), link)
+    yield link
