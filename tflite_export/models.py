@@ -12,6 +12,7 @@ from tff_compress.codec import files
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
+from tflite_export.errors import reason
 
 LARGEST_CONFIG = 1 << 26
 """Bytes of the largest description of a model that is read."""
@@ -85,13 +86,7 @@ def _loaded(path):
         # The model may be fine, and only what it was compiled with unknown here.
         return tf.keras.models.load_model(alias, compile=False)
   except Exception as error:  # pylint: disable=broad-exception-caught
-    raise ExportError(f'{path} cannot be loaded: {_sentence(error)}.') from None
-
-
-def _sentence(error):
-  """The first sentence of an error."""
-  text = ' '.join(str(error).split()) or type(error).__name__
-  return re.split(r'(?<=[^.])\.(?:\s|$)', text)[0][:200].rstrip('.')
+    raise ExportError(f'{path} cannot be loaded: {reason(error)}.') from None
 
 
 def _major(version):
@@ -113,7 +108,7 @@ def _keras_config(path):
     raise
   except Exception as error:  # pylint: disable=broad-exception-caught
     # Whatever a hostile archive leads zipfile and json to.
-    raise FileError(f'{path} is not a whole .keras file ({_sentence(error)}): save the model again.') from None
+    raise FileError(f'{path} is not a whole .keras file ({reason(error)}): save the model again.') from None
 
 
 def _h5_config(path):
@@ -127,7 +122,7 @@ def _h5_config(path):
   except ExportError:
     raise
   except Exception as error:  # pylint: disable=broad-exception-caught
-    raise FileError(f'{path} is not a whole .h5 file ({_sentence(error)}): save the model again.') from None
+    raise FileError(f'{path} is not a whole .h5 file ({reason(error)}): save the model again.') from None
 
 
 def _refuse_code(path, config):
@@ -173,7 +168,7 @@ def _folder(path, layers):
     function = functions[name]
     inputs = dict(function.structured_input_signature[1])
   except Exception as error:  # pylint: disable=broad-exception-caught
-    raise ExportError(f'{path} has no function that predicts ({_sentence(error)}): save it with '
+    raise ExportError(f'{path} has no function that predicts ({reason(error)}): save it with '
                       'model.export.') from None
   return Exported(str(path), module, function, inputs)
 
@@ -188,5 +183,5 @@ def _metadata_configs(path):
     metadata.ParseFromString((path / 'keras_metadata.pb').read_bytes())
     return [json.loads(node.metadata) for node in metadata.nodes if node.metadata]
   except Exception as error:  # pylint: disable=broad-exception-caught
-    raise FileError(f'{path} has a keras_metadata.pb that cannot be read ({_sentence(error)}): save the model '
+    raise FileError(f'{path} has a keras_metadata.pb that cannot be read ({reason(error)}): save the model '
                     'again.') from None

@@ -155,8 +155,11 @@ class Spec:
 def unique_names(names):
   """Appends _1, _2, … to repeated names."""
   seen = collections.Counter()
-  result = []
+  result = {}
   for name in names:
-    result.append(f'{name}_{seen[name]}' if seen[name] else name)
-    seen[name] += 1
-  return result
+    unique = name
+    while unique in result:
+      seen[name] += 1
+      unique = f'{name}_{seen[name]}'
+    result[unique] = None
+  return list(result)

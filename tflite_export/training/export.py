@@ -13,11 +13,14 @@ from tflite_export import conversion
 from tflite_export import files
 from tflite_export import flatbuffer
 from tflite_export.errors import ExportError
+from tflite_export.errors import reason
+from tflite_export.training import batches
 from tflite_export.training import finishing
 from tflite_export.training import losses
 from tflite_export.training import optimizers
 from tflite_export.training import parity as parity_lib
 from tflite_export.training import program as program_lib
+from tflite_export.training import replay
 from tflite_export.training import structured
 from tflite_export.training.formulas.registry import place
 
@@ -96,7 +99,8 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   if optimizer is None:
     raise ExportError('there is no optimizer: compile the model with one, or give optimizer=.')
   settings = optimizers.of(optimizer)
-  loss, shapes = _read(model, loss, batch_size)
+  compiled = losses.compiled(model, loss)
+  loss, shapes = _read(model, compiled, batch_size)
 
   say = _Progress()
   say('recording the model')
@@ -108,8 +112,8 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   checked = None
   if parity_steps:
     say('comparing with Keras', program.operators)
-    batch = _batches(model, loss, shapes, parity_data, partial=not program.mixing)
-    checked = parity_lib.check(model, data, program, loss, settings, batch, tolerances, parity_steps, proximal_mu)
+    batch = batches.Batches(program, loss, shapes, parity_data)
+    checked = parity_lib.check(model, data, program, compiled, settings, batch, tolerances, parity_steps, proximal_mu)
   if path is not None:
     path = files.write(path, data, overwrite)
   return TrainingFile(data, path, {name: s.described() for name, s in signatures.items()},
@@ -132,7 +136,7 @@ def _convert(program, signatures):
                       'layer or activation.') from error
   except LookupError as error:
     # tf.gradients found an operator without a gradient.
-    raise ExportError(f'the model has an operator that cannot be differentiated: {str(error).splitlines()[0][:200]}') from error
+    raise ExportError(f'the model has an operator that cannot be differentiated: {reason(error)}.') from error
 
 
 class _Progress:
@@ -160,6 +164,7 @@ def _check_model(model):
     raise ExportError(f'a Keras model of TensorFlow {tf.__version__} is needed, not {type(model).__name__}.')
   if not model.built:
     raise ExportError('the model has no weights yet: give it an Input layer, or call it once on data.')
+  program_lib.check_step(model)
   program_lib.check_layers(model)
 
 
@@ -171,7 +176,7 @@ def _notes(program):
           'that repeat real ones.',)
 
 
-def _read(model, loss, batch_size):
+def _read(model, compiled, batch_size):
   """(`Loss`, `Shapes`)"""
   called = getattr(model, '_saved_model_inputs_spec', None)
   inputs = getattr(model, 'inputs', None) or tf.nest.flatten(called)
@@ -182,10 +187,9 @@ def _read(model, loss, batch_size):
     if given.shape.rank is None or None in given.shape[1:]:
       raise ExportError(f'the input {given.name!r} has shape {tuple(given.shape)}: all sizes but that of the batch must be fixed.')
     specs.append(tf.TensorSpec([batch_size, *given.shape[1:]], given.dtype))
-  multiple = len(specs) > 1
+  multiple, free = len(specs) > 1, all(given.shape[0] is None for given in inputs)
   with program_lib.exportable(model):
-    predict = tf.function(lambda *x: model(list(x) if multiple else x[0], training=False), autograph=False)
-    structure = predict.get_concrete_function(*specs).structured_outputs
+    structure = replay.trace(lambda *x: model(list(x) if multiple else x[0], training=False), specs).structured_outputs
   outputs = tf.nest.flatten(structure)
   if len(outputs) != 1:
     raise ExportError(f'the model has {len(outputs)} outputs: make a model with the one that is trained.')
@@ -194,40 +198,5 @@ def _read(model, loss, batch_size):
     raise ExportError(f'the output is {output.dtype.name} of shape {tuple(output.shape)}: '
                       'it must be float32 with the batch first and at least one more axis.')
   shape = tuple(output.shape)
-  loss = losses.of(model, loss, structure)
-  return loss, program_lib.Shapes(tuple(specs), loss.label_spec(shape), shape, multiple)
-
-
-def _batches(model, loss, shapes, data, partial):
-  """The gate's batches: function of a step's number. Odd ones have weights that differ, and are partial if told so."""
-  rows = shapes.output[0]
-  words = [layer.input_dim for layer in program_lib.layers(model) if isinstance(layer, tf.keras.layers.Embedding)]
-  if data is not None:
-    x, y = data
-    x = [np.asarray(part) for part in (x if isinstance(x, (list, tuple)) else [x])]
-    y = np.asarray(y)
-    wanted = [*shapes.inputs, shapes.labels]
-    fits = len(x) + 1 == len(wanted) and all(
-        len(a) >= rows and a.shape[1:] == tuple(s.shape[1:]) for a, s in zip([*x, y], wanted))
-    if not fits:
-      raise ExportError('parity_data must be (x, y) with at least batch_size rows that fit the model: '
-                        + ', '.join(str(tuple(s.shape)) for s in wanted) + '.')
-
-  def batch(step):
-    generator = np.random.default_rng(step)
-    if data is None:
-      inputs = [generator.standard_normal(s.shape).astype(s.dtype.as_numpy_dtype) if s.dtype.is_floating
-                else generator.integers(0, min(words or [256]), s.shape).astype(s.dtype.as_numpy_dtype)
-                for s in shapes.inputs]
-      labels = loss.draw(generator, shapes.output)
-    else:
-      chosen = generator.choice(len(y), rows, replace=False)
-      inputs = [part[chosen].astype(s.dtype.as_numpy_dtype) for part, s in zip(x, shapes.inputs)]
-      labels = y[chosen].astype(shapes.labels.dtype.as_numpy_dtype)
-    weights = np.ones(rows, np.float32)
-    if step % 2:
-      weights = generator.uniform(0.5, 2, rows).astype(np.float32)
-      if partial:
-        weights[(rows + 1) // 2:] = 0
-    return inputs, labels, weights
-  return batch
+  loss = losses.of(model, compiled, structure)
+  return loss, program_lib.Shapes(tuple(specs), loss.label_spec(shape), shape, multiple, free)

@@ -7,6 +7,7 @@ from keras.src.engine.compile_utils import LossesContainer
 import tensorflow as tf
 
 from tflite_export.errors import ExportError
+from tflite_export.errors import reason
 
 _LABELS = {
     'sparse_categorical_crossentropy': 'classes',
@@ -86,21 +87,26 @@ class Loss:
     return classes if kind == 'classes' else (classes[..., None] == range(output[-1])).astype('float32')
 
 
-def of(model, loss, output):
-  """The loss that was given, or else that the model was compiled with, with its weight.
+def compiled(model, loss):
+  """What Keras compiles a model with for the loss that was given, or else as it was compiled: {'loss': …,
+  'loss_weights': …}."""
+  if loss is None and getattr(model, 'compiled_loss', None) is not None:
+    return {'loss': model.compiled_loss._user_losses, 'loss_weights': model.compiled_loss._user_loss_weights}
+  return {'loss': loss, 'loss_weights': None}
+
+
+def of(model, given, output):
+  """The loss that a model is compiled with, with its weight.
 
   Args:
     model: Keras model.
-    loss: a name, a function, a `tf.keras.losses.Loss`, or one of these in a list or dict as for `compile`; None for the
-      model's.
+    given: from `compiled`: the loss is a name, a function, a `tf.keras.losses.Loss`, or one of these in a list or dict.
     output: `tf.TensorSpec` of the model's only output, in the structure in which the model returns it.
 
   Raises:
     ExportError: there is none, or none of the supported ones.
   """
-  given, weights = loss, None
-  if loss is None and getattr(model, 'compiled_loss', None) is not None:
-    given, weights = model.compiled_loss._user_losses, model.compiled_loss._user_loss_weights
+  given, weights = given['loss'], given['loss_weights']
   if given is None:
     raise ExportError('there is no loss: compile the model with one, or give loss=.')
   # What the loss and its weight are for this output is Keras's to say.
@@ -108,8 +114,7 @@ def of(model, loss, output):
   try:
     container.build(output)
   except (ValueError, TypeError) as error:
-    reason = str(error).splitlines()[0][:200].rstrip('.')
-    raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported: {reason}.') from None
+    raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported: {reason(error)}.') from None
   if len(container._losses) != 1 or len(container._loss_weights) != 1:
     raise ExportError('there are losses or loss_weights for several outputs, and the model has one: give one of each.')
   [found], [weight] = container._losses, container._loss_weights

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -16,19 +17,25 @@ from tflite_export.training.formulas.registry import place
 
 _RECURRENT = (tf.keras.layers.RNN,)
 _RATES = ((tf.keras.layers.Dropout, 'rate'), (tf.keras.layers.GaussianNoise, 'stddev'))
+_STEP = ('train_step', 'compute_loss', 'make_train_function')
 _REFUSED = {
     'AlphaDropout': 'Dropout', 'GaussianDropout': 'Dropout', 'SpatialDropout3D': 'Dropout',
+    **dict.fromkeys(('TextVectorization', 'StringLookup', 'IntegerLookup', 'Hashing'),
+                    'numbers that the app looks up as input'),
+    'SpectralNormalization': 'a constraint on the kernel, or the layer without it,',
     'ConvLSTM1D': 'Conv1D and LSTM', 'ConvLSTM2D': 'Conv2D and LSTM', 'ConvLSTM3D': 'Conv2D and LSTM',
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-  """What a batch looks like: specs of the inputs (a list), of the labels and of the output."""
+  """What a batch looks like: specs of the inputs (a list), of the labels and of the output; whether there are several
+  inputs, and whether the model also takes fewer rows."""
   inputs: tuple
   labels: object
   output: tuple
   multiple: bool
+  free: bool = True
 
   @property
   def weights(self):
@@ -50,12 +57,23 @@ def layers(model):
   return list(model._flatten_layers(include_self=False))  # pylint: disable=protected-access
 
 
+def check_step(model):
+  """Raises ExportError where the user's own code replaces Keras's training step."""
+  for name in _STEP:
+    if getattr(getattr(model, name), '__func__', None) is not getattr(tf.keras.Model, name):
+      raise ExportError(f'{type(model).__name__} has a {name} of its own, which the file would not take: put what it adds '
+                        'into layers (add_loss), and export a model with the standard one, such as '
+                        'tf.keras.Model(model.inputs, model.outputs).')
+
+
 def check_layers(model):
   """Raises ExportError for a layer that is known not to work."""
   for layer in layers(model):
     name = type(layer).__name__
     if name in _REFUSED:
       raise ExportError(f'the layer {layer.name!r} ({name}) cannot be trained on a device: use {_REFUSED[name]} instead.')
+    if isinstance(layer, _RECURRENT) and layer.stateful:
+      raise ExportError(f'the layer {layer.name!r} is stateful, and a file keeps no states between batches: use stateful=False.')
     for rate in ('dropout', 'recurrent_dropout'):
       if name.endswith('Cell') and getattr(layer, rate, 0):
         raise ExportError(f'the layer {layer.name!r} ({name}) has {rate}, which cannot be exported: put a Dropout layer before '
@@ -65,6 +83,21 @@ def check_layers(model):
   for variable in model.variables:
     if variable.trainable and variable.dtype != tf.float32:
       raise ExportError(f'the variable {variable.name!r} is {variable.dtype.name}: only float32 models can be exported.')
+
+
+def _check_random(model, *recordings):
+  """Raises ExportError for random numbers that `noise` does not scale."""
+  scaled = {_without_number(layer.name) for layer, _ in noisy(model)}
+  for recording in recordings:
+    for op in recording.random():
+      if not scaled.intersection(map(_without_number, op.name.split('/'))):
+        raise ExportError(f'{place(op.name)} draws random numbers itself, which the file could not turn off: leave that to '
+                          'Dropout or GaussianNoise layers, for example GaussianNoise(1.) of zeros.')
+
+
+def _without_number(name):
+  """A name as it was before it was made unique."""
+  return re.sub(r'_\d+$', '', name)
 
 
 @contextlib.contextmanager
@@ -147,6 +180,7 @@ class Program(tf.Module):
     self._model_variables = model.variables
     self.noise = bool(noisy(model))
     self._record(model, loss)
+    _check_random(model, self._training, self._inference)
     trainable = model.trainable_variables
     if not trainable:
       raise ExportError('the model has no trainable variables: set trainable=True on the layers to train.')
@@ -163,7 +197,10 @@ class Program(tf.Module):
       self._ref[name] = v.ref()
       self._constraints[name] = v.constraint
       self._decay[name] = optimizer.decay(v)
-    for name, v in zip(unique_names([v.name.split(':')[0] for v in others]), others):
+    # A name stands for one variable, also where a layer calls two the same.
+    taken = [*names, *(f'{name}/{slot}' for name in names for slot in self._optimizer.slots), 'iterations']
+    kept = unique_names([*taken, *(v.name.split(':')[0] for v in others)])[len(taken):]
+    for name, v in zip(kept, others):
       self._state[name] = self._variable(v)
       self._ref[name] = v.ref()
     self._averages = list(self._state)
@@ -241,6 +278,11 @@ class Program(tf.Module):
   def mixing(self):
     """Where rows of weight 0 count all the same: 'the layer NAME', …"""
     return self._mixing
+
+  @property
+  def training(self):
+    """`replay.Recording` of the model and its loss, training."""
+    return self._training
 
   @property
   def operators(self):

@@ -7,16 +7,19 @@ needs no change, and every operator still carries the name of its layer.
 
 import contextlib
 import dataclasses
+import re
 
 import tensorflow as tf
 from tensorflow.python.framework import function_def_to_graph
 
 from tflite_export.errors import ExportError
+from tflite_export.errors import reason
 from tflite_export.training import formulas
 from tflite_export.training.formulas.registry import place
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 _LOOPS = ('While', 'StatelessWhile', 'If', 'StatelessIf', 'Case', 'StatelessCase')
+_RANDOM = re.compile('(Stateless|Stateful|Parameterized)?(Random|Uniform|StandardNormal|Truncated|Multinomial|Binomial)|Rng')
 _WRITES = {
     'AssignVariableOp': lambda old, new: new,
     'AssignAddVariableOp': lambda old, new: old + new,
@@ -39,6 +42,15 @@ class Recording:
   inputs: list
   outputs: list
   variables: dict
+
+  def random(self):
+    """Its operators that draw random numbers, themselves or in functions that they call."""
+    library = {f.signature.name: f.node_def for f in self.graph.as_graph_def().library.function}
+
+    def draws(kind, attributes):
+      called = library.get(attributes['f'].func.name, ()) if kind in _CALLS else ()
+      return bool(_RANDOM.match(kind)) or any(draws(node.op, node.attr) for node in called)
+    return [op for op in self.graph.get_operations() if draws(op.type, op.node_def.attr)]
 
   def written(self, from_inputs=False):
     """The variables that it assigns to, in order; or only those that get what depends on its inputs."""
@@ -64,6 +76,21 @@ def depends(tensor, sources, besides=()):
   return False
 
 
+def trace(function, specs):
+  """The concrete function of a function of tensors.
+
+  Raises:
+    ExportError: it fails.
+  """
+  try:
+    return tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
+  except ExportError:
+    raise
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    # Whatever a layer of the user's may do.
+    raise ExportError(f'the model cannot be called with fixed shapes in a graph: {reason(error)}.') from error
+
+
 def record(function, specs, variables):
   """Calls a function of tensors in a graph.
 
@@ -75,23 +102,27 @@ def record(function, specs, variables):
   Raises:
     ExportError: it uses others, or tables, or captures tensors.
   """
-  try:
-    concrete = tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
-  except ExportError:
-    raise
-  except Exception as error:  # pylint: disable=broad-exception-caught
-    # Whatever a layer of the user's may do.
-    reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
-    raise ExportError(f'the model cannot be called with fixed shapes in a graph: {reason.strip()[:200]}') from error
+  concrete = trace(function, specs)
   handles = {id(v.handle): v for v in variables}
   graph, known = concrete.graph, {}
   for outside, inside in graph.captures:
     if id(outside) in handles:
       known[id(inside)] = handles[id(outside)]
     elif outside.dtype == tf.resource:
-      raise ExportError(f'the model uses a resource that is none of its variables ({inside.name}): keep such state out of it.')
+      raise ExportError(f'{place(inside.name)} {_foreign(inside)}.')
   internal = list(concrete.inputs)[:len(specs)]
   return Recording(graph, internal, list(concrete.outputs), known)
+
+
+def _foreign(resource):
+  """What is wrong with a resource that is no variable of the model, and what to do."""
+  kinds = ' '.join(op.type for op in resource.consumers())
+  if _RANDOM.search(kinds):
+    return ('draws random numbers from a generator of its own, which the file does not have: change the data at random '
+            'before they go into the model')
+  if 'Table' in kinds:
+    return 'looks values up in a table, which the file does not have: look them up in the app, and give the model numbers'
+  return 'uses a variable that is none of the model: make it an attribute of a layer'
 
 
 def replay(recording, inputs, values, training):

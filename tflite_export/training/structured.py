@@ -68,9 +68,9 @@ class Factors:
     return tf.reshape(product if self._upright else tf.transpose(product), self.shape)
 
   def gradient(self, basis, gradient):
-    """dL/dB from dL/dW, both arrays."""
-    matrix = gradient.reshape(math.prod(self.shape[:-1]), self.shape[-1])
-    return basis.T @ (matrix if self._upright else matrix.T)
+    """dL/dB from dL/dW."""
+    matrix = tf.reshape(gradient, [math.prod(self.shape[:-1]), self.shape[-1]])
+    return tf.matmul(basis, matrix if self._upright else tf.transpose(matrix), transpose_a=True)
 
   @property
   def _upright(self):
