@@ -158,6 +158,12 @@ def test_names_for_rules_come_from_a_spec(tff):
     tff_compress.uplink(text, weighted=False, spec={'a': np.zeros(3)}).create(kinds)
 
 
+def test_a_rule_that_names_variables_is_told_where_there_are_no_names(tff):
+  kinds = tff.to_type([tff.TensorType(np.float32, [64])])
+  with pytest.warns(codec_lib.UnmatchedRuleWarning, match="'\\*/bias' fits no variable, as there are only '0'"):
+    tff_compress.uplink('*/bias => float32; * => uniform:bits=2 | pack', weighted=False).create(kinds)
+
+
 @pytest.mark.parametrize('make', [lambda: tff_compress.uplink('nonsense'), lambda: tff_compress.uplink('float32', seed=-1),
                                   lambda: tff_compress.uplink('float32', seed=2**64),
                                   lambda: tff_compress.uplink('float32', spec=3)])

@@ -49,6 +49,17 @@ def refused(arguments, capsys):
   return captured.err
 
 
+def test_a_rule_that_fits_nothing_is_one_line(files, capsys):
+  folder, _ = files
+  codec = f'*/bais => float16; {CODEC}'
+  with pytest.warns(codec_lib.UnmatchedRuleWarning):
+    (folder / 'other.tfc').write_bytes(wire.pack(codec, update(), seed=1, round=0, client=0))
+  codec_lib.Codec.plan.cache_clear()  # A command is a process of its own.
+  assert main(['inspect', str(folder / 'other.tfc'), '--codec', codec, '--spec', str(folder / 'spec.json')]) == 0
+  error = capsys.readouterr().err
+  assert error.startswith("tff-compress: the rule '*/bais' fits no variable") and error.count('\n') == 1
+
+
 def test_header_is_shown_without_codec_or_spec(files, capsys):
   folder, data = files
   assert main(['inspect', str(folder / 'frame.tfc'), '--json']) == 0

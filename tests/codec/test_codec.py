@@ -3,6 +3,8 @@
 import dataclasses
 import tracemalloc
 import struct
+import types
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.codec import measure
 from tff_compress import codec as codec_lib
 from tff_compress.codec import keys as keys_lib
+from tff_compress.codec import presets
 from tff_compress.codec import random
 from tff_compress.codec.ops import numpy_ops
 
@@ -63,6 +66,37 @@ def test_two_rules_may_stand_for_the_same_pipeline_apart():
 def test_a_variable_without_a_rule_is_named():
   with pytest.raises(codec_lib.CodecError, match='no rule of the codec matches variable \'conv/kernel\' with 1500'):
     codec_lib('*/bias => float32').encode(MODEL, **KEYS)
+
+
+@pytest.mark.parametrize('text, sentence', [
+    ('*/bais => float16; * => float32', r"'\*/bais' fits no variable, as there are only 'conv/kernel', .* and 2 more"),
+    ('conv/*x & size>1 => float16; * => float32', r"'conv/\*x & size>1' fits no variable"),
+    ('* => float32; */bias => float16', r"'\*/bias' comes too late for 'conv/bias', 'dense/bias'"),
+    ('size<100 => float32; conv/bias => float16; * => float32', r"'conv/bias' comes too late for 'conv/bias'"),
+])
+def test_a_rule_that_names_variables_and_has_none_is_told_once_with_the_line_that_uses_it(text, sentence):
+  codec, spec = codec_lib(text), codec_lib.Spec.of(MODEL)
+  with pytest.warns(codec_lib.UnmatchedRuleWarning, match=sentence) as caught:
+    codec.encode(MODEL, **KEYS)
+  assert [warning.filename for warning in caught] == [__file__]
+  assert str(caught[0].message).endswith('.')
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    codec.encode(MODEL, **KEYS)
+    codec.plan(spec)
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('text', [
+    'size<2 => float32; size>=2 => float16; * => float32',  # Thresholds and remainders are written for any model.
+    'dense/* & size>100000 => float16; * => float32',
+    '*/bias => float16; */kernel => float32',
+    'steps => float16; * => float32',  # Sent as it is.
+    *[f'{name}:{example}' if example else name for name, kind in presets.registry().items() for example in kind.examples],
+])
+def test_rules_that_may_have_no_variable_are_not_told(text):
+  codec_lib(text).plan(codec_lib.Spec.of(MODEL))
+  codec_lib(text).plan(codec_lib.Spec.of({}))
 
 
 def test_names_are_compared_with_case_and_whole():
@@ -287,6 +321,29 @@ def test_specs_are_made_of_models_and_tell_repeated_names_apart():
 
   assert [(t.name, t.shape, t.dtype) for t in codec_lib.Spec.of(Model()).tensors] == [
       ('dense/kernel', (3, 2), 'float32'), ('dense/kernel_1', (2, 2), 'float32'), ('bias', (2,), 'float16')]
+
+
+class Functional:
+  """Stands in for a model of Keras 3, where a variable's name is without its layer and its path has all around it."""
+
+  def __init__(self, name, paths=(), layers=()):
+    self.name, self.layers = name, layers
+    self.trainable_variables = [
+        types.SimpleNamespace(path=path, name=path.rpartition('/')[2], shape=(2,), dtype='float32') for path in paths]
+
+
+class Sequential(Functional):
+  pass
+
+
+def test_variables_of_keras_3_are_named_as_in_keras_2():
+  def names(model):
+    return [tensor.name for tensor in codec_lib.Spec.of(model).tensors]
+  paths = [f'sequential/{name}' for name in ('dense/kernel', 'dense/bias', 'dense_1/kernel')]
+  assert names(Sequential('sequential', paths)) == ['dense/kernel', 'dense/bias', 'dense_1/kernel']
+  layers = [Sequential('inner', layers=[Sequential('deep')]), types.SimpleNamespace(name='out')]
+  paths = ['inner/deep/x/kernel', 'out/kernel', 'x/kernel', 'out/cell/kernel', 'alone']
+  assert names(Functional('functional', paths, layers)) == ['x/kernel', 'out/kernel', 'x/kernel_1', 'out/cell/kernel', 'alone']
 
 
 def test_fingerprints_tell_codecs_and_specs_apart():

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tff_compress import codec as codec_lib
 from tff_compress.codec.errors import CompressionError
 from tff_compress.keras import FederateError
 from tff_compress.keras import federate
+from tff_compress.keras import federation
 from tff_compress.keras import training
 from tff_compress.keras.model import Blueprint
 from tff_compress.keras.model import ClientModel
@@ -207,6 +209,12 @@ def test_arguments_that_cannot_be_used_are_refused_in_one_sentence(changes, word
   with pytest.raises(CompressionError, match=words) as caught:
     federate(**{**dict(model=linear(), client_data=[data()], rounds=1, progress=False), **changes})
   assert str(caught.value).endswith('.') and '\n' not in str(caught.value)
+
+
+def test_a_rule_that_fits_no_variable_is_told():
+  blueprint = Blueprint(linear(), SPEC)
+  with pytest.warns(codec_lib.UnmatchedRuleWarning, match="'\\*/bais' fits no variable, as there are only 'dense"):
+    federation._Links('*/bais => float32; * => uniform | pack', None).check(blueprint)
 
 
 def copy_in_session(blueprint, run):

@@ -14,11 +14,13 @@ import os
 import re
 import sys
 import textwrap
+import warnings
 
 from tff_compress.cli import extras
 from tff_compress.cli import output
 from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
+from tff_compress.codec.errors import UnmatchedRuleWarning
 
 BAD_INPUT = 2
 UNEXPECTED = 1
@@ -224,7 +226,24 @@ def _command(program, arguments):
   extras.need(program.extra, *next(needs for name, _, _, needs in program.commands if name == options.command))
   # What TensorFlow logs when it is imported is about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
-  return options.function(options) or 0
+  with warnings.catch_warnings():
+    warnings.simplefilter('always', UnmatchedRuleWarning)
+    warnings.showwarning = _Shown(program, warnings.showwarning)
+    return options.function(options) or 0
+
+
+class _Shown:
+  """In place of `warnings.showwarning`: what a codec says of its rules is one line, once."""
+
+  def __init__(self, program, usual):
+    self._program, self._usual, self._seen = program, usual, set()
+
+  def __call__(self, message, category, *arguments, **keywords):
+    if not issubclass(category, UnmatchedRuleWarning):
+      self._usual(message, category, *arguments, **keywords)
+    elif str(message) not in self._seen:
+      self._seen.add(str(message))
+      _complain(self._program, message)
 
 
 def _parser(program, wanted):

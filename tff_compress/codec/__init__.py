@@ -16,6 +16,7 @@ from tff_compress.codec.errors import CodecError
 from tff_compress.codec.errors import CompressionError
 from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
+from tff_compress.codec.errors import UnmatchedRuleWarning
 from tff_compress.codec.errors import UpdateError
 from tff_compress.codec.grammar import MAX_TEXT
 from tff_compress.codec.grammar import parse
@@ -25,7 +26,7 @@ from tff_compress.codec.spec import Spec
 from tff_compress.codec.spec import TensorSpec
 
 __all__ = ['Codec', 'CodecError', 'CompressionError', 'MAX_TEXT', 'PayloadError', 'Plan', 'SHARED_CLIENT', 'Spec', 'SpecError',
-           'TensorSpec', 'UpdateError', 'parse', 'preset']
+           'TensorSpec', 'UnmatchedRuleWarning', 'UpdateError', 'parse', 'preset']
 
 
 class _CallableModule(types.ModuleType):

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import re
+import sys
+import warnings
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from tff_compress.codec import keys as keys_lib
 from tff_compress.codec.errors import CodecError
 from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
+from tff_compress.codec.errors import UnmatchedRuleWarning
 from tff_compress.codec.errors import UpdateError
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.pipeline import Pipeline
@@ -138,8 +141,15 @@ class Codec:
 
   @functools.lru_cache(maxsize=256)
   def plan(self, spec):
-    """The layout of this codec's messages for a spec: a `Plan`."""
-    return Plan(self, spec)
+    """The layout of this codec's messages for a spec: a `Plan`.
+
+    Warns:
+      UnmatchedRuleWarning: a rule that names variables gives none of the spec's its pipeline.
+    """
+    plan = Plan(self, spec)
+    for text in plan.unmatched():
+      warnings.warn(text, UnmatchedRuleWarning, stacklevel=_level_of_caller())
+    return plan
 
   def encode(self, update, *, seed, round, client):
     """Encodes one client's update.
@@ -221,6 +231,7 @@ class Plan:
       if positions and (not joined or found is not rule):
         raise SpecError(f'variable {shown(name)} is named as the variables that a rule joins are: rename it.')
       positions.append(position)
+    self._used = {id(rule) for rule, _ in groups.values()}
     segments = []
     for name, (rule, positions) in groups.items():
       tensors = [spec.tensors[position] for position in positions]
@@ -231,6 +242,24 @@ class Plan:
       segments.append(Segment(name, tuple(positions), size, pipeline))
     self.segments = tuple(segments)
     self._sizes = tuple(self._segment_bytes(segment) for segment in segments)
+
+  def unmatched(self):
+    """Yields a sentence about each rule with a pattern, other than `*`, that has no variable: it was meant for some.
+
+    Rules by size and a last `*` are written for any model, and may have none.
+    """
+    for rule in self.codec.rules:
+      patterns = [condition for condition in rule.conditions if condition.pattern not in ('', '*')]
+      if not patterns or not self.spec.tensors or id(rule) in self._used:
+        continue
+      named = [tensor for tensor in self.spec.tensors if all(pattern.matches(tensor) for pattern in patterns)]
+      fitting = [tensor.name for tensor in named if tensor.is_float and rule.matches(tensor)]
+      if fitting:
+        yield (f'the rule {shown(rule.when)} comes too late for {_some(fitting)}, which an earlier rule takes: put it '
+               'before that one.')
+      elif not named:
+        yield (f'the rule {shown(rule.when)} fits no variable, as there are only {_some([t.name for t in self.spec.tensors])}: '
+               'write names as the model has them, or leave the rule out.')
 
   def _segment_bytes(self, segment):
     if segment.pipeline is None:
@@ -312,6 +341,18 @@ class Plan:
           piece = xp.minimum(xp.maximum(piece, np.float32(-65504)), np.float32(65504))
         arrays[i] = xp.cast(xp.reshape(piece, list(tensor.shape)), xp.dtype(tensor.dtype))
     return arrays
+
+
+def _some(names):
+  return ', '.join(map(shown, names[:3])) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+
+
+def _level_of_caller():
+  """The `stacklevel` with which a warning of the function that calls this shows the line outside of this package."""
+  frame, level = sys._getframe(1), 1  # pylint: disable=protected-access
+  while frame.f_back and frame.f_globals.get('__name__', '').startswith(f'{__package__.partition(".")[0]}.'):
+    frame, level = frame.f_back, level + 1
+  return level
 
 
 def _checked(value, tensor):

@@ -9,6 +9,10 @@ class CodecError(CompressionError):
   """A codec text, a stage's parameter or a combination of stages is not valid."""
 
 
+class UnmatchedRuleWarning(UserWarning):
+  """A rule of a codec that names variables has no effect on a model, one sentence that says why."""
+
+
 class SpecError(CompressionError):
   """An update, a model or a shape does not fit the spec it is used with."""
 

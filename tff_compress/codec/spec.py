@@ -107,8 +107,8 @@ class Spec:
     if isinstance(source, Spec):
       return source
     if hasattr(source, 'trainable_variables'):
-      variables = source.trainable_variables
-      names = unique_names([v.name.split(':')[0] for v in variables])
+      variables, containers = source.trainable_variables, _sequential(source)
+      names = unique_names([_variable_name(v, containers) for v in variables])
       return cls(tuple(TensorSpec(n, tuple(v.shape), np.dtype(v.dtype.as_numpy_dtype).name if hasattr(v.dtype, 'as_numpy_dtype') else str(v.dtype))
                        for n, v in zip(names, variables)))
     if isinstance(source, collections.abc.Mapping):
@@ -150,6 +150,23 @@ class Spec:
       shape = np.shape(update[tensor.name])
       if tuple(shape) != tensor.shape:
         raise SpecError(f'variable {shown(tensor.name)} has shape {tuple(shape)} but the spec says {tensor.shape}.')
+
+
+def _variable_name(variable, containers):
+  """What a variable of a Keras model is called: as in Keras 2, layer/variable, also in Keras 3, where `name` has no layer."""
+  path = getattr(variable, 'path', None)
+  if not path:
+    return variable.name.split(':')[0]
+  parts = path.split('/')
+  while len(parts) > 2 and parts[0] in containers:  # In Keras 2, a Sequential adds nothing to the names of what it holds.
+    parts = parts[1:]
+  return '/'.join(parts)
+
+
+def _sequential(model):
+  """The names of the Sequential models that a Keras model is or holds."""
+  names = {model.name} if any(kind.__name__ == 'Sequential' for kind in type(model).__mro__) else set()
+  return names.union(*(_sequential(layer) for layer in getattr(model, 'layers', ())))
 
 
 def unique_names(names):
