@@ -114,7 +114,8 @@ def of(model, given, output):
   try:
     container.build(output)
   except (ValueError, TypeError) as error:
-    raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported: {reason(error)}.') from None
+    raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported ({reason(error)}): use one of {", ".join(_LABELS)} for '
+                      "the model's output.") from None
   if len(container._losses) != 1 or len(container._loss_weights) != 1:
     raise ExportError('there are losses or loss_weights for several outputs, and the model has one: give one of each.')
   [found], [weight] = container._losses, container._loss_weights

@@ -176,6 +176,8 @@ class _Keras:
     self.masks = {name: generator.integers(0, 2, v.shape).astype(np.float32) for name, v in program.masks.items()}
     self.bases = {name: (generator.standard_normal(factors.basis.shape) / np.sqrt(factors.basis.shape[1])).astype(np.float32)
                   for name, factors in program.factors.items()}
+    self.learned = set()
+    """Names of what has a gradient: Keras changes nothing else, not even by weight decay."""
     self.trained = self._weights | {name: tf.Variable(factors.factor) for name, factors in program.factors.items()}
     self._recorder = _Recorder(program.clipping, self._adapted, list(self.trained.values()))
     self._wrapped = _Wrapped(model)
@@ -189,6 +191,8 @@ class _Keras:
         gradient = tf.convert_to_tensor(gradient) + self._proximal * (variable - self.received[name])
       if gradient is not None and name in self.bases:
         gradient = self._program.factors[name].gradient(self.bases[name], tf.convert_to_tensor(gradient))
+      if gradient is not None:
+        self.learned.add(name)
       found.append((gradient, self.trained[name]))
     return found
 
@@ -202,9 +206,10 @@ class _Keras:
   def step(self, inputs, labels, sample_weight):
     """`_Step` that `train_on_batch` takes for the rows whose weight is not 0. Moving averages of the model advance."""
     kept = sample_weight != 0
+    # Where an example has losses with several axes, Keras takes no weights without these.
+    weights = sample_weight[kept].reshape(-1, *self._program.loss_axes)
     try:
-      logs = self._wrapped.train_on_batch(_batch([x[kept] for x in inputs]), labels[kept], sample_weight[kept],
-                                          return_dict=True)
+      logs = self._wrapped.train_on_batch(_batch([x[kept] for x in inputs]), labels[kept], weights, return_dict=True)
     except Exception as error:  # pylint: disable=broad-exception-caught
       # Whatever layers and losses of the user's may do.
       raise ExportError(f'Keras cannot train this model: {reason(error)}.') from error
@@ -282,7 +287,8 @@ class _Gate:
       optimizers.restore(self._optimizer, [slots[0][name] for name in before], state.get('iterations', 0))
       for name, v in keras.trained.items():
         v.assign(before[name])
-      self._optimizer.apply_gradients([(tf.constant(gradients[name], v.dtype), v) for name, v in keras.trained.items()])
+      self._optimizer.apply_gradients([(tf.constant(gradients[name], v.dtype), v) for name, v in keras.trained.items()
+                                       if name in keras.learned])
       self._compare_vectors('update', {name: (before[name] - after[name]) / self._rate for name in before},
                             {name: keras.masks.get(name, np.float32(1)) * (before[name] - v.numpy()) / self._rate
                              for name, v in keras.trained.items()}, before, 'the update of',

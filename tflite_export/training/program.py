@@ -78,7 +78,9 @@ def check_layers(model):
       if name.endswith('Cell') and getattr(layer, rate, 0):
         raise ExportError(f'the layer {layer.name!r} ({name}) has {rate}, which cannot be exported: put a Dropout layer before '
                           'or after it instead.')
-    if layer.dtype_policy.compute_dtype not in ('float32', None) and layer.weights:
+    kind = layer.compute_dtype
+    if (layer.weights and kind not in ('float32', None)
+        or kind in ('float16', 'bfloat16') and not isinstance(layer, tf.keras.layers.InputLayer)):
       raise ExportError(f'the layer {layer.name!r} computes in {layer.compute_dtype}: only float32 models can be exported.')
   for variable in model.variables:
     if variable.trainable and variable.dtype != tf.float32:
@@ -278,6 +280,11 @@ class Program(tf.Module):
   def mixing(self):
     """Where rows of weight 0 count all the same: 'the layer NAME', …"""
     return self._mixing
+
+  @property
+  def loss_axes(self):
+    """Sizes of 1 for each axis that an example's losses have."""
+    return [1] * (len(self._shapes.output) - 2)
 
   @property
   def training(self):
