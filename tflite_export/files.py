@@ -19,7 +19,7 @@ def check_free(path, overwrite=False):
   if path.is_dir():
     raise FileError(f'{path} is a folder: name a file.')
   if path.exists() and not overwrite:
-    raise FileError(f'{path} exists already: name another file, remove it, or ask for it to be overwritten.')
+    raise FileError(f'{path} exists already: name another file, remove it, or give overwrite=True.')
   if not path.parent.is_dir():
     raise FileError(f'the folder {path.parent} does not exist: make it first.')
   return path

@@ -160,7 +160,7 @@ def _check_free(path, overwrite):
     raise FileError(f'{path} is a file: name a folder.')
   if path.exists() and any(path.iterdir()):
     if not overwrite:
-      raise FileError(f'the folder {path} is not empty: name another one, or ask for it to be overwritten.')
+      raise FileError(f'the folder {path} is not empty: name another one, or give overwrite=True.')
     strangers = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *(f'{role}.tflite' for role in ROLES)})
     if strangers:
       raise FileError(f'{path} holds {strangers[0]!r}, which is not part of a plan: name another folder.')

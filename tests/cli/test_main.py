@@ -142,6 +142,20 @@ def test_extras_bring_what_setup_says():
     assert f"    '{extra}': [" in text
 
 
+@pytest.mark.parametrize('text, says', [
+    ('clients_per_round is 6: use at most that many.', '--clients-per-round is 6: use at most that many.'),
+    ('rounds must be at least 1.', '--rounds must be at least 1.'), ('there are 6 rounds.', 'there are 6 rounds.'),
+    ('compile the model with one, or give loss=.', 'compile the model with one, or give --loss.'),
+    ('use workers=1.', 'use --workers 1.'), ("a run with loss='mse', not 'x'.", "a run with --loss 'mse', not 'x'."),
+    ('remove it, or give overwrite=True.', 'remove it, or give --overwrite.'),
+    ('/a/clients_per_round is no file: x:loss=1 in clients_per_round/a.', '/a/clients_per_round is no file: x:loss=1 in clients_per_round/a.'),
+    ('y of train_data holds NaN.', 'y of x_train of --data holds NaN.'),
+])
+def test_errors_name_what_is_typed_and_not_what_python_calls_it(text, says):
+  flags = {name: '--' + name.replace('_', '-') for name in ('clients_per_round', 'rounds', 'loss', 'workers', 'overwrite')}
+  assert program.in_flags(text, flags, {'train_data': 'x_train of --data'}) == says
+
+
 @pytest.fixture
 def failing(monkeypatch):
   """Makes `codecs` raise what the test says."""

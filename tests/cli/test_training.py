@@ -11,7 +11,9 @@ import pytest
 from tff_compress import cli
 from tff_compress import processes
 from tff_compress.cli import training
+from tff_compress.runtime.errors import NotMergeableError
 from tff_compress.simulation import config as config_lib
+from tff_compress.simulation import folder
 from tff_compress.simulation import report
 from tff_compress.simulation import run as run_lib
 
@@ -151,14 +153,14 @@ def test_demo_goes_both_ways_and_begins_anew(trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('arguments, says', [
-    (['run', '--rounds', '0'], 'rounds'),
+    (['run', '--rounds', '0'], '--rounds must be'),
     (['run', '--rounds', '-3'], 'rounds'),
     (['run', '--rounds', 'nan'], '--rounds must be a whole number'),
     (['run', '--rounds', '1e3'], '--rounds must be a whole number'),
-    (['run', '--client-learning-rate', 'nan'], 'client_learning_rate'),
-    (['run', '--client-learning-rate', 'inf'], 'client_learning_rate'),
-    (['run', '--client-learning-rate', '0'], 'client_learning_rate'),
-    (['run', '--clients', '5', '--clients-per-round', '6'], 'clients_per_round is 6'),
+    (['run', '--client-learning-rate', 'nan'], '--client-learning-rate must be'),
+    (['run', '--client-learning-rate', 'inf'], '--client-learning-rate must be'),
+    (['run', '--client-learning-rate', '0'], '--client-learning-rate must be'),
+    (['run', '--clients', '5', '--clients-per-round', '6'], '--clients-per-round is 6'),
     (['run', '--uplink', 'hadamrd | pack'], 'did you mean hadamard'),
     (['run', '--uplink', 'eden | pack'], 'hadamard:key=client'),
     (['run', '--uplink', ''], 'uplink'),
@@ -178,14 +180,16 @@ def test_demo_goes_both_ways_and_begins_anew(trained, tmp_path, capsys):
     (['run', '--downlink', 'dgc'], 'give it as uplink'),
     (['run', '--uplink', 'int8 @9 drive @9 int8'], 'must rise'),
     (['run', '--local-steps', '3', '--local-epochs', '2'], 'takes the place'),
-    (['run', '--feedback-decay', '2'], 'feedback_decay'),
+    (['run', '--feedback-decay', '2'], '--feedback-decay must be'),
+    (['run', '--workers', '0'], '--workers must be a whole number from 1 to 256'),
+    (['run', '--max-clients', '3'], '--max-clients and --only-digits are for emnist'),
     (['run', '--state-bytes', '1e3'], 'whole number'),
     (['compare', '--uplink', 'stc', '--uplink', 'signum', '--downlink', 'stc'], 'leave it out'),
     (['compare'], '--uplink'),
     (['compare', '--uplink', 'int8', '--seeds', '0'], 'seeds'),
     (['compare', '--uplink', 'int8', '--seeds', '99999'], 'seeds'),
     (['compare', '--uplink', 'int8', '--seeds', '2', '--seed', str(2**64 - 1)], 'seed'),
-    (['compare', '--uplink', 'int8', '--downlink', 'int8', '--downlink', 'drive'], '1 uplinks and 2 downlinks'),
+    (['compare', '--uplink', 'int8', '--downlink', 'int8', '--downlink', 'drive'], '1 uplink and 2 downlinks'),
     (['compare', '--uplink', 'int8', '--uplink', 'nothing'], 'there is no stage'),
     (['report', 'missing'], 'missing'),
     (['report'], 'DIR'),
@@ -211,29 +215,46 @@ def test_a_bad_file_is_one_sentence_and_trains_nothing(trained, line, says, caps
 
 def test_missing_data_is_one_sentence_before_tensorflow_is_imported(tmp_path):
   for flags in (['--dataset', 'npz', '--data-dir', str(tmp_path / 'none.npz')], ['--dataset', 'fashion-mnist', '--data-dir', str(tmp_path)],
-                ['--split', 'dirichlet:0'], ['--clients', '100000', '--clients-per-round', '1']):
+                ['--split', 'dirichlet:0'], ['--clients', '5000', '--clients-per-round', '1']):
     code = ('import sys; from tff_compress import cli; code = cli.main(sys.argv[1:]); '
             'sys.exit(99 if "tensorflow" in sys.modules else code)')
     done = subprocess.run([sys.executable, '-c', code, 'run', *flags], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2, done.stderr
-    assert done.stdout == '' and done.stderr.count('\n') == 1
+    assert done.stdout == '' and done.stderr.count('\n') == 1 and 'min_examples' not in done.stderr
 
 
-@pytest.mark.parametrize('arguments, says', [
-    (['run', '--output', '{folder}'], 'Stopped. The same command goes on from there.'),
-    (['run', '--output', '{folder}', '--restart'], 'Stopped. The same command without --restart goes on from there.'),
-    (['run'], 'Stopped. With --output DIR, a run that was stopped can go on.'),
-    (['compare', '--uplink', 'int8', '--output', '{folder}'], 'Stopped. The same command goes on from there.'),
-    (['demo', '--output', '{folder}'], 'Stopped.'),
+GOES_ON = 'Stopped. The same command goes on from there.'
+BEGINS_AGAIN = 'Stopped. There is no checkpoint yet: the same command begins again.'
+
+
+@pytest.mark.parametrize('arguments, saved, says', [
+    (['run', '--output', '{folder}'], True, GOES_ON), (['run', '--output', '{folder}'], False, BEGINS_AGAIN),
+    (['run', '--output', '{folder}', '--restart'], True, 'Stopped. The same command without --restart goes on from there.'),
+    (['run', '--output', '{folder}', '--restart'], False, BEGINS_AGAIN),
+    (['run'], False, 'Stopped. With --output DIR, a run that was stopped can go on.'),
+    (['compare', '--uplink', 'int8', '--output', '{folder}'], True, GOES_ON),
+    (['compare', '--uplink', 'int8', '--output', '{folder}'], False, BEGINS_AGAIN),
+    (['demo', '--output', '{folder}'], True, 'Stopped.'),
 ])
-def test_interrupt_is_130_and_says_how_to_go_on(arguments, says, monkeypatch, tmp_path, capsys):
+def test_interrupt_is_130_and_says_how_to_go_on(arguments, saved, says, monkeypatch, tmp_path, capsys):
   def compare(configs, *, on_round, on_prepass, resume):
     del on_prepass, resume
     on_round(0, entry(1, configs[0]))
+    if configs[0].output:
+      os.makedirs(os.path.join(configs[0].output, 'checkpoints', 'round_1' if saved else 'round_1_temp77'))
     raise KeyboardInterrupt
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main([text.format(folder=tmp_path) for text in arguments]) == 130
   assert capsys.readouterr().err.splitlines()[-1] == says
+
+
+def test_what_several_workers_cannot_do_is_bad_input(monkeypatch, capsys):
+  def compare(configs, *, on_round, on_prepass, resume):
+    raise NotMergeableError('this computation aggregates what depends on another aggregation: use workers=1.')
+  monkeypatch.setattr(run_lib, 'compare', compare)
+  assert cli.main(['run', '--uplink', 'tff:compression_aggregator', '--workers', '2']) == 2
+  assert capsys.readouterr().err == ('tff-compress: tff:compression_aggregator: this computation aggregates what depends on another '
+                                     'aggregation: use --workers 1.\n')
 
 
 def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_again(monkeypatch, capsys, tmp_path):
@@ -252,7 +273,7 @@ def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
     return [run_lib.RunResult(configs[0], 'diverged', PARAMETERS, ())]
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main(['run']) == 2
-  assert 'learning rate' in capsys.readouterr().err
+  assert 'lower --client-learning-rate' in capsys.readouterr().err
 
 
 def test_one_of_several_that_never_came_to_a_round_is_left_out_and_named(monkeypatch, capsys, tmp_path):
@@ -300,6 +321,26 @@ def test_report_makes_the_page_of_a_comparison_again(trained, tmp_path, capsys):
   assert cli.main(['report', str(out), '--json']) == 0
   assert json.loads(capsys.readouterr().out) == before
   assert (out / 'report.html').read_bytes() == page  # With the command that made the runs.
+
+
+def test_a_damaged_result_is_left_out_of_a_report_and_named(trained, tmp_path, capsys):
+  assert cli.main(['compare', '--uplink', 'int8', '--rounds', '1', '--output', str(tmp_path)]) == 0
+  for config, _ in trained:
+    os.makedirs(config.output)
+    folder.Folder(config.output, config.as_dict()).write_result('finished', [entry(1, config)], parameters=PARAMETERS)
+  capsys.readouterr()
+  plain, int8 = (os.path.join(config.output, 'result.json') for config, _ in trained)
+  with open(plain, 'w', encoding='utf-8') as file:
+    file.write('{')
+  assert cli.main(['report', str(tmp_path)]) == 0
+  captured = capsys.readouterr()
+  assert captured.err == f'Left out: {plain} is damaged.\n'
+  assert '\nint8 ' in captured.out and '\nfloat32 ' not in captured.out and ' 1 round ' in captured.out
+  with open(int8, 'w', encoding='utf-8') as file:
+    file.write('[]')
+  assert cli.main(['report', str(tmp_path)]) == 2
+  assert capsys.readouterr().err.splitlines()[-1] == (
+      f'tff-compress: {tmp_path} has no result.json of a run with at least one round that can be read.')
 
 
 class _Terminal:

@@ -18,6 +18,7 @@ import pytest
 
 from tff_compress import processes
 from tff_compress.simulation import folder as folder_lib
+from tff_compress.simulation import report
 from tff_compress.simulation.config import ConfigError
 from tff_compress.simulation.folder import Folder
 from tff_compress.simulation.folder import FolderError
@@ -537,10 +538,13 @@ def test_a_folder_that_became_read_only_is_refused_before_anything_is_read_or_tr
 def test_a_round_in_which_nobody_uploads_is_a_round(tff_runtime):
   del tff_runtime
   config = dataclasses.replace(SMALL, uplink='cmfl:threshold=1.0,decay=1.0', downlink=None, clients=4, rounds=3)
-  first, silent, third = run(config).rounds
+  result = run(config)
+  first, silent, third = result.rounds
   assert first['uplink_ratio'] == pytest.approx(1, rel=1e-2)  # Who never took part uploads; then all run against the others.
-  assert silent['uplink_bytes'] == silent['uplink_bits_per_parameter'] == 0 and silent['uplink_ratio'] > 0
+  assert silent['uplink_bytes'] == silent['uplink_bits_per_parameter'] == 0 and silent['uplink_ratio'] is None
   assert third['uplink_bytes'] == first['uplink_bytes']  # Nothing has moved that an update could run against.
+  entry, = report.summarize([report.Run.of(result)])
+  assert entry.uplink_ratio == pytest.approx(1.5 * first['uplink_ratio'], rel=1e-3)  # A third of float32's bytes were not sent.
 
 
 def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):

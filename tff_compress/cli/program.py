@@ -85,6 +85,11 @@ class _Parser(argparse.ArgumentParser):
     """The texts of all options, '-o' and '--output'."""
     return [option for action in self._actions for option in action.option_strings]
 
+  @property
+  def flags(self):
+    """{Python's name of an option: what is typed}."""
+    return {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
+
   def unknown(self, arguments):
     """Error for arguments that no option takes."""
     name = arguments[0].split('=')[0]
@@ -141,6 +146,7 @@ class Program:
       (commands.get(options.command) or parser).unknown(unknown)
     options.arguments = arguments
     options.print_help = parser.print_help
+    options.flags = commands[options.command].flags if options.command else {}
     return options
 
 
@@ -226,10 +232,34 @@ def _command(program, arguments):
   extras.need(program.extra, *next(needs for name, _, _, needs in program.commands if name == options.command))
   # What TensorFlow logs when it is imported is about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
-  with warnings.catch_warnings():
-    warnings.simplefilter('always', UnmatchedRuleWarning)
-    warnings.showwarning = _Shown(program, warnings.showwarning)
-    return options.function(options) or 0
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('always', UnmatchedRuleWarning)
+      warnings.showwarning = _Shown(program, warnings.showwarning)
+      return options.function(options) or 0
+  except CompressionError as error:
+    error.args = (in_flags(str(error), options.flags, getattr(options, 'python_words', {})),)
+    raise
+
+
+def in_flags(text, flags, words):
+  """An error of the library with what is typed in place of Python's names.
+
+  Args:
+    text: the error's.
+    flags: {name of an argument in Python: flag}. A name with _ in it is replaced wherever it is a word, others where text
+      begins with one, as in 'rounds must be', or calls it an argument, as in 'give loss=' and 'workers=1'.
+    words: {other text: what to write instead}, before that.
+  """
+  for word, instead in words.items():
+    text = text.replace(word, instead)
+  names = '|'.join(map(re.escape, sorted(flags, key=len, reverse=True))) or '(?!)'
+  compound = '|'.join(re.escape(name) for name in sorted(flags, key=len, reverse=True) if '_' in name) or '(?!)'
+  word = r'(?<![\w/.:,-])'
+  text = re.sub(rf'{word}({names})=(True\b|(?=[\s.,;:)]|$))', lambda m: flags[m[1]], text)
+  text = re.sub(rf'{word}({names})=(?=\S)', lambda m: f'{flags[m[1]]} ', text)
+  text = re.sub(rf'^({names})(?= must | is |: )', lambda m: flags[m[1]], text)
+  return re.sub(rf'{word}({compound})(?![\w/])', lambda m: flags[m[1]], text)
 
 
 class _Shown:

@@ -14,8 +14,10 @@ from tff_compress.cli import extras
 from tff_compress.cli import output
 from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
+from tff_compress.runtime.errors import NotMergeableError
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import data as data_lib
+from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
 from tff_compress.simulation import report as report_lib
 from tff_compress.simulation import run as run_lib
@@ -162,12 +164,16 @@ def _values(options, lists=()):
   if 'seeds' in vars(options):
     known['seeds'] = _SEEDS
   values = {} if options.config is None else config_lib.load_yaml(options.config, known, lists)
+  # In errors, what the file has keeps the name that it has there.
+  options.flags = {name: flag for name, flag in options.flags.items() if name not in values or getattr(options, name) is not None}
   for name, setting in known.items():
     given = getattr(options, name, None)
     if isinstance(given, list):
       values[name] = [setting.parse(text, setting.flag) for text in given]
     elif given is not None:
       values[name] = setting.parse(given, setting.flag)
+  if values.get('workers') == 0:
+    raise config_lib.ConfigError('workers must be a whole number from 1 to 256: a command has no TFF context but its own.')
   return values
 
 
@@ -209,7 +215,7 @@ def _demo(options):
 
 
 def _report(options):
-  runs = report_lib.load(options.folder)
+  runs = report_lib.load(options.folder, lambda problem: output.say(output.printable(f'Left out: {problem}')))
   path = report_lib.write(runs, options.folder, _read_command(options.folder))
   _show(runs, path, options)
 
@@ -225,8 +231,9 @@ def _pairs(uplinks, downlinks):
   if len(downlinks) == 1:
     downlinks = downlinks * len(uplinks)
   if len(downlinks) != len(uplinks):
-    raise config_lib.ConfigError(f'there are {len(uplinks)} uplinks and {len(downlinks)} downlinks: give --downlink once, '
-                                 'or once for each --uplink.')
+    raise config_lib.ConfigError(f'there are {report_lib.counted(len(uplinks), "uplink")} and '
+                                 f'{report_lib.counted(len(downlinks), "downlink")}: give --downlink once, or once for each '
+                                 '--uplink.')
   pairs = list(dict.fromkeys(zip(uplinks, downlinks)))
   if not any(up in report_lib.PLAIN and down in (None, *report_lib.PLAIN) for up, down in pairs):
     pairs.insert(0, ('float32', 'float32'))
@@ -257,12 +264,16 @@ def _training(configs, options, resumes=True):
   try:
     with progress:
       yield train
+  except NotMergeableError as error:
+    raise config_lib.ConfigError(f'{configs[0].uplink if len(configs) == 1 else "one of the uplinks"}: {error}') from error
   except KeyboardInterrupt:
     hint = ''
     if resumes and configs[0].output is None:
       hint = ' With --output DIR, a run that was stopped can go on.'
-    elif resumes:
+    elif resumes and any(folder_lib.goes_on(config.output) for config in configs):
       hint = f' The same command{" without --restart" if options.restart else ""} goes on from there.'
+    elif resumes:
+      hint = ' There is no checkpoint yet: the same command begins again.'
     raise KeyboardInterrupt('Stopped.' + hint) from None
 
 
@@ -344,7 +355,7 @@ def _finish(results, folder, options, details=None):
   """Writes the report of finished runs, and shows them; `details` is what else `--json` prints."""
   runs = [report_lib.Run.of(result) for result in results if result.rounds]
   if not runs:
-    raise CompressionError('training came to NaN or infinite values in the first round: lower the client learning rate.')
+    raise CompressionError('training came to NaN or infinite values in the first round: lower client_learning_rate.')
   for result in results:
     if not result.rounds:
       config = result.config

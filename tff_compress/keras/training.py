@@ -115,8 +115,8 @@ class Trainer:
     Returns:
       dict: `round` from 1; the loss and metrics of the local training, over all clients and steps; `clients` drawn and
       `failed_clients` among them, whose updates were not finite and were left out; `examples` trained on; and of each
-      direction `…_bytes` over all clients, `…_bits_per_parameter` and `…_ratio` to float32 (uplink figures only where the
-      uplink measures them); `client_states_bytes`, what is stored of clients that remember; `seconds`. Where there is a
+      direction `…_bytes` over all clients, `…_bits_per_parameter` and `…_ratio` to float32, None where nothing was sent
+      (uplink figures only where the uplink measures them); `client_states_bytes`, what is stored of clients that remember; `seconds`. Where there is a
       pre-pass: `uplink_fallbacks` and `uplink_drift` of the process, and the `PREPASS` fields of what `learn` did before.
 
     Raises:
@@ -176,7 +176,8 @@ class Trainer:
         total += int(metrics['moving_statistics']['bytes'])
       costs[f'{direction}_bytes'] = total
       costs[f'{direction}_bits_per_parameter'] = 8 * total / (clients * values)
-      costs[f'{direction}_ratio'] = 4 * values * clients / max(total, 1)  # All clients may have kept their updates.
+      # All clients may have kept their updates: then nothing is how many times smaller.
+      costs[f'{direction}_ratio'] = 4 * values * clients / total if total else None
     return costs
 
 

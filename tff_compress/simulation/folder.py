@@ -25,6 +25,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import time
 
@@ -91,7 +92,10 @@ class Folder:
     Raises:
       FolderError: it is not alias, or of a run with other settings.
     """
-    result = read_result(self.path)
+    try:
+      result = read_result(self.path)
+    except FolderError as error:
+      raise FolderError(f'{str(error).rstrip(".")}: remove it to begin again, or use another output folder.') from None
     if result is None:
       return None
     for name, value in self._settings.items():
@@ -307,6 +311,14 @@ def _remove(path):
       os.remove(path)
 
 
+def goes_on(path):
+  """Whether a folder has a checkpoint that a run would go on from; the last round of a run always has one."""
+  try:
+    return any(re.fullmatch(r'round_[0-9]+', name) for name in os.listdir(os.path.join(path, CHECKPOINTS)))
+  except OSError:
+    return False
+
+
 def read_result(path):
   """The dict of the result.json in a folder; None if there is none.
 
@@ -326,13 +338,13 @@ def read_result(path):
   try:
     result = json.loads(data)
   except (ValueError, RecursionError):
-    raise FolderError(f'{path} is damaged: remove it, or use another output folder.') from None
+    raise FolderError(f'{path} is damaged.') from None
   rounds = result.get('rounds') if isinstance(result, dict) else None
   if (not isinstance(rounds, list) or not isinstance(result.get('config'), dict) or result.get('format') != FORMAT
       or not isinstance(result.get('parameters'), int)
       or result.get('status') not in (RUNNING, FINISHED, DIVERGED) or not _are_numbers(result.get('prepass', {}))
       or [entry.get('round') if isinstance(entry, dict) else None for entry in rounds] != list(range(1, len(rounds) + 1))):
-    raise FolderError(f'{path} is not the result of a run of this version: use another output folder.')
+    raise FolderError(f'{path} is not the result of a run of this version.')
   return result
 
 

@@ -84,7 +84,8 @@ class Run:
                 result['status'] == folder_lib.DIVERGED)
       for entry in run.rounds:
         for direction in ('uplink', 'downlink'):
-          figures = [run.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter')]
+          count, ratio, bits = (run.figure(entry, direction, name) for name in ('bytes', 'ratio', 'bits_per_parameter'))
+          figures = [count, ratio, bits] if count else [count, bits, entry['clients']]
           if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in figures):
             raise TypeError
         learning = [entry.get(f'prepass_{name}', 0) for name in _PREPASS]
@@ -139,7 +140,7 @@ class Run:
     for entry in self.rounds:
       count, ratio = (self.figure(entry, direction, name) for name in ('bytes', 'ratio'))
       sent += count
-      plain += max(count, 1) * ratio  # Where nothing was sent, the ratio is that of one byte.
+      plain += count * ratio if count else 4 * self.parameters * entry['clients']  # Nothing was sent: there is no ratio.
     return sent, plain, plain / 4
 
 
@@ -214,11 +215,12 @@ class Series:
     return folder_lib.finite(result)
 
 
-def load(folder):
+def load(folder, on_damaged=None):
   """The runs in a folder and in the folders below it.
 
   Args:
     folder: path.
+    on_damaged: called with a sentence for each result.json that is not one, and is left out; None: that is an error.
 
   Returns:
     list of `Run` with at least one round each, in the order of their paths.
@@ -229,22 +231,35 @@ def load(folder):
   """
   if not os.path.isdir(folder):
     raise ReportError(f'{folder} is not a folder.')
-  runs = []
-  for count, (path, below, files) in enumerate(os.walk(folder)):
+  runs, damaged = [], 0
+  for count, (path, below, names) in enumerate(os.walk(folder)):
     if count == _MAX_FOLDERS:
       raise ReportError(f'{folder} has more than {_MAX_FOLDERS} folders in it: give the one that the runs are in.')
     below.sort()
-    if folder_lib.RESULT in files:
+    if folder_lib.RESULT in names:
       below.clear()  # What a run keeps to itself.
-      result = folder_lib.read_result(path)
-      if result and result['rounds']:
-        try:
-          runs.append(Run.of_dict(result))
-        except ReportError as error:
-          raise ReportError(f'{os.path.join(path, folder_lib.RESULT)} is not the result of a run: {error}.') from None
+      try:
+        runs += _read(path)
+      except (ReportError, folder_lib.FolderError) as error:
+        if on_damaged is None:
+          raise
+        damaged += 1
+        on_damaged(str(error))
   if not runs:
-    raise ReportError(f'{folder} has no {folder_lib.RESULT} of a run with at least one round.')
+    raise ReportError(f'{folder} has no {folder_lib.RESULT} of a run with at least one round'
+                      f'{" that can be read" if damaged else ""}.')
   return runs
+
+
+def _read(path):
+  """[the `Run` in a folder]; [] where it has no round yet."""
+  result = folder_lib.read_result(path)
+  if not result or not result['rounds']:
+    return []
+  try:
+    return [Run.of_dict(result)]
+  except ReportError as error:
+    raise ReportError(f'{os.path.join(path, folder_lib.RESULT)} is not the result of a run: {error}.') from None
 
 
 def summarize(runs):
@@ -579,12 +594,18 @@ def subtitle(series):
   seeds = sorted({run.seed for entry in series for run in entry.runs})
   what = [str(settings[name]) for name in ('dataset', 'model') if name in settings]
   if 'clients' in settings and 'clients_per_round' in settings:
-    what.append(f'{settings["clients"] or "natural"} clients, {settings["clients_per_round"]} in a round')
+    clients = 'natural clients' if settings['clients'] is None else counted(settings['clients'], 'client')
+    what.append(f'{clients}, {settings["clients_per_round"]} in a round')
   if 'split' in settings:
     what.append(f'split {settings["split"]}')
-  what += [f'{settings.get("rounds", len(first.rounds))} rounds', f'{len(seeds)} seed{"s" * (len(seeds) > 1)}',
-           f'{first.parameters:,} parameters']
+  what += [counted(settings.get('rounds', len(first.rounds)), 'round'), counted(len(seeds), 'seed'),
+           counted(first.parameters, 'parameter')]
   return ' · '.join(what)
+
+
+def counted(number, noun):
+  """'1 round', '1,000 rounds'."""
+  return f'{number:,} {noun}' + ('' if number == 1 else 's')
 
 
 def _title_part(series):

@@ -330,8 +330,8 @@ class RunResult:
       loss, accuracy: on the test set, the accuracy from 0 to 1; None where it was not evaluated.
       uplink_bytes, downlink_bytes: of all clients, as sent. A baseline of TFF has `uplink_bytes_estimate` instead.
       uplink_bytes_total, downlink_bytes_total: of this round and those before it (`uplink_bytes_total_estimate`).
-      uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to float32
-        (`…_estimate`).
+      uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to float32,
+        None where nothing was sent (`…_estimate`).
       client_states_bytes: of all states that are stored, where clients remember.
       uplink_fallbacks, uplink_drift: where clients learn in a pre-pass: how many sent with the fallback, and 1 where that
         happened so often of late that the clients of the next round learn again.

@@ -341,8 +341,7 @@ def _checked(labels, clients, min_examples) -> tuple[np.ndarray, int, int]:
   min_examples = _whole(min_examples, 'min_examples', least=0)
   if clients * min_examples > len(labels):
     raise SplitError(
-        f'{len(labels)} examples are too few to give each of {clients} clients {min_examples}: '
-        'use fewer clients, or min_examples=0 if empty clients are wanted.'
+        f'{len(labels)} examples are too few to give each of {clients} clients at least {min_examples}: use fewer clients.'
     )
   return labels.astype(np.int64), clients, min_examples
 
@@ -354,10 +353,11 @@ def _check_cells(clients: int, columns: int) -> None:
 
 def _check_sizes(parts: list[np.ndarray], min_examples: int) -> None:
   smallest = min(range(len(parts)), key=lambda client: len(parts[client]))
-  if len(parts[smallest]) < min_examples:
+  size = len(parts[smallest])
+  if size < min_examples:
+    least = '1' if min_examples == 1 else f'min_examples={min_examples}'
     raise SplitError(
-        f'Client {smallest} would have {len(parts[smallest])} examples, fewer than min_examples={min_examples}: '
-        'use fewer clients or lower min_examples.'
+        f'Client {smallest} would have {size} example{"s" * (size != 1)}, fewer than {least}: use fewer clients.'
     )
 
 

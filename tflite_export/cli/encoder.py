@@ -24,7 +24,7 @@ _EPILOG = """\
 
 def add_encoder(parser):
   """Gives the parser of `encoder` its options."""
-  parser.set_defaults(function=lambda o: export('encoder', o))
+  parser.set_defaults(function=lambda o: export('encoder', o), python_words={'representative_data': '--examples'})
   parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for '
                         'bit as NumPy does. Coders and frame are left to the app.')
   parser.epilog = _EPILOG.format(command='encoder', more=' --int8 network.tflite --examples updates.npy')

@@ -53,7 +53,11 @@ def _add_training(parser):
   parser.add_argument('--student', metavar='MODEL', help='the smaller model that distill trains')
   parser.add_argument('--epochs', metavar='N', type=training_command.positive, default=8,
                       help='epochs of pruning and distillation (default: 8); a quarter as many for what follows')
+  parser.add_argument('--learning-rate', metavar='RATE', type=training_command.rate, default=1e-3,
+                      help='of pruning and distillation (default: 0.001); a tenth of it for what follows')
   training_command.add_loss(parser)
+  parser.set_defaults(python_words={'training=Training(loss=…)': '--loss', 'representative_data': 'x of --data',
+                                    'train_data': 'x_train and y_train of --data'})
 
 
 def _read(options):
@@ -70,7 +74,8 @@ def _read(options):
 
 def _training(options):
   from tflite_export import inference  # pylint: disable=g-import-not-at-top
-  return inference.Training(epochs=options.epochs, later_epochs=-(-options.epochs // 4), loss=training_command.loss(options))
+  return inference.Training(epochs=options.epochs, later_epochs=-(-options.epochs // 4), loss=training_command.loss(options),
+                            learning_rate=options.learning_rate, later_learning_rate=options.learning_rate / 10)
 
 
 def _train_data(arrays):

@@ -8,7 +8,7 @@ from tflite_export.cli import training
 
 def add_plan(parser):
   """Gives the parser of `plan` its options."""
-  parser.set_defaults(function=plan)
+  parser.set_defaults(function=plan, python_words={'representative_data': 'x of --data', **training.WORDS})
   parser.description = ('Make a folder with a training model, the encoder of the uplink, the decoder of the downlink, an inference '
                         'model, and plan.json, which says what they are. The same input gives the same bytes.')
   parser.epilog = """\

@@ -13,11 +13,13 @@ LOSSES = {
 }
 _WITH_LOGITS = ('sparse-categorical-crossentropy', 'categorical-crossentropy', 'binary-crossentropy')
 OPTIMIZERS = ('sgd', 'momentum', 'adam')
+WORDS = {'LowRank': '--structure low-rank'}
+"""What errors call it, and what is typed."""
 
 
 def add_training(parser):
   """Gives the parser of `training` its options."""
-  parser.set_defaults(function=lambda o: export(o))
+  parser.set_defaults(function=lambda o: export(o), python_words=WORDS)
   parser.description = ('Make a .tflite file with the signatures train, infer, get_weights and set_weights out of a Keras model, '
                         'with built-in operators only. Before it is written, a few of its steps are held against Keras.')
   parser.epilog = """\
@@ -35,9 +37,9 @@ def add_options(parser):
   parser.add_argument('--batch-size', metavar='N', type=positive, default=32, help='examples in a batch (default: 32)')
   add_loss(parser)
   parser.add_argument('--optimizer', choices=OPTIMIZERS, help='default: what the model was compiled with')
-  parser.add_argument('--learning-rate', metavar='RATE', type=_rate,
+  parser.add_argument('--learning-rate', metavar='RATE', type=rate,
                       help='default: that of Keras; an app can pass another one to each step')
-  parser.add_argument('--proximal-mu', metavar='MU', type=_rate, default=0.,
+  parser.add_argument('--proximal-mu', metavar='MU', type=rate, default=0.,
                       help="strength of FedProx's pull towards the received weights (default: 0)")
   parser.add_argument('--structure', metavar='TEXT', type=_structure,
                       help='what of the weights is trained: random-mask, or low-rank:R with R the rank (default: all)')
@@ -68,7 +70,7 @@ def positive(text):
     raise argparse.ArgumentTypeError(f'a whole number from 1 to 2^20 is expected, not {text[:40]!r}') from None
 
 
-def _rate(text):
+def rate(text):
   try:
     value = float(text)
     if not 0 <= value < 1e9:
