@@ -120,6 +120,7 @@ Own.__name__ = 'SGD'
     (SGD(.1, use_ema=True), 'option use_ema'), (keras.optimizers.AdamW(amsgrad=True), 'option amsgrad'),
     (keras.optimizers.legacy.SGD(.1, decay=.1), 'option decay'),
     (keras.optimizers.legacy.SGD(.1, gradient_transformers=[lambda pairs: pairs]), 'gradient_transformers'),
+    (keras.optimizers.legacy.Adam(gradient_aggregator=lambda pairs: pairs), 'gradient_aggregator'),
     (keras.optimizers.legacy.SGD(.1, clipvalue=.1, clipnorm=.1), 'clips in two ways'),
     (keras.optimizers.legacy.SGD(.1, momentum=.9), "only the rows of 'table/embeddings'"),
 ], ids=lambda value: value if isinstance(value, str) else '')

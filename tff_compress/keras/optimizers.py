@@ -60,9 +60,12 @@ def from_keras(optimizer, learning_rate=None, model=None):
     if option not in _OWN.get(kind, ()) and value and value != unused:
       raise FederateError(f'TFF has no {kind} with {option}={value!r}: compile the model without it, or pass '
                           'client_optimizer=tff.learning.optimizers.….')
-  if getattr(optimizer, 'gradient_transformers', None):
-    raise FederateError(f'TFF has no {kind} with gradient_transformers: compile the model without them, or pass '
-                        'client_optimizer=tff.learning.optimizers.….')
+  # Legacy optimizers keep these out of their configuration.
+  plain = tf.keras.optimizers.legacy.SGD()
+  for option in ('gradient_transformers', 'gradient_aggregator'):
+    if hasattr(optimizer, option) and getattr(optimizer, option) != getattr(plain, option):
+      raise FederateError(f'TFF has no {kind} with {option}: compile the model without it, or pass '
+                          'client_optimizer=tff.learning.optimizers.….')
   if isinstance(optimizer, tf.keras.optimizers.legacy.SGD) and config['momentum'] and any(
       isinstance(layer, tf.keras.layers.Embedding) for layer in layers):
     raise FederateError('the legacy SGD with momentum moves only the rows of an Embedding that a batch reads, and TFF has '

@@ -169,8 +169,11 @@ def of(optimizer):
       raise ExportError(f'the optimizer\'s option {option} cannot be exported: leave it out.')
   clipping = Clipping(*(getattr(optimizer, f.name) for f in dataclasses.fields(Clipping)))
   legacy = isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer)
-  if legacy and optimizer.gradient_transformers:
-    raise ExportError("the optimizer's gradient_transformers cannot be exported: leave them out.")
+  # These are not in the configuration.
+  plain = tf.keras.optimizers.legacy.SGD()
+  for option in ('gradient_transformers', 'gradient_aggregator') if legacy else ():
+    if getattr(optimizer, option) != getattr(plain, option):
+      raise ExportError(f"the optimizer's option {option} cannot be exported: leave it out.")
   if legacy and sum(value is not None for value in dataclasses.astuple(clipping)) > 1:
     raise ExportError(f'the legacy optimizer {kind.__name__} clips in two ways one after the other, which cannot be '
                       'exported: choose one.')
