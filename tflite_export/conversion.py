@@ -75,7 +75,8 @@ def _check(model, variables):
   foreign = flatbuffer.operators(model).foreign
   if foreign:
     raise ExportError(f'this needs operators outside the built-in runtime: {", ".join(foreign)}.')
-  scalars = flatbuffer.inputs_without_axes(model)
+  scalars = [f'{signature}/{name}' for signature, sides in flatbuffer.signatures(model).items()
+             for name, tensor in sides['inputs'].items() if not tensor['shape']]
   if scalars:
     raise ExportError(f'the input {scalars[0]} has no axes, which LiteRT cannot run on 64-bit ARM: give it the shape [1].')
   remembering = flatbuffer.remembering(model, variables)

@@ -20,6 +20,7 @@ MOST_TABLES = 1 << 18
 LONGEST_NAME = 200
 """Bytes of the name of a custom operator that are shown."""
 
+_DTYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 _OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 
 
@@ -181,11 +182,30 @@ def operators(source):
   return Operators(dict(sorted(counts.items())))
 
 
-def inputs_without_axes(model):
-  """['signature/input', …]: inputs of the signatures of a `ModelT` whose shape is []."""
-  return [f'{definition.signatureKey.decode()}/{named.name.decode()}' for definition in model.signatureDefs or ()
-          for named in definition.inputs or ()
-          if not _axes(model.subgraphs[definition.subgraphIndex].tensors[named.tensorIndex])]
+def signatures(model):
+  """What goes into the signatures of a `ModelT` and comes out.
+
+  Returns:
+    {signature: {'inputs': {name: {'dtype', 'shape', 'scale', 'zero_point'}}, 'outputs': {…}}}. A value v of an 8-bit tensor
+    stands for scale · (v - zero_point); scale is None where values are what they are.
+  """
+  return {_text(definition.signatureKey): {
+      side: {_text(named.name): _described(model.subgraphs[definition.subgraphIndex].tensors[named.tensorIndex])
+             for named in entries or ()}
+      for side, entries in (('inputs', definition.inputs), ('outputs', definition.outputs))}
+          for definition in model.signatureDefs or ()}
+
+
+def _text(name):
+  return (name or b'').decode('utf-8', 'replace')
+
+
+def _described(tensor):
+  quantization = tensor.quantization
+  scale = None if quantization is None or quantization.scale is None or not len(quantization.scale) else quantization.scale[0]
+  return {'dtype': _DTYPES.get(tensor.type, f'type {tensor.type}'),
+          'shape': [] if tensor.shape is None else [int(size) for size in tensor.shape],
+          'scale': float(scale) if scale else None, 'zero_point': int(quantization.zeroPoint[0]) if scale else None}
 
 
 _VARIABLES = {'CALL_ONCE', 'VAR_HANDLE', 'READ_VARIABLE', 'ASSIGN_VARIABLE'}
@@ -207,11 +227,6 @@ def remembering(model, variables):
       if kept or (name in _VARIABLES and not variables):
         found.add(name)
   return sorted(found)
-
-
-def _axes(tensor):
-  """How many axes a tensor has."""
-  return 0 if tensor.shape is None else len(tensor.shape)
 
 
 def min_runtime_version(source):

@@ -1,6 +1,6 @@
 """A plan: one folder with every file that a device needs to take part, and plan.json, which says what they are.
 
-    plan.json          the manifest; docs/plan.md has its schema
+    plan.json          the manifest; plan.schema.json is its JSON Schema, docs/plan.md the guide
     training.tflite    trains (tflite_export.training)
     encoder.tflite     update -> symbols and side values of the uplink's codec (tflite_export.encoder)
     decoder.tflite     symbols and side values of the downlink's codec -> weights
@@ -11,6 +11,7 @@ The same model and arguments give the same bytes.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -18,8 +19,11 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from typing import Optional
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import meaning
+from tff_compress.codec.errors import CompressionError
 from tflite_export import encoder as encoder_lib
 from tflite_export import files
 from tflite_export import flatbuffer
@@ -27,6 +31,7 @@ from tflite_export import inference as inference_lib
 from tflite_export import training as training_lib
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
+from tflite_export.inference import recipes
 
 FORMAT = 'tff-compress plan'
 VERSION = 1
@@ -62,18 +67,20 @@ class Plan:
 
 
 def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=None, optimizer=None, batch_size=32,
-                proximal_mu=0., structure=None, words='inside', error_feedback=False, recipe=None,
+                proximal_mu=0., structure=None, words='inside', error_feedback=None, recipe=None,
                 representative_data=None):
   """Makes a plan.
 
   Args:
     model: a built Keras model; see `export_training`.
     uplink: codec of the clients' updates, or its text.
-    downlink: codec of the weights that the server sends, or its text; None: they are sent as float32, and there is no decoder.
+    downlink: codec of what the server sends, or its text: of the weights, or, if it is a preset that is meant for them, of
+      what changed in them; None: the weights are sent as float32, and there is no decoder.
     path: folder to make.
     overwrite: whether a plan that is there already may be replaced.
     loss, optimizer, batch_size, proximal_mu, structure: as for `export_training`.
-    words, error_feedback: as for `export_encoder`.
+    words: as for `export_encoder`.
+    error_feedback: whether clients keep what their messages leave out, and add it to the next; None: as a preset is meant.
     recipe: how the inference model is made, see `export_inference`; None: 'int8' with representative data, 'dynamic' without.
     representative_data: examples that calibrate an int8 model.
 
@@ -85,6 +92,8 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
     FileError: the folder is taken or cannot be made.
   """
   path = _check_free(path, overwrite)
+  error_feedback = encoder_lib.remembers(uplink, error_feedback)
+  meant = None if downlink is None else meaning.needing_changes(downlink)
   uplink = codec_lib(uplink)
   downlink = None if downlink is None else codec_lib(downlink)
   if recipe is None:
@@ -103,9 +112,15 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
     _say(note)
   _say('the inference model')
   made['inference'] = inference_lib.export_inference(model, recipe=recipe, representative_data=representative_data)
-  manifest = _manifest(model, spec, uplink, downlink, batch_size, proximal_mu, made)
+  chosen = Choices(
+      name=model.name, learning_rate=made['training'].learning_rate, proximal_mu=float(proximal_mu),
+      recipe=made['inference'].recipe, words=words, error_feedback=error_feedback, uplink=uplink, downlink=downlink,
+      changes=None if meant is None else meant.changes)
+  contents = {role: made[role].data for role in ROLES if role in made}
+  manifest = _manifest(chosen, spec, contents)
+  _check_form(manifest)
   text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + '\n'
-  _write(path, {MANIFEST: text.encode(), **{f'{role}.tflite': made[role].data for role in made}}, overwrite)
+  _write(path, {MANIFEST: text.encode(), **{f'{role}.tflite': data for role, data in contents.items()}}, overwrite)
   return Plan(path, json.loads(text))
 
 
@@ -113,45 +128,110 @@ def _say(what):
   print(f'plan: {what}', file=sys.stderr, flush=True)
 
 
-def _manifest(model, spec, uplink, downlink, batch_size, proximal_mu, made):
-  entries = {role: _file_entry(role, made[role].data) for role in ROLES if role in made}
-  training = made['training']
-  entries['training'] |= {
-      'batch_size': batch_size, 'learning_rate': training.learning_rate, 'proximal_mu': proximal_mu,
-      'weights': list(training.weights), 'state': list(training.state),
-      'signatures': {name: {side: {key: {'dtype': dtype, 'shape': list(shape)} for key, (dtype, shape) in arrays.items()}
-                            for side, arrays in signature.items()} for name, signature in training.signatures.items()},
-  }
-  for role in ('encoder', 'decoder'):
-    if role in made:
-      described = made[role].describe()
-      # What the file's entry or the manifest says already.
-      for key in ('bytes', 'sha256', 'operators', 'codec', 'fingerprint'):
-        described.pop(key)
-      entries[role] |= described
-  inference = made['inference']
-  entries['inference'] |= {'recipe': inference.recipe, 'inputs': inference.inputs, 'outputs': inference.outputs}
+@dataclasses.dataclass(frozen=True)
+class Choices:
+  """What a manifest says that follows neither from the files nor from anything else in it.
+
+  Attributes:
+    name: of the model.
+    learning_rate: of the optimizer; None where it follows a schedule.
+    proximal_mu: FedProx's mu.
+    recipe: text of the inference model's recipe.
+    words, error_feedback: as for `export_encoder`.
+    uplink, downlink: `Codec`; the downlink may be None.
+    changes: what the downlink's messages hold: None for the weights, 'last' or 'start' for what changed since then.
+  """
+  name: str
+  learning_rate: Optional[float]
+  proximal_mu: float
+  recipe: str
+  words: str
+  error_feedback: bool
+  uplink: codec_lib.Codec
+  downlink: Optional[codec_lib.Codec]
+  changes: Optional[str]
+
+  @classmethod
+  def of(cls, manifest):
+    """Those of a manifest that fits the schema. Raises CompressionError for a codec or a recipe that does not exist."""
+    training, encoder, downlink = manifest['files']['training'], manifest['files']['encoder'], manifest['downlink']
+    return cls(manifest['model']['name'], training['learning_rate'], training['proximal_mu'],
+               str(recipes.parse(manifest['files']['inference']['recipe'])), encoder['words'], encoder['error_feedback'],
+               codec_lib(manifest['uplink']['codec']), downlink and codec_lib(downlink['codec']),
+               downlink and downlink['changes'])
+
+
+def _manifest(chosen, spec, contents):
+  """The manifest of files: both what is written, and what is to be found when a plan is read.
+
+  Args:
+    chosen: `Choices`.
+    spec: `Spec` of the variables that travel.
+    contents: {role: bytes}
+
+  Raises:
+    CompressionError: a codec does not fit the spec, or a file is none.
+    FileError: a file has other inputs or outputs than what it should be.
+  """
+  models = {role: flatbuffer.load(data) for role, data in contents.items()}
+  entries = {role: {'file': f'{role}.tflite', 'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest(),
+                    'min_runtime_version': flatbuffer.min_runtime_version(models[role]),
+                    'operators': flatbuffer.operators(models[role]).counts} for role, data in contents.items()}
+  signatures = {role: flatbuffer.signatures(model) for role, model in models.items()}
+  entries['training'] |= _training_entry(chosen, spec, signatures['training'])
+  entries['encoder'] |= _codec_entry('encode', chosen, spec, signatures['encoder'])
+  if 'decoder' in entries:
+    entries['decoder'] |= _codec_entry('decode', chosen, spec, signatures['decoder'])
+  entries['inference'] |= {'recipe': chosen.recipe, **_signature(signatures['inference'], 'infer', 'inference')}
   versions = [entry['min_runtime_version'] for entry in entries.values()]
+  residuals = [4 * tensor.size for tensor in spec.tensors if tensor.is_float]
+  uplink = {'codec': str(chosen.uplink), 'fingerprint': chosen.uplink.fingerprint(spec).hex(),
+            'error_feedback': {'residual_bytes': sum(residuals)} if chosen.error_feedback else None}
   return {
       'format': FORMAT, 'version': VERSION,
-      'model': {'name': model.name, 'parameters': spec.parameters, 'float32_bytes': 4 * spec.parameters},
+      'model': {'name': chosen.name, 'parameters': spec.parameters, 'float32_bytes': 4 * spec.parameters},
       'variables': [{'name': t.name, 'shape': list(t.shape), 'dtype': t.dtype} for t in spec.tensors],
-      'uplink': _codec_entry(uplink, spec),
-      'downlink': None if downlink is None else _codec_entry(downlink, spec),
+      'uplink': uplink,
+      'downlink': chosen.downlink and {'codec': str(chosen.downlink), 'fingerprint': chosen.downlink.fingerprint(spec).hex(),
+                                       'changes': chosen.changes},
       'min_runtime_version': max(versions, key=lambda text: [int(part) for part in text.split('.')]),
       'operators': sorted({name for entry in entries.values() for name in entry['operators']}),
       'files': entries,
   }
 
 
-def _codec_entry(codec, spec):
-  return {'codec': str(codec), 'fingerprint': codec.fingerprint(spec).hex()}
+def _training_entry(chosen, spec, signatures):
+  found = {name: {side: {key: {'dtype': tensor['dtype'], 'shape': tensor['shape']} for key, tensor in tensors.items()}
+                  for side, tensors in signature.items()} for name, signature in signatures.items()}
+  for name in ('train', 'infer', 'get_weights', 'set_weights'):
+    _signature(found, name, 'training')
+  weights = found['get_weights']['outputs']
+  # A number is an array of one in a file.
+  if (weights != {t.name: {'dtype': 'float32', 'shape': list(t.shape) or [1]} for t in spec.tensors}
+      or 'sample_weight' not in found['train']['inputs']):
+    raise FileError('the training file does not train the variables of the manifest.')
+  return {'batch_size': found['train']['inputs']['sample_weight']['shape'][0], 'learning_rate': chosen.learning_rate,
+          'proximal_mu': chosen.proximal_mu, 'weights': list(weights),
+          'state': list(found.get('get_state', {'outputs': ()})['outputs']), 'signatures': found}
 
 
-def _file_entry(role, data):
-  model = flatbuffer.load(data)
-  return {'file': f'{role}.tflite', 'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest(),
-          'min_runtime_version': flatbuffer.min_runtime_version(model), 'operators': flatbuffer.operators(model).counts}
+def _codec_entry(signature, chosen, spec, signatures):
+  role = f'{signature}r'
+  encodes = signature == 'encode'
+  described = encoder_lib.interface(signature, chosen.uplink if encodes else chosen.downlink, spec, words=chosen.words,
+                                    error_feedback=encodes and chosen.error_feedback).describe()
+  for side, tensors in _signature(signatures, signature, role).items():
+    arrays = {array['name']: (array['dtype'], [array['size']]) for array in described[side]}
+    if {name: (tensor['dtype'], tensor['shape']) for name, tensor in tensors.items()} != arrays:
+      raise FileError(f'the {role} file has other {side} than the {role} of this codec, with these words and residuals.')
+  # What the file's entry or the manifest says already.
+  return {key: value for key, value in described.items() if key not in ('bytes', 'sha256', 'operators', 'codec', 'fingerprint')}
+
+
+def _signature(signatures, name, role):
+  if name not in signatures:
+    raise FileError(f'the {role} file has no signature {name!r}.')
+  return signatures[name]
 
 
 def _check_free(path, overwrite):
@@ -204,7 +284,10 @@ def _write(path, contents, overwrite):
 
 
 def load_plan(path):
-  """Reads a plan and checks it: the manifest's form, and the size and SHA-256 of every file.
+  """Reads a plan and checks it.
+
+  The manifest must have the form of the schema, and every file the size and SHA-256 that it names. All that follows from
+  the files and from the codecs (see `Choices` for what does not) is computed again, and must be what the manifest says.
 
   Args:
     path: the plan's folder.
@@ -218,44 +301,66 @@ def load_plan(path):
   path = pathlib.Path(path)
   text = files.read(path / MANIFEST, LARGEST, 'manifest of a plan')
   try:
-    manifest = json.loads(text)
+    manifest = json.loads(text, parse_constant=_no_number)
     if manifest['format'] != FORMAT:
       raise ValueError
     version = manifest['version']
   except (ValueError, KeyError, TypeError, RecursionError):
     raise FileError(f'{path / MANIFEST} is no manifest of a plan.') from None
-  if version != VERSION:
+  if version != VERSION or isinstance(version, bool):
     raise FileError(f'{path / MANIFEST} has version {version!r:.20}; this release reads version {VERSION}.')
-  plan = Plan(path, manifest)
+  contents = {}
   try:
-    _check_manifest(manifest)
-    spec = plan.spec
-    for direction in ('uplink', 'downlink'):
-      entry = manifest[direction]
-      if entry is not None and codec_lib(entry['codec']).fingerprint(spec).hex() != entry['fingerprint']:
-        raise FileError(f"{path / MANIFEST}: the fingerprint of the {direction}'s codec is not that of its text.")
+    _check_form(manifest)
+    for role, entry in manifest['files'].items():
+      data = contents[role] = files.read(path / entry['file'], flatbuffer.LARGEST, 'model for a device')
+      if len(data) != entry['bytes'] or hashlib.sha256(data).hexdigest() != entry['sha256']:
+        raise FileError(f'{path / entry["file"]} is not the file that the manifest names: its SHA-256 differs.')
+    plan = Plan(path, manifest)
+    wanted = _manifest(Choices.of(manifest), plan.spec, contents)
   except FileError:
     raise
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise FileError(f'{path / MANIFEST} is damaged: {" ".join(str(error).split())[:120] or type(error).__name__}.') from None
-  for entry in manifest['files'].values():
-    data = files.read(path / entry['file'], flatbuffer.LARGEST, 'model for a device')
-    if len(data) != entry['bytes'] or hashlib.sha256(data).hexdigest() != entry['sha256']:
-      raise FileError(f'{path / entry["file"]} is not the file that the manifest names: its SHA-256 differs.')
+  except CompressionError as error:
+    raise FileError(f'{path / MANIFEST} is damaged: {" ".join(str(error).split())[:200].rstrip(".")}.') from None
+  different = _difference(wanted, manifest)
+  if different:
+    raise FileError(f'{path / MANIFEST} is damaged: {different} does not fit the files and what else it says.')
   return plan
 
 
-def _check_manifest(manifest):
-  """Raises ValueError or KeyError where a manifest lacks what this module reads."""
-  entries = manifest['files']
-  if not {'training', 'encoder', 'inference'} <= set(entries) <= set(ROLES):
-    raise ValueError(f'it names the files {", ".join(sorted(entries))[:60]}')
-  if ('decoder' in entries) != (manifest['downlink'] is not None):
-    raise ValueError('a decoder and a downlink go together')
-  for role, entry in entries.items():
-    if entry['file'] != f'{role}.tflite':
-      raise ValueError(f'the {role} file has another name')
-    if not isinstance(entry['bytes'], int) or not isinstance(entry['sha256'], str):
-      raise ValueError(f'the {role} file has no size or no SHA-256')
-  if not isinstance(manifest['variables'], list):
-    raise ValueError('the variables are no list')
+@functools.cache
+def schema():
+  """The JSON Schema of plan.json, a dict."""
+  return json.loads(pathlib.Path(__file__).with_name('plan.schema.json').read_text(encoding='utf-8'))
+
+
+def _check_form(manifest):
+  """Raises FileError unless a manifest fits the schema; it names the first thing that does not."""
+  import jsonschema  # pylint: disable=g-import-not-at-top
+  error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(manifest))
+  if error is not None:
+    where = '/'.join(map(str, error.absolute_path)) or 'the manifest'
+    reason = ' '.join(error.message.split())
+    raise FileError(f'{MANIFEST} does not have the form of a plan: at {where[:100]}, {reason[:200]}.')
+
+
+def _difference(wanted, found, where=''):
+  """The place of the first value that is not what it should be, 'files/training/batch_size'; '' if there is none.
+
+  Names that are only in `found` are those of a later release.
+  """
+  if isinstance(wanted, dict) and isinstance(found, dict):
+    pairs = [(key, value, found.get(key, _MISSING)) for key, value in wanted.items()]
+  elif isinstance(wanted, (list, tuple)) and isinstance(found, list) and len(wanted) == len(found):
+    pairs = [(position, *values) for position, values in enumerate(zip(wanted, found))]
+  else:
+    return '' if type(wanted) is type(found) and wanted == found else where
+  return next((place for place in (_difference(a, b, f'{where}/{key}'.lstrip('/')) for key, a, b in pairs) if place), '')
+
+
+_MISSING = object()
+
+
+def _no_number(text):
+  """For NaN and Infinity, which JSON does not have."""
+  raise ValueError(text)

@@ -1,5 +1,6 @@
 """A plan is whole, the same every time, and enough to take part in a round with nothing but its files."""
 
+import functools
 import hashlib
 import json
 
@@ -127,13 +128,16 @@ def _keys(entry, seed, round_number, client):
     (lambda folder: (folder / 'plan.json').write_bytes(b'[' * 100_000), 'no manifest'),
     (lambda folder: (folder / 'plan.json').write_bytes(b'\xff\xfe'), 'no manifest'),
     (lambda folder: change(folder, version=2), 'version 2'),
-    (lambda folder: change(folder, variables=[]), 'fingerprint'),
-    (lambda folder: change(folder, variables=[{'name': 'w'}]), 'damaged'),
-    (lambda folder: change(folder, variables=7), 'damaged'),
-    (lambda folder: change(folder, uplink={'codec': 'hadamrd', 'fingerprint': ''}), 'damaged'),
-    (lambda folder: change(folder, downlink=None), 'go together'),
-    (lambda folder: change(folder, files={}), 'damaged'),
-    (lambda folder: rename(folder, '../training.tflite'), 'another name'),
+    (lambda folder: change(folder, variables=[]), 'at variables'),
+    (lambda folder: change(folder, variables=[{'name': 'w'}]), "at variables/0, 'shape' is a required property"),
+    (lambda folder: change(folder, variables=[{'name': 'w', 'shape': [4], 'dtype': 'float32'}]), 'does not train the variables'),
+    (lambda folder: change(folder, uplink={'codec': 'hadamrd', 'fingerprint': '00000000', 'error_feedback': None}), 'hadamard'),
+    (lambda folder: change(folder, uplink={'codec': 'drive', 'fingerprint': '00000000', 'error_feedback': None}),
+     'the encoder file has other'),
+    (lambda folder: change(folder, downlink=None), 'damaged: '),
+    (lambda folder: change(folder, files={}), "at files, .* is a required property"),
+    (lambda folder: rename(folder, '../training.tflite'), 'at files/training/file'),
+    (lambda folder: change(folder, model={'name': 'small', 'parameters': float('nan'), 'float32_bytes': 212}), 'no manifest'),
 ])
 def test_a_damaged_plan_is_refused_in_one_sentence(copy, damage, message):
   from tflite_export.errors import FileError  # pylint: disable=g-import-not-at-top
@@ -142,6 +146,83 @@ def test_a_damaged_plan_is_refused_in_one_sentence(copy, damage, message):
   with pytest.raises(FileError, match=message) as caught:
     load(copy)
   assert '\n' not in str(caught.value)
+
+
+def nodes(value, path=()):
+  """(path, value) of everything in a manifest below the top; of lists and tables of operators, the last item."""
+  if path:
+    yield path, value
+  children = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+  if isinstance(value, list) or path[-1:] == ('operators',):
+    children = children[-1:]
+  for key, child in children:
+    yield from nodes(child, (*path, key))
+
+
+def replacements(value):
+  """Nothing, another type, and another value of the same type."""
+  if isinstance(value, bool) or value is None:
+    return [3, not value]
+  if isinstance(value, (int, float)):
+    return [None, str(value), value + 1, -value - 1]
+  if isinstance(value, str):
+    return [None, [value], value[:-1]]
+  return [None, 'x', value[1:] if isinstance(value, list) else dict(list(value.items())[1:])]
+
+
+FREE = {
+    # What nothing else in a plan says, and every value that is one is as good as another.
+    ('model', 'name'): lambda value: isinstance(value, str) and value,
+    ('files', 'training', 'learning_rate'): lambda value: value is None or (type(value) in (int, float) and value >= 0),
+    ('files', 'training', 'proximal_mu'): lambda value: type(value) in (int, float) and value >= 0,
+    ('downlink', 'changes'): lambda value: value in (None, 'last', 'start'),
+}
+
+
+def test_every_change_of_a_manifest_is_refused_but_of_what_nothing_else_says(copy, monkeypatch):
+  # pylint: disable=g-import-not-at-top
+  from tflite_export import encoder
+  from tflite_export import flatbuffer
+  from tflite_export.errors import FileError
+  # Files and codecs are the same each time.
+  for module, name in ((flatbuffer, 'load'), (encoder, 'interface')):
+    monkeypatch.setattr(module, name, functools.cache(getattr(module, name)))
+  manifest = json.loads((copy / 'plan.json').read_text())
+  tried, accepted = 0, []
+  for position, (path, value) in enumerate(list(nodes(manifest))):
+    parent = manifest
+    for key in path[:-1]:
+      parent = parent[key]
+    first, *others = replacements(value)
+    for other in (first, others[position % len(others)]):
+      if other == value:
+        continue
+      parent[path[-1]] = other
+      (copy / 'plan.json').write_text(json.dumps(manifest))
+      tried += 1
+      try:
+        load(copy)
+        accepted.append((path, other))
+      except FileError as error:
+        assert '\n' not in str(error)
+    parent[path[-1]] = value
+  assert tried > 300
+  assert not [(path, other) for path, other in accepted if path not in FREE or not FREE[path](other)]
+
+
+def test_the_writer_keeps_to_the_schema_and_the_guide_shows_it(model, data, tmp_path, monkeypatch):
+  # pylint: disable=g-import-not-at-top
+  import pathlib
+  from tflite_export import manifest
+  from tflite_export.errors import FileError
+  guide = (pathlib.Path(__file__).parents[2] / 'docs' / 'plan.md').read_text(encoding='utf-8')
+  assert '(../tflite_export/plan.schema.json)' in guide
+  assert not [name for name in [*manifest.schema()['properties'], *manifest.schema()['$defs']['coded']['required']]
+              if f'`{name}`' not in guide]
+  monkeypatch.setattr(manifest, 'FORMAT', 'another plan')
+  with pytest.raises(FileError, match='form of a plan: at format'):
+    manifest.export_plan(model, path=tmp_path / 'plan', representative_data=data, **settings())
+  assert not list(tmp_path.iterdir())
 
 
 def change(folder, **values):
@@ -179,3 +260,38 @@ def test_an_export_that_fails_leaves_nothing_behind(model, tmp_path):
     with pytest.raises(CompressionError):
       manifest.export_plan(model, path=tmp_path / 'plan', **{**settings(), **wrong})
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('options, feedback, changes', [
+    (dict(uplink='stc:p=1/4', downlink='rpn'), True, 'start'),
+    (dict(uplink='ef-topk', downlink='stc:p=1/4'), True, 'last'),
+    (dict(uplink='stc:p=1/4', downlink='int8', error_feedback=False), False, None),
+    (dict(uplink='sparse-ternary:1/4 | rice', downlink='sparse-ternary:1/4 | rice'), False, None),
+    (dict(uplink=UPLINK, downlink='int8', error_feedback=True), True, None),
+])
+def test_a_plan_says_what_its_presets_are_meant_for(model, tmp_path, monkeypatch, options, feedback, changes):
+  # pylint: disable=g-import-not-at-top
+  from tflite_export import inference
+  from tflite_export import manifest
+  from tflite_export import training
+  for module, name in ((training, 'export_training'), (inference, 'export_inference')):
+    monkeypatch.setattr(module, name, _once(getattr(module, name)))
+  path = manifest.export_plan(model, path=tmp_path / 'plan', **{**settings(), **options}).path
+  plan = load(path).manifest
+  assert plan['uplink']['error_feedback'] == ({'residual_bytes': 4 * 53} if feedback else None)
+  assert plan['downlink']['changes'] == changes
+  encoder = plan['files']['encoder']
+  assert encoder['error_feedback'] == feedback
+  assert [v['residual'] for v in encoder['variables']] == [f'residual_{i}' if feedback else None for i in range(4)]
+
+
+@functools.cache
+def _once(export):
+  """An export that makes its file the first time alone."""
+  made = []
+
+  def exported(*args, **kwargs):
+    if not made:
+      made.append(export(*args, **kwargs))
+    return made[0]
+  return exported

@@ -1,5 +1,6 @@
 """`tflite-export encoder` and `decoder`: what computes with real values in a codec, as a .tflite file."""
 
+import argparse
 import dataclasses
 import os
 
@@ -29,13 +30,19 @@ def add_encoder(parser):
                         'bit as NumPy does. Coders and frame are left to the app.')
   parser.epilog = _EPILOG.format(command='encoder', more=' --int8 network.tflite --examples updates.npy')
   _add_common(parser)
-  parser.add_argument('--error-feedback', action='store_true',
-                      help='add what earlier messages left out, and give what this one leaves out')
+  add_error_feedback(parser)
   parser.add_argument('--int8', metavar='FILE',
                       help="write the autoencoder's network to a file of its own, in int8, for an Edge TPU")
   parser.add_argument('--examples', metavar='FILE', nargs='+', action='extend', default=[],
                       help='updates for --int8, as tff-compress fit-autoencoder takes them: .npz files with one array per '
                            'variable, or .npy files with one update per row')
+
+
+def add_error_feedback(parser):
+  """The option that says whether an encoder takes and gives residuals."""
+  parser.add_argument('--error-feedback', action=argparse.BooleanOptionalAction,
+                      help='add what earlier messages left out, and give what this one leaves out (default: with presets that '
+                           'are meant for it)')
 
 
 def add_decoder(parser):
@@ -116,7 +123,8 @@ def export(kind, options):
   if kind == 'encoder':
     if options.int8:
       common |= {'representative_data': _examples(options.examples, spec), 'network_path': options.int8}
-    made = encoder_lib.export_encoder(codec, spec, error_feedback=options.error_feedback, **common)
+    remembers = encoder_lib.remembers(options.codec, options.error_feedback)
+    made = encoder_lib.export_encoder(codec, spec, error_feedback=remembers, **common)
   else:
     made = encoder_lib.export_decoder(codec, spec, **common)
   if options.json:

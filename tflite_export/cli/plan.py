@@ -6,6 +6,9 @@ from tflite_export.cli import encoder
 from tflite_export.cli import training
 
 
+_CHANGES = {None: '', 'last': ', of what changed since the last message', 'start': ', of what changed since the start'}
+
+
 def add_plan(parser):
   """Gives the parser of `plan` its options."""
   parser.set_defaults(function=plan, python_words={'representative_data': 'x of --data', **training.WORDS})
@@ -16,13 +19,15 @@ def add_plan(parser):
         tflite-export plan model.keras --uplink 'hadamard | uniform:bits=2 | pack' --downlink int8 --data validation.npz -o plan"""
   parser.add_argument('model', metavar='MODEL', help='Keras model: a .keras or .h5 file')
   parser.add_argument('--uplink', metavar='CODEC', required=True, help="codec of the clients' updates")
-  parser.add_argument('--downlink', metavar='CODEC', help='codec of the weights that the server sends (default: float32)')
+  parser.add_argument('--downlink', metavar='CODEC',
+                      help='codec of the weights that the server sends, or of what changed in them if it is a preset that is '
+                           'meant for that (default: float32)')
   parser.add_argument('-o', '--output', metavar='FOLDER', required=True, help='the folder to make')
   autoencoders.add_option(parser)
   training.add_options(parser)
   parser.add_argument('--words', choices=('inside', 'passed'), default='inside',
                       help='whether encoder and decoder make their random numbers or the app does (default: inside)')
-  parser.add_argument('--error-feedback', action='store_true', help='the encoder takes and gives what messages leave out')
+  encoder.add_error_feedback(parser)
   parser.add_argument('--recipe', metavar='NAME',
                       help='how the inference model is made, see `inference` (default: int8 with --data, dynamic without)')
   parser.add_argument('--data', metavar='FILE', help='.npz file with examples, x or x_train, that calibrate an int8 model')
@@ -36,7 +41,9 @@ def plan(options):
   from tff_compress import codec as codec_lib
   # A wrong codec is found before TensorFlow is imported.
   uplink = encoder.with_autoencoders(codec_lib(options.uplink), options.autoencoder)
-  downlink = options.downlink and codec_lib(options.downlink)
+  if options.downlink:
+    codec_lib(options.downlink)
+  from tflite_export import encoder as encoder_lib
   from tflite_export import manifest
   from tflite_export import models
   from tflite_export.errors import ExportError
@@ -47,20 +54,20 @@ def plan(options):
   data = arrays.get('x_train', arrays.get('x'))
   model = models.load(options.model)
   made = manifest.export_plan(
-      model, uplink=uplink, downlink=downlink, path=options.output, overwrite=options.overwrite,
-      words=options.words, error_feedback=options.error_feedback, recipe=options.recipe, representative_data=data,
-      **training.settings(options))
+      model, uplink=uplink, downlink=options.downlink, path=options.output, overwrite=options.overwrite,
+      words=options.words, error_feedback=encoder_lib.remembers(options.uplink, options.error_feedback),
+      recipe=options.recipe, representative_data=data, **training.settings(options))
   if options.json:
     output.print_json(made.manifest)
     return
-  entries = made.manifest['files'].values()
+  entries, uplink, downlink = made.manifest['files'].values(), made.manifest['uplink'], made.manifest['downlink']
   print(output.table(['file', 'bytes', 'needs', 'SHA-256'],
                      [[entry['file'], f'{entry["bytes"]:,}', entry['min_runtime_version'], entry['sha256'][:16]] for entry in entries],
                      '<>><'))
   print()
   print(output.properties([
       ('plan', made.path), ('model', f'{made.manifest["model"]["name"]}, {made.manifest["model"]["parameters"]:,} parameters'),
-      ('uplink', made.manifest['uplink']['codec']),
-      ('downlink', made.manifest['downlink']['codec'] if made.manifest['downlink'] else 'float32'),
+      ('uplink', f'{uplink["codec"]}{", with error feedback" if uplink["error_feedback"] else ""}'),
+      ('downlink', f'{downlink["codec"]}{_CHANGES[downlink["changes"]]}' if downlink else 'float32'),
       ('runtime', f'TensorFlow Lite {made.manifest["min_runtime_version"]} or later, built-in operators only'),
   ]))

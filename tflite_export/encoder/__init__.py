@@ -12,7 +12,9 @@ the graph, streams.py its random numbers, export.py makes the file. host.py is t
 from tflite_export.encoder.export import Export
 from tflite_export.encoder.export import export_decoder
 from tflite_export.encoder.export import export_encoder
+from tflite_export.encoder.export import interface
 from tflite_export.encoder.export import PIECES
+from tflite_export.encoder.export import remembers
 from tflite_export.encoder.export import WORDS
 from tflite_export.encoder.host import finish
 from tflite_export.encoder.host import start
@@ -24,4 +26,4 @@ from tflite_export.encoder.streams import draw
 from tflite_export.encoder.streams import Request
 
 __all__ = ['Array', 'Export', 'Layout', 'Network', 'PIECES', 'Request', 'WORDS', 'derive', 'draw', 'export_decoder',
-           'export_encoder', 'finish', 'start']
+           'export_encoder', 'finish', 'interface', 'remembers', 'start']

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import meaning
 from tflite_export import conversion
 from tflite_export import files
 from tflite_export import flatbuffer
@@ -126,7 +127,7 @@ class Export:
             'outputs': [dataclasses.asdict(array) for array in (*outputs, _VALID)]}
 
 
-def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', error_feedback=False,
+def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', error_feedback=None,
                    representative_data=None, network_path=None):
   """Exports what computes with real values in a codec: from an update to symbols and side values.
 
@@ -138,7 +139,8 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     path: where to write the file; None for not at all.
     overwrite: whether a file at that path may be replaced.
     words: 'inside' if the file makes its random numbers from keys, 'passed' if the app passes in the streams' words.
-    error_feedback: whether what a message leaves out is an output, and an input of the next message.
+    error_feedback: whether what a message leaves out is an output, and an input of the next message; None: as a preset
+      is meant, and not for other codecs.
     representative_data: updates, float[n, d], all values of the float variables one variable after the other, for a
       codec with an autoencoder: then its network is computed in int8, in a file of its own. The encoder gets a second
       signature, `pieces`, whose outputs go into the network, and its signature `encode` takes what the network gives in
@@ -153,34 +155,68 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     ExportError: a stage of the codec cannot be expressed with built-in operators, or its network not in int8.
     FileError: a path is taken.
   """
+  error_feedback = remembers(codec, error_feedback)
   layout = Layout(codec, spec)
-  outputs = [*layout.coded, _VALID]
-  if error_feedback:
-    outputs += layout.residuals.values()
-  network, apart, more = None, (), {}
+  network, more = None, {}
   if representative_data is not None:
     _check_paths(path, network_path, overwrite)
     network = networks.quantized(layout, representative_data)
-    apart = [i for part in layout.parts if part.index in network.inputs for i in part.variables]
-    taken = _taken(layout, apart, error_feedback)
+    taken = _taken(layout, _apart(layout, network), error_feedback)
     more[PIECES] = taken, lambda arrays: graph.pieces(layout, arrays, network, error_feedback)
   elif network_path is not None:
     raise ExportError('a network in int8 is measured with examples: give updates as representative_data (in a command, '
                       '--examples).')
-  # What is left out of a message is known from the variables alone.
-  inputs = _taken(layout, [i for i in layout.variables if error_feedback or i not in apart], error_feedback)
-  if network:
-    inputs += [tensor.array for tensor in network.outputs.values()]
-
-  def build(arrays, keys):
-    return graph.encode(layout, arrays, keys, error_feedback, network)
-
-  made = _export('encode', layout, inputs, outputs, build, path, overwrite, words, error_feedback, more)
+  made = _export('encode', layout, _encoder(layout, error_feedback, network), path, overwrite, words, error_feedback, more)
   if network is None:
     return made
   if network_path is not None:
     network_path = files.write(network_path, network.data, overwrite)
   return dataclasses.replace(made, network=network, network_path=network_path, pieces_inputs=tuple(taken))
+
+
+def remembers(codec, error_feedback):
+  """Whether a codec (`Codec` or text) is used with error feedback: as it was asked for, or, for None, as a preset is meant."""
+  return meaning.needing_feedback(codec) is not None if error_feedback is None else error_feedback
+
+
+def interface(signature, codec, spec, *, words, error_feedback=False):
+  """What `describe` says of an encoder or a decoder apart from its file, which is not made.
+
+  Args:
+    signature: 'encode' or 'decode'.
+    codec, spec, words, error_feedback: as for `export_encoder`, without a network of its own.
+
+  Returns:
+    `Export` without data and operators.
+
+  Raises:
+    CompressionError, ExportError: as for `export_encoder`.
+  """
+  layout = Layout(codec, spec)
+  parts = _encoder(layout, error_feedback) if signature == 'encode' else _decoder(layout)
+  return _interface(signature, layout, parts, words, error_feedback)[0]
+
+
+def _encoder(layout, error_feedback, network=None):
+  """(inputs, outputs, function of {name: tensor} and keys to the outputs) of the signature `encode`."""
+  # What is left out of a message is known from the variables alone.
+  apart = () if error_feedback else _apart(layout, network)
+  inputs = _taken(layout, [i for i in layout.variables if i not in apart], error_feedback)
+  outputs = [*layout.coded, _VALID, *(layout.residuals.values() if error_feedback else ())]
+  if network:
+    inputs += [tensor.array for tensor in network.outputs.values()]
+  return inputs, outputs, lambda arrays, keys: graph.encode(layout, arrays, keys, error_feedback, network)
+
+
+def _decoder(layout):
+  """As `_encoder`, of the signature `decode`."""
+  outputs = [*layout.variables.values(), _VALID]
+  return list(layout.coded), outputs, lambda arrays, keys: graph.decode(layout, arrays, keys)
+
+
+def _apart(layout, network):
+  """Positions in the spec of the variables that go through a network, or None, in a file of its own."""
+  return [i for part in layout.parts if network and part.index in network.inputs for i in part.variables]
 
 
 def _taken(layout, positions, error_feedback):
@@ -204,12 +240,7 @@ def export_decoder(codec, spec, *, path=None, overwrite=False, words='inside'):
   `start` is what an app does before, in NumPy. Arguments and errors are those of `export_encoder`.
   """
   layout = Layout(codec, spec)
-  outputs = [*layout.variables.values(), _VALID]
-
-  def build(arrays, keys):
-    return graph.decode(layout, arrays, keys)
-
-  return _export('decode', layout, list(layout.coded), outputs, build, path, overwrite, words, False)
+  return _export('decode', layout, _decoder(layout), path, overwrite, words, False)
 
 
 _VALID = Array('valid', 'int32', 1)
@@ -224,24 +255,32 @@ def _random_arrays(requests, words):
   return [Array('keys', 'int32', 2 * len(requests))] if requests else []
 
 
-def _export(signature, layout, inputs, outputs, build, path, overwrite, words, error_feedback, more=None):
-  """Makes a file of one signature and, {name: (inputs, function of {name: tensor})}, `more` that draw nothing."""
+def _interface(signature, layout, parts, words, error_feedback):
+  """(`Export` without its file, how many operations its graph has); `parts` are those of `_encoder` or `_decoder`."""
   if words not in WORDS:
     raise ExportError(f'words are {" or ".join(WORDS)}, not {words!r}.')
-  if path is not None:
-    files.check_free(path, overwrite)
   networks.check_sizes(layout)
+  inputs, outputs, build = parts
   recorder = streams.Recorder()
   with tf.Graph().as_default() as traced:
     build({array.name: tf.compat.v1.placeholder(array.dtype, [array.size]) for array in inputs},
           lambda xp: recorder)
-  operations = len(traced.get_operations())
+  requests = recorder.requests
+  described = Export(signature, b'', None, layout, requests, words, error_feedback,
+                     (*inputs, *_random_arrays(requests, words)), tuple(outputs), {})
+  return described, len(traced.get_operations())
+
+
+def _export(signature, layout, parts, path, overwrite, words, error_feedback, more=None):
+  """Makes a file of one signature and, {name: (inputs, function of {name: tensor})}, `more` that draw nothing."""
+  if path is not None:
+    files.check_free(path, overwrite)
+  described, operations = _interface(signature, layout, parts, words, error_feedback)
+  requests, build = described.requests, parts[-1]
   if operations > _MANY:
     # It takes some milliseconds for each.
     print(f'{signature}r: converting {operations:,} operations; a codec that starts with concat makes fewer',
           file=sys.stderr, flush=True)
-  requests = recorder.requests
-  inputs = [*inputs, *_random_arrays(requests, words)]
 
   def function(**arrays):
     def keys(xp):
@@ -250,7 +289,7 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
       return streams.Words(requests, drawn)
     return build(arrays, keys)
 
-  functions = {signature: _concrete(function, inputs)}
+  functions = {signature: _concrete(function, described.inputs)}
   for name, (taken, made) in (more or {}).items():
     functions[name] = _concrete(lambda made=made, **arrays: made(arrays), taken)
   try:
@@ -266,8 +305,7 @@ def _export(signature, layout, inputs, outputs, build, path, overwrite, words, e
   data = flatbuffer.compact(data)
   if path is not None:
     path = files.write(path, data, overwrite)
-  return Export(signature, data, path, layout, requests, words, error_feedback, tuple(inputs), tuple(outputs),
-                flatbuffer.operators(data).counts)
+  return dataclasses.replace(described, data=data, path=path, operators=flatbuffer.operators(data).counts)
 
 
 def _concrete(function, inputs):
