@@ -46,8 +46,8 @@ def test_values_beyond_the_limit_come_back_as_they_are():
   x = np.asarray([0, 0.1, 1e9, -3.7, 2.0**64, -1], np.float32)
   decoded, length = next(measure.decodes('bound:0.05,limit=20 | pack', x, 1))
   np.testing.assert_array_equal(decoded[[2, 3, 4]], x[[2, 3, 4]])
-  # Message length, step, count, three outliers, six symbols of six bits.
-  assert length == 4 + 2 + 4 + 3 * 4 + 5
+  # Length of the segment, step, count, three outliers, six symbols of six bits.
+  assert length == 1 + 2 + 1 + 3 * 4 + 5
 
 
 def test_bits_are_the_entropy_of_the_symbols():

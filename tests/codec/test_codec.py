@@ -11,6 +11,7 @@ import pytest
 
 from tests.codec import measure
 from tff_compress import codec as codec_lib
+from tff_compress.codec import counts
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import presets
 from tff_compress.codec import random
@@ -105,12 +106,12 @@ def test_names_are_compared_with_case_and_whole():
 
 
 def test_the_payload_is_the_variable_lengths_then_the_segments():
-  text = '*/bias => float32; * => uniform:bits=4 | elias'
+  text = '*/bias => float32; * => topk:1/10 | uniform:bits=4 | pack'
   payload = codec_lib(text).encode(MODEL, **KEYS)
-  first, second = struct.unpack('<II', payload[:8])
-  assert len(payload) == 8 + first + 50 * 4 + second + 10 * 4 + 8
-  start = 8 + first
-  assert payload[start:start + 200] == MODEL['conv/bias'].tobytes()
+  lengths, rest = counts.decode(numpy_ops, np.frombuffer(payload, np.uint8), 2)
+  first, second = lengths.tolist()
+  assert rest.size == first + 50 * 4 + second + 10 * 4 + 8
+  assert rest[first:first + 200].tobytes() == MODEL['conv/bias'].tobytes()
   assert payload[-8:] == struct.pack('<q', 7)
 
 

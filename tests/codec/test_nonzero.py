@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import counts
+from tff_compress.codec.ops import numpy_ops
 
 KEYS = dict(seed=1, round=2, client=3)
 CODEC = codec_lib('nonzero')
@@ -12,12 +14,13 @@ CODEC = codec_lib('nonzero')
 def payload(x):
   """The bytes of one variable, without its length in front."""
   encoded = CODEC.encode({'x': np.asarray(x, np.float32)}, **KEYS)
-  assert int.from_bytes(encoded[:4], 'little') == len(encoded) - 4
-  return encoded[4:]
+  length, body = counts.decode_one(numpy_ops, np.frombuffer(encoded, np.uint8))
+  assert length == body.size
+  return body.tobytes()
 
 
 def decode(body, size):
-  message = len(body).to_bytes(4, 'little') + body
+  message = counts.encode(numpy_ops, numpy_ops.vector(len(body))).tobytes() + body
   return CODEC.decode(message, {'x': np.zeros(size, np.float32)}, **KEYS)['x']
 
 

@@ -112,7 +112,7 @@ def test_kernels_whose_elements_sum_to_no_more_than_the_threshold_are_not_sent()
   once = decoded(x, 'rpn:threshold=3')
   np.testing.assert_allclose(once['k'], np.broadcast_to(np.where(chosen, sums / 9, 0), x['k'].shape), atol=1e-6)
   np.testing.assert_array_equal(once['d'], x['d'])
-  lengths = 4 * len(x)  # Sizes depend on the values, so the message says them.
+  lengths = 2 * len(x)  # Sizes depend on the values, so the message says them: 128 and above take two bytes.
   assert len(codec_lib('rpn:threshold=3').encode(x, **KEYS)) == lengths + 160 / 8 + 4 * chosen.sum() + 4 * 56
 
 
@@ -122,8 +122,8 @@ def test_a_threshold_of_0_sends_all_and_costs_nothing():
 
 def test_where_every_kernel_is_sent_there_are_no_bits_that_say_so():
   x = {'k': np.ones((3, 3, 4, 4), np.float32)}
-  assert len(codec_lib('rpn:threshold=8.9').encode(x, **KEYS)) == 4 + 4 * 16
-  assert len(codec_lib('rpn:threshold=9').encode(x, **KEYS)) == 4 + 2
+  assert len(codec_lib('rpn:threshold=8.9').encode(x, **KEYS)) == 1 + 4 * 16
+  assert len(codec_lib('rpn:threshold=9').encode(x, **KEYS)) == 1 + 2
 
 
 @pytest.mark.parametrize('threshold', ['-1', 'nan', 'inf', '1e30'])

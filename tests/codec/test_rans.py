@@ -22,19 +22,42 @@ def _entropy(symbols):
 
 
 def _table(payload, alphabet):
-  """The frequencies at the front: 13 bits each, least significant bit first."""
-  number = int.from_bytes(payload[:(13 * alphabet + 7) // 8].tobytes(), 'little')
-  return [number >> 13 * i & 8191 for i in range(alphabet)]
+  """(the frequencies at the front, the bytes that follow): Rice-coded numbers, as the document says."""
+  b, length, at = int(payload[0]), int(payload[1]) & 127, 2
+  if payload[1] > 127:
+    length, at = length + (int(payload[2]) << 7), 3
+  low_bytes = (alphabet * b + 7) // 8
+  low = int.from_bytes(payload[at:at + low_bytes].tobytes(), 'little')
+  unary = int.from_bytes(payload[at + low_bytes:at + low_bytes + length].tobytes(), 'little')
+  table = []
+  for i in range(alphabet):
+    zeros = (unary & -unary).bit_length() - 1
+    unary >>= zeros + 1
+    table.append((zeros << b) + (low >> b * i & (1 << b) - 1))
+  return table, payload[at + low_bytes + length:]
 
 
-def reference_decode(payload, size, alphabet, largest_lanes=256):
+def _written(table):
+  """The inverse."""
+  b = min(range(17), key=lambda b: sum((f >> b) + 1 + b for f in table))
+  unary, place = 0, -1
+  for f in table:
+    place += (f >> b) + 1
+    unary |= 1 << place
+  length = place // 8 + 1
+  low = sum((f & (1 << b) - 1) << b * i for i, f in enumerate(table))
+  count = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
+  return bytes([b]) + count + low.to_bytes((len(table) * b + 7) // 8, 'little') + unary.to_bytes(length, 'little')
+
+
+def reference_decode(payload, size, alphabet, largest_lanes=4096):
   """Decodes from the format's description, one symbol at a time, with Python integers."""
   lanes = 1
   while lanes * 2 <= min(size // 4096, largest_lanes):
     lanes *= 2
-  frequencies = _table(payload, alphabet)
+  frequencies, rest = _table(payload, alphabet)
   starts = np.concatenate([[0], np.cumsum(frequencies)])
-  rest = payload[(13 * alphabet + 7) // 8:].tobytes()
+  rest = rest.tobytes()
   states = [int.from_bytes(rest[4 * i:4 * i + 4], 'little') for i in range(lanes)]
   words = [int.from_bytes(rest[i:i + 2], 'little') for i in range(4 * lanes, len(rest), 2)]
   symbols = []
@@ -51,7 +74,7 @@ def reference_decode(payload, size, alphabet, largest_lanes=256):
   return np.asarray(symbols[:size])
 
 
-def reference_encode(symbols, alphabet, largest_lanes=256):
+def reference_encode(symbols, alphabet, largest_lanes=4096):
   """Encodes as the document says, one symbol at a time."""
   size = len(symbols)
   counts = [int(n) for n in np.bincount(symbols, minlength=alphabet)]
@@ -70,8 +93,7 @@ def reference_encode(symbols, alphabet, largest_lanes=256):
       words.append(x & 0xFFFF)
       x >>= 16
     states[i % lanes] = 4096 * (x // table[s]) + x % table[s] + starts[s]
-  packed = sum(f << 13 * i for i, f in enumerate(table)).to_bytes((13 * alphabet + 7) // 8, 'little')
-  return packed + b''.join(x.to_bytes(4, 'little') for x in states) + b''.join(w.to_bytes(2, 'little') for w in words[::-1])
+  return _written(table) + b''.join(x.to_bytes(4, 'little') for x in states) + b''.join(w.to_bytes(2, 'little') for w in words[::-1])
 
 
 # Symbols' weights and how far above the entropy of the drawn symbols the whole payload may be, at a million symbols.
@@ -91,7 +113,7 @@ def test_one_lane_is_within_a_fifth_of_a_per_cent_of_entropy():
   for weights in ([8, 4, 2, 2], [60, 25, 10, 5], [990, 5, 5]):
     symbols = _drawn(weights, 30_000)
     payload, _ = Rans(lanes=1).encode(xp, symbols, None, Integers(symbols.size, 0, len(weights) - 1))
-    framing = 8 * ((13 * len(weights) + 7) // 8 + 4)
+    framing = 8 * (len(payload) - len(_table(payload, len(weights))[1]) + 4)
     # 0.09-bit symbols pay for frequencies in 4096ths: 20/4096 in place of 0.005.
     assert 8 * len(payload) - framing < symbols.size * _entropy(symbols) * 1.002 + 16
 
@@ -101,7 +123,7 @@ def test_it_is_as_short_as_another_implementation():
   weights = [60, 25, 10, 5]
   symbols = _drawn(weights, 50_000)
   payload, _ = Rans(lanes=1).encode(xp, symbols, None, Integers(symbols.size, 0, 3))
-  model = constriction.stream.model.Categorical(np.asarray(_table(payload, 4)) / 4096, perfect=False)
+  model = constriction.stream.model.Categorical(np.asarray(_table(payload, 4)[0]) / 4096, perfect=False)
   oracle = constriction.stream.stack.AnsCoder()
   oracle.encode_reverse(symbols, model)
   assert 8 * len(payload) == pytest.approx(oracle.num_bits(), rel=5e-4, abs=80)
@@ -127,7 +149,7 @@ def test_frequencies_sum_to_4096_and_none_that_is_used_is_zero(alphabet):
   for seed in range(5):
     weights = np.random.default_rng(seed).random(alphabet)**8
     symbols = _drawn(weights, 3000, seed)
-    table = _table(Rans().encode(xp, symbols, None, Integers(3000, 0, alphabet - 1))[0], alphabet)
+    table = _table(Rans().encode(xp, symbols, None, Integers(3000, 0, alphabet - 1))[0], alphabet)[0]
     assert sum(table) == 4096
     counts = np.bincount(symbols, minlength=alphabet)
     assert all((count > 0) == (frequency > 0) for count, frequency in zip(counts, table))
@@ -144,18 +166,20 @@ def test_rare_symbols_among_a_million_come_back():
 def test_one_symbol_only_costs_table_and_state():
   symbols = np.full(4000, 7, np.int32)
   payload, _ = Rans().encode(xp, symbols, None, Integers(4000, 0, 15))
-  assert len(payload) == 26 + 4
+  # 16 numbers of 7 bits, of which one is 4096 = 32 · 2^7: b, the count of 6, 14 bytes, 47 bits.
+  assert len(payload) == 2 + 14 + 6 + 4
 
 
 def test_wrong_tables_states_and_lengths_are_refused():
   signal = Integers(500, 0, 3)
   symbols = _drawn([8, 4, 2, 2], 500)
   payload, _ = Rans().encode(xp, symbols, None, signal)
+  head = len(payload) - len(_table(payload, 4)[1])
   table = payload.copy()
-  table[0] ^= 1
+  table[2] ^= 1
   state = payload.copy()
-  state[7:11] = 0
-  for wrong, what in ((table, 'sum to 4096'), (state, 'state'), (payload[:-1], 'length'), (payload[:8], 'length'),
+  state[head:head + 4] = 0
+  for wrong, what in ((table, 'sum to 4096|too large'), (state, 'state'), (payload[:-1], 'length'), (payload[:head + 1], 'length'),
                       (payload[:-2], 'end'), (np.concatenate([payload, payload[:2]]), 'end'),
                       (np.concatenate([payload, np.zeros(2000, np.uint8)]), 'length')):
     with pytest.raises(codec_lib.PayloadError, match=what):

@@ -40,8 +40,8 @@ def test_the_worked_example_of_sbc():
   assert skipped.tolist() == [2, 0] and sum((g >> 1) + 1 + 1 for g in skipped) == 5
   assert formula(2 / 6)[0] == 1
   # The encoder takes the parameter that makes the actual gaps shortest: 0 here, 001 1.
-  payload = gaps.encode(numpy_ops, positions.astype(np.int32), 6)
-  assert payload.tolist() == [0, 1, 0, 0, 0, 0b1100]
+  payload = gaps.encode(numpy_ops, positions.astype(np.int32))
+  assert payload.tolist() == [0, 1, 0b1100]
 
 
 @pytest.mark.parametrize('x, symbols, mean', [

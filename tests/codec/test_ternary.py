@@ -15,7 +15,7 @@ ROTATED = 'hadamard:rotations=2,key=client'
 D = 1 << 16
 SCALES = 16 / 4096
 """Bits per value that scales cost: one bfloat16 per block of 4096. The table's has one float32 in all."""
-LENGTHS = 8 * 13 / D
+LENGTHS = 8 * 7 / D
 """And the lengths and counts of one message."""
 
 

@@ -273,7 +273,9 @@ def _streams(case, update):
     values = np.concatenate([update[tensors[i].name].reshape(-1) for i in segment.tensors])
     pipeline = segment.pipeline
     all_draws = pipeline._draws(numpy_ops, None, segment.name)
-    for stage, signal, draws in zip(pipeline.stages, pipeline.signals(segment.size), all_draws):
+    # Entropy coders draw nothing.
+    inline = pipeline.stages[:-1] if pipeline.entropy_coder else pipeline.stages
+    for stage, signal, draws in zip(inline, pipeline.signals(segment.size), all_draws):
       draws._keys = _Asked()
       with np.errstate(all='ignore'):
         values, _ = stage.encode(numpy_ops, values, draws, signal)

@@ -4,6 +4,7 @@ Plain Python integers and floats, one value at a time, to be read beside the doc
 and catches an encoder and a decoder of the product that go wrong together.
 """
 
+import copy
 import fnmatch
 import hashlib
 import math
@@ -34,7 +35,7 @@ DEFAULTS = {
     'sparsify': {'fraction': None},
     'sparse-ternary': {'fraction': None},
     'sparse-binary': {'fraction': None},
-    'rans': {'lanes': 256},
+    'rans': {'lanes': 4096},
 }
 CENTROIDS = {
     1: (0.7978845608,),
@@ -42,6 +43,9 @@ CENTROIDS = {
     3: (0.2450941789, 0.7560052812, 1.3439092785, 2.1519457045),
     4: (0.1283950299, 0.3880482995, 0.6567591185, 0.9423404565, 1.2562311973, 1.6180463860, 2.0690172265, 2.7325895710),
 }
+
+
+ENTROPY_CODERS = ('rice', 'elias', 'rans', 'huffman')
 
 
 class Refused(Exception):
@@ -104,6 +108,23 @@ class Reader:
   def number(self, width):
     return int.from_bytes(self.take(width), 'little')
 
+  def counts(self, count):
+    """`count` numbers of at most 31 bits in groups of seven."""
+    numbers = []
+    for _ in range(count):
+      number, group, place = 0, 128, 0
+      while group >= 128:
+        group = self.number(1)
+        number |= (group & 127) << 7 * place
+        place += 1
+        require(place <= 5 and number < 1 << 31, 'count too large')
+      require(group or place == 1, 'count longer than it need be')
+      numbers.append(number)
+    return numbers
+
+  def count(self):
+    return self.counts(1)[0]
+
   def symbols(self, count, width):
     """A bit string of `count` symbols."""
     taken = int.from_bytes(self.take((count * width + 7) // 8), 'little')
@@ -123,21 +144,26 @@ class Reader:
     require(len(taken) == (last // 8 + 1 if numbers else 0), 'bytes behind the last unary number')
     return numbers
 
-  def positions(self, count, below):
-    parameter, length = self.number(1), self.number(4)
+  def rice(self, count, most):
+    """Numbers of which the sum is at most `most`."""
+    parameter, length = self.number(1), self.count()
     require(parameter <= 16, 'Rice parameter')
     low = self.symbols(count, parameter)
-    require(length <= (count + (below >> parameter) + 7) // 8, 'unary part too long')
-    quotients = self.unary(length, count)
+    require(length <= (count + (most >> parameter) + 7) // 8, 'unary part too long')
+    numbers = [(quotient << parameter) + rest for quotient, rest in zip(self.unary(length, count), low)]
+    require(sum(numbers) <= most, 'numbers too large')
+    return numbers
+
+  def positions(self, count, below):
+    require(count <= below, 'more positions than there are')
     result, position = [], -1
-    for quotient, rest in zip(quotients, low):
-      position += (quotient << parameter) + rest + 1
-      require(position < below, 'position behind the end')
+    for gap in self.rice(count, below - count):
+      position += gap + 1
       result.append(position)
     return result
 
   def gamma(self, count):
-    lengths = self.unary(self.number(4), count)
+    lengths = self.unary(self.count(), count)
     numbers = [1 << length for length in lengths]
     total = sum(lengths)
     flags = iter(self.symbols(total, 1))
@@ -186,6 +212,12 @@ class Stage:
     self.block = max(1, size if whole else min(self.p.get('block', 1), size))
     self.blocks = -(-size // self.block)
 
+  def of_size(self, size):
+    """The same coder for another number of symbols."""
+    other = copy.copy(self)
+    other.size = size
+    return other
+
   @property
   def kept(self):
     fraction, d = self.p['fraction'], self.size
@@ -233,11 +265,11 @@ class Stage:
     elif self.name == 'sparsify':
       self.step = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(min(self.size, 1))]
       require(all(s >= 0 for s in self.step), 'negative threshold')
-      self.outliers = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(reader.number(4))]
+      self.outliers = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(reader.count())]
     elif self.name == 'bound':
       self.step = [real(bfloat16(reader.number(2))) for _ in range(min(self.size, 1))]
       require(all(s >= 0 for s in self.step), 'negative step')
-      self.outliers = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(reader.number(4))]
+      self.outliers = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(reader.count())]
     elif self.name in ('sparse-ternary', 'sparse-binary'):
       self.scale = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(min(self.size, 1))]
       require(self.name == 'sparse-binary' or all(s >= 0 for s in self.scale), 'negative mean')
@@ -256,8 +288,10 @@ class Stage:
 
   def static_bytes(self):
     """Bytes of side arrays and of the last stage, or None where they depend on the values."""
-    if self.name in ('topk', 'bound', 'sparsify', 'rice', 'elias', 'rans', 'huffman', 'nonzero'):
+    if self.name in ('topk', 'bound', 'sparsify', 'nonzero'):
       return None
+    if self.name in ENTROPY_CODERS:
+      return 0
     if self.name == 'pack':
       return (self.size * self._width() + 7) // 8
     one = 4 if self.p.get('per') == 'tensor' else 2
@@ -270,6 +304,19 @@ class Stage:
 
   def _width(self):
     return max(1, (self.alphabet[1] - self.alphabet[0]).bit_length())
+
+  def packed_bytes(self):
+    return (self.size * self._width() + 7) // 8
+
+  def read_stream(self, reader, number):
+    """An entropy coder's symbols, of which the count was `number`."""
+    if not number:
+      symbols = self._pack(Reader(reader.take(self.packed_bytes())))
+      require(all(self.alphabet[0] <= s <= self.alphabet[1] for s in symbols), 'outside the alphabet')
+      return symbols
+    head = max(1, -(-number.bit_length() // 7))
+    require(head + number < 1 + self.packed_bytes(), 'the longer way')
+    return self.read_bytes(Reader(reader.take(number)))
 
   def read_bytes(self, reader):
     """The last stage: all that is left -> values or symbols."""
@@ -302,8 +349,7 @@ class Stage:
 
   def _rice(self, reader):
     low, high = self.alphabet
-    count = reader.number(4)
-    require(count <= self.size, 'more symbols than there are')
+    count = reader.count()
     positions = reader.positions(count, self.size)
     signs = reader.symbols(count, 1) if low < 0 else [0] * count
     magnitudes = reader.gamma(count) if max(abs(low), abs(high)) > 1 else [1] * count
@@ -314,10 +360,11 @@ class Stage:
 
   def _huffman(self, reader):
     low, high = self.alphabet
-    if not self.size:
-      return []
-    lengths = reader.symbols(high - low + 1, 5)
-    require(max(lengths) <= 16, 'word length')
+    lengths, length = [], 0
+    for number in reader.rice(high - low + 1, 32 * (high - low + 1)):
+      length += number // 2 if number % 2 == 0 else -(number + 1) // 2
+      require(0 <= length <= 16, 'word length')
+      lengths.append(length)
     used = [n for n in lengths if n]
     require(sum(Fraction(1, 1 << n) for n in used) == 1 or used == [1], 'not a code')
     words, following = {}, 0
@@ -326,25 +373,27 @@ class Stage:
         if n == length:
           words[length, following >> 16 - length] = symbol
           following += 1 << 16 - length
-    symbols, place = [], 0
-    for _ in range(self.size):
-      word, length = 0, 0
-      while (length, word) not in words:
-        require(length < 16 and place < 8 * len(reader.data), 'cut short, or no word')
-        word, length, place = 2 * word + (reader.data[place // 8] >> place % 8 & 1), length + 1, place + 1
-      symbols.append(words[length, word] + low)
-    require(int.from_bytes(reader.data, 'little') >> place == 0, 'unused bits are set')
-    reader.take(-(-place // 8))
+    lanes = -(-self.size // 2048)
+    taken = [reader.number(2) for _ in range(lanes - 1)]
+    symbols, place, data = [None] * self.size, 0, reader.take(len(reader.data))
+    for lane in range(lanes):
+      start = place
+      for i in range(lane, self.size, lanes):
+        word, length = 0, 0
+        while (length, word) not in words:
+          require(length < 16 and place < 8 * len(data), 'cut short, or no word')
+          word, length, place = 2 * word + (data[place // 8] >> place % 8 & 1), length + 1, place + 1
+        symbols[i] = words[length, word] + low
+      require(lane == lanes - 1 or place - start == taken[lane], 'another length of a lane')
+    require(len(data) == -(-place // 8) and int.from_bytes(data, 'little') >> place == 0, 'unused bits are set')
     return symbols
 
   def _rans(self, reader):
     low, high = self.alphabet
-    if not self.size:
-      return []
     lanes = 1
     while 2 * lanes <= min(self.p['lanes'], max(self.size // 4096, 1)):
       lanes *= 2
-    table = reader.symbols(high - low + 1, 13)
+    table = reader.rice(high - low + 1, 4096)
     require(sum(table) == 4096, 'frequencies')
     slots = [s for s, f in enumerate(table) for _ in range(f)]
     starts = [sum(table[:s]) for s in range(len(table))]
@@ -637,21 +686,47 @@ def read_frame(codec, spec, frame, seed):
     sizes = [stage.static_bytes() for stage in chain]
     prepared.append((names, size, chain, None if None in sizes else sum(sizes)))
 
-  lengths = [reader.number(4) if static is None else static for *_, static in prepared]
+  given = iter(reader.counts(sum(static is None for *_, static in prepared)))
+  lengths = [next(given) if static is None else static for *_, static in prepared]
   sizes = {name: math.prod(shape) for name, _, shape in spec}
+  bodies = [Reader(reader.take(length)) for length in lengths]
+  for (_, _, chain, _), part in zip(prepared, bodies):
+    for stage in chain if isinstance(chain, list) else ():
+      stage.read_side(part)
+  streams = read_streams(reader, [chain[-1] for _, _, chain, _ in prepared if isinstance(chain, list)])
+  require(not reader.data, 'bytes behind the end')
+
   decoded = {}
-  for (names, size, chain, _), length in zip(prepared, lengths):
-    part = Reader(reader.take(length))
+  for (names, _, chain, _), part in zip(prepared, bodies):
     if isinstance(chain, str):
       require(chain != 'bool' or all(byte <= 1 for byte in part.data), 'neither 0 nor 1')
-      values = list(struct.unpack(f'<{size}{WHOLE[chain]}', part.data))
+      values = list(struct.unpack(f'<{len(part.data) // struct.calcsize(WHOLE[chain])}{WHOLE[chain]}', part.data))
     else:
-      for stage in chain:
-        stage.read_side(part)
-      values = chain[-1].read_bytes(part)
+      values = streams[chain[-1]] if chain[-1] in streams else chain[-1].read_bytes(part)
+      require(not part.data, 'bytes behind a segment')
       for stage in reversed(chain[:-1]):
         values = stage.decode(values)
     for name in names:
       decoded[name], values = values[:sizes[name]], values[sizes[name]:]
-  require(not reader.data, 'bytes behind the end')
   return decoded
+
+
+def read_streams(reader, coders):
+  """{coder: symbols} of what entropy coders wrote."""
+  found = {coder: [] for coder in coders if coder.name in ENTROPY_CODERS}
+  groups = {}
+  for coder in found:
+    if coder.size:
+      groups.setdefault((coder.name, tuple(coder.p.items()), coder.alphabet), []).append(coder)
+  for members in groups.values():
+    mark = reader.number(1) if len(members) > 1 else 0
+    require(mark <= 1, 'neither together nor apart')
+    if mark:
+      whole = members[0].of_size(sum(coder.size for coder in members))
+      symbols = whole.read_stream(reader, reader.count())
+      for coder in members:
+        found[coder], symbols = symbols[:coder.size], symbols[coder.size:]
+    else:
+      for coder, number in zip(members, reader.counts(len(members))):
+        found[coder] = coder.read_stream(reader, number)
+  return found

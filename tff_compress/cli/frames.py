@@ -12,8 +12,10 @@ from tff_compress import wire
 from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tff_compress.cli import specs
+from tff_compress.codec import counts
 from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
+from tff_compress.codec.ops import numpy_ops
 
 MAX_FRAME = 256 << 20
 """Larger files are refused, in bytes."""
@@ -121,15 +123,27 @@ def read_frame(path):
 
 def segments(plan, payload):
   """What the parts of a valid payload are: list of dicts with name, variables, values, bytes and codec."""
-  known = [segment.size * plan.spec.tensors[segment.tensors[0]].itemsize if segment.pipeline is None
-           else segment.pipeline.payload_size(segment.size) for segment in plan.segments]
-  # Docs/wire-format.md: the lengths that depend on the values stand in front, 4 bytes each, little endian.
-  lengths = iter(np.frombuffer(payload, '<u4', count=known.count(None)).tolist())
-  return [{'name': segment.name, 'variables': [plan.spec.tensors[i].name for i in segment.tensors],
-           'values': segment.size, 'bytes': next(lengths) if size is None else size,
-           'length_bytes': 4 if size is None else 0,
+  bodies, rest = plan.bodies(numpy_ops, np.frombuffer(payload, np.uint8))
+  names = [[plan.spec.tensors[i].name for i in segment.tensors] for segment in plan.segments]
+  rows = [{'name': segment.name, 'variables': variables, 'values': segment.size, 'bytes': body.size, 'length_bytes': 0,
            'codec': 'as it is' if segment.pipeline is None else str(segment.pipeline)}
-          for segment, size in zip(plan.segments, known)]
+          for segment, variables, body in zip(plan.segments, names, bodies)]
+  for row, body, size in zip(rows, bodies, plan.sizes):
+    if size is None:
+      row['length_bytes'] += int(counts.size(numpy_ops, numpy_ops.vector(body.size))[0])
+  for group in plan.groups:
+    together, sizes, behind = group.stream_sizes(numpy_ops, rest)
+    taken = [rows[i] for i in group.segments]
+    if together:
+      taken = [{'name': 'symbols together', 'variables': [name for i in group.segments for name in names[i]],
+                'values': sum(group.sizes), 'bytes': 0, 'length_bytes': 0, 'codec': str(group.coder)}]
+      rows += taken
+    for row, size in zip(taken, sizes.tolist()):
+      row['bytes'] += size
+    # Counts, and what says whether the streams are one.
+    taken[0]['length_bytes'] += rest.size - behind.size - int(sizes.sum())
+    rest = behind
+  return rows
 
 
 def statistics(tensor, array):

@@ -9,7 +9,9 @@ import warnings
 
 import numpy as np
 
+from tff_compress.codec import counts
 from tff_compress.codec import keys as keys_lib
+from tff_compress.codec import streams
 from tff_compress.codec.errors import CodecError
 from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
@@ -208,12 +210,14 @@ class Codec:
 class Plan:
   """How a codec's messages for one spec are laid out. Works with any operation table.
 
-  A payload is: the byte length of every segment whose length depends on its values (4 bytes each, little endian, in
-  order), then the segments.
+  A payload is: the byte length of every segment whose length depends on its values (a count each, in order), then the segments, then
+  what entropy coders make of their symbols.
 
   Attributes:
     codec, spec: what it was made from.
     segments: tuple of `Segment`, in the order of the wire.
+    sizes: tuple of the bytes of the segments, None where these depend on the values.
+    groups: tuple of `streams.Group`: what entropy coders write, in the order of the wire.
   """
 
   def __init__(self, codec, spec):
@@ -241,7 +245,8 @@ class Plan:
       pipeline = rule and rule.pipeline.of_shapes([tensor.shape for tensor in tensors])
       segments.append(Segment(name, tuple(positions), size, pipeline))
     self.segments = tuple(segments)
-    self._sizes = tuple(self._segment_bytes(segment) for segment in segments)
+    self.sizes = tuple(self._segment_bytes(segment) for segment in segments)
+    self.groups = _groups(segments)
 
   def unmatched(self):
     """Yields a sentence about each rule with a pattern, other than `*`, that has no variable: it was meant for some.
@@ -264,12 +269,12 @@ class Plan:
   def _segment_bytes(self, segment):
     if segment.pipeline is None:
       return segment.size * self.spec.tensors[segment.tensors[0]].itemsize
-    return segment.pipeline.payload_size(segment.size)
+    return segment.pipeline.body_size(segment.size)
 
   @property
   def payload_size(self):
     """Bytes of a payload, or None where that depends on the values."""
-    return None if None in self._sizes else sum(self._sizes)
+    return None if None in self.sizes or self.groups else sum(self.sizes)
 
   @property
   def uses_client_keys(self):
@@ -280,38 +285,49 @@ class Plan:
     parts = []
     for segment in self.segments:
       if segment.pipeline is None:
-        parts.append(xp.raw_bytes(arrays[segment.tensors[0]]))
+        parts.append((xp.raw_bytes(arrays[segment.tensors[0]]), None))
         continue
       flat = [xp.reshape(xp.cast(arrays[i], np.float32), [self.spec.tensors[i].size]) for i in segment.tensors]
       parts.append(xp.segment(segment, 'encode', flat[0] if len(flat) == 1 else xp.concat(flat), keys))
     return self.join(xp, parts)
 
   def join(self, xp, parts):
-    """The payload of these segments: uint8[n] for each, in order."""
-    lengths = [xp.integers_to_bytes(xp.vector(xp.size(part)), 4)
-               for part, size in zip(parts, self._sizes) if size is None]
-    return xp.concat(lengths + parts) if parts else xp.zeros([0], np.uint8)
+    """The payload of these segments: (uint8[n], int32[k] symbols for an entropy coder) for each, in order."""
+    bodies = [body for body, _ in parts]
+    sizes = [xp.vector(xp.size(body)) for body, size in zip(bodies, self.sizes) if size is None]
+    lengths = [counts.encode(xp, xp.concat(sizes))] if sizes else []
+    coded = [group.encode(xp, [parts[i][1] for i in group.segments]) for group in self.groups]
+    return xp.concat(lengths + bodies + coded) if parts else xp.zeros([0], np.uint8)
 
   def decode(self, xp, payload, keys):
     """uint8[n] -> arrays in the order of the spec. Raises PayloadError."""
     return self.decode_prefixes(xp, self.decode_to_prefixes(xp, payload, keys), keys)
 
   def split(self, xp, payload):
-    """Inverse of `join`: uint8[n] -> list of uint8[n]. Raises PayloadError where lengths and payload do not fit."""
-    variable = sum(size is None for size in self._sizes)
-    head = 4 * variable
-    xp.require(xp.size(payload) >= head, 'a payload is cut short.')
-    lengths = xp.integers_from_bytes(payload[:head], 4)
-    start, index, parts = head, 0, []
-    for size in self._sizes:
-      if size is None:
-        size = lengths[index]
-        index += 1
-      xp.require((size >= 0) & (size <= xp.size(payload) - start), 'a payload is cut short.')
+    """Inverse of `join`: uint8[n] -> list of (uint8[n], int32[k]). Raises PayloadError where the payload does not fit."""
+    bodies, payload = self.bodies(xp, payload)
+    symbols = [xp.zeros([0], np.int32)] * len(bodies)
+    for group in self.groups:
+      found, payload = group.decode(xp, payload)
+      for i, values in zip(group.segments, found):
+        symbols[i] = values
+    xp.require(xp.equal(xp.size(payload), 0), 'there are bytes behind the end of a payload.')
+    return list(zip(bodies, symbols))
+
+  def bodies(self, xp, payload):
+    """uint8[n] -> (list of uint8[n]: the segments without what entropy coders write, the bytes that follow)."""
+    variable = [i for i, size in enumerate(self.sizes) if size is None]
+    sizes = list(self.sizes)
+    if variable:
+      lengths, payload = counts.decode(xp, payload, len(variable))
+      for i, index in enumerate(variable):
+        sizes[index] = lengths[i]
+    start, parts = 0, []
+    for size in sizes:
+      xp.require(size <= xp.size(payload) - start, 'a payload is cut short.')
       parts.append(payload[start:start + size])
       start = start + size
-    xp.require(xp.equal(xp.size(payload), start), 'there are bytes behind the end of a payload.')
-    return parts
+    return parts, payload[start:]
 
   def decode_to_prefixes(self, xp, payload, keys):
     """uint8[n] -> for each segment a vector that may be summed over clients before `decode_prefixes`."""
@@ -319,8 +335,7 @@ class Plan:
     for segment, part in zip(self.segments, self.split(xp, payload)):
       if segment.pipeline is None:
         tensor = self.spec.tensors[segment.tensors[0]]
-        part = xp.static_bytes(part, segment.size * tensor.itemsize)
-        values.append(xp.raw_values(part, tensor.dtype))
+        values.append(xp.raw_values(xp.static_bytes(part[0], segment.size * tensor.itemsize), tensor.dtype))
       else:
         values.append(xp.segment(segment, 'decode_to_prefix', part, keys))
     return values
@@ -353,6 +368,18 @@ def _level_of_caller():
   while frame.f_back and frame.f_globals.get('__name__', '').startswith(f'{__package__.partition(".")[0]}.'):
     frame, level = frame.f_back, level + 1
   return level
+
+
+def _groups(segments):
+  """Tuple of `streams.Group` of the symbols that entropy coders of these segments write."""
+  members = {}
+  for i, segment in enumerate(segments):
+    coder = segment.pipeline.entropy_coder if segment.pipeline is not None else None
+    if coder is not None:
+      symbols = segment.pipeline.signals(segment.size)[-2]
+      if symbols.size:
+        members.setdefault((coder, symbols.low, symbols.high), []).append((i, symbols.size))
+  return tuple(streams.Group(*key, *zip(*found)) for key, found in members.items())
 
 
 def _checked(value, tensor):

@@ -112,8 +112,8 @@ class NumpyOps:
     return np.ascontiguousarray(bits, np.int32).view(np.float32)
 
   def shift_right(self, x, n):
-    """Logical shift of int32 by n (an int or an integer scalar)."""
-    return (np.asarray(x, np.int32).view(np.uint32) >> np.uint32(n)).view(np.int32)
+    """Logical shift of int32 by n: an int, an integer scalar or int32 of the same shape."""
+    return (np.asarray(x, np.int32).view(np.uint32) >> np.asarray(n).astype(np.uint32)).view(np.int32)
 
   def power_of_two(self, n):
     """int32 scalar 2^n for an integer scalar n in 0 … 30."""
@@ -263,6 +263,29 @@ class NumpyOps:
     full[:, :width] = parts
     return full.view('<i4').reshape(-1).astype(np.int32, copy=False)
 
+  def bit_string(self, words, lengths, symbols):
+    """The words of int32[n] symbols one behind the other, as a bit string: uint8[n].
+
+    Args:
+      words: int32[A], the word of each symbol, lowest bit first.
+      lengths: int32[A], how many bits of it are sent, 0 … 16; those above are zero.
+    """
+    total = int(np.dot(np.bincount(symbols, minlength=lengths.size), lengths))
+    out = np.zeros((total + 7) // 8 + 3, np.uint8)
+    start = 0
+    for first in range(0, symbols.size, self.slice_size):
+      part = symbols[first:first + self.slice_size]
+      length = lengths[part]
+      ends = np.cumsum(length) + start % 8
+      places = ends - length
+      # Words that start in one byte share no bit, so their sum is exact, and fits 24 bits.
+      joined = np.bincount(places >> 3, words[part] << (places & 7)).astype(np.int64)
+      base = start // 8
+      for k in range(3):
+        out[base + k:base + k + joined.size] += (joined >> 8 * k).astype(np.uint8)
+      start = base * 8 + int(ends[-1])
+    return out[:(total + 7) // 8]
+
   def long_to_bytes(self, x):
     """int64[n], each 0 … 2^32 - 1 -> uint8[4 n], little endian."""
     return x.astype('<u4').view(np.uint8)
@@ -303,11 +326,21 @@ class NumpyOps:
     Returns:
       (outputs, state)
     """
-    outputs = []
+    outputs = None
     for i in range(steps):
       output, state = body(i, *state)
-      outputs.append(output)
-    return np.stack(outputs), state
+      if outputs is None:
+        outputs = np.empty((steps, *np.shape(output)), output.dtype)
+      outputs[i] = output
+    return outputs, state
+
+  def cond(self, condition, one, other):
+    """one() where a boolean scalar holds, otherwise other(): arrays or tuples of them, of the same types."""
+    return one() if condition else other()
+
+  def apart(self, function, static, *arrays):
+    """function(xp, *static, *arrays), a function of a module: what it requires is settled within it, so it may stand in `cond`."""
+    return function(self, *static, *arrays)
 
   def segment(self, segment, method, values, keys):
     """Applies a method of the segment's pipeline: 'encode', 'decode_to_prefix' or 'decode_prefix'."""

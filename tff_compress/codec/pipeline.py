@@ -7,9 +7,11 @@ import math
 
 import numpy as np
 
+from tff_compress.codec import counts
 from tff_compress.codec import gaps
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import stage as stage_lib
+from tff_compress.codec import streams
 from tff_compress.codec.errors import CodecError
 
 _NOUNS = {stage_lib.Real: 'real values', stage_lib.Integers: 'integer symbols', stage_lib.Bytes: 'bytes'}
@@ -46,7 +48,10 @@ class Pipeline:
         if not rotations or rotations[-1].linear:
           raise CodecError(f'{stage} owes its unbiasedness to a rotation of the client\'s own: put hadamard:key=client '
                            f'{"directly before it" if rotations else "(or hadamard:rotations=2,key=client) before it"}.')
-    self.signals(1)  # Lets a stage refuse what the one before gives, such as too many different symbols.
+    # Lets a stage refuse what the one before gives, such as too many different symbols.
+    signals = self.signals(1)
+    if self.entropy_coder:
+      streams.packed_size(signals[-2])
 
   def __str__(self):
     return ' | '.join(['concat'] * self.joined + [str(s) for s in self.stages])
@@ -91,9 +96,15 @@ class Pipeline:
       total *= 1 + bound
     return total - 1
 
-  def payload_size(self, size):
-    """Bytes that `size` values take, or None where that depends on the values."""
-    total = self.signals(size)[-1].size
+  @property
+  def entropy_coder(self):
+    """The last stage, if it makes bytes of symbols whose number depends on the values; otherwise None. See streams.py."""
+    last = self.stages[-1]
+    return last if last.domain is stage_lib.Integers and self.signals(1)[-1].size is None else None
+
+  def body_size(self, size):
+    """Bytes that `size` values take beside what an entropy coder writes, or None where that depends on the values."""
+    total = 0 if self.entropy_coder else self.signals(size)[-1].size
     for stage, signal in zip(self.stages, self.signals(size)):
       for side in stage.side(signal):
         if side.width is None or side.size is None:
@@ -116,7 +127,12 @@ class Pipeline:
     return next((i for i, stage in enumerate(self.stages) if stage.domain is not stage_lib.Real), len(self.stages))
 
   def encode(self, xp, x, size, keys, name):
-    """float32[size] -> uint8[n]: the side arrays of the stages in order, then the coder's bytes."""
+    """Encodes up to what an entropy coder writes, which it does for all variables of a message.
+
+    Returns:
+      (uint8[n]: the side arrays of the stages in order, then the last stage's bytes; int32[k]: in place of those, the symbols for
+      an entropy coder, and none if there is no such coder)
+    """
     values, sides = self.encode_stages(xp, x, range(self.coder), size, keys, name)
     return self.code(xp, values, sides, size, keys, name)
 
@@ -141,36 +157,43 @@ class Pipeline:
       sides: the side arrays of each of these stages.
 
     Returns:
-      uint8[n]
+      as `encode`
     """
-    values, more = self.encode_stages(xp, values, range(self.coder, len(self.stages)), size, keys, name)
+    values, more = self.encode_stages(xp, values, self._inline, size, keys, name)
     parts = []
     for stage, signal, arrays in zip(self.stages, self.signals(size), sides + more):
       for side in stage.side(signal):
         array = arrays[side.name]
         if side.width is None:
-          parts.append(gaps.encode(xp, array, side.below))
+          parts.append(gaps.encode(xp, array))
         else:
           if side.size is None:
-            parts.append(xp.integers_to_bytes(xp.vector(xp.size(array)), 4))
+            parts.append(counts.encode(xp, xp.vector(xp.size(array))))
           parts.append(xp.integers_to_bytes(array, side.width))
-    return xp.concat(parts + [values]) if parts else values
+    body, symbols = (parts, values) if self.entropy_coder else (parts + [values], xp.zeros([0], np.int32))
+    return xp.concat(body) if body else xp.zeros([0], np.uint8), symbols
 
-  def decode(self, xp, payload, size, keys, name):
-    """uint8[n] -> float32[size].
+  @property
+  def _inline(self):
+    """Positions of the stages from the coder on that are not entropy coders."""
+    return range(self.coder, len(self.stages) - bool(self.entropy_coder))
+
+  def decode(self, xp, encoded, size, keys, name):
+    """What `encode` gives -> float32[size].
 
     Raises:
       PayloadError: no encoder of this pipeline writes these bytes for `size` values.
     """
-    return self.decode_prefix(xp, self.decode_to_prefix(xp, payload, size, keys, name), size, keys, name)
+    return self.decode_prefix(xp, self.decode_to_prefix(xp, encoded, size, keys, name), size, keys, name)
 
-  def decode_to_prefix(self, xp, payload, size, keys, name):
-    """Undoes all stages behind the summable prefix: uint8[n] -> float32[k]. Sums of the results are meaningful."""
-    values, sides = self.uncode(xp, payload, size, keys, name)
+  def decode_to_prefix(self, xp, encoded, size, keys, name):
+    """Undoes all stages behind the summable prefix: what `encode` gives -> float32[k]. Sums of the results are meaningful."""
+    values, sides = self.uncode(xp, encoded, size, keys, name)
     return self.decode_stages(xp, values, sides, range(self.coder - 1, self.prefix - 1, -1), size, keys, name)
 
-  def uncode(self, xp, payload, size, keys, name):
-    """Inverse of `code`: uint8[n] -> (values, sides)."""
+  def uncode(self, xp, encoded, size, keys, name):
+    """Inverse of `code`: (uint8[n], int32[k]) -> (values, sides)."""
+    payload, symbols = encoded
     signals = self.signals(size)
     sides = []
     for stage, signal in zip(self.stages, signals):
@@ -180,10 +203,9 @@ class Pipeline:
           arrays[side.name], payload = gaps.decode(xp, payload, xp.constant(side.size, np.int32), side.below)
         else:
           if side.size is None:
-            xp.require(xp.size(payload) >= 4, 'a tensor is cut short.')
-            count, payload = xp.integers_from_bytes(payload[:4], 4)[0], payload[4:]
+            count, payload = counts.decode_one(xp, payload)
             # Compared before it is multiplied, so that nothing wraps around.
-            xp.require((count >= 0) & (count <= xp.size(payload) // side.width), 'a tensor is cut short.')
+            xp.require(count <= xp.size(payload) // side.width, 'a tensor is cut short.')
           else:
             count = side.size
           length = count * side.width
@@ -191,10 +213,12 @@ class Pipeline:
           arrays[side.name] = xp.integers_from_bytes(payload[:length], side.width)
           payload = payload[length:]
       sides.append(arrays)
-    if signals[-1].size is not None:
+    if self.entropy_coder:
+      xp.static_bytes(payload, 0)
+      payload = xp.reshape(symbols, [signals[-2].size])
+    elif signals[-1].size is not None:
       payload = xp.static_bytes(payload, signals[-1].size)
-    coders = range(len(self.stages) - 1, self.coder - 1, -1)
-    return self.decode_stages(xp, payload, sides, coders, size, keys, name), sides
+    return self.decode_stages(xp, payload, sides, reversed(self._inline), size, keys, name), sides
 
   def decode_prefix(self, xp, values, size, keys, name):
     """Undoes the summable prefix: float32[k] -> float32[size], for one client's values or a sum of several."""

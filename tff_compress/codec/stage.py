@@ -115,6 +115,13 @@ class Stage:
     """Inverse of `encode` up to the stage's error; `signal` is the input signal of `encode`."""
     raise NotImplementedError
 
+  def cost(self, xp, symbols, signal):
+    """Of a coder: how many bytes `encode` makes of these symbols, exactly or nearly, as an integer scalar.
+
+    Variables of a message share a stream where the sum of this says so, so it is the same wherever it is computed.
+    """
+    return xp.size(self.encode(xp, symbols, None, signal)[0])
+
   def nmse_bound(self, signal):
     """Declared bound on E||decode(encode(x)) - x||^2 / ||x||^2 for any x; None where there is none."""
     raise NotImplementedError

@@ -188,6 +188,15 @@ class TensorFlowOps:
     parts = tf.reshape(payload, [-1, width])
     return tf.bitcast(parts if width == 4 else tf.pad(parts, [[0, 0], [0, 4 - width]]), tf.int32)
 
+  def bit_string(self, words, lengths, symbols):
+    ends = tf.cumsum(tf.gather(lengths, symbols))
+    places = ends - tf.gather(lengths, symbols)
+    shifted = tf.bitwise.left_shift(tf.gather(words, symbols), places % 8)
+    size = (ends[-1] + 7) // 8
+    joined = tf.math.unsorted_segment_sum(shifted, places // 8, size + 1)
+    parts = [tf.pad(tf.bitwise.right_shift(joined, 8 * k) % 256, [[k, 2 - k]]) for k in range(3)]
+    return tf.cast(tf.add_n(parts)[:size], tf.uint8)
+
   def long_to_bytes(self, x):
     return tf.reshape(tf.bitcast(x, tf.uint8)[:, :4], [-1])
 
@@ -227,6 +236,14 @@ class TensorFlowOps:
     result = tf.while_loop(lambda i, *_: i < steps, step, (tf.constant(0, tf.int32), outputs, *state),
                            parallel_iterations=1)
     return result[1].stack(), tuple(result[2:])
+
+  def cond(self, condition, one, other):
+    return tf.cond(condition, one, other)
+
+  def apart(self, function, static, *arrays):
+    """As in NumPy. The graph is built once per function and static arguments, for arrays of any size, and called from all others."""
+    arrays = [tf.convert_to_tensor(x) for x in arrays]
+    return _apart_function(function, static, tuple(tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in arrays))(*arrays)
 
   def segment(self, segment, method, values, keys):
     """As in NumPy. The graph is built once per pipeline, size and method, and called from wherever it is needed."""
@@ -275,15 +292,27 @@ def _segment_function(pipeline, method, size):
     xp = TensorFlowOps()
     return xp.checked(getattr(pipeline, method)(xp, values, size, Rows(keys), ''))
 
+  symbols = pipeline.signals(size)[-2].size if pipeline.entropy_coder else 0
   values_spec = {
       'encode': tf.TensorSpec([size], tf.float32),
-      'decode_to_prefix': tf.TensorSpec([None], tf.uint8),
+      'decode_to_prefix': (tf.TensorSpec([None], tf.uint8), tf.TensorSpec([symbols], tf.int32)),
       'decode_prefix': tf.TensorSpec([pipeline.signals(size)[pipeline.prefix].size], tf.float32)}[method]
   # Built outside any graph that is being built, so that it can be called from all.
   with tf.init_scope():
     traced = tf.function(function, autograph=False).get_concrete_function(
         values_spec, tf.TensorSpec([None, 2], tf.int32))
   return traced, tuple(requests)
+
+
+@functools.lru_cache(maxsize=4096)
+def _apart_function(function, static, specs):
+  """Concrete function of arrays of these specs: `function` over an operation table of its own."""
+  def checked(*arrays):
+    xp = TensorFlowOps()
+    return xp.checked(function(xp, *static, *arrays))
+
+  with tf.init_scope():
+    return tf.function(checked, autograph=False, experimental_attributes={'_noinline': True}).get_concrete_function(*specs)
 
 
 def _collected(body, state):

@@ -37,7 +37,7 @@ def finish(codec, spec, outputs, as_they_are=None):
       if value.shape != tensor.shape or value.dtype.name != tensor.dtype:
         raise ExportError(f'{tensor.name} is {tensor.dtype}{list(tensor.shape)}, not '
                           f'{value.dtype.name}{list(value.shape)}.')
-      pieces.append(numpy_ops.raw_bytes(value))
+      pieces.append((numpy_ops.raw_bytes(value), None))
     elif index in parts:
       part = parts[index]
       values, sides = arrays[part.values.name], part.grouped(arrays)
@@ -77,8 +77,8 @@ def start(codec, spec, payload):
   for index, (segment, piece) in enumerate(zip(layout.plan.segments, pieces)):
     if segment.pipeline is None:
       tensor = layout.spec.tensors[segment.tensors[0]]
-      numpy_ops.static_bytes(piece, tensor.size * tensor.itemsize)
-      others[tensor.name] = numpy_ops.raw_values(piece, tensor.dtype).reshape(tensor.shape)
+      body = numpy_ops.static_bytes(piece[0], tensor.size * tensor.itemsize)
+      others[tensor.name] = numpy_ops.raw_values(body, tensor.dtype).reshape(tensor.shape)
       continue
     values, sides = segment.pipeline.uncode(numpy_ops, piece, segment.size, None, segment.name)
     if index in parts:

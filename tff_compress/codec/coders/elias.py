@@ -16,7 +16,7 @@ from tff_compress.codec.stage import Stage
 class Elias(Stage):
   """Symbol s as gamma(zigzag(s - c) + 1): 2 floor(log2 n) + 1 bits; c is the alphabet's middle, where 0 usually falls.
 
-  Layout: length of the unary part (4 bytes, little endian) | unary part | bit planes, lowest first.
+  Laid out in bit planes: see elias_gamma.py.
   """
   name: ClassVar[str] = 'elias'
   domain: ClassVar[type] = Integers
@@ -41,15 +41,11 @@ class Elias(Stage):
     centre, limit = self._plan(signal)
     offset = symbols - xp.constant(centre, np.int32)
     numbers = xp.where(offset < 0, offset * -2, offset * 2 + 1)
-    unary, planes = elias_gamma.encode(xp, numbers, limit)
-    return xp.concat([xp.integers_to_bytes(xp.vector(xp.size(unary)), 4), unary, planes]), {}
+    return elias_gamma.encode(xp, numbers, limit), {}
 
   def decode(self, xp, values, side, draws, signal):
     centre, limit = self._plan(signal)
-    xp.require(xp.size(values) >= 4, 'an Elias-coded tensor is cut short.')
-    length = xp.integers_from_bytes(values[:4], 4)[0]
-    xp.require((length >= 0) & (length <= xp.size(values) - 4), 'an Elias-coded tensor is cut short.')
-    numbers = elias_gamma.decode(xp, values[4:4 + length], values[4 + length:], signal.size, limit)
+    numbers = elias_gamma.decode(xp, values, signal.size, limit)
     half = xp.shift_right(numbers, 1)
     odd = numbers - half * xp.constant(2, np.int32)
     symbols = xp.where(odd > 0, half, -half) + xp.constant(centre, np.int32)

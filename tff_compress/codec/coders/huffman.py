@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tff_compress.codec import bits
+from tff_compress.codec import gaps
 from tff_compress.codec.coders import frequencies
 from tff_compress.codec.stage import Bytes
 from tff_compress.codec.stage import check
@@ -16,7 +16,13 @@ LONGEST = 16
 """Bits of the longest word. A word of length L needs frequencies that sum to at least the (L + 2)-th Fibonacci number, which
 is 4181 for 17: more than the 4096 that they sum to."""
 
+_LANE = 2048
+"""Symbols of a lane."""
+
 _NEVER = 1 << 30
+
+_REVERSED = [int(f'{i:08b}'[::-1], 2) for i in range(256)]
+"""Each byte with its bits in the opposite order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +32,11 @@ class Huffman(Stage):
   No symbol takes less than one bit, so for alphabets of which one symbol is nearly all (ternary at a density of 1 % costs 11
   times its entropy) rice or rans belongs in its place.
 
-  Layout: lengths of the symbols' words, 0 for those that do not occur, 5 bits each, packed | the words, first bit first.
+  Symbol i belongs to lane i mod L, of one lane for every 2048 symbols. The words of a lane are a bit string of its own, so that the
+  lanes are decoded side by side in at most 2048 steps.
 
-  Decoding is vector code: the symbol and the length that would start at every bit are looked up at once, and which bits do
-  start one is found by doubling: where 2 n words lead, two leaps of n words lead.
+  Layout: lengths of the symbols' words, 0 for those that do not occur, as differences from one to the next, Rice-coded (gaps.py)
+  | bits of each lane but the last, 2 bytes each, little endian | the lanes' words, one lane behind the other, first bit first.
   """
   name: ClassVar[str] = 'huffman'
   domain: ClassVar[type] = Integers
@@ -45,64 +52,101 @@ class Huffman(Stage):
   def nmse_bound(self, signal):
     return 0.0
 
+  def cost(self, xp, symbols, signal):
+    alphabet, lanes = signal.high - signal.low + 1, _lanes(signal.size)
+    counts = xp.count(symbols - xp.constant(signal.low, np.int32), alphabet)
+    lengths = _lengths(xp, frequencies.frequencies(xp, counts, alphabet, signal.size), alphabet)
+    words = xp.total(xp.cast(counts, np.int64) * xp.cast(lengths, np.int64))
+    return xp.integer((words + 7) // 8) + xp.size(_write_lengths(xp, lengths)) + 2 * (lanes - 1)
+
   def encode(self, xp, symbols, draws, signal):
-    if not signal.size:
-      return xp.zeros([0], np.uint8), {}
-    alphabet = signal.high - signal.low + 1
+    alphabet, lanes = signal.high - signal.low + 1, _lanes(signal.size)
     symbols = symbols - xp.constant(signal.low, np.int32)
     lengths = _lengths(xp, frequencies.frequencies(xp, xp.count(symbols, alphabet), alphabet, signal.size), alphabet)
-    _, starts = _canonical(xp, lengths, alphabet)
-    place = xp.reshape(xp.iota(LONGEST), [1, LONGEST])
-    # Words stand at the top of 16 bits; bit j is the lowest of the word shifted down by 15 - j.
-    words = xp.stack_last([xp.shift_right(starts, LONGEST - 1 - j) % xp.constant(2, np.int32) for j in range(LONGEST)])
-    flags = xp.gather(words, symbols)
-    inside = place < xp.reshape(xp.gather(lengths, symbols), [-1, 1])
-    sent = xp.compress(xp.reshape(flags, [-1]), xp.reshape(inside, [-1]))
-    return xp.concat([bits.pack(xp, lengths, 5), bits.pack(xp, sent, 1)]), {}
+    _, starts = _canonical(xp, lengths)
+    words = _reversed(xp, starts % xp.constant(1 << LONGEST, np.int32))  # Those of symbols that do not occur begin behind the end.
+    # What fills up the last row has a word of no bits.
+    filler = xp.repeat(xp.constant([alphabet], np.int32), -signal.size % lanes)
+    symbols = xp.concat([symbols, filler])
+    lengths_and_none = xp.concat([lengths, xp.zeros([1], np.int32)])
+    by_lane = xp.transpose(xp.reshape(symbols, [-1, lanes]), [1, 0])
+    taken, = xp.by_rows(lambda rows: (xp.sum_last(xp.gather(lengths_and_none, rows)),), by_lane)
+    sent = xp.bit_string(xp.concat([words, xp.zeros([1], np.int32)]), lengths_and_none, xp.reshape(by_lane, [-1]))
+    return xp.concat([_write_lengths(xp, lengths), xp.integers_to_bytes(taken[:-1], 2), sent]), {}
 
   def decode(self, xp, values, side, draws, signal):
-    if not signal.size:
-      xp.static_bytes(values, 0)
-      return xp.zeros([0], np.int32)
-    alphabet, size = signal.high - signal.low + 1, signal.size
-    head = bits.packed_size(alphabet, 5)
-    longest = bits.packed_size(size, LONGEST)
-    xp.require((xp.size(values) > head) & (xp.size(values) - head <= longest),
-               'a Huffman-coded tensor has an impossible length.')
-    lengths = bits.unpack(xp, values[:head], alphabet, 5)
-    xp.require(lengths <= LONGEST, 'a word of a Huffman code is too long.')
-    order, starts = _canonical(xp, lengths, alphabet)
+    alphabet, lanes, size = signal.high - signal.low + 1, _lanes(signal.size), signal.size
+    lengths, values = _read_lengths(xp, values, alphabet)
+    order, starts = _canonical(xp, lengths)
     room = _room(xp, lengths)
     occurring = xp.total(xp.cast(lengths > 0, np.int32))
     lonely = xp.equal(occurring, 1) & xp.equal(xp.total(lengths), 1)
     xp.require(xp.equal(xp.total(room), 1 << LONGEST) | lonely, 'the word lengths of a Huffman code do not make a code.')
-    # Cut to what is allowed before anything of that size is made.
-    payload = values[head:head + longest]
-    count = xp.size(payload) * 8
-    flags = bits.unpack(xp, payload, count, 1)
-    window, width = flags, 1
-    while width < LONGEST:  # The 16 bits that start at every bit, zeros behind the end.
-      window = window * xp.constant(1 << width, np.int32) + xp.concat([window[width:], xp.zeros([width], np.int32)])
-      width *= 2
-    ends = xp.cumsum(xp.gather(room, order))
-    rank = xp.minimum(xp.search(ends, window), xp.integer(occurring) - xp.constant(1, np.int32))
-    symbol = xp.gather(order, rank)
-    # One more place, behind the end, from which every leap leads to itself.
-    following = xp.minimum(xp.iota(count) + xp.gather(lengths, symbol), xp.constant(0, np.int32) + count)
-    leap = xp.concat([following, xp.vector(count)])
-    starting = xp.zeros([1], np.int32)
-    while int(starting.shape[0]) < size:
-      starting = xp.concat([starting, xp.gather(leap, starting)])
-      leap = xp.gather(leap, leap)
-    starting = starting[:size]
-    xp.require(starting < count, 'a Huffman-coded tensor is cut short.')
-    last = xp.minimum(starting[-1:], xp.constant(-1, np.int32) + count)
-    taken = xp.gather(lengths, xp.gather(symbol, last)) + last
-    xp.require((taken <= count) & (taken > count - 8), 'a Huffman-coded tensor does not end as it should.')
-    xp.require(xp.equal(flags, 0) | (xp.iota(count) < taken), 'unused bits at the end of a bit string are not zero.')
+    head = 2 * (lanes - 1)
+    xp.require(xp.size(values) > head, 'a Huffman-coded tensor is cut short.')
+    taken = xp.integers_from_bytes(values[:head], 2)
+    payload = values[head:]
     # Where there is a single word, the bits in it are zeros.
-    xp.require(xp.equal(flags, 0) | (occurring > 1), 'a Huffman-coded tensor holds a word that is not in the code.')
-    return xp.gather(symbol, xp.minimum(starting, last)) + xp.constant(signal.low, np.int32)
+    xp.require(xp.equal(payload, 0) | (occurring > 1), 'a Huffman-coded tensor holds a word that is not in the code.')
+    count = xp.size(payload)
+    firsts = xp.concat([xp.zeros([1], np.int32), xp.cumsum(taken)])
+    xp.require((firsts <= count * 8) & (xp.total(taken) <= xp.long(count * 8)), 'a Huffman-coded tensor is cut short.')
+    # For as many bits as the longest word has, the symbol whose word they start with, and above it the length of that.
+    longest = xp.reduce_max(lengths)[0]
+    order = order[:xp.integer(occurring)]
+    behind = xp.shift_right(xp.gather(starts, order[1:]), LONGEST - longest)
+    ones = xp.constant(0, np.int32) * behind + xp.constant(1, np.int32)
+    rank = xp.cumsum(xp.scatter(behind, ones, xp.power_of_two(longest)))
+    table = xp.gather(xp.gather(lengths, order) * xp.constant(256, np.int32) + order, rank)
+    # The 24 bits that start at every byte, the first one highest; a lane that goes on behind the end finds zeros there.
+    data = xp.concat([xp.gather(xp.constant(_REVERSED, np.int32), xp.cast(payload, np.int32)),
+                      xp.zeros([_LANE * LONGEST // 8 + 3], np.int32)])
+    windows = data[:-2] * xp.constant(1 << 16, np.int32) + data[1:-1] * xp.constant(1 << 8, np.int32) + data[2:]
+
+    def body(i, place):
+      del i
+      window = xp.gather(windows, xp.shift_right(place, 3))
+      shift = xp.constant(24, np.int32) - longest - place % xp.constant(8, np.int32)
+      entry = xp.gather(table, xp.shift_right(window, shift) % xp.power_of_two(longest))
+      return entry % xp.constant(256, np.int32), (place + xp.shift_right(entry, 8),)
+
+    whole = size // lanes
+    symbols, (place,) = xp.collect(whole, body, (firsts,))
+    rest = size - whole * lanes
+    last, (following,) = body(0, place[:rest])
+    symbols, place = xp.concat([xp.reshape(symbols, [-1]), last]), xp.concat([following, place[rest:]])
+    xp.require(xp.equal(place[:-1], firsts[1:]), 'a lane of a Huffman-coded tensor does not end as it should.')
+    end = place[-1:]
+    xp.require((end <= count * 8) & (end > count * 8 - 8), 'a Huffman-coded tensor does not end as it should.')
+    unused = xp.gather(windows, xp.shift_right(end, 3)) * xp.power_of_two((end % xp.constant(8, np.int32))[0])
+    xp.require(xp.equal(unused % xp.constant(1 << 24, np.int32), 0), 'unused bits at the end of a bit string are not zero.')
+    return symbols + xp.constant(signal.low, np.int32)
+
+
+def _lanes(size):
+  return -(-size // _LANE)
+
+
+def _write_lengths(xp, lengths):
+  """int32[A] -> uint8[n]: differences d as 2 d for those from 0 on and -2 d - 1 for those below."""
+  steps = lengths - xp.concat([xp.zeros([1], np.int32), lengths[:-1]])
+  return gaps.encode_numbers(xp, xp.where(steps < 0, steps * -2 - 1, steps * 2))
+
+
+def _read_lengths(xp, values, alphabet):
+  """Inverse of `_write_lengths`: (int32[A], the bytes that follow)."""
+  numbers, values = gaps.decode_numbers(xp, values, alphabet, 2 * LONGEST * alphabet)
+  half = xp.shift_right(numbers + xp.constant(1, np.int32), 1)
+  lengths = xp.cumsum(xp.where(xp.equal(numbers % xp.constant(2, np.int32), 1), -half, half))
+  xp.require((lengths >= 0) & (lengths <= LONGEST), 'a word of a Huffman code is too long.')
+  return lengths, values
+
+
+def _reversed(xp, words):
+  """int32[n] of 16 bits -> the same bits in the opposite order."""
+  table = xp.constant(_REVERSED, np.int32)
+  low, high = words % xp.constant(256, np.int32), xp.shift_right(words, 8)
+  return xp.gather(table, low) * xp.constant(256, np.int32) + xp.gather(table, high)
 
 
 def _lengths(xp, weights, alphabet):
@@ -141,9 +185,9 @@ def _room(xp, lengths):
   return xp.gather(table, lengths)
 
 
-def _canonical(xp, lengths, alphabet):
+def _canonical(xp, lengths):
   """(int32[A] symbols by length and number, those without a word last; int32[A] each symbol's word, at the top of 16 bits)."""
-  key = xp.where(lengths > 0, lengths, xp.constant(32, np.int32)) * xp.constant(256, np.int32) + xp.iota(alphabet)
+  key = xp.where(lengths > 0, lengths, xp.constant(32, np.int32)) * xp.constant(256, np.int32) + xp.iota(xp.size(lengths))
   before = xp.cast(xp.reshape(key, [1, -1]) < xp.reshape(key, [-1, 1]), np.int32)
-  order = xp.scatter(xp.sum_last(before), xp.iota(alphabet), alphabet)
+  order = xp.scatter(xp.sum_last(before), xp.iota(xp.size(lengths)), xp.size(lengths))
   return order, xp.sum_last(before * xp.reshape(_room(xp, lengths), [1, -1]))

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import bits
+from tff_compress.codec import counts
 from tff_compress.codec import elias_gamma
 from tff_compress.codec import gaps
 from tff_compress.codec.stage import Bytes
@@ -18,9 +19,8 @@ from tff_compress.codec.stage import Stage
 class Rice(Stage):
   """For alphabets around zero of which most symbols are zero.
 
-  Layout: m, the number of non-zero symbols (4 bytes, little endian) | m positions as Rice-coded gaps (gaps.py) | m
-  sign bits, 1 for negative, where the alphabet has negative symbols | magnitudes in Elias gamma, where it has any
-  above 1: length of the unary part (4 bytes) | unary part | bit planes.
+  Layout: m, the number of non-zero symbols (a count) | m positions as Rice-coded gaps (gaps.py) | m sign bits, 1 for negative,
+  where the alphabet has negative symbols | magnitudes in Elias gamma, where it has any above 1.
   """
   name: ClassVar[str] = 'rice'
   domain: ClassVar[type] = Integers
@@ -45,19 +45,16 @@ class Rice(Stage):
   def encode(self, xp, symbols, draws, signal):
     positions = xp.where_nonzero(symbols)
     kept = xp.gather(symbols, positions)
-    parts = [xp.integers_to_bytes(xp.vector(xp.size(positions)), 4), gaps.encode(xp, positions, signal.size)]
+    parts = [counts.encode(xp, xp.vector(xp.size(positions))), gaps.encode(xp, positions)]
     if signal.low < 0:
       parts.append(bits.pack(xp, xp.cast(kept < 0, np.int32), 1))
     if self._limit(signal) > 1:
-      unary, planes = elias_gamma.encode(xp, xp.abs(kept), self._limit(signal))
-      parts += [xp.integers_to_bytes(xp.vector(xp.size(unary)), 4), unary, planes]
+      parts.append(elias_gamma.encode(xp, xp.abs(kept), self._limit(signal)))
     return xp.concat(parts), {}
 
   def decode(self, xp, values, side, draws, signal):
-    xp.require(xp.size(values) >= 4, 'a sparse tensor is cut short.')
-    count = xp.integers_from_bytes(values[:4], 4)[0]
-    xp.require((count >= 0) & (count <= signal.size), 'a sparse tensor says it has more values than there are.')
-    positions, values = gaps.decode(xp, values[4:], count, signal.size)
+    count, values = counts.decode_one(xp, values)
+    positions, values = gaps.decode(xp, values, count, signal.size)
     kept = positions * xp.constant(0, np.int32) + xp.constant(1, np.int32)
     if signal.low < 0:
       length = (count + 7) // 8
@@ -65,10 +62,7 @@ class Rice(Stage):
       kept = kept - bits.unpack(xp, values[:length], count, 1) * xp.constant(2, np.int32)
       values = values[length:]
     if self._limit(signal) > 1:
-      xp.require(xp.size(values) >= 4, 'a sparse tensor is cut short.')
-      length = xp.integers_from_bytes(values[:4], 4)[0]
-      xp.require((length >= 0) & (length <= xp.size(values) - 4), 'a sparse tensor is cut short.')
-      kept = kept * elias_gamma.decode(xp, values[4:4 + length], values[4 + length:], count, self._limit(signal))
+      kept = kept * elias_gamma.decode(xp, values, count, self._limit(signal))
     else:
       xp.require(xp.equal(xp.size(values), 0), 'there are bytes behind the end of a sparse tensor.')
     xp.require((kept >= signal.low) & (kept <= signal.high), 'a symbol of a sparse tensor is outside the alphabet.')

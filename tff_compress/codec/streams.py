@@ -1,0 +1,170 @@
+"""Symbols that an entropy coder writes, as streams of a message: never more than a byte above their fixed width.
+
+A stream is a count n and then n bytes, which the coder wrote; or n = 0 and then the symbols packed at the width that their
+alphabet needs, as `pack` writes them. It is the first only where that is shorter, so a reader knows before it looks at a stream
+how long it can be.
+
+Variables whose symbols have the same coder and alphabet are a group. Its symbols are a stream for each variable, with its own
+tables and positions, or one stream of all of them, whichever is shorter:
+
+    one variable:   count | stream
+    several:        1 | count | stream, or 0 | counts | streams
+"""
+
+import dataclasses
+
+import numpy as np
+
+from tff_compress.codec import counts
+from tff_compress.codec.coders.pack import Pack
+from tff_compress.codec.stage import Integers
+
+_PACK = Pack()
+
+
+def packed_size(signal):
+  """Bytes of the symbols at their fixed width. Raises CodecError where that is too wide to be packed."""
+  return _PACK.output(signal).size
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """What one coder writes of a message.
+
+  Attributes:
+    coder: the stage.
+    low, high: the alphabet.
+    segments: positions of the segments, each with at least one symbol.
+    sizes: their numbers of symbols.
+  """
+  coder: object
+  low: int
+  high: int
+  segments: tuple
+  sizes: tuple
+
+  @property
+  def together(self):
+    """The group with all its symbols as those of one segment."""
+    return dataclasses.replace(self, segments=self.segments[:1], sizes=(sum(self.sizes),))
+
+  @property
+  def coding(self):
+    return self.coder, self.low, self.high
+
+  @property
+  def packed(self):
+    """int32[n]: what the symbols of each segment take when they are packed."""
+    return np.asarray([packed_size(Integers(size, self.low, self.high)) for size in self.sizes], np.int32)
+
+  def stream_sizes(self, xp, payload):
+    """The bytes of the streams of a valid group, which the payload starts with, in NumPy.
+
+    Returns:
+      (whether all are one, int32[n]: the bytes of each, the bytes that follow)
+    """
+    together = len(self.sizes) > 1 and bool(payload[0])
+    group = self.together if together else self
+    numbers, rest = counts.decode(xp, payload[len(self.sizes) > 1:], len(group.sizes))
+    lengths = np.where(numbers > 0, numbers, group.packed)
+    return together, lengths, rest[np.sum(lengths, dtype=np.int64):]
+
+  def encode(self, xp, symbols):
+    """List of int32[n], one for each segment -> uint8[n]."""
+    return _encode(xp, self, xp.concat(symbols))
+
+  def decode(self, xp, payload):
+    """Reads the group from the front of a byte string.
+
+    Returns:
+      (list of int32[n], one for each segment; the bytes that follow)
+
+    Raises:
+      PayloadError: the bytes are not what `encode` writes.
+    """
+    symbols, taken = xp.apart(_decode, (self,), payload)
+    return _split(symbols, self.sizes), payload[taken:]
+
+
+def _split(symbols, sizes):
+  places = np.cumsum([0, *sizes]).tolist()
+  return [symbols[start:stop] for start, stop in zip(places[:-1], places[1:])]
+
+
+# Functions of one stream do not know its size before they run: a graph has one of each for all variables of a model.
+
+
+def _encode(xp, group, symbols):
+  """int32[sum of sizes] -> uint8[n]."""
+  if len(group.sizes) == 1:
+    return _written(xp, group, symbols)
+  costs = [xp.apart(_cost, group.coding, part) for part in _split(symbols, group.sizes)]
+  together = xp.apart(_cost, group.coding, symbols) <= sum(costs[1:], costs[0])
+  return xp.cond(together,
+                 lambda: xp.concat([xp.constant([1], np.uint8), _written(xp, group.together, symbols)]),
+                 lambda: xp.concat([xp.constant([0], np.uint8), _written(xp, group, symbols)]))
+
+
+def _written(xp, group, symbols):
+  """Counts and streams: int32[sum of sizes] -> uint8[n]."""
+  numbers, streams = zip(*(xp.apart(_stream, group.coding, part) for part in _split(symbols, group.sizes)))
+  return xp.concat([counts.encode(xp, xp.concat(numbers)), *streams])
+
+
+def _stream(xp, coder, low, high, symbols):
+  """int32[d] -> (int32[1]: the count, uint8[n]: the stream)."""
+  signal = Integers(xp.size(symbols), low, high)
+  coded, _ = coder.encode(xp, symbols, None, signal)
+  number = xp.vector(xp.size(coded))
+  return xp.cond(_taken(xp, number)[0] < packed_size(signal) + 1, lambda: (number, coded),
+                 lambda: (xp.constant([0], np.int32), _PACK.encode(xp, symbols, None, signal)[0]))
+
+
+def _cost(xp, coder, low, high, symbols):
+  """Bytes of a stream and its count, as a 64-bit scalar: what `Stage.cost` says in place of the coder's bytes."""
+  signal = Integers(xp.size(symbols), low, high)
+  number = xp.vector(coder.cost(xp, symbols, signal))
+  return xp.total(xp.minimum(_taken(xp, number), xp.vector(packed_size(signal) + 1)))
+
+
+def _taken(xp, numbers):
+  """int32[n] counts -> int32[n]: the bytes that they and as many bytes take."""
+  return counts.size(xp, numbers) + numbers
+
+
+def _decode(xp, group, payload):
+  """Inverse of `_encode`: (int32[sum of sizes], number of bytes taken)."""
+  if len(group.sizes) == 1:
+    return _read(xp, group, payload)
+  xp.require(xp.size(payload) >= 1, 'a payload is cut short.')
+  mark = xp.cast(payload[:1], np.int32)
+  xp.require(mark <= 1, 'whether symbols stand together is neither 0 nor 1.')
+  symbols, taken = xp.cond(xp.all(mark > 0), lambda: xp.apart(_read, (group.together,), payload[1:]),
+                           lambda: xp.apart(_read, (group,), payload[1:]))
+  return symbols, taken + 1
+
+
+def _read(xp, group, payload):
+  """Inverse of `_written`, with the number of bytes taken."""
+  numbers, rest = counts.decode(xp, payload, len(group.sizes))
+  packed = xp.constant(group.packed, np.int32)
+  coded = numbers > 0
+  xp.require((_taken(xp, numbers) < packed + xp.constant(1, np.int32)) | xp.equal(numbers, 0),
+             'symbols are sent in a longer way than packed.')
+  lengths, symbols = xp.where(coded, numbers, packed), []
+  for i, size in enumerate(group.sizes):
+    xp.require(lengths[i] <= xp.size(rest), 'a payload is cut short.')
+    part = xp.apart(_read_stream, group.coding, coded[i:i + 1], xp.constant(size, np.int32), rest[:lengths[i]])
+    symbols.append(xp.reshape(part, [size]))
+    rest = rest[lengths[i]:]
+  return xp.concat(symbols), xp.size(payload) - xp.size(rest)
+
+
+def _read_stream(xp, coder, low, high, coded, size, stream):
+  """Inverse of `_stream`."""
+  return xp.cond(xp.all(coded), lambda: xp.apart(_decoded, (coder, low, high), size, stream),
+                 lambda: xp.apart(_decoded, (_PACK, low, high), size, stream))
+
+
+def _decoded(xp, coder, low, high, size, stream):
+  return coder.decode(xp, stream, {}, None, Integers(size, low, high))
