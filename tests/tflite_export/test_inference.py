@@ -281,6 +281,11 @@ def _halved(x):
   return tf.while_loop(lambda y: tf.reduce_max(y) > 1, lambda y: (y / 2,), (x,))[0]
 
 
+def _above_half(x):
+  tf.debugging.assert_greater(x, 0.5)
+  return x
+
+
 class Counting(layers.Layer):
   """Adds how often it was called."""
 
@@ -329,6 +334,8 @@ class Doubting(tf.keras.Sequential):
     (dict(model=lambda: tf.keras.Sequential([layers.Input((8,)), layers.Lambda(lambda x: x + tf.random.normal([8]))]),
           recipe='float32'), 'differently the second time.*random numbers'),
     (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='float32'), 'off by .* relative to Keras'),
+    (dict(model=lambda: tf.keras.Sequential([layers.Input((3,), dtype='int32'), layers.Lambda(lambda x: tf.one_hot(x, 4)),
+                                             layers.Lambda(_above_half)]), recipe='float32'), 'give representative_data'),
     (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='int8',
           representative_data=np.ones((9, 8))), 'off by .* give examples as the model will see them'),
 ])

@@ -68,7 +68,7 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
     model: a built Keras model of float32; for recipes that do not train also a `models.Exported`. It is not changed.
     recipe: text such as 'int8' or 'prune:0.9+cluster:16+int8'; docs/inference-on-device.md lists the parts.
     representative_data: examples as the model will see them, [n, …], or one array per input: int8 measures the range
-      of activations with up to 256 of them.
+      of activations with up to 256 of them, and the file is compared with the model on the first ones.
     train_data: (x, y), for the parts that train.
     student: Keras model that `distill` trains in the place of `model`.
     training: `Training`: epochs, learning rates, loss.
@@ -93,19 +93,19 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
   training.check()
   specs = program_lib.specs(model)
   progress = progress or finetuning.Progress()
-  calibration = None
-  if recipe.calibrates:
-    if representative_data is None:
-      raise ExportError(f'{recipe} measures the range of activations: give about a hundred examples as the model will '
-                        'see them (representative_data=; in a command, x in the file of --data).')
-    calibration = examples.inputs(representative_data, specs, 'representative_data')
-    if len(next(iter(calibration.values()))) < batch_size:
+  shown = None
+  if representative_data is not None:
+    shown = examples.inputs(representative_data, specs, 'representative_data')
+    if len(next(iter(shown.values()))) < batch_size:
       raise ExportError(f'representative_data has fewer examples than a batch ({batch_size}): give more.')
+  elif recipe.calibrates:
+    raise ExportError(f'{recipe} measures the range of activations: give about a hundred examples as the model will '
+                      'see them (representative_data=; in a command, x in the file of --data).')
   if recipe.trains:
     model = _trained(model, recipe, specs, train_data, student, training, progress)
   progress.say('converting')
-  data = _convert(model, recipe, batch_size, calibration)
-  inputs, outputs = gate.check(data, model, recipe, batch_size, calibration)
+  data = _convert(model, recipe, batch_size, shown)
+  inputs, outputs = gate.check(data, model, recipe, batch_size, shown)
   if path is not None:
     path = files.write(path, data, overwrite)
   return InferenceFile(data, path, str(recipe), flatbuffer.operators(data).counts, inputs, outputs)
@@ -142,16 +142,16 @@ def _trained(model, recipe, specs, train_data, student, training, progress):
   return model
 
 
-def _convert(model, recipe, batch_size, calibration):
+def _convert(model, recipe, batch_size, shown):
   """Bytes of the file."""
   module, function = program_lib.traced(model, batch_size, recipe.calibrates)
   optimize = tf.lite.Optimize
 
   def batches():
-    rows = min(MOST_CALIBRATION, len(next(iter(calibration.values()))) // batch_size)
+    rows = min(MOST_CALIBRATION, len(next(iter(shown.values()))) // batch_size)
     for row in range(rows):
       part = slice(row * batch_size, (row + 1) * batch_size)
-      yield program_lib.SIGNATURE, {name: array[part] for name, array in calibration.items()}
+      yield program_lib.SIGNATURE, {name: array[part] for name, array in shown.items()}
 
   def configure(converter):
     if recipe.storage != 'float32':

@@ -41,12 +41,20 @@ def check(data, model, recipe, batch_size, examples=None):
     (inputs, outputs): {name: {'dtype', 'shape', 'scale', 'zero_point'}} each.
 
   Raises:
+    ExportError: the model itself does not take the examples.
     ParityError: it does not run, remembers, or is farther from the model than `ALLOWED`.
   """
-  examples = _drawn(model, BATCHES * batch_size) if examples is None else examples
+  given = examples is not None
+  examples = examples if given else _drawn(model, BATCHES * batch_size)
   count = min(BATCHES, len(next(iter(examples.values()))) // batch_size)
   batches = [{name: values[n * batch_size:(n + 1) * batch_size] for name, values in examples.items()} for n in range(count)]
-  wanted = [predictions(model, batch) for batch in batches]
+  try:
+    wanted = [predictions(model, batch) for batch in batches]
+  except Exception as error:  # pylint: disable=broad-exception-caught
+    # Whatever a model may not take: words that it has not, for example.
+    reason = next(line.strip() for line in [*reversed(str(error).splitlines()), type(error).__name__] if line.strip())
+    raise ExportError(f'the model fails on {"the" if given else "random"} examples that its file is compared on '
+                      f'({reason[:150]}): give representative_data as it will see them.') from error
   for name in interpreters.NAMES:
     try:
       with interpreters.quiet():
@@ -93,7 +101,7 @@ def predictions(model, batch):
 
 
 def _drawn(model, count):
-  """{input: array [count, …]}: normal values, and words of the model's Embedding layers that end in zeros."""
+  """{input: array [count, …]}: normal values; words of the model's Embedding layers, or 0 and 1, that end in zeros."""
   generator = np.random.default_rng(0)
   words = [layer.input_dim for layer in getattr(model, 'submodules', ()) if isinstance(layer, tf.keras.layers.Embedding)]
   drawn = {}
@@ -102,7 +110,7 @@ def _drawn(model, count):
     if spec.dtype.is_floating:
       values = generator.standard_normal(shape)
     else:
-      values = generator.integers(0, min(words or [2 if spec.dtype.is_bool else 100]), shape)
+      values = generator.integers(0, min(words or [2]), shape)
       if len(shape) > 1:
         values *= np.arange(shape[1]).reshape([-1] + [1] * (len(shape) - 2)) < generator.integers(
             1, shape[1] + 1, [count] + [1] * (len(shape) - 1))
