@@ -1,6 +1,5 @@
 """Inference export: what each recipe promises of the file it makes, and one sentence for what cannot be made."""
 
-import argparse
 import io
 import json
 import types
@@ -10,13 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tflite_export import cli
 from tflite_export import conversion
 from tflite_export import files
 from tflite_export import flatbuffer
 from tflite_export import inference
 from tflite_export import interpreters
 from tflite_export import models
-from tflite_export.cli import inference as command
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
 from tflite_export.inference import comparison
@@ -304,7 +303,7 @@ class Doubting(tf.keras.Sequential):
 
 
 @pytest.mark.parametrize('options, word', [
-    (dict(recipe='int8'), 'representative_data=; in a command'),
+    (dict(recipe='int8'), 'representative_data='),
     (dict(recipe='prune'), 'give training data .train_data='),
     (dict(recipe='prune', train_data=TRAIN[0]), 'pair'),
     (dict(recipe='distill', train_data=TRAIN), 'give a student'),
@@ -446,10 +445,8 @@ def test_flipped_bits_in_data_are_a_sentence_or_an_array(tmp_path):
     data[position] ^= 0x55
 
 
-def run(capsys, add, *arguments):
-  parser = argparse.ArgumentParser()
-  add(parser)
-  options = parser.parse_args([str(argument) for argument in arguments])
+def run(capsys, command, *arguments):
+  options = cli.PROGRAM.parse([command, *map(str, arguments)])
   code = options.function(options)
   return code or 0, capsys.readouterr().out
 
@@ -459,15 +456,15 @@ def test_the_commands(model, make, capsys, tmp_path):
   np.savez(tmp_path / 'data.npz', x=VALID[0], y=VALID[1], x_train=TRAIN[0], y_train=TRAIN[1])
   output = tmp_path / 'out.tflite'
   arguments = [tmp_path / 'model.keras', '--data', tmp_path / 'data.npz']
-  code, text = run(capsys, command.add_inference, *arguments, '-o', output, '--json')
+  code, text = run(capsys, 'inference', *arguments, '-o', output, '--json')
   result = json.loads(text)
   assert code == 0 and output.read_bytes() == make('int8').data
   assert result['bytes'] == output.stat().st_size and result['edgetpu'] is True and result['recipe'] == 'int8'
-  code, text = run(capsys, command.add_compare, *arguments, '--recipe', 'int8', '--recipe', 'distill+int8',
+  code, text = run(capsys, 'compare', *arguments, '--recipe', 'int8', '--recipe', 'distill+int8',
                    '--examples', '20')
   assert code == 0 and f'{result["bytes"]:,}' in text and 'distill+int8: distill needs' in text
   with pytest.raises(FileError, match='exists'):
-    run(capsys, command.add_inference, *arguments, '-o', output)
+    run(capsys, 'inference', *arguments, '-o', output)
   with pytest.raises(ExportError, match='--data FILE.npz'):
-    run(capsys, command.add_inference, arguments[0], '-o', tmp_path / 'other.tflite')
+    run(capsys, 'inference', arguments[0], '-o', tmp_path / 'other.tflite')
   assert files.check_free(tmp_path / 'other.tflite')

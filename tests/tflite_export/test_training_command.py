@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tflite_export import cli
@@ -29,8 +30,10 @@ def test_a_model_that_was_never_compiled_trains_with_the_options(model, tmp_path
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--loss', 'mean-squared-error'], 'optimizer'),
-    (['--optimizer', 'sgd'], 'loss'),
+    (['--loss', 'mean-squared-error'], 'compile the model with one, or give --optimizer.'),
+    (['--optimizer', 'sgd'], 'compile the model with one, or give --loss.'),
+    (['--optimizer', 'sgd', '--loss', 'mean-squared-error', '--structure', 'low-rank:1', '--proximal-mu', '1'],
+     '--proximal-mu does not go with --structure low-rank'),
     (['--optimizer', 'adamm'], 'did you mean adam'),
     (['--learning-rate', '0.1'], '--optimizer'),
     (['--batch-size', '0'], 'whole number'),
@@ -47,5 +50,19 @@ def test_bad_options_are_one_sentence_and_leave_no_file(model, tmp_path, capsys,
 def test_a_file_that_exists_is_kept(model, tmp_path, capsys):
   (tmp_path / 'out.tflite').write_text('mine')
   assert cli.main(['training', model, '-o', str(tmp_path / 'out.tflite'), '--optimizer', 'sgd', '--loss', 'mean-squared-error']) == 2
-  assert 'exists already' in capsys.readouterr().err
+  assert 'exists already: name another file, remove it, or give --overwrite.' in capsys.readouterr().err
   assert (tmp_path / 'out.tflite').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('arrays, recipe, message', [
+    ({'z': (9, 4)}, 'int8', 'as the model will see them (x in the file of --data).'),
+    ({'x': (29, 4), 'y': (29, 3)}, 'prune', 'give training data (x_train and y_train in the file of --data).'),
+    ({'x': (9, 4)}, 'int8', 'x of --data has fewer examples than a batch (20)'),
+    ({'x_train': (29, 4), 'y_train': (27, 3)}, 'prune', 'x_train of --data has 29 examples and 27 labels'),
+])
+def test_errors_of_the_library_name_the_options_of_the_command(model, tmp_path, capsys, arrays, recipe, message):
+  np.savez(tmp_path / 'data.npz', **{name: np.zeros(shape, np.float32) for name, shape in arrays.items()})
+  assert cli.main(['inference', model, '-o', str(tmp_path / 'out.tflite'), '--data', str(tmp_path / 'data.npz'), '--recipe', recipe,
+                   '--batch-size', '20', '--loss', 'mean-squared-error']) == 2
+  said = capsys.readouterr().err
+  assert message in said and said.count('\n') == 1

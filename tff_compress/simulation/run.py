@@ -138,7 +138,7 @@ class RunConfig:
     if self.clients is None and self.split != 'natural':
       raise ConfigError(f"clients must be given for the split {self.split!r}; only 'natural' brings its own.")
     if self.dropout and not models_lib.ARCHITECTURES[self.model].dropout:
-      raise ConfigError(f'{self.model} has no dropout layers: leave dropout out.')
+      raise ConfigError(f'{self.model} has no dropout layers: leave dropout=True out.')
     if self.server_momentum and self.server_optimizer != 'sgd':
       raise ConfigError(f"server_momentum is for the server optimizer 'sgd', not for {self.server_optimizer!r}.")
     if self.dataset != 'emnist' and (self.max_clients is not None or not self.only_digits):
@@ -163,8 +163,9 @@ class RunConfig:
     if own and (self.downlink_changes, self.downlink_since) != (None, None):
       raise ConfigError(f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
     if method.whole and self.changes:
-      raise ConfigError(f'downlink_changes is not for the uplink {self.uplink!r}, whose clients need the whole model: use '
-                        'another downlink.')
+      what = 'downlink_changes' if self.downlink_changes else f'the downlink {self.downlink!r}, which sends changes,'
+      raise ConfigError(f'{what} is not for the uplink {self.uplink!r}, whose clients need the whole model: use another '
+                        'downlink.')
     if self.downlink_since is not None and not self.changes:
       raise ConfigError('downlink_since is for downlink_changes: give both, or none.')
     if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):

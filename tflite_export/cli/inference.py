@@ -1,11 +1,23 @@
 """`tflite-export inference` and `tflite-export compare`."""
 
+import dataclasses
+
 from tff_compress.cli import output
+from tff_compress.cli import program
 from tflite_export.cli import training as training_command
 
 _DATA = """\
 An .npz file has numbers in x and y (validation), and for what trains in x_train and y_train. Activations are measured
 with x_train where there is one, and otherwise with x."""
+
+
+# What errors call it, and what is typed; longer ones first.
+_WORDS = {
+    'training=Training(loss=…)': '--loss',
+    'representative_data=': 'x in the file of --data', 'representative_data': 'x of --data',
+    'train_data=(x, y)': 'x_train and y_train in the file of --data',
+    'x of train_data': 'x_train of --data', 'y of train_data': 'y_train of --data', 'train_data': 'x_train of --data',
+}
 
 
 def add_inference(parser):
@@ -56,8 +68,7 @@ def _add_training(parser):
   parser.add_argument('--learning-rate', metavar='RATE', type=training_command.rate, default=1e-3,
                       help='of pruning and distillation (default: 0.001); a tenth of it for what follows')
   training_command.add_loss(parser)
-  parser.set_defaults(python_words={'training=Training(loss=…)': '--loss', 'representative_data': 'x of --data',
-                                    'train_data': 'x_train and y_train of --data'})
+  parser.set_defaults(python_words=_WORDS)
 
 
 def _read(options):
@@ -138,6 +149,7 @@ def compare(options):
     raise ExportError(f'{options.data} has no x and y: save validation data under these names.')
   rows = inference.compare(model, (arrays['x'][:options.examples], arrays['y'][:options.examples]), recipes=chosen,
                            train_data=_train_data(arrays), student=student, training=_training(options))
+  rows = [dataclasses.replace(row, refused=row.refused and program.in_flags(row.refused, options.flags, _WORDS)) for row in rows]
   if options.json:
     output.print_json([vars(row) for row in rows])
     return

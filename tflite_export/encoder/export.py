@@ -164,8 +164,7 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     taken = _taken(layout, _apart(layout, network), error_feedback)
     more[PIECES] = taken, lambda arrays: graph.pieces(layout, arrays, network, error_feedback)
   elif network_path is not None:
-    raise ExportError('a network in int8 is measured with examples: give updates as representative_data (in a command, '
-                      '--examples).')
+    raise ExportError('a network in int8 is measured with examples: give updates as representative_data.')
   made = _export('encode', layout, _encoder(layout, error_feedback, network), path, overwrite, words, error_feedback, more)
   if network is None:
     return made

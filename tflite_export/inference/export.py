@@ -100,7 +100,7 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
       raise ExportError(f'representative_data has fewer examples than a batch ({batch_size}): give more.')
   elif recipe.calibrates:
     raise ExportError(f'{recipe} measures the range of activations: give about a hundred examples as the model will '
-                      'see them (representative_data=; in a command, x in the file of --data).')
+                      'see them (representative_data=).')
   if recipe.trains:
     model = _trained(model, recipe, specs, train_data, student, training, progress)
   progress.say('converting')
@@ -117,12 +117,10 @@ def _trained(model, recipe, specs, train_data, student, training, progress):
     raise ExportError(f'{model.name} holds no Keras layers, and {recipe} trains: choose from float32, float16, dynamic '
                       'and int8.')
   if train_data is None:
-    raise ExportError(f'{recipe} trains the model further: give training data (train_data=(x, y); in a command, '
-                      'x_train and y_train in the file of --data).')
+    raise ExportError(f'{recipe} trains the model further: give training data (train_data=(x, y)).')
   x, y = examples.labelled(train_data, specs, 'train_data')
   if 'distill' in recipe and student is None:
-    raise ExportError('distill needs the smaller model that learns: give a student (student=; in a command, '
-                      '--student).')
+    raise ExportError('distill needs the smaller model that learns: give a student (student=).')
   loss = training.loss or getattr(model, 'loss', None)
   if loss is None and any(recipes.PARTS[name].trains and name != 'distill' for name, _ in recipe.parts):
     raise ExportError('there is no loss: compile the model with one, or give training=Training(loss=…).')
