@@ -8,6 +8,7 @@ from tflite_export import models
 from tflite_export.errors import ExportError
 from tflite_export.training.formulas.registry import place
 from tflite_export.training.program import exportable
+from tflite_export.training.replay import trace
 
 SIGNATURE = 'infer'
 
@@ -64,7 +65,7 @@ def traced(model, batch_size, unroll=False):
     several)
 
   Raises:
-    ExportError: it keeps something from one call to the next, or is to be unrolled and still has a loop.
+    ExportError: it cannot be called, keeps something from one call to the next, or is to be unrolled and still has a loop.
   """
   def infer(*inputs):
     if isinstance(model, models.Exported):
@@ -78,7 +79,7 @@ def traced(model, batch_size, unroll=False):
     return {f'output_{number}': tensor for number, tensor in enumerate(outputs)}
 
   taken = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name) for name, spec in specs(model).items()]
-  function = tf.function(infer, input_signature=taken, autograph=False).get_concrete_function()
+  function = trace(infer, taken)
   graph = function.graph.as_graph_def()
   for node in [*graph.node, *(node for called in graph.library.function for node in called.node_def)]:
     if node.op in _WRITES:

@@ -6,8 +6,8 @@ import tensorflow as tf
 from tflite_export.errors import ExportError
 from tflite_export.training import replay
 
-_SAME = ('Identity', 'Cast', 'Reshape', 'ExpandDims', 'Squeeze', 'StridedSlice', 'Slice', 'Split', 'SplitV', 'Unpack', 'Pack',
-         'ConcatV2', 'Transpose', 'Tile')
+_SAME = ('Identity', 'Cast', 'Reshape', 'ExpandDims', 'Squeeze', 'StridedSlice', 'Slice', 'Split', 'SplitV', 'Unpack',
+         'Pack', 'ConcatV2', 'Transpose', 'Tile')
 """Operators whose outputs hold values of their inputs."""
 _SCALING = ('Sub', 'AddV2', 'Mul', 'RealDiv', 'Cast', 'Identity')
 
@@ -15,8 +15,8 @@ _SCALING = ('Sub', 'AddV2', 'Mul', 'RealDiv', 'Cast', 'Identity')
 class Batches:
   """Function of a step's number that returns (list of inputs, labels, sample weights).
 
-  Random words repeat and end in padding, other numbers are normal after the model's own scaling, and some are 0. Odd steps
-  have weights that differ, and are partial where that is possible.
+  Random words repeat and end in padding, other numbers are normal after the model's own scaling, and some are 0. Odd
+  steps have weights that differ, and are partial where that is possible.
 
   Args:
     program: `Program` of the model.
@@ -87,12 +87,16 @@ class _Draw:
     if self._limit or not dtype.is_floating:
       limit = min(self._limit or 256, dtype.max + 1) if dtype.is_integer else self._limit or 2
       words = generator.integers(0, limit, max(2, np.prod(shape, dtype=int) // 3))
-      values = generator.choice(np.append(words, 0), shape)
+      values = generator.choice(words, shape)
+      values[generator.random(shape) < .1] = 0
     else:
       values = generator.standard_normal(shape)
       values = (values - self._offset) / self._scale
       values[generator.random(shape) < .1] = 0
     if self._padding is not None and len(shape) > 1:
+      # What is padding from the first step on may have no mean: Keras has 0/0 there.
+      first = values[:, 0]
+      first[first == self._padding] = 1
       ends = generator.integers(1, shape[1] + 1, shape[0])
       values[np.arange(shape[1]) >= ends[:, None]] = self._padding
     return values.astype(dtype.as_numpy_dtype)
@@ -128,17 +132,18 @@ def _scaling(recording, start):
   while len(end.consumers()) == 1:
     [op] = end.consumers()
     others = [t for t in op.inputs if t is not end]
-    if op.type not in _SCALING or op.outputs[0].shape != start.shape or any(replay.depends(t, recording.inputs) for t in others):
+    if op.type not in _SCALING or op.outputs[0].shape != start.shape:
       break
-    if op.type == 'RealDiv' and op.inputs[0] is not end:
+    if (op.type == 'RealDiv' and op.inputs[0] is not end) or any(replay.depends(t, recording.inputs) for t in others):
       break
     end = op.outputs[0]
     scaled = end if others else scaled
   if scaled is start or not start.dtype.is_floating:
     return 0., 1.
-  known = {inside.name: outside.numpy() for outside, inside in recording.graph.captures if id(inside) not in recording.variables}
-  known.update((op.outputs[0].name, recording.variables[id(op.inputs[0])].numpy()) for op in recording.graph.get_operations()
-               if op.type == 'ReadVariableOp' and id(op.inputs[0]) in recording.variables)
+  variables = recording.variables
+  known = {inside.name: outside.numpy() for outside, inside in recording.graph.captures if id(inside) not in variables}
+  known.update((op.outputs[0].name, variables[id(op.inputs[0])].numpy()) for op in recording.graph.get_operations()
+               if op.type == 'ReadVariableOp' and id(op.inputs[0]) in variables)
   with tf.compat.v1.Session(graph=recording.graph) as session:
     at = [session.run(scaled, {**known, start.name: np.full(start.shape, x)}).astype(np.float64) for x in (0, 1)]
   scale = at[1] - at[0]

@@ -149,7 +149,8 @@ class _Recorder(tf.keras.optimizers.Optimizer):
 
 
 class _Wrapped(tf.keras.Model):
-  """A model around the user's, which is compiled in its place: so its optimizer, metrics and settings stay as they are."""
+  """A model around the user's, which is compiled in its place: so its optimizer, metrics and settings stay as they
+  are."""
 
   def __init__(self, model):
     super().__init__()
@@ -174,8 +175,10 @@ class _Keras:
     self.received = {name: v.numpy() for name, v in self._weights.items()}
     generator = np.random.default_rng(0)
     self.masks = {name: generator.integers(0, 2, v.shape).astype(np.float32) for name, v in program.masks.items()}
-    self.bases = {name: (generator.standard_normal(factors.basis.shape) / np.sqrt(factors.basis.shape[1])).astype(np.float32)
-                  for name, factors in program.factors.items()}
+    self.bases = {}
+    for name, factors in program.factors.items():
+      drawn = generator.standard_normal(factors.basis.shape) / np.sqrt(factors.basis.shape[1])
+      self.bases[name] = drawn.astype(np.float32)
     self.learned = set()
     """Names of what has a gradient: Keras changes nothing else, not even by weight decay."""
     self.trained = self._weights | {name: tf.Variable(factors.factor) for name, factors in program.factors.items()}
@@ -278,8 +281,8 @@ class _Gate:
              for values in (state, state_after)]
     gradients, adjusted = expected.gradients, program.adjusts_weights or keras.masks
     if program.optimizer.slots or not adjusted:
-      gradients = {name: program.optimizer.gradient(before[name], after[name], slots[0][name], slots[1][name], self._rate)
-                   for name in before}
+      gradients = {name: program.optimizer.gradient(value, after[name], slots[0][name], slots[1][name], self._rate)
+                   for name, value in before.items()}
       self._compare_vectors('gradient', gradients, expected.gradients, before, 'the gradient of',
                             lambda: self._share(rounding(), expected))
     if program.optimizer.slots or adjusted:
@@ -323,8 +326,10 @@ class _Gate:
       generator = np.random.default_rng(0)
       distances = []
       for _ in range(2):
-        moved = {name: values[name] * (1 + np.float32(2**-20) * generator.choice(np.float32([-1, 1]), values[name].shape))
-                 for name in self._program.weights}
+        moved = {}
+        for name in self._program.weights:
+          signs = generator.choice(np.float32([-1, 1]), values[name].shape)
+          moved[name] = values[name] * (1 + np.float32(2**-20) * signs)
         self._keras.assign(values | moved)
         distances.append(run().apart(expected))
       self._keras.assign(values)
@@ -354,8 +359,8 @@ class _Gate:
     if not error <= allowed:
       allowed += self._tolerances.rounding * rounding() / scale
     if not error <= allowed:
-      raise ParityError(f'in {self._file.name}, {what} is off by {error:.2g} relative to Keras, and {allowed:.2g} is allowed: '
-                        'nothing was written.')
+      raise ParityError(f'in {self._file.name}, {what} is off by {error:.2g} relative to Keras, and {allowed:.2g} is '
+                        'allowed: nothing was written.')
     if kind == 'gradient' and error >= self.errors[kind]:
       self.worst = variable
     self.errors[kind] = max(self.errors[kind], float(error))

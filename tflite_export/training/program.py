@@ -61,8 +61,8 @@ def check_step(model):
   """Raises ExportError where the user's own code replaces Keras's training step."""
   for name in _STEP:
     if getattr(getattr(model, name), '__func__', None) is not getattr(tf.keras.Model, name):
-      raise ExportError(f'{type(model).__name__} has a {name} of its own, which the file would not take: put what it adds '
-                        'into layers (add_loss), and export a model with the standard one, such as '
+      raise ExportError(f'{type(model).__name__} has a {name} of its own, which the file would not take: put what it '
+                        'adds into layers (add_loss), and export a model with the standard one, such as '
                         'tf.keras.Model(model.inputs, model.outputs).')
 
 
@@ -89,7 +89,7 @@ def check_layers(model):
 
 def _check_random(model, *recordings):
   """Raises ExportError for random numbers that `noise` does not scale."""
-  scaled = {_without_number(layer.name) for layer, _ in noisy(model)}
+  scaled = {_without_number(layer.name) for layer in layers(model) if isinstance(layer, tuple(kind for kind, _ in _RATES))}
   for recording in recordings:
     for op in recording.random():
       if not scaled.intersection(map(_without_number, op.name.split('/'))):

@@ -19,7 +19,7 @@ from tflite_export.training.formulas.registry import place
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 _LOOPS = ('While', 'StatelessWhile', 'If', 'StatelessIf', 'Case', 'StatelessCase')
-_RANDOM = re.compile('(Stateless|Stateful|Parameterized)?(Random|Uniform|StandardNormal|Truncated|Multinomial|Binomial)|Rng')
+_RANDOM = re.compile('(Stateless|Parameterized)?(Random|Truncated|Multinomial|Binomial)|Stateful(Uniform|Standard|Trunc)|Rng')
 _WRITES = {
     'AssignVariableOp': lambda old, new: new,
     'AssignAddVariableOp': lambda old, new: old + new,
@@ -121,7 +121,8 @@ def _foreign(resource):
     return ('draws random numbers from a generator of its own, which the file does not have: change the data at random '
             'before they go into the model')
   if 'Table' in kinds:
-    return 'looks values up in a table, which the file does not have: look them up in the app, and give the model numbers'
+    return ('looks values up in a table, which the file does not have: look them up in the app, and give the model '
+            'numbers')
   return 'uses a variable that is none of the model: make it an attribute of a layer'
 
 
