@@ -77,7 +77,7 @@ class Adam(keras.optimizers.SGD):
 
 BAD = {
     'nadam': (keras.optimizers.Nadam(), 'no optimizer like Nadam'),
-    'own': (Adam(), 'no optimizer like Adam'),
+    'own': (Adam(), 'Adam is a class of .*, not the one of Keras'),
     'nesterov': (keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), 'nesterov=True'),
     'clipnorm': (keras.optimizers.SGD(0.1, clipnorm=1.0), 'clipnorm=1.0'),
     'amsgrad': (keras.optimizers.Adam(amsgrad=True), 'amsgrad=True'),

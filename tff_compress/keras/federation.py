@@ -119,9 +119,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
   clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed,
                     local_steps=local_steps)
   if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
-    raise FederateError(f'clients_per_round is {clients_per_round} and there are {len(clients)} clients: use at most '
-                        'that '
-                        'many.')
+    raise FederateError(f'clients_per_round is {clients_per_round}, more than the number of clients, {len(clients)}: use at '
+                        'most that many.')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
   if client_optimizer is None:

@@ -39,7 +39,7 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
     seed: of the codecs; None draws one.
 
   Returns:
-    `tff.learning.templates.LearningProcess`. `metrics['client_work']['train']` holds loss and metrics, `num_examples` and
+    `tff.learning.templates.LearningProcess`. `metrics['client_work']['train']` holds loss and metrics (for `Blueprint.named`), `num_examples` and
     `num_clients` (of clients whose update was finite); where statistics move, `metrics['moving_statistics']['bytes']` are
     the bytes that all clients sent for them.
   """

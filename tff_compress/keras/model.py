@@ -19,11 +19,18 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import spec as spec_lib
 from tff_compress.keras import tracing
 from tff_compress.keras.errors import FederateError
 
 STATISTICS = 'moving_statistics'
 """Name under which clients report how their moving statistics changed."""
+
+_METRIC = 'metric_{}'
+"""What TFF calls the metric at a position: Keras has names such as <lambda>, and the same name twice."""
+
+_BY_SHAPE = ('accuracy', 'acc', 'crossentropy', 'ce')
+"""Metrics that Keras chooses by the shapes of labels and predictions."""
 
 _STEP = ('train_step', 'compute_loss', 'compute_metrics', 'make_train_function')
 
@@ -83,7 +90,7 @@ class Blueprint:
       self.starts = [[variable.numpy() for variable in metric.variables] for metric in self.metrics]
       counted = [variable for metric in self.metrics for variable in metric.variables]
       self.step = tracing.Program(self._step, key_spec, self.x_spec, self.y_spec, self.weight_spec,
-                                  variables=self.trainable + counted, others=model.non_trainable_variables)
+                                  variables=self.trainable + counted, others=self._others())
       self.results = [tracing.Program(metric.result, variables=metric.variables) for metric in self.metrics]
     if self.step.result is None:
       raise FederateError('the model was compiled without a loss: pass loss= to compile.')
@@ -132,7 +139,7 @@ class Blueprint:
     """The moving statistics; refuses what a step changes that cannot be sent."""
     expected = {tracing.identity(v) for v in self.trainable + counted}
     changed = {tracing.identity(v): v for v in self.step.written if tracing.identity(v) not in expected}
-    statistics = [v for v in self._source.non_trainable_variables if changed.pop(tracing.identity(v), None) is not None]
+    statistics = [v for v in self._others() if changed.pop(tracing.identity(v), None) is not None]
     for variable in changed.values():
       raise FederateError(f'training changes the variable {variable.name!r}, which is no weight of the model, so clients could '
                           'not send it: make it a weight of a layer, with add_weight; for random numbers use tf.random.normal '
@@ -143,10 +150,13 @@ class Blueprint:
                             'no mean over clients: make it one of numbers.')
     return statistics
 
-  @property
-  def metric_names(self):
-    """Names of loss and metrics as Keras shows them."""
-    return [metric.name for metric in self.metrics]
+  def _others(self):
+    # Keras lists the vocabularies of text layers among the variables.
+    return [v for v in self._source.non_trainable_variables if isinstance(v, tf.Variable)]
+
+  def named(self, results):
+    """{name as Keras shows it: result} of the loss and all metrics, from the finalized metrics of a `ClientModel`."""
+    return {metric.name: results[_METRIC.format(index)] for index, metric in enumerate(self.metrics)}
 
   def client_model(self):
     """The `model_fn` of TFF's algorithms: makes a `ClientModel`."""
@@ -254,7 +264,7 @@ class ClientModel(tff.learning.models.VariableModel):
   @tf.function
   def report_local_unfinalized_metrics(self):
     values = collections.OrderedDict(
-        (name, [v.read_value() for v in variables]) for name, variables in zip(self._blueprint.metric_names, self._metrics))
+        (_METRIC.format(index), [v.read_value() for v in variables]) for index, variables in enumerate(self._metrics))
     values['num_examples'] = [self._examples.read_value()]
     values['num_clients'] = [self._clients.read_value()]
     if self._statistics:
@@ -271,8 +281,8 @@ class ClientModel(tff.learning.models.VariableModel):
 
   def metric_finalizers(self):
     finalizers = collections.OrderedDict(
-        (metric.name, _finalizer(metric, program))
-        for metric, program in zip(self._blueprint.metrics, self._blueprint.results))
+        (_METRIC.format(index), _finalizer(*pair))
+        for index, pair in enumerate(zip(self._blueprint.metrics, self._blueprint.results)))
     finalizers['num_examples'] = finalizers['num_clients'] = lambda values: values[0]
     if self._statistics:
       finalizers[STATISTICS] = lambda values: values
@@ -337,7 +347,9 @@ def _keyed(model, key):
 def check_model(model):
   """Raises FederateError if the model cannot be trained federated, whatever the data."""
   if not isinstance(model, tf.keras.Model):
-    raise FederateError(f'a tf.keras.Model is needed, not {type(model).__name__}.')
+    kind = type(model)
+    raise FederateError('a tf.keras.Model is needed, not '
+                        + (kind.__name__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__name__}') + '.')
   if not getattr(model, '_is_compiled', False) or model.compiled_loss is None:
     raise FederateError('the model is not compiled: call model.compile(optimizer=…, loss=…, metrics=[…]) first.')
   for name in _STEP:
@@ -374,6 +386,8 @@ def _metrics_of_layers(model):
 def _fresh_metrics(metrics):
   """New metric objects in place of those in the structure; names and functions stay as they are."""
   def fresh(metric):
+    if isinstance(metric, str) and metric not in _BY_SHAPE and isinstance(tf.keras.metrics.get(metric), str):
+      raise FederateError(f'Keras has no metric {metric[:40]!r}: look for its name in tf.keras.metrics.')
     if not isinstance(metric, tf.keras.metrics.Metric):
       return metric
     with _one_sentence(f'the metric {metric.name!r} cannot be copied ({{}}): give it a get_config.'):
@@ -382,19 +396,14 @@ def _fresh_metrics(metrics):
 
 
 def _spec(variables):
-  return codec_lib.Spec(_distinct(tuple(
-      codec_lib.TensorSpec(v.name.split(':')[0], tuple(v.shape.as_list()), v.dtype.name) for v in variables)))
+  return codec_lib.Spec(_distinct([
+      codec_lib.TensorSpec(v.name.split(':')[0], tuple(v.shape.as_list()), v.dtype.name) for v in variables]))
 
 
 def _distinct(tensors):
   """The specs with _1, _2, … behind names that are there already."""
-  counts = collections.Counter()
-  result = []
-  for tensor in tensors:
-    count = counts[tensor.name]
-    counts[tensor.name] += 1
-    result.append(codec_lib.TensorSpec(f'{tensor.name}_{count}' if count else tensor.name, tensor.shape, tensor.dtype))
-  return tuple(result)
+  names = spec_lib.unique_names([tensor.name for tensor in tensors])
+  return tuple(dataclasses.replace(tensor, name=name) for tensor, name in zip(tensors, names))
 
 
 @contextlib.contextmanager
@@ -411,7 +420,8 @@ def _one_sentence(text):
 def first_line(error):
   """The line of an error's text that says what is wrong, shortened; of an error that a TFF worker reports, too."""
   text = error.details() if callable(getattr(error, 'details', None)) else str(error)
-  text = re.sub(r'\{\{[^}]*\}\} ?', '', text or '').replace('Failed to run computation:', '')
+  text = re.sub(r" for '\{\{node [^}]*\}\} = (\w+)[^']*'", r' for \1', text or '')
+  text = re.sub(r'\{\{[^}]*\}\} ?', '', text).replace('Failed to run computation:', '')
   text = re.sub(r'assertion failed: \[(.*?)\]', r'\1', text).replace("\\'", "'")
   lines = [' '.join(line.split()) for line in text.splitlines()]
   lines = [line for line in lines if line and not line.startswith(('File "', 'Call arguments', '•', 'Traceback'))]

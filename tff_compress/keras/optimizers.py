@@ -51,7 +51,11 @@ def from_keras(optimizer, learning_rate=None, model=None):
     optimizer = optimizer.inner_optimizer
   kind = type(optimizer).__name__
   config = optimizer.get_config() if kind in SUPPORTED else {}
-  if kind not in SUPPORTED or not _is_kerass_own(optimizer):
+  if kind in SUPPORTED and not _is_kerass_own(optimizer):
+    raise FederateError(f'the optimizer {kind} is a class of {type(optimizer).__module__}, not the one of Keras, and TFF does '
+                        'not know what it does: compile the model with tf.keras.optimizers.…, or pass '
+                        'client_optimizer=tff.learning.optimizers.….')
+  if kind not in SUPPORTED:
     raise FederateError(f'TFF has no optimizer like {kind}: compile the model with {", ".join(SUPPORTED)}, or pass '
                         'client_optimizer=tff.learning.optimizers.….')
   for option, unused in _UNUSED.items():

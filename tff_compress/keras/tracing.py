@@ -9,6 +9,11 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 from tensorflow.python.framework import auto_control_deps_utils
 
+from tff_compress.keras.errors import FederateError
+
+
+_PYTHON = ('PyFunc', 'PyFuncStateless', 'EagerPyFunc')
+
 
 class Program:
   """A function of tensors, traced once. Other graphs call it with variables of their own.
@@ -25,12 +30,15 @@ class Program:
     written: the variables that it changes.
 
   Raises:
-    ValueError: the function uses a resource that is neither a known variable nor a lookup table.
+    FederateError: the function uses a resource that is neither a known variable nor a lookup table, or calls Python in its graph.
   """
 
   def __init__(self, function, *specs, variables=(), others=()):
     traced = tf.function(function).get_concrete_function(*specs)
     graph, definition = traced.graph, _without_seeds(traced.graph.as_graph_def())
+    if any(node.op in _PYTHON for node in _nodes(definition)):
+      raise FederateError("the model's code calls Python in every step, with tf.py_function or tf.numpy_function, and TFF's "
+                          'workers have none: write it with operations of TensorFlow.')
     self.result = traced.structured_outputs
     kept = {identity(variable) for variable in variables}
     known = {identity(variable): variable for variable in (*variables, *others, *graph.variables)}
@@ -119,7 +127,8 @@ class _Table:
         continue  # A table of other types, or none.
       self._keys, self._values, self._types = keys.numpy(), values.numpy(), [tf.as_dtype(number) for number in kind]
       return
-    raise ValueError('it uses a resource that is neither a variable nor a lookup table')
+    raise FederateError("the model's code uses a resource that is neither a variable nor a lookup table, and so cannot be "
+                        'copied to clients: leave it out.')
 
   def copy(self):
     """The table again, in the current graph: its resource."""

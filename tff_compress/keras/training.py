@@ -149,9 +149,9 @@ class Trainer:
 
   def _check(self, state, metrics, record, clients):
     """Raises Diverged unless a round went well; fills the record."""
-    train = dict(metrics['client_work']['train'])
-    examples, trained = int(train.pop('num_examples')), int(train.pop('num_clients'))
-    for name, value in train.items():
+    train = metrics['client_work']['train']
+    examples, trained = int(train['num_examples']), int(train['num_clients'])
+    for name, value in self._blueprint.named(train).items():
       record.update(_flat(name, value))
     if not trained:
       raise Diverged(f'training diverged in round {self.round + 1}: no client has a finite update; lower the learning '
