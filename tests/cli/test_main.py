@@ -120,6 +120,10 @@ WITHOUT = """if True:
             ('tflite-export', ['encoder', 'int8', 'model.json', '-o', 'x']),
             ('tflite-export', ['compare', 'model.keras', '--data', 'x.npz'])],
      "needs tensorflow, which is not installed: install the extra 'tflite'"),
+    (('tensorflow', 'tensorflow_federated'), [('tff-compress', ['fit-autoencoder', 'a.npz', '-o', 'x'])],
+     "needs tensorflow, which is not installed: install the extra 'tff'"),
+    (('ai_edge_litert',), [('tflite-export', ['check-edgetpu', 'x.tflite'])],
+     "needs ai_edge_litert, which is not installed: install the extra 'tflite'"),
     (('matplotlib',), [('tff-compress', ['report', '.']), ('tff-compress', ['run', '--output', 'there-is-none'])],
      "needs matplotlib, which is not installed: install the extra 'plots'"),
     (('yaml',), [('tff-compress', ['run', '--config', __file__])],
@@ -133,6 +137,15 @@ def test_a_package_that_is_missing_is_one_sentence_with_the_extra_that_brings_it
   for (main, _), line, code in zip(commands, lines[::2], lines[1::2]):
     assert line.startswith(f'{main}: this ') and says in line and code == '2'
   assert not os.listdir(tmp_path)
+
+
+def test_help_and_commands_of_the_core_need_numpy_alone():
+  absent = ('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert', 'matplotlib', 'yaml', 'h5py', 'tqdm', 'scipy', 'grpc')
+  commands = [(main.name, [name, '--help']) for main in (cli.PROGRAM, export_cli.PROGRAM) for name, *_ in main.commands]
+  commands += [('tff-compress', ['codecs', 'drive']), ('tff-compress', ['codecs'])]
+  code = WITHOUT.format(root=ROOT, absent=absent, commands=commands)
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False)
+  assert done.stderr.split() == ['0'] * len(commands)
 
 
 def test_extras_bring_what_setup_says():

@@ -769,7 +769,8 @@ def test_a_damaged_npz_is_refused_or_gives_the_same_data(damaged, changes):
 def write_h5_pair(folder, train, test):
   h5py = pytest.importorskip('h5py')
   for part, clients in (('train', train), ('test', test)):
-    with h5py.File(folder / f'fed_emnist_digitsonly_{part}.h5', 'w') as file:
+    made = io.BytesIO()
+    with h5py.File(made, 'w') as file:
       examples = file.create_group('examples')
       for name, arrays in clients.items():
         group = examples.create_group(name)
@@ -778,6 +779,7 @@ def write_h5_pair(folder, train, test):
             value(group, key)
           else:
             group.create_dataset(key, data=value)
+    (folder / f'fed_emnist_digitsonly_{part}.h5').write_bytes(made.getvalue())
   return folder
 
 
@@ -785,7 +787,10 @@ def writer(count, value, label):
   return {'pixels': np.full((count, 28, 28), value, np.float32), 'label': np.full(count, label, np.int32)}
 
 
-def test_emnist_keeps_its_writers(tmp_path):
+@pytest.mark.parametrize('name', ['emnist', 'выход 😀', os.fsdecode(b'bad\xff')])
+def test_emnist_keeps_its_writers(tmp_path, name):
+  tmp_path = tmp_path / name
+  tmp_path.mkdir()
   write_h5_pair(tmp_path, {'f1': writer(3, 0.5, 7), 'f0': writer(2, 0.25, 1)}, {'f1': writer(1, 1, 9)})
   loaded = data.load('emnist', path=tmp_path)
   assert loaded.client_ids.tolist() == ['f0'] * 2 + ['f1'] * 3

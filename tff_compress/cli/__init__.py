@@ -21,7 +21,7 @@ PROGRAM = program.Program(
          ('tensorflow_federated', 'matplotlib')),
         ('codecs', 'list the stages and presets that codecs are made of, with measured bits', 'codecs', ()),
         ('inspect', 'take a frame apart', 'frames', ()),
-        ('fit-autoencoder', 'learn an autoencoder from snapshots of updates', 'autoencoders', ()),
+        ('fit-autoencoder', 'learn an autoencoder from snapshots of updates', 'autoencoders', ('tensorflow',)),
     ),
     extra='tff',
     examples=(

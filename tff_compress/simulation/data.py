@@ -25,6 +25,7 @@ import zlib
 
 import numpy as np
 
+from tff_compress.codec import files as files_lib
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import splits
 
@@ -677,6 +678,12 @@ class _Collector:
 
 
 def _emnist_sqlite(folder: pathlib.Path, max_clients: int | None, only_digits: bool, num_classes: int) -> Dataset:
+  with files_lib.readable(str(folder)) as cache:
+    return _from_sqlite(folder, cache, max_clients, only_digits, num_classes)
+
+
+def _from_sqlite(folder: pathlib.Path, cache: str, max_clients: int | None, only_digits: bool, num_classes: int) -> Dataset:
+  """What `_emnist_sqlite` does, with TensorFlow given the folder under the name `cache`."""
   file = folder / _EMNIST_SQLITE
   get_it = f"pass --data-dir with the folder that has TFF's {_EMNIST_SQLITE}"
   again = f'delete {file} and let TFF download it again, or {get_it}'
@@ -688,7 +695,7 @@ def _emnist_sqlite(folder: pathlib.Path, max_clients: int | None, only_digits: b
   except ImportError:
     raise DataError('emnist is read by TensorFlow Federated: install tensorflow-federated.') from None
   try:
-    sources = tff.simulation.datasets.emnist.load_data(only_digits=only_digits, cache_dir=str(folder))
+    sources = tff.simulation.datasets.emnist.load_data(only_digits=only_digits, cache_dir=cache)
   except Exception as error:  # Any network, file, SQL or TFF error: all of them mean that the file is not usable.
     if not os.path.exists(file):
       raise DataError(f'emnist is not on this machine and could not be downloaded ({_one_line(error)}): {get_it}.') from None
@@ -728,7 +735,7 @@ def _emnist_h5(files: list[pathlib.Path], max_clients: int | None, num_classes: 
     _file_size(file)
     collector = _Collector(file)
     try:
-      with h5py.File(file, 'r') as opened:
+      with files_lib.readable(str(file)) as alias, h5py.File(alias, 'r') as opened:
         clients = opened['examples']
         if ids is None:
           ids = _chosen(clients.keys(), max_clients)

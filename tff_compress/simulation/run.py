@@ -333,7 +333,7 @@ class RunResult:
       uplink_bytes_total, downlink_bytes_total: of this round and those before it (`uplink_bytes_total_estimate`).
       uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to float32,
         None where nothing was sent (`…_estimate`).
-      client_states_bytes: of all states that are stored, where clients remember.
+      client_states_bytes: of the states that all clients have, where they remember, without copies for checkpoints.
       uplink_fallbacks, uplink_drift: where clients learn in a pre-pass: how many sent with the fallback, and 1 where that
         happened so often of late that the clients of the next round learn again.
       prepass_clients, prepass_uplink_bytes, prepass_downlink_bytes, prepass_seconds: of the pre-pass before this round, of

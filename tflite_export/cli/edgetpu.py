@@ -1,7 +1,6 @@
 """`tflite-export check-edgetpu`: a file against the documented operator list of the Edge TPU."""
 
 from tff_compress.cli import output
-from tflite_export.edgetpu import check_edgetpu
 
 FALLS_BACK = 3
 """Exit code where something falls back to the CPU."""
@@ -31,6 +30,7 @@ def check(path, as_json):
   Raises:
     FileError: it cannot be read or is no whole .tflite file.
   """
+  from tflite_export.edgetpu import check_edgetpu  # pylint: disable=g-import-not-at-top
   report = check_edgetpu(path)
   if as_json:
     output.print_json({'file': path, **report.as_dict()})
