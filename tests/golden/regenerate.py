@@ -46,9 +46,14 @@ SPECIAL = {
     'dtypes.float32': ('float32', 'dtypes'),
     'dtypes.uniform': ('uniform:bits=7,rounding=nearest | pack', 'dtypes'),
     'dtypes.joined': ('float* => concat | sign:per=block | pack; * => float16', 'dtypes'),
-    'rules': ('ü/[!a-z] => topk:3/7 | float16; *[t-z] & size>=2 & size<9 => concat | uniform | pack; [s]?a?[]ea-]* => '
-              'bound:0.001,mode=relative | elias; */* => concat | subsample:1/3,key=client | float32; size>700 => '
-              'hadamard:rotations=2,key=client | ternary:threshold=1.5 | rice; * => uniform:bits=5,range=tensor | pack',
+    'nearest': ('uniform:bits=2,rounding=nearest,range=tensor | pack', 'irregular'),
+    'levels': ('symmetric:levels=255,norm=max,per=tensor | elias', 'irregular'),
+    'boundary': ('eden:bits=4,scale=least-error | pack', 'irregular'),
+    'step': ('bound:0.0078125,mode=relative | pack', 'irregular'),
+    'joined.lowrank': ('concat | lowrank:1/3 | float32', 'ordinary'),
+    'rules': ('CONV/* => float32; ????? => float16; Ü/[!a-z] => topk:3/7 | float16; *[t-z] & size>=4 & size<200 => concat | uniform | pack; '
+              '[s]?a?[]ea-]* => bound:0.001,mode=relative | elias; */* => concat | subsample:1/3,key=client | float32; '
+              'size>700 => hadamard:rotations=2,key=client | ternary:2 | rice; * => uniform:bits=5,range=tensor | pack',
               'irregular'),
     'joined': ('concat | hadamard:rotations=2,block=4096,key=client | eden:bits=2,block=600 | pack', 'ordinary'),
     'joined.blocks': ('concat | symmetric:levels=7,block=100 | rice', 'ordinary'),

@@ -97,9 +97,9 @@ def _bits(*values):
   return [[count, f'{int(np.float32(value).view(np.uint32)):08x}'] for count, value in pairs]
 
 
-def _listed(name, *values, shape=None):
+def _listed(name, *values):
   runs = _bits(*values)
-  return _variable(name, shape or [sum(count for count, _ in runs)], 'runs', runs)
+  return _variable(name, [sum(count for count, _ in runs)], 'runs', runs)
 
 
 def heavy(size, convolution_of=None):
@@ -114,6 +114,7 @@ def heavy(size, convolution_of=None):
 def irregular():
   """Whatever a rule of the format may be wrong about."""
   floor, above, below = 2.0**-64, 2.0**-64 * (1 + 2.0**-23), 2.0**-64 * (1 - 2.0**-24)
+  width = float(np.float32(0.9226284))
   return [
       _variable('normal', [43, 60], 'normal', [1, -17]),
       _variable('wide', [700], 'wide', [2, 40, 90]),
@@ -125,7 +126,15 @@ def irregular():
       # Half-way between two whole numbers for 2^11, 2^14 and 2^23, between two float16 and two bfloat16.
       _listed('ties', 1.5, *(sign * (k + 0.5) * 2.0**-n for n in (4, 11, 14, 23) for k in (0, 1, 2, 5) for sign in (1, -1)),
               1 + 2.0**-11, 1 + 3 * 2.0**-11, -1 - 5 * 2.0**-11, 1 + 2.0**-8, 1 + 3 * 2.0**-8, -1 - 2.0**-8),
-      _listed('steps/of/15', 0, 15, *(k + 0.5 for k in range(15)), 7, 7, 3),
+      _listed('ties/many', 1.0, (100, 2.5 * 2.0**-11), (99, -2.5 * 2.0**-11)),
+      # The square of the first is 2^24 units, the others are one each: a sum in float32 loses them.
+      _listed('squares', 2 - 2.0**-13, (200, 2.0**-11), (199, -2.0**-11)),
+      # Sigma times a boundary of eden with four bits is one of them.
+      _listed('boundary', *(m * 2.0**-11 for m in (2214, 2662, 2537, 672, 868, 978))),
+      # Of this width, one and a half and two and a half are not what multiplying by its inverse gives.
+      _listed('steps/of/width', 0, 3 * width, 0.5 * width, 1.5 * width, 2.5 * width),
+      _listed('steps/of/3', 0, 3, 0.5, 1.5, 2.5),
+      _listed('steps/of/15', 0, 15, *(k + 0.5 for k in range(12)), 7),
       _listed('scale/half-way', (4, 1 + 2.0**-8)),
       _listed('scale/half-way/odd', 1 + 3 * 2.0**-8, -1 - 3 * 2.0**-8),
       _listed('equal/magnitudes', *(0.75 * sign for sign in (1, -1, -1, 1, 1, -1)), 0.5, -0.5, 0.5, 0.25, -0.75, 0.75),
@@ -139,7 +148,11 @@ def irregular():
       _listed('between', 2.0**-65, -1.25 * 2.0**-65, 1.75 * 2.0**-65),
       _listed('largest', 2.0**64, -2.0**64, 2.0**63, -1.0, 3e-39, 1.0, 2.0**40, -2.0**52),
       _listed('negative', -3.0, -2.75, -1.1, -0.3, -2.999),
-      _listed('negative/alone', -1.37, shape=[1]),
+      _listed('negative/alone', -1.37),
+      _listed('alone', 1.0002),
+      _listed('one/zero', (31, 1.0), 0.0),
+      # The dither of value 973 is the largest there is.
+      _listed('clamp/1', 0.0, (1023, 1.375)),
       _listed('mixed', 1.0, -1e-40, 1e-40, -0.0, 0.0, 2.0**-126, -2.0**-127, 0.3, -2.0**-24, -2.0**-25, 2.0**-14, 2.0**-15),
       _listed('spike', 1000.0, *(0.001 * (k - 20) for k in range(40))),
       # Counts of symbols that are alike, for what coders do then.
@@ -148,7 +161,7 @@ def irregular():
       _listed('counts/one', (30, 0.0), (1, 1e-3)),
       _variable('scalar', [], 'normal', [8, -17]),
       _variable('empty', [0, 5], 'runs', []),
-      _variable('ü/名', [3, 7], 'normal', [9, -17]),
+      _variable('Ü/名', [3, 7], 'normal', [9, -17]),
       _variable('whole/narrow', [4], 'runs', [[1, '80'], [1, 'ff'], [1, '0'], [1, '7f']], 'int8'),
       _variable('whole/wide', [3], 'runs', [[1, '8000000000000001'], [1, 'ffffffffffffffff'], [1, '2']], 'uint64'),
       _variable('flags', [2, 2], 'runs', [[1, '1'], [2, '0'], [1, '1']], 'bool'),
@@ -157,7 +170,7 @@ def irregular():
 
 def ordinary():
   """Values of one magnitude, for what joins variables: the largest of `irregular` would leave nothing of the others."""
-  kept = ('normal', 'conv/kernel', 'point', 'tall', 'scalar', 'ü/名', 'empty', 'flags')
+  kept = ('normal', 'conv/kernel', 'point', 'tall', 'scalar', 'Ü/名', 'empty', 'flags')
   return [variable for variable in irregular() if variable['name'] in kept]
 
 
