@@ -1,4 +1,4 @@
-"""Deliberate errors in the product, one for each rule of docs/wire-format.md, and which golden frame finds each.
+"""Deliberate errors in the product, at least one for each rule of the format, and which golden frame finds each.
 
     python -m tests.golden.mutations            a line for each error: the frame that finds it
     python -m tests.golden.mutations --heavy    and the first frame of `heavy` values that does (takes some minutes)
@@ -65,8 +65,24 @@ MUTATIONS = [Mutation(*entry) for entry in (
     ('rules: < takes equal sizes', 'codec.codec', "'<': tensor.size < self.size", "'<': tensor.size <= self.size"),
     ('segments: joined ones are named by their first variable', 'codec.codec', 'Segment(name, tuple(positions)',
      'Segment(tensors[0].name, tuple(positions)'),
-    ('payload: lengths stand before their segments', 'codec.codec', 'return xp.concat(lengths + parts) if',
-     'return xp.concat(parts + lengths) if'),
+    ('payload: lengths behind the segments', 'codec.codec', 'xp.concat(lengths + bodies + coded)',
+     'xp.concat(bodies + lengths + coded)'),
+    ('payload: symbols before the segments', 'codec.codec', 'xp.concat(lengths + bodies + coded)',
+     'xp.concat(lengths + coded + bodies)'),
+    ('counts: the mark is on the last byte', 'codec.counts',
+     'place + xp.constant(1, np.int32) < lengths, np.int32) *',
+     'xp.equal(place + xp.constant(1, np.int32), lengths), np.int32) *'),
+    ('counts: groups of seven bits from the highest', 'codec.counts', 'xp.shift_right(numbers, 7 * j) %',
+     'xp.shift_right(numbers, 7 * (np.max(size(xp, numbers), initial=1) - 1 - j if j < 2 '
+     'and np.max(numbers) > 127 else j)) %'),
+    ('streams: apart where both cost the same', 'codec.streams', '<= sum(costs[1:], costs[0])',
+     '< sum(costs[1:], costs[0])', 'larger.two-rotations'),
+    ('streams: never together', 'codec.streams', '<= sum(costs[1:], costs[0])', '< 0 * costs[0]'),
+    ('streams: coded where packed is as short', 'codec.streams',
+     'xp.vector(xp.size(coded))\n  return xp.cond(_taken(xp, number)[0] <',
+     'xp.vector(xp.size(coded))\n  return xp.cond(_taken(xp, number)[0] <='),
+    ('streams: the cost without the byte of a packed one', 'codec.streams', 'xp.vector(packed_size(signal) + 1))',
+     'xp.vector(packed_size(signal)))', 'larger.two-rotations'),
     ('float16 variables: infinities beyond 65504', 'codec.codec', "if tensor.dtype == 'float16':", 'if False:'),
     ('keys: the round is left out', _RANDOM, 'seed, round, client, purpose, chunk, len',
      'seed, 0, client, purpose, chunk, len'),
@@ -277,10 +293,10 @@ MUTATIONS = [Mutation(*entry) for entry in (
      'return (x * np.float32(1 + 2.0**-23)).astype(np.float16).view(np.uint16)'),
     # -- positions and coders
     ('positions: the largest of equal parameters', 'codec.gaps',
-     'return xp.argmin([xp.total(xp.shift_right(gaps, b)) + count * (b + 1) for b in '
+     'return xp.argmin([xp.total(xp.shift_right(numbers, b)) + count * (b + 1) for b in '
      'range(MAX_PARAMETER + 1)])',
-     'return MAX_PARAMETER - xp.argmin([xp.total(xp.shift_right(gaps, b)) + count * (b + '
-     '1) for b in range(MAX_PARAMETER, -1, -1)])', 'special.nonzero.sparse'),
+     'return MAX_PARAMETER - xp.argmin([xp.total(xp.shift_right(numbers, b)) + count * (b '
+     '+ 1)\n                                  for b in range(MAX_PARAMETER, -1, -1)])', 'special.nonzero.sparse'),
     ('positions: a parameter from the density', 'codec.gaps', 'count * (b + 1) for b',
      'count * (b + 2 - (b > 3)) for b'),
     ('bits: most significant first', 'codec.bits', 'sum(1 << (24 - (8 - step) * i) for i in range(4))',
@@ -297,6 +313,28 @@ MUTATIONS = [Mutation(*entry) for entry in (
      'alphabet - 1 - xp.argmax(counts[::-1])'),
     ('frequencies: shares of 4096', 'codec.coders.frequencies', 'left = xp.long(TOTAL) - xp.total(used)',
      'left = xp.long(TOTAL) - xp.long(0) * xp.total(used)'),
+    ('rans: the last row ends with symbol 0', 'codec.coders.rans', 'xp.repeat(xp.vector(xp.argmax(table)),',
+     'xp.repeat(xp.vector(0 * xp.argmax(table)),', 'special.many.rans'),
+    ('rans: a lane for 2048 symbols', 'codec.coders.rans', 'powers <= size // 4096', 'powers <= size // 2048',
+     'special.many.rans'),
+    ('rans: states stay below 2^31', 'codec.coders.rans', '1 << (32 - frequencies', '1 << (31 - frequencies'),
+    ('rans: words in the order they are made', 'codec.coders.rans', 'xp.reshape(xp.reverse(words), [-1])',
+     'xp.reshape(words, [-1])'),
+    ('rans: its cost without the states', 'codec.coders.rans', '3 * self._lanes', '0 * self._lanes',
+     'special.cost.rans'),
+    ('huffman: of equal groups the last', 'codec.coders.huffman', 'first = xp.argmax(-weight)',
+     'first = alphabet - 1 - xp.argmax(-weight[::-1])'),
+    ('huffman: a new group is the last of equals', 'codec.coders.huffman', 'second = xp.argmax(-without)',
+     'second = alphabet - 1 - xp.argmax(-without[::-1])'),
+    ('huffman: of equal lengths the last symbol first', 'codec.coders.huffman',
+     'xp.constant(256, np.int32) + xp.iota(xp.size(lengths))\n',
+     'xp.constant(256, np.int32) + xp.reverse(xp.iota(xp.size(lengths)))\n'),
+    ('huffman: lowest bit of a word first', 'codec.coders.huffman',
+     'words = _reversed(xp, starts % xp.constant(1 << LONGEST, np.int32))',
+     'words = xp.cast(starts % (1 << LONGEST) >> (16 - lengths), np.int32)'),
+    ('huffman: a lane for 4096 symbols', 'codec.coders.huffman', '_LANE = 2048', '_LANE = 4096'),
+    ('huffman: differences of lengths the other way', 'codec.coders.huffman',
+     'xp.where(steps < 0, steps * -2 - 1, steps * 2)', 'xp.where(steps > 0, steps * 2 - 1, steps * -2)'),
 )]
 
 

@@ -42,6 +42,9 @@ SPECIAL = {
     'joined.sparsify': ('concat | sparsify:1/9 | rice', 'ordinary'),
     'joined.sign': ('concat | sign | pack', 'ordinary'),
     'joined.sketch': ('concat | countsketch:1/7 | bound:0.02,limit=15 | rans', 'ordinary'),
+    'cost.rans': ('uniform:bits=1,rounding=nearest,range=tensor | rans', 'ordinary'),
+    'many.rans': ('uniform:bits=2,range=tensor | rans', 'many'),
+    'many.huffman': ('uniform:bits=3,range=tensor | huffman', 'many'),
     'long': ('subsample:1/70000 | float32', 'long'),
     'dtypes.float32': ('float32', 'dtypes'),
     'dtypes.uniform': ('uniform:bits=7,rounding=nearest | pack', 'dtypes'),
@@ -51,10 +54,10 @@ SPECIAL = {
     'boundary': ('eden:bits=4,scale=least-error | pack', 'irregular'),
     'step': ('bound:0.0078125,mode=relative | pack', 'irregular'),
     'joined.lowrank': ('concat | lowrank:1/3 | float32', 'ordinary'),
-    'rules': ('CONV/* => float32; ????? => float16; Ü/[!a-z] => topk:3/7 | float16; *[t-z] & size>=4 & size<200 => concat | uniform | pack; '
-              '[s]?a?[]ea-]* => bound:0.001,mode=relative | elias; */* => concat | subsample:1/3,key=client | float32; '
-              'size>700 => hadamard:rotations=2,key=client | ternary:2 | rice; * => uniform:bits=5,range=tensor | pack',
-              'irregular'),
+    'rules': ('Conv/* => float32; ????? => float16; Ü/[!a-z] => topk:3/7 | float16; *[t-z] & size>=4 & size<200 => concat | '
+              'uniform | pack; [s]?a?[]ea-]* => bound:0.001,mode=relative | elias; */* => concat | '
+              'subsample:1/3,key=client | float32; size>700 => hadamard:rotations=2,key=client | ternary:2 | rice; '
+              '* => uniform:bits=5,range=tensor | pack', 'irregular'),
     'joined': ('concat | hadamard:rotations=2,block=4096,key=client | eden:bits=2,block=600 | pack', 'ordinary'),
     'joined.blocks': ('concat | symmetric:levels=7,block=100 | rice', 'ordinary'),
     'twice': ('subsample:1/2,key=client | hadamard:block=16 | subsample:2/3,key=client | hadamard:block=64,key=client | '
@@ -105,7 +108,7 @@ class Golden:
 
 @functools.lru_cache(maxsize=None)
 def goldens():
-  """Every golden frame, in the order of the manifest: those of the contract's codecs, then those of irregular values."""
+  """Every golden frame, in the order of the manifest: the contract's codecs, then stages with irregular values."""
   found = [Golden(case.name, case.text, _update_name(case)) for case in cases.byte_cases()]
   for _, kind in sorted(stage_lib.registry().items()):
     found += [Golden(f'irregular.{case.name}', case.text, 'irregular') for case in cases.of_stage(kind)]
@@ -128,7 +131,7 @@ def descriptions():
   for case in cases.byte_cases():
     found[_update_name(case)] = updates.heavy(max(SIZE, case.large), SIZE if _needs_shapes(case) else None)
   return {**found, 'irregular': updates.irregular(), 'ordinary': updates.ordinary(),
-          'dtypes': updates.dtypes(), 'long': updates.long()}
+          'many': updates.many(), 'dtypes': updates.dtypes(), 'long': updates.long()}
 
 
 @functools.lru_cache(maxsize=None)
@@ -152,7 +155,7 @@ def sha256(arrays):
 
 
 def first(array):
-  """The first values of an array, as the manifest shows them: the shortest decimals that are read as the same float32."""
+  """The first values of an array as the manifest shows them: the shortest decimals of the same float32."""
   flat = array.reshape(-1)[:SHOWN]
   return [int(v) for v in flat] if flat.dtype.kind in 'iub' else [float(str(np.float32(v))) for v in flat]
 
@@ -173,7 +176,8 @@ def contents():
         'codec': str(golden.codec), 'update': golden.update, 'file': golden.file, 'bytes': len(frame),
         'sha256': hashlib.sha256(frame).hexdigest(), 'decoded': decoded(golden, frame)[1],
     }
-  manifest = {'format': 2, 'seed': cases.SEED, 'round': cases.ROUND, 'client': cases.CLIENT, 'updates': {}, 'cases': entries}
+  manifest = {'format': 2, 'seed': cases.SEED, 'round': cases.ROUND, 'client': cases.CLIENT, 'updates': {},
+              'cases': entries}
   for name, description in descriptions().items():
     made = _update(name)
     arrays = [made[variable['name']] for variable in description]

@@ -119,7 +119,7 @@ def irregular():
       _variable('normal', [43, 60], 'normal', [1, -17]),
       _variable('wide', [700], 'wide', [2, 40, 90]),
       _variable('conv/kernel', [3, 3, 4, 7], 'normal', [3, -20]),
-      _variable('conv/small', [2, 1, 3, 5], 'wide', [4, 110, 12]),
+      _variable('Conv/small', [2, 1, 3, 5], 'wide', [4, 110, 12]),
       _variable('point', [1, 1, 3, 6], 'normal', [5, -18]),
       _variable('tall', [61, 9], 'normal', [6, -17]),
       _variable('long', [5, 23, 3], 'wide', [7, 118, 10]),
@@ -185,6 +185,11 @@ def dtypes():
       _variable('uint16', [2], 'runs', [[1, 'ffff'], [1, '1']], 'uint16'),
       _variable('int32', [2], 'runs', [[1, '80000000'], [1, '7']], 'int32'),
   ]
+
+
+def many():
+  """Several lanes of the entropy coders, whose last rows are not full."""
+  return [_variable('many', [16387], 'normal', [11, -17]), _variable('few', [300], 'normal', [12, -17])]
 
 
 def long():
