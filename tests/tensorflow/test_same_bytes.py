@@ -1,6 +1,8 @@
 """A frame made in a TensorFlow graph is, byte for byte, the frame that NumPy makes; and both read it alike."""
 
 import functools
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tests.contract import cases
 SEED = 2**63 + 12345
 ROUND = 2**31 + 7
 CLIENTS = (0, 2**32 - 2)
+MUTANTS = 18
 
 
 @functools.lru_cache
@@ -26,7 +29,9 @@ def functions(text, update):
   number = tf().TensorSpec([], tf().int32)
   signatures = [tf().TensorSpec(v.shape, tf().as_dtype(v.dtype)) for v in update.values()]
   encode = tf().function(lambda arrays, r, c: made.encode(arrays, r, c), input_signature=[signatures, number, number])
-  return encode, lambda frame: made.decode(tf().constant(frame)), messages.signed
+  decode = tf().function(lambda frame, r, c: made.decode(frame, r, c), autograph=False,
+                         input_signature=[tf().TensorSpec([None], tf().uint8), number, number])
+  return encode, decode, messages.signed
 
 
 def spiky(update):
@@ -40,7 +45,7 @@ def spiky(update):
 
 
 @pytest.mark.parametrize('case', cases.all_cases(), ids=str)
-def test_graphs_make_and_read_the_frames_of_numpy(case):
+def test_graphs_make_and_read_the_frames_of_numpy_and_refuse_what_it_refuses(case):
   update = case.update(700)
   encode, decode, signed = functions(case.text, update)
   spec = codec_lib.Spec.of(update)
@@ -48,12 +53,17 @@ def test_graphs_make_and_read_the_frames_of_numpy(case):
     expected = tff_compress.wire.pack(case.text, values, seed=SEED, round=ROUND, client=client)
     made = encode(list(values.values()), signed(ROUND), signed(client)).numpy().tobytes()
     assert made == expected
-    read = decode(np.frombuffer(expected, np.uint8))
     known, _ = tff_compress.wire.unpack(case.text, expected, spec, seed=SEED)
-    for array, (name, other) in zip(read, known.items()):
-      assert array.dtype.name == other.dtype.name and array.shape == other.shape
-      scale = np.max(np.abs(other.astype(np.float64)), initial=1e-30)
-      np.testing.assert_allclose(array.numpy() / scale, other / scale, atol=3e-6, err_msg=name)
+    check_same(decode(np.frombuffer(expected, np.uint8), signed(ROUND), signed(client)), known)
+    if client == CLIENTS[0]:
+      check_verdicts(case, decode, signed, spec, expected)
+
+
+def check_same(read, known):
+  for array, (name, other) in zip(read, known.items()):
+    assert array.dtype.name == other.dtype.name and array.shape == other.shape
+    scale = np.max(np.abs(other.astype(np.float64)), initial=1e-30)
+    np.testing.assert_allclose(array.numpy() / scale, other / scale, atol=3e-6, err_msg=name)
 
 
 def test_low_rank_of_matrices_with_large_blocks_has_the_same_bytes():
@@ -78,20 +88,94 @@ def test_many_keys_and_long_names_are_derived_as_on_the_host():
 
 @pytest.mark.parametrize('size', [4, 5, 63, 64, 65, 4096, 4097, 70_001])
 def test_checksum_is_that_of_zlib(size):
-  import zlib
   from tff_compress.tensorflow.ops import TensorFlowOps
   data = np.random.Generator(np.random.Philox(size)).integers(0, 256, size).astype(np.uint8)
   assert int(TensorFlowOps().crc32(tf().constant(data)).numpy()) & 0xFFFFFFFF == zlib.crc32(data.tobytes())
 
 
-@pytest.mark.parametrize('damage', ['short', 'codec', 'behind', 'inside'])
-def test_graphs_refuse_frames_that_do_not_fit(damage):
+def with_checksum(body):
+  return body + struct.pack('<I', zlib.crc32(body))
+
+
+def mutants(frame, seed, count):
+  """Frames that are nearly this one. Most have a right checksum, so that readers look further."""
+  rng = np.random.Generator(np.random.Philox(seed))
+  body = frame[:-4]
+  where = lambda: min(int(rng.choice([rng.integers(0, 16), 16 + rng.geometric(0.1), rng.integers(16, len(body))], p=(.2, .5, .3))),
+                      len(body) - 1)
+  for number in range(count):
+    data, place = bytearray(body), where()
+    kind = number % 6
+    if kind == 0:
+      data[place] ^= 1 << rng.integers(8)
+    elif kind == 1:
+      data[place] = rng.choice([0, 1, 127, 128, 255])
+    elif kind == 2:  # Denormals, infinities, NaN, large lengths, in 2 or 4 bytes.
+      word = rng.choice([0x8001, 0x0001, 0x7F80, 0xFF80, 0x7FC0, 0x8000, 0x80000001, 0x00000001, 0x7F800000, 0x80000000, 0xFFFFFFFF])
+      data[place:place + 4] = struct.pack('<I', word)[:2 if word < 1 << 16 else 4]
+    elif kind == 3:
+      del data[place:place + int(rng.integers(1, 5))]
+    elif kind == 4:
+      data[place:place] = rng.bytes(int(rng.integers(1, 5)))
+    else:
+      data[place] ^= 1 << rng.integers(8)
+      yield bytes(data) + frame[-4:]
+      continue
+    yield with_checksum(bytes(data))
+
+
+def check_verdicts(case, decode, signed, spec, frame):
+  """The verdict on damaged frames is the same, and what both accept they decode alike."""
+  refused = 0
+  for mutant in mutants(frame, zlib.crc32(case.name.encode()), MUTANTS):
+    read = lambda: decode(tf().constant(np.frombuffer(mutant, np.uint8)), signed(ROUND), signed(CLIENTS[0]))
+    try:
+      known, _ = tff_compress.wire.unpack(case.text, mutant, spec, seed=SEED, round=ROUND, client=CLIENTS[0])
+    except codec_lib.PayloadError as error:
+      refused += 1
+      with pytest.raises(tf().errors.InvalidArgumentError):
+        print(error, mutant.hex(), read())
+      continue
+    check_same(read(), known)
+  assert MUTANTS // 4 < refused <= MUTANTS
+
+
+DAMAGES = {
+    'cut short': lambda f: f[:19], 'does not start with': lambda f: with_checksum(b'TFX' + f[3:-4]),
+    'another version': lambda f: with_checksum(f[:3] + b'\7' + f[4:-4]), 'checksum': lambda f: f[:30] + bytes([f[30] ^ 1]) + f[31:],
+    'another codec or for another model': lambda f: with_checksum(f[:4] + b'\0\0\0\0' + f[8:-4]),
+    'another round': lambda f: with_checksum(f[:8] + b'\2' + f[9:-4]), 'another client': lambda f: with_checksum(f[:12] + b'\7' + f[13:-4]),
+    'behind the end': lambda f: with_checksum(f[:-4] + b'\0')}
+
+
+@pytest.mark.parametrize('says', DAMAGES)
+def test_the_first_thing_that_is_wrong_with_a_frame_is_said(says):
   update = cases.update(100)
   _, decode, _ = functions('uniform:bits=3 | pack', update)
-  frame = tff_compress.wire.pack('uniform:bits=3 | pack', update, seed=SEED, round=1, client=2)
-  frame = {'short': frame[:30], 'codec': frame[:5] + b'\0' + frame[6:], 'behind': frame + b'\0', 'inside': frame[:60] + frame[61:]}[damage]
-  with pytest.raises(tf().errors.InvalidArgumentError):
-    decode(np.frombuffer(frame, np.uint8))
+  frame = DAMAGES[says](tff_compress.wire.pack('uniform:bits=3 | pack', update, seed=SEED, round=1, client=2))
+  with pytest.raises(tf().errors.InvalidArgumentError, match=says):
+    decode(np.frombuffer(frame, np.uint8), 1, 2)
+
+
+@pytest.mark.parametrize('bits', [0x80000001, 0x807FFFFF, 0x80000000, 1])
+def test_denormal_amounts_and_ranges_are_told_apart_by_their_bits(bits):
+  """TensorFlow takes denormals for zero, NumPy does not; -0 is not below 0."""
+  update = {'x': np.ones(3, np.float32)}
+  for text, front in (('sign | pack', b''), ('uniform:range=tensor | pack', b'\0\0\0\0'), ('uniform:range=tensor | pack', b'\1\0\0\0')):
+    frame = tff_compress.wire.pack(text, update, seed=SEED, round=1, client=2)
+    body = frame[:16] + front + struct.pack('<I', bits)
+    frame = with_checksum(body + bytes(len(frame) - 4 - len(body)))
+    value = struct.unpack('<f', struct.pack('<I', bits))[0]
+    right = value >= struct.unpack('<f', front or bytes(4))[0]
+    _, decode, _ = functions(text, update)
+    if right:
+      tff_compress.wire.unpack(text, frame, update, seed=SEED)
+      decode(np.frombuffer(frame, np.uint8), 1, 2)
+    else:
+      with pytest.raises(codec_lib.PayloadError):
+        tff_compress.wire.unpack(text, frame, update, seed=SEED)
+      with pytest.raises(tf().errors.InvalidArgumentError):
+        decode(np.frombuffer(frame, np.uint8), 1, 2)
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf, 1e30])

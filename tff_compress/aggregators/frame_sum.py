@@ -4,6 +4,8 @@ import collections
 
 import tensorflow as tf
 
+from tff_compress.tensorflow.messages import numbers_of
+
 
 class FrameSum:
   """Functions for `tff.federated_aggregate` over frames, to be called while a graph is built.
@@ -29,55 +31,83 @@ class FrameSum:
       weights: with `sent`, list of float32 vectors, for each coordinate the sum of the weights of frames that hold it.
       bytes: int64, sum of the lengths of the frames.
       clients, sent: int64, number of frames, and of those that are not empty.
+      lowest, highest: int32, the smallest and largest round number of those.
     """
     nothing = lambda: tf.zeros([], tf.int64)
     types = self._messages.prefix_types
     return collections.OrderedDict(
         sums=[tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in types], weight=tf.zeros([]),
         weights=[tf.zeros([size]) for size, _ in types] if self._sent else [], bytes=nothing(), clients=nothing(),
-        sent=nothing())
+        sent=nothing(), lowest=tf.constant(tf.int32.max), highest=tf.constant(tf.int32.min))
 
-  def accumulate(self, accumulator, frame, weight=None):
+  def accumulate(self, accumulator, frame, weight=None, client=None):
     """Adds a frame.
 
     Args:
       accumulator: as `zero` gives it.
       frame: uint8[n]. With a weight it may be empty: its client sends nothing.
       weight: float32 scalar that its values are multiplied by; None for 1.
+      client: int32 scalar, the 32 bits of the number of the client that sent it, where the server knows it.
+
+    Evaluating the result fails (InvalidArgumentError) where the frame is not a whole and unchanged one of this codec and spec,
+    or of another client.
     """
     before, one = (list(accumulator['sums']), list(accumulator['weights'])), tf.constant(1, tf.int64)
 
     def added(parts):
       return [a + (b if weight is None else tf.cast(weight, b.dtype) * b) for a, b in parts]
 
+    round_number, number = numbers_of(frame)
+
     def add():
+      if client is not None:
+        same = tf.debugging.Assert(tf.equal(number, client), ['a frame is of another client than the one that sent it.'])
+        with tf.control_dependencies([same]):
+          return summed(tf.identity(frame))
+      return summed(frame)
+
+    def summed(frame):
       return (added(zip(before[0], self._messages.decode_to_prefixes(frame))),
               added(zip(before[1], self._sent(frame))) if self._sent else [])
 
     if weight is None:
-      (sums, weights), sent, total = add(), one, tf.ones([])
+      (sums, weights), arrived, total = add(), tf.constant(True), tf.ones([])
     else:
       arrived = tf.size(frame) > 0
       sums, weights = tf.cond(arrived, add, lambda: tf.nest.map_structure(tf.identity, before))
-      sent, total = tf.cast(arrived, tf.int64), tf.where(arrived, weight, 0.0)
+      total = tf.where(arrived, weight, 0.0)
     return collections.OrderedDict(
         sums=list(sums), weight=accumulator['weight'] + total, weights=list(weights),
         bytes=accumulator['bytes'] + tf.size(frame, out_type=tf.int64), clients=accumulator['clients'] + one,
-        sent=accumulator['sent'] + sent)
+        sent=accumulator['sent'] + tf.cast(arrived, tf.int64),
+        lowest=tf.where(arrived, tf.minimum(accumulator['lowest'], round_number), accumulator['lowest']),
+        highest=tf.where(arrived, tf.maximum(accumulator['highest'], round_number), accumulator['highest']))
 
   def merge(self, a, b):
     """The accumulator of both."""
-    return tf.nest.map_structure(tf.add, a, b)
+    others = {'lowest': tf.minimum, 'highest': tf.maximum}
+    return collections.OrderedDict(
+        (name, tf.nest.map_structure(others.get(name, tf.add), a[name], b[name])) for name in a)
 
-  def prefixes_mean(self, accumulator):
-    """The weighted mean of what the frames decode to, vectors as in `sums`; 0 where no frame holds a coordinate."""
+  def prefixes_mean(self, accumulator, round_number):
+    """The weighted mean of what the frames decode to, vectors as in `sums`; 0 where no frame holds a coordinate.
+
+    Evaluating it, or what follows, fails (InvalidArgumentError) where a frame is of another round.
+    """
+    accumulator = self._of_round(accumulator, round_number)
     weights = accumulator['weights'] if self._sent else [accumulator['weight']] * len(accumulator['sums'])
     return [tf.math.divide_no_nan(a, tf.cast(w, a.dtype)) for a, w in zip(accumulator['sums'], weights)]
 
   def mean(self, accumulator, round_number):
     """The weighted mean as tensors in the order, shapes and dtypes of the spec."""
-    return self._messages.decode_prefixes(self.prefixes_mean(accumulator), round_number)
+    return self._messages.decode_prefixes(self.prefixes_mean(accumulator, round_number), round_number)
 
   def arrays(self, accumulator, round_number):
     """The sum as tensors in the order, shapes and dtypes of the spec."""
-    return self._messages.decode_prefixes(list(accumulator['sums']), round_number)
+    return self._messages.decode_prefixes(list(self._of_round(accumulator, round_number)['sums']), round_number)
+
+  def _of_round(self, accumulator, round_number):
+    right = tf.equal(accumulator['lowest'], round_number) & tf.equal(accumulator['highest'], round_number)
+    right |= tf.equal(accumulator['sent'], 0)
+    with tf.control_dependencies([tf.debugging.Assert(right, ['a frame is of another round than the one that ends.'])]):
+      return tf.nest.map_structure(tf.identity, accumulator)

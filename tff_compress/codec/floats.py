@@ -65,6 +65,17 @@ def is_sane(xp, x):
   return xp.abs(x) <= LARGEST
 
 
+def order(xp, x):
+  """int32 that are in the order of the float32 values. Runtimes differ in whether they tell denormals from zero."""
+  bits = xp.bits_of(x)
+  return xp.where(bits < 0, xp.constant(-2**31, np.int32) - bits, bits)
+
+
+def is_amount(xp, x):
+  """Boolean: as `is_sane`, and not negative."""
+  return is_sane(xp, x) & (order(xp, x) >= 0)
+
+
 def blocks(xp, x, size, block, fill_last=False):
   """[size] -> [ceil(size / block), block], the last row filled up with zeros or with the last value."""
   rows = -(-size // block)

@@ -53,6 +53,9 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
   messages = messages_lib.MessageFunctions(codec, spec, seed)
   kept = [tensor for tensor in spec.tensors if residual and tensor.is_float]
 
+  def shared():
+    return tf.constant(random.signed(random.SHARED_CLIENT), tf.int32)
+
   @tff.tensorflow.computation
   def initial_state():
     return collections.OrderedDict(round=tf.constant(0, tf.int32),
@@ -66,16 +69,16 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
     lost = iter(state['residual'])
     if kept:
       tensors = [t + next(lost) if s.is_float else t for t, s in zip(tensors, spec.tensors)]
-    frame = messages.encode(tensors, state['round'], tf.constant(random.signed(random.SHARED_CLIENT), tf.int32))
+    frame = messages.encode(tensors, state['round'], shared())
     following = []
     if kept:
-      decoded = messages.decode(frame)
+      decoded = messages.decode(frame, state['round'], shared())
       following = [t - d for t, d, s in zip(tensors, decoded, spec.tensors) if s.is_float]
     return collections.OrderedDict(round=state['round'] + 1, residual=following), frame
 
   @tff.tensorflow.computation(tff.TensorType(np.uint8, [None]))
   def decode(frame):
-    return tf.nest.pack_sequence_as(structure, messages.decode(frame))
+    return tf.nest.pack_sequence_as(structure, messages.decode(frame, client=shared()))
 
   @tff.tensorflow.computation(tff.TensorType(np.uint8, [None]), np.int64)
   def measure(frame, clients):

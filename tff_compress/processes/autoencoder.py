@@ -34,6 +34,7 @@ from tff_compress.processes.learned import Networks
 from tff_compress.processes.process import ClientStateProcess
 from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
+from tff_compress.processes.process import number_of
 from tff_compress.tensorflow.ops import TensorFlowOps
 
 LATENT = 32
@@ -218,7 +219,7 @@ class _Parts(ModelTypes):
     message = self.messages.encode(signal, received, net, usable, memory, round_number)
     if not self.feedback:
       return message, {}
-    sent = self.messages.decode(message, lambda: net, received)
+    sent = self.messages.decode(message, lambda: net, received, round_number, number_of(memory))
     return message, self.feedback.settle(xp, filled, sent)
 
 
@@ -363,7 +364,8 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
 
       def add():
         frame = parts.book.frame_of(state['book'], added['clients'][i])
-        update = _decoded(parts, message, frame, flat(weights)[:count])
+        client = number_of({'client': added['clients'][i]})
+        update = _decoded(parts, message, frame, flat(weights)[:count], state['round'], client)
         return (total + added['weights'][i], [s + added['weights'][i] * u for s, u in zip(sums, update)],
                 fallbacks + tf.cast(parts.messages.fell_back(message), tf.int64))
 
@@ -439,7 +441,7 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
       on_files=on_files)
 
 
-def _decoded(parts, message, frame, weights):
+def _decoded(parts, message, frame, weights, round_number, client):
   """The update in a client's message, list of tensors; `frame` is what the server has of its decoder."""
 
   def net():
@@ -448,7 +450,7 @@ def _decoded(parts, message, frame, weights):
     with tf.control_dependencies([tf.debugging.Assert(same, [problem])]):
       return parts.decoders.network(tf.identity(frame))
 
-  return parts.messages.decode(message, net, weights)
+  return parts.messages.decode(message, net, weights, round_number, client)
 
 
 def _no_rounds(patience):

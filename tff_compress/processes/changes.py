@@ -124,6 +124,10 @@ class _ChangeMessages:
     """uint8[n]: a message with a whole model."""
     return tf.concat([_byte(_MODEL), self._model.encode(model, round_number, tf.constant(_SHARED, tf.int32))], 0)
 
+  def _whole_of(self, frame):
+    """The model in the frame of such a message."""
+    return self._model.decode(frame, client=tf.constant(_SHARED, tf.int32))
+
   def _change(self, before, target, round_number):
     """The frame that moves a model towards a target."""
     change = self._scaled([m - w for m, w in zip(target, before)], 1 / self._step)
@@ -131,7 +135,7 @@ class _ChangeMessages:
 
   def _moved(self, model, frame):
     """The model after the change that a frame holds."""
-    return [w + c for w, c in zip(model, self._scaled(self._changes.decode(frame), self._step))]
+    return [w + c for w, c in zip(model, self._scaled(self._changes.decode(frame, client=tf.constant(_SHARED, tf.int32)), self._step))]
 
   def _scaled(self, tensors, factor):
     if factor == 1:
@@ -225,7 +229,7 @@ class SinceLast(_ChangeMessages):
     def changed():
       return tf.while_loop(lambda start, _: start < tf.size(body), apply, (tf.constant(0), list(kept)))[1]
 
-    model = tf.cond(tf.equal(message[0], _MODEL), lambda: self._model.decode(body), changed)
+    model = tf.cond(tf.equal(message[0], _MODEL), lambda: self._whole_of(body), changed)
     return model, model
 
 
@@ -275,7 +279,7 @@ class SinceStart(_ChangeMessages):
     """As `SinceLast.receive`."""
     whole = tf.equal(message[0], _MODEL)
     copied = lambda model: [tf.identity(w) for w in model]
-    start = tf.cond(whole, lambda: self._model.decode(message[1:self.model_bytes]), lambda: copied(kept))
+    start = tf.cond(whole, lambda: self._whole_of(message[1:self.model_bytes]), lambda: copied(kept))
     frame = message[tf.where(whole, self.model_bytes, 1):]
     return tf.cond(tf.size(frame) > 0, lambda: self._moved(start, frame), lambda: copied(start)), start
 

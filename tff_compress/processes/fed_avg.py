@@ -316,10 +316,14 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
 
   sum_type = zero.type_signature.result
 
-  @tff.tensorflow.computation(sum_type, tff.to_type((frame_type, result_type.update_weight)))
+  @tff.tensorflow.computation(client_type)
+  def sender(memory):
+    return number_of(memory)
+
+  @tff.tensorflow.computation(sum_type, tff.to_type((frame_type, result_type.update_weight, np.int32)))
   def accumulate(accumulator, value):
-    frame, weight = value
-    return total.accumulate(accumulator, frame, tf.cast(weight, tf.float32))
+    frame, weight, client = value
+    return total.accumulate(accumulator, frame, tf.cast(weight, tf.float32), client)
 
   @tff.tensorflow.computation(sum_type, sum_type)
   def merge(a, b):
@@ -351,7 +355,8 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
     round_number = state['round']
     following = collections.OrderedDict(round=round_number + 1)
     if parts.server:
-      following['server'], mean = parts.server.step(state['server'], total.prefixes_mean(accumulator), round_number)
+      prefixes = total.prefixes_mean(accumulator, parts.server.message_round(round_number))
+      following['server'], mean = parts.server.step(state['server'], prefixes, round_number)
     else:
       mean = total.mean(accumulator, round_number)
     measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], parts.update_spec)
@@ -385,7 +390,8 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
         encode, (work.result, got.memories, got.weights, got.held, tff.federated_broadcast(beside),
                  tff.federated_broadcast(round_number)))
     weight = tff.federated_map(_weight_of(result_type), work.result)
-    added = tff.federated_aggregate(tff.federated_zip((frames, weight)), zero(), accumulate, merge, report)
+    sent = tff.federated_zip((frames, weight, tff.federated_map(sender, got.memories)))
+    added = tff.federated_aggregate(sent, zero(), accumulate, merge, report)
     mean, measured, aggregator = tff.federated_map(finish, (state.aggregator, added))
     final = finalizer.next(state.finalizer, downlink.target(state.distributor, weights), mean)
     distributor, model = downlink.advance(got.state, weights, final.result, round_number)

@@ -189,7 +189,7 @@ class SubModels:
     """What a client receives: (list of tensors of the whole model's shapes, number of bytes as int64 scalar)."""
     places = self.places(round_number, client)
     frame = self._down.encode(self.gather(weights, places), round_number, client)
-    return self.scatter(self._down.decode(frame), places), tf.size(frame, out_type=tf.int64)
+    return self.scatter(self._down.decode(frame, round_number, client), places), tf.size(frame, out_type=tf.int64)
 
   # -- up
 

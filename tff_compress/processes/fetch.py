@@ -64,6 +64,10 @@ class FetchServer:
     zeros = lambda: [tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in self.messages.prefix_types]
     return collections.OrderedDict(momentum=zeros(), error=zeros())
 
+  def message_round(self, round_number):
+    """The round whose keys, and whose number, the messages of a round have."""
+    return tf.zeros_like(round_number)
+
   def publish(self, state, round_number):
     """uint8[n], what clients need beside the model: nothing."""
     del state, round_number

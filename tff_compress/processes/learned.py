@@ -135,7 +135,8 @@ class LearnedMessages:
       frame = self._latents.encode([values] + [update[i] for i in self._rule.others], round_number, number)
       message = tf.concat([_flag(LEARNED), tf.bitcast(memory['decoder'], tf.uint8), frame], 0)
       if self._tolerance is None:
-        good = self._is_better(message, other, update, lambda sent: self.decode(sent, lambda: net, received))
+        good = self._is_better(message, other, update, lambda sent: self.decode(
+            sent, lambda: net, received, round_number, number))
       else:
         decoded = net.decode(xp, self._latents.decode(frame)[0], self._rule.size)
         good = tf.norm(decoded - x) <= self._tolerance * tf.norm(x)
@@ -159,23 +160,24 @@ class LearnedMessages:
     """Boolean scalar."""
     return tf.equal(message[0], FALLBACK)
 
-  def decode(self, message, net, weights):
+  def decode(self, message, net, weights, round_number, client):
     """The update in a message, list of tensors.
 
     Args:
       message: uint8[n], n > 0.
       net: function without arguments that gives the `network.Autoencoder` of the client that sent it.
       weights: trainable weights that clients received.
+      round_number, client: int32 scalars, of which round and client it has to be.
     """
     xp = TensorFlowOps()
 
     def learned():
-      values, *others = self._latents.decode(message[5:])
+      values, *others = self._latents.decode(message[5:], round_number, client)
       part = net().decode(xp, values, self._rule.size)
       part = self._rule.take(xp, weights) - part if self._target == 'weights' else part
       return self._rule.put(xp, part, others)
 
-    return tf.cond(self.fell_back(message), lambda: self._fallback.decode(message[1:]), learned)
+    return tf.cond(self.fell_back(message), lambda: self._fallback.decode(message[1:], round_number, client), learned)
 
 
 def is_sendable(x):

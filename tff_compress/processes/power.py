@@ -17,6 +17,8 @@ from tff_compress.tensorflow import MessageFunctions
 _LEAST_SAVING = 2
 """Variables of which r (n + m) values are not at least so many times fewer are sent as they are."""
 
+_SHARED = random.signed(random.SHARED_CLIENT)
+
 
 @dataclasses.dataclass(frozen=True)
 class PowerSgd:
@@ -121,11 +123,14 @@ class PowerServer:
     return collections.OrderedDict(left=list(map(tf.constant, self._initial[0])),
                                    right=list(map(tf.constant, self._initial[1])))
 
+  def message_round(self, round_number):
+    """The round whose keys, and whose number, the messages of a round have."""
+    return round_number
+
   def publish(self, state, round_number):
     """uint8[n], a frame with the basis that clients need in a round."""
-    shared = tf.constant(random.signed(random.SHARED_CLIENT), tf.int32)
     return _either(round_number, lambda half: self._bases[half].encode(
-        state['left' if half else 'right'], round_number, shared))
+        state['left' if half else 'right'], round_number, tf.constant(_SHARED, tf.int32)))
 
   def encode(self, arrays, published, round_number, client):
     """uint8[n], a client's frame.
@@ -137,7 +142,7 @@ class PowerServer:
     """
 
     def of_half(half):
-      bases = iter(self._bases[half].decode(published))
+      bases = iter(self._bases[half].decode(published, round_number, tf.constant(_SHARED, tf.int32)))
       sent = []
       for x, sides in zip(arrays, self._sides):
         if sides:

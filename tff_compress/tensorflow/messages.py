@@ -70,23 +70,41 @@ class MessageFunctions:
     return xp.checked(tf.concat([body, checksum], 0))
 
   @tf.autograph.experimental.do_not_convert
-  def decode_to_prefixes(self, frame):
+  def decode_to_prefixes(self, frame, round=None, client=None):
     """Reads one frame up to the point where the frames of a round may be summed.
 
     Args:
       frame: uint8[n].
+      round, client: int32 scalars: where given, the frame must be of this round or client.
 
     Returns:
-      List of vectors, one per segment; see `prefix_types`. Evaluating them fails (InvalidArgumentError) on a frame of
-      another codec or spec, and on a payload that does not fit.
+      List of vectors, one per segment; see `prefix_types`. Evaluating them fails (InvalidArgumentError) where
+      `tff_compress.wire.unpack` refuses the frame.
     """
+    frame = self._opened(frame, round, client)
     xp = ops.TensorFlowOps()
-    xp.require(tf.shape(frame)[0] >= wire.FRAME_OVERHEAD, 'a frame is cut short.')
-    header = np.frombuffer(self._header, np.uint8)
-    xp.require(tf.equal(frame[:8], tf.constant(header)), 'a frame was made with another codec or for another model.')
     keys = self._keys('decode_to_prefix', *numbers_of(frame))
-    values = self.plan.decode_to_prefixes(xp, frame[16:-4], keys)
+    values = self.plan.decode_to_prefixes(xp, frame[frame_lib.HEADER_BYTES:-frame_lib.CHECKSUM_BYTES], keys)
     return xp.checked([tf.ensure_shape(v, [n]) for v, (n, _) in zip(values, self.prefix_types)])
+
+  def _opened(self, frame, round, client):
+    """The same frame, which fails to evaluate unless all but its payload is right. It is looked at only then."""
+    xp = ops.TensorFlowOps()
+    xp.require(tf.size(frame) >= wire.FRAME_OVERHEAD, 'a frame is cut short.')
+    frame = xp.checked(frame)
+    xp = ops.TensorFlowOps()
+    header = tf.constant(np.frombuffer(self._header, np.uint8))
+    same = tf.equal(frame[:len(self._header)], header)
+    xp.require(same[:len(frame_lib.MAGIC)], 'this is not a frame: it does not start with "TFC".')
+    xp.require(same[len(frame_lib.MAGIC)], f'a frame has another version than {frame_lib.VERSION}.')
+    checksum = tf.bitcast(frame[-frame_lib.CHECKSUM_BYTES:], tf.int32)
+    xp.require(tf.equal(checksum, xp.crc32(frame[:-frame_lib.CHECKSUM_BYTES])),
+               'a frame was damaged on the way: its checksum does not match.')
+    xp.require(same, 'a frame was made with another codec or for another model.')
+    for name, expected, number in zip(('round', 'client'), (round, client), numbers_of(frame)):
+      if expected is not None:
+        xp.require(tf.equal(number, expected), f'a frame is of another {name} than the one expected.')
+    return xp.checked(frame)
 
   @tf.autograph.experimental.do_not_convert
   def decode_prefixes(self, values, round):
@@ -97,10 +115,16 @@ class MessageFunctions:
       round: int32 scalar.
 
     Returns:
-      List of tensors in the order, shapes and dtypes of the spec.
+      List of tensors in the order, shapes and dtypes of the spec. Evaluating them fails (InvalidArgumentError) where one
+      holds a value that is not finite.
     """
     keys = self._keys('decode_prefix', round, tf.constant(-1, tf.int32))
-    return self.plan.decode_prefixes(ops.TensorFlowOps(), values, keys)
+    xp = ops.TensorFlowOps()
+    arrays = self.plan.decode_prefixes(xp, values, keys)
+    for array, tensor in zip(arrays, self.spec.tensors):
+      if tensor.is_float:
+        xp.require(tf.math.is_finite(array), f'the payload decodes to infinite values in variable {tensor.name!r}.')
+    return xp.checked(arrays)
 
   @tf.autograph.experimental.do_not_convert
   def subspaces(self, round, client):
@@ -124,15 +148,15 @@ class MessageFunctions:
       found.append(maps)
     return found
 
-  def decode(self, frame):
-    """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec."""
-    round_number = tf.bitcast(frame[8:12], tf.int32)
-    return self.decode_prefixes(self.decode_to_prefixes(frame), round_number)
+  def decode(self, frame, round=None, client=None):
+    """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec; arguments as for `decode_to_prefixes`."""
+    return self.decode_prefixes(self.decode_to_prefixes(frame, round, client), numbers_of(frame)[0])
 
 
 def numbers_of(frame):
-  """(round, client) of a frame: int32 scalars holding the 32 bits of the numbers."""
-  numbers = tf.bitcast(tf.reshape(frame[8:16], [2, 4]), tf.int32)
+  """(round, client) of a frame: int32 scalars holding the 32 bits of the numbers; of any where it is cut short."""
+  whole = tf.concat([frame[:frame_lib.HEADER_BYTES], tf.zeros([frame_lib.HEADER_BYTES], tf.uint8)], 0)
+  numbers = tf.bitcast(tf.reshape(whole[8:frame_lib.HEADER_BYTES], [2, 4]), tf.int32)
   return numbers[0], numbers[1]
 
 

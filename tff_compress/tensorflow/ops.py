@@ -222,7 +222,7 @@ class TensorFlowOps:
     return tf.as_dtype(name)
 
   def crc32(self, payload):
-    return crc32.crc32(payload)
+    return _crc32_function(payload.shape[0])(payload)
 
   # -- control ------------------------------------------------------------------------------------------------------
 
@@ -261,8 +261,12 @@ class TensorFlowOps:
 
   def checked(self, values):
     """The same structure of tensors, which fail to evaluate (InvalidArgumentError) unless every `require` holds."""
-    asserts = [tf.debugging.Assert(condition, [message]) for condition, message in self._checks]
-    with tf.control_dependencies(asserts):
+    last = []
+    for condition, message in self._checks:
+      # One after the other, so that it is the first of them that is reported.
+      with tf.control_dependencies(last):
+        last = [tf.debugging.Assert(condition, [message])]
+    with tf.control_dependencies(last):
       return tf.nest.map_structure(tf.identity, values)
 
 
@@ -313,6 +317,13 @@ def _apart_function(function, static, specs):
 
   with tf.init_scope():
     return tf.function(checked, autograph=False, experimental_attributes={'_noinline': True}).get_concrete_function(*specs)
+
+
+@functools.lru_cache(maxsize=64)
+def _crc32_function(size):
+  """Concrete function of uint8[size], size None where it is not known: its tables are in a graph once."""
+  with tf.init_scope():
+    return tf.function(crc32.crc32, autograph=False).get_concrete_function(tf.TensorSpec([size], tf.uint8))
 
 
 def _collected(body, state):

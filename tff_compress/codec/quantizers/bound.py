@@ -85,7 +85,7 @@ class Bound(Stage):
     if not signal.size:
       return xp.zeros([0], np.float32)
     step = floats.from_bfloat16(xp, side['step'])
-    xp.require(floats.is_sane(xp, step) & (step >= 0), 'the step of an error-bounded tensor is not a number from 0 to 2^88.')
+    xp.require(floats.is_amount(xp, step), 'the step of an error-bounded tensor is not a number from 0 to 2^88.')
     inside = xp.cast(values > -self.limit - 1, np.float32)
     return xp.cast(values, np.float32) * step * inside + xp.scatter(outside, outliers, signal.size)
 

@@ -122,7 +122,7 @@ class Eden(Stage):
     if not size:
       return xp.zeros([0], np.float32)
     scale = floats.from_bfloat16(xp, side['scale'])
-    xp.require(floats.is_sane(xp, scale) & (scale >= 0), 'a scale of eden is not a number from 0 to 2^88.')
+    xp.require(floats.is_amount(xp, scale), 'a scale of eden is not a number from 0 to 2^88.')
     integers = np.round(np.asarray(CENTROIDS[self.bits]) * _UNITS) / _UNITS
     if self.bits == 1:
       centred = (xp.cast(values, np.float32) * np.float32(2) - np.float32(1)) * np.float32(integers[0])

@@ -84,6 +84,6 @@ class Sign(Stage):
     if self.scale == 'unit' or not size:
       return signs
     scale = xp.float_of(side['scale']) if self.per == 'tensor' else floats.from_bfloat16(xp, side['scale'])
-    xp.require(floats.is_sane(xp, scale) & (scale >= 0), 'a scale of sign is not a number from 0 to 2^88.')
+    xp.require(floats.is_amount(xp, scale), 'a scale of sign is not a number from 0 to 2^88.')
     rows = floats.blocks(xp, signs, size, self._block(size))
     return xp.reshape(rows * xp.reshape(scale, [-1, 1]), [-1])[:size]

@@ -60,5 +60,5 @@ class SparseTernary(Stage):
     if not signal.size:
       return xp.zeros([0], np.float32)
     mean = xp.float_of(side['mean'])
-    xp.require(floats.is_sane(xp, mean) & (mean >= 0), 'a mean of sparse-ternary is not a number from 0 to 2^88.')
+    xp.require(floats.is_amount(xp, mean), 'a mean of sparse-ternary is not a number from 0 to 2^88.')
     return xp.cast(values, np.float32) * mean

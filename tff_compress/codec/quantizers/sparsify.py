@@ -87,6 +87,6 @@ class Sparsify(Stage):
     if not signal.size:
       return xp.zeros([0], np.float32)
     threshold = xp.float_of(side['threshold'])
-    xp.require(floats.is_sane(xp, threshold) & (threshold >= 0), 'a threshold of sparsify is not a number from 0 to 2^88.')
+    xp.require(floats.is_amount(xp, threshold), 'a threshold of sparsify is not a number from 0 to 2^88.')
     drawn = xp.cast(xp.where(values < -1, xp.constant(0, np.int32), values), np.float32)
     return drawn * threshold + xp.scatter(places, large, signal.size)

@@ -105,6 +105,6 @@ class Symmetric(Stage):
     if not size:
       return xp.zeros([0], np.float32)
     norm = xp.float_of(side['norm']) if self.per == 'tensor' else floats.from_bfloat16(xp, side['norm'])
-    xp.require(floats.is_sane(xp, norm) & (norm >= 0), 'a norm of the symmetric quantizer is not a number from 0 to 2^88.')
+    xp.require(floats.is_amount(xp, norm), 'a norm of the symmetric quantizer is not a number from 0 to 2^88.')
     rows = floats.blocks(xp, xp.cast(values, np.float32), size, self._block(size))
     return xp.reshape(rows * xp.reshape(self._width(norm), [-1, 1]), [-1])[:size]

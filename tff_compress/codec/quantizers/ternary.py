@@ -87,6 +87,6 @@ class Ternary(Stage):
     if not size:
       return xp.zeros([0], np.float32)
     scale = floats.from_bfloat16(xp, side['scale'])
-    xp.require(floats.is_sane(xp, scale) & (scale >= 0), 'a scale of ternary is not a number from 0 to 2^88.')
+    xp.require(floats.is_amount(xp, scale), 'a scale of ternary is not a number from 0 to 2^88.')
     rows = floats.blocks(xp, xp.cast(values, np.float32), size, self._block(size))
     return xp.reshape(rows * xp.reshape(scale, [-1, 1]), [-1])[:size]

@@ -104,7 +104,7 @@ class Uniform(Stage):
       return xp.zeros([0], np.float32)
     restore = xp.float_of if self.range == 'tensor' else (lambda bits: floats.from_bfloat16(xp, bits))
     low, high = restore(side['low']), restore(side['high'])
-    xp.require(floats.is_sane(xp, low) & floats.is_sane(xp, high) & (low <= high),
+    xp.require(floats.is_sane(xp, low) & floats.is_sane(xp, high) & (floats.order(xp, low) <= floats.order(xp, high)),
                'a range of the uniform quantizer is not two numbers of at most 2^88 in order.')
     width = self._width(low, high)
     rows = floats.blocks(xp, xp.cast(values, np.float32), size, self._block(size))
