@@ -282,14 +282,21 @@ class Plan:
 
   def encode(self, xp, arrays, keys):
     """Arrays in the order of the spec (any shape) -> uint8[n]."""
-    parts = []
+    values = []
     for segment in self.segments:
       if segment.pipeline is None:
-        parts.append((xp.raw_bytes(arrays[segment.tensors[0]]), None))
-        continue
-      flat = [xp.reshape(xp.cast(arrays[i], np.float32), [self.spec.tensors[i].size]) for i in segment.tensors]
-      parts.append(xp.segment(segment, 'encode', flat[0] if len(flat) == 1 else xp.concat(flat), keys))
-    return self.join(xp, parts)
+        values.append((xp.raw_bytes(arrays[segment.tensors[0]]), None))
+      else:
+        flat = [xp.reshape(xp.cast(arrays[i], np.float32), [self.spec.tensors[i].size]) for i in segment.tensors]
+        values.append(flat[0] if len(flat) == 1 else xp.concat(flat))
+    return self.join(xp, self._applied(xp, 'encode', values, keys))
+
+  def _applied(self, xp, method, values, keys):
+    """The values with a method of its pipeline applied to those of each segment that has one."""
+    coded = [i for i, segment in enumerate(self.segments) if segment.pipeline is not None]
+    results = xp.segments([self.segments[i] for i in coded], method, [values[i] for i in coded], keys)
+    found = dict(zip(coded, results))
+    return [found.get(i, value) for i, value in enumerate(values)]
 
   def join(self, xp, parts):
     """The payload of these segments: (uint8[n], int32[k] symbols for an entropy coder) for each, in order."""
@@ -335,17 +342,14 @@ class Plan:
     for segment, part in zip(self.segments, self.split(xp, payload)):
       if segment.pipeline is None:
         tensor = self.spec.tensors[segment.tensors[0]]
-        values.append(xp.raw_values(xp.static_bytes(part[0], segment.size * tensor.itemsize), tensor.dtype))
-      else:
-        values.append(xp.segment(segment, 'decode_to_prefix', part, keys))
-    return values
+        part = xp.raw_values(xp.static_bytes(part[0], segment.size * tensor.itemsize), tensor.dtype)
+      values.append(part)
+    return self._applied(xp, 'decode_to_prefix', values, keys)
 
   def decode_prefixes(self, xp, values, keys):
     """Inverse of the linear prefixes, and back to the spec's shapes and dtypes."""
     arrays = [None] * len(self.spec.tensors)
-    for segment, value in zip(self.segments, values):
-      if segment.pipeline is not None:
-        value = xp.segment(segment, 'decode_prefix', value, keys)
+    for segment, value in zip(self.segments, self._applied(xp, 'decode_prefix', values, keys)):
       start = 0
       for i in segment.tensors:
         tensor = self.spec.tensors[i]

@@ -342,9 +342,10 @@ class NumpyOps:
     """function(xp, *static, *arrays), a function of a module: what it requires is settled within it, so it may stand in `cond`."""
     return function(self, *static, *arrays)
 
-  def segment(self, segment, method, values, keys):
-    """Applies a method of the segment's pipeline: 'encode', 'decode_to_prefix' or 'decode_prefix'."""
-    return getattr(segment.pipeline, method)(self, values, segment.size, keys, segment.name)
+  def segments(self, segments, method, values, keys):
+    """Applies a method of its pipeline, 'encode', 'decode_to_prefix' or 'decode_prefix', to the values of each segment: lists."""
+    return [getattr(segment.pipeline, method)(self, value, segment.size, keys, segment.name)
+            for segment, value in zip(segments, values)]
 
   def require(self, condition, message):
     """Refuses a payload: raises PayloadError unless the condition holds everywhere."""

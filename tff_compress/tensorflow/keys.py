@@ -38,10 +38,11 @@ class GraphKeys:
 
   def key(self, scope, name, purpose, chunk):
     """int32[2], one of the needed keys."""
-    return self.rows(name, [(scope, purpose, chunk)])[0]
+    return self.rows([name], [(scope, purpose, chunk)])[0, 0]
 
-  def rows(self, name, requests):
-    """int32 [n, 2]: the keys of n requests (scope, purpose, chunk) for this name."""
+  def rows(self, names, requests):
+    """int32 [m, n, 2]: the keys of n requests (scope, purpose, chunk) for each of m names."""
     if not requests:
-      return tf.zeros([0, 2], tf.int32)
-    return tf.gather(self._words, [self._position[scope, name, purpose, chunk] for scope, purpose, chunk in requests])
+      return tf.zeros([len(names), 0, 2], tf.int32)
+    return tf.gather(self._words, [[self._position[scope, name, purpose, chunk] for scope, purpose, chunk in requests]
+                                   for name in names])

@@ -245,10 +245,19 @@ class TensorFlowOps:
     arrays = [tf.convert_to_tensor(x) for x in arrays]
     return _apart_function(function, static, tuple(tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in arrays))(*arrays)
 
-  def segment(self, segment, method, values, keys):
-    """As in NumPy. The graph is built once per pipeline, size and method, and called from wherever it is needed."""
-    function, requests = _segment_function(segment.pipeline, method, segment.size)
-    return function(values, keys.rows(segment.name, requests))
+  def segments(self, segments, method, values, keys):
+    """As in NumPy. The segments of one pipeline and size share one function, which a loop over them calls: a graph grows with the
+    number of different segments."""
+    places = {}
+    for place, segment in enumerate(segments):
+      places.setdefault((segment.pipeline, segment.size), []).append(place)
+    results = [None] * len(segments)
+    for (pipeline, size), alike in places.items():
+      function, requests = _segment_function(pipeline, method, size)
+      rows = keys.rows([segments[place].name for place in alike], requests)
+      for place, result in zip(alike, _each(function, [values[place] for place in alike], rows)):
+        results[place] = result
+    return results
 
   def require(self, condition, message):
     if isinstance(condition, (bool, np.bool_)):
@@ -261,13 +270,54 @@ class TensorFlowOps:
 
   def checked(self, values):
     """The same structure of tensors, which fail to evaluate (InvalidArgumentError) unless every `require` holds."""
-    last = []
-    for condition, message in self._checks:
-      # One after the other, so that it is the first of them that is reported.
-      with tf.control_dependencies(last):
-        last = [tf.debugging.Assert(condition, [message])]
-    with tf.control_dependencies(last):
+    if not self._checks:
+      return values
+    hold, messages = tf.stack([condition for condition, _ in self._checks]), [message for _, message in self._checks]
+    # The message of the first that does not.
+    problem = tf.gather(tf.constant(messages), tf.argmin(tf.cast(hold, tf.int32)))
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(hold), [problem])]):
       return tf.nest.map_structure(tf.identity, values)
+
+
+def _each(function, values, rows):
+  """[function(value, row) for each value and row of keys], as a loop in the graph where there are several.
+
+  Args:
+    function: concrete function that gives a structure of tensors of known shape, or of vectors.
+    values: list of structures of such tensors, the same for all.
+    rows: int32 [n, k, 2].
+  """
+  count = len(values)
+  if count == 1:
+    return [function(values[0], rows[0])]
+  columns = list(zip(*map(tf.nest.flatten, values)))
+  readers = [_reader(column) for column in columns]
+  given, specs = tf.nest.flatten(function.structured_input_signature[0][0]), tf.nest.flatten(function.structured_outputs)
+
+  def step(i, written, lengths):
+    value = tf.nest.pack_sequence_as(values[0], [tf.ensure_shape(read(i), x.shape) for read, x in zip(readers, given)])
+    outputs = tf.nest.flatten(function(value, rows[i]))
+    # Vectors of different lengths lie in an array one behind the other.
+    return (i + 1, [array.write(i, output) for array, output in zip(written, outputs)],
+            lengths.write(i, tf.stack([tf.size(output) for output in outputs])))
+
+  arrays = [tf.TensorArray(spec.dtype, count, element_shape=spec.shape, infer_shape=False) for spec in specs]
+  lengths = tf.TensorArray(tf.int32, count, element_shape=[len(specs)])
+  _, arrays, lengths = tf.while_loop(lambda i, *_: i < count, step, (tf.constant(0), arrays, lengths))
+  lengths = tf.reshape(lengths.stack(), [count, len(specs)])
+  results = [tf.unstack(array.stack(), count) if spec.shape.is_fully_defined() else tf.split(array.concat(), lengths[:, j], num=count)
+             for j, (array, spec) in enumerate(zip(arrays, specs))]
+  return [tf.nest.pack_sequence_as(function.structured_outputs, result) for result in zip(*results)]
+
+
+def _reader(column):
+  """Function of an int32 scalar i that gives entry i of a list of tensors: of one shape, or vectors."""
+  if all(x.shape.is_fully_defined() and x.shape == column[0].shape for x in column):
+    stacked = tf.stack(column)
+    return lambda i: stacked[i]
+  joined, ends = tf.concat(column, 0), tf.cumsum([tf.size(x) for x in column])
+  starts = tf.concat([[0], ends[:-1]], 0)
+  return lambda i: joined[starts[i]:ends[i]]
 
 
 def requests_of(segment, method):
