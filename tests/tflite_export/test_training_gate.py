@@ -54,6 +54,21 @@ def test_steps_that_a_mask_hides_do_not_count_in_the_loss():
   check_steps(model, export_training(model, batch_size=2, parity_steps=1), x, y)
 
 
+def test_it_does_not_matter_what_fills_a_batch_up():
+  """The mean of words that are all padding is 0/0."""
+  model = words(layers.GlobalAveragePooling1D())
+  file = export_training(model, batch_size=5, parity_steps=0)
+  x, y = np.zeros((5, 4), np.int32), np.float32([[np.nan, 0], [1, 2], [np.nan, 0], [3, -1], [-1, 0]])
+  weight = np.float32([0, 1, 0, 2, .5])
+  x[weight > 0] = [[1, 2, 2, 0], [3, 0, 0, 0], [4, 1, 0, 0]]
+  with interpreters.quiet():
+    run = interpreters.Interpreter(file.data)
+  for _ in range(2):
+    loss = run.run('train', x=x, y=y, sample_weight=weight, learning_rate=np.ones(1, np.float32))['loss']
+    expected = model.train_on_batch(x[weight > 0], y[weight > 0], weight[weight > 0])
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
 def keeps_its_order(layer):
   """What Keras's unrolled loop does: it zeroes outputs by the mask in its original order."""
   forward = layer.call

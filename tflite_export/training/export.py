@@ -172,8 +172,8 @@ def _notes(program):
   if not program.mixing:
     return ()
   places = ', '.join(dict.fromkeys(program.mixing))
-  return (f'Rows whose sample_weight is 0 count in what {places} computes over a batch: fill a last batch up with rows '
-          'that repeat real ones.',)
+  return (f'Rows whose sample_weight is 0 count in what {places} computes over a batch, as repeats of the others: '
+          'Keras would leave them out.',)
 
 
 def _read(model, compiled, batch_size):

@@ -375,6 +375,8 @@ class Program(tf.Module):
   def _train(self, *arguments):
     noise = arguments[-1:] if self.noise else ()
     *inputs, labels, sample_weight, learning_rate = arguments[:len(arguments) - len(noise)]
+    rows = _real_rows(sample_weight)
+    inputs, labels = [tf.gather(x, rows) for x in inputs], tf.gather(labels, rows)
     before, values = self._reads()
     loss, reported = replay.replay(self._training, [*inputs, labels, sample_weight, *noise], values, True)
     with replay.overridden_gradients():
@@ -433,6 +435,21 @@ class Program(tf.Module):
     for factors in self._factors.values():
       factors.factor.assign(tf.zeros(factors.factor.shape))
     return self._setter(self._weights)(*arguments)
+
+
+def _real_rows(sample_weight):
+  """The number of the row to read for each row of a batch: its own, or where its weight is 0 that of another, in turn.
+
+  So it does not matter what fills a batch up. Rows of zeros may have no finite loss, and 0 times that is not 0: words that
+  are padding alone have no mean.
+  """
+  numbers = tf.range(sample_weight.shape[0])
+  present = tf.cast(tf.not_equal(sample_weight, 0), tf.int32)
+  # 1, 2, … where the weight is not 0, and otherwise 0.
+  order = tf.cumsum(present) * present
+  found = tf.reduce_sum(tf.cast(tf.equal(numbers[:, None] + 1, order), tf.int32) * numbers, 1)
+  turns = tf.math.floormod(numbers, tf.maximum(tf.reduce_sum(present), 1))
+  return tf.where(present > 0, numbers, tf.gather(found, turns))
 
 
 def _using(unused, tensors):
