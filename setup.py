@@ -13,7 +13,8 @@ import setuptools
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXTRAS = {
     'tff': ['tensorflow-federated==0.87.0', 'tensorflow==2.14.1'],
-    'tflite': ['tensorflow==2.14.1', 'ai-edge-litert==2.3.0', 'tensorflow-model-optimization==0.7.5', 'jsonschema>=4.18'],
+    'tflite': ['tensorflow==2.14.1', 'ai-edge-litert==2.3.0', 'tensorflow-model-optimization==0.7.5',
+               'jsonschema>=4.18'],
     'plots': ['matplotlib>=3.7'],
     'yaml': ['pyyaml>=6'],
     'test': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'scipy>=1.9', 'constriction>=0.4', 'zstandard>=0.22',

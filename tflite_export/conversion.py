@@ -1,9 +1,9 @@
-"""tf.functions to .tflite bytes: built-in operators only, the same bytes every time, for any processor, and without memory.
+"""tf.functions to .tflite bytes: built-in operators only, the same bytes every time, for any processor, without memory.
 
 Every file comes from here, so what holds for all of them is looked at here:
 
-- An input without axes is refused: LiteRT for Python ends the process on 64-bit ARM when it is given one. A number is an
-  array of shape [1].
+- An input without axes is refused: LiteRT for Python ends the process on 64-bit ARM when it is given one. A number is
+  an array of shape [1].
 - What a call leaves behind is refused, except the variables of a file that trains, which its signatures name. The
   runtime's own LSTM operator, above all, goes on from the state that the last call ended with.
 """
@@ -35,7 +35,8 @@ def convert(module, signatures, configure=None, variables=False):
     bytes
 
   Raises:
-    ExportError: something in them has no built-in operator, an input has no axes, or a call would depend on earlier ones.
+    ExportError: something in them has no built-in operator, an input has no axes, or a call would depend on earlier
+      ones.
   """
   concrete = {name: f if not hasattr(f, 'get_concrete_function') else f.get_concrete_function()
               for name, f in signatures.items()}
@@ -60,7 +61,7 @@ def convert(module, signatures, configure=None, variables=False):
 
 
 def _take_apart(path):
-  """Takes the names off functions by which the converter knows layers, and replaces them by one operator with a state."""
+  """Takes off functions the names by which the converter knows layers, to put one operator with a state in their place."""
   saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
   for graph in saved.meta_graphs:
     for function in graph.graph_def.library.function:
@@ -71,7 +72,7 @@ def _take_apart(path):
 
 
 def _check(model, variables):
-  """Raises ExportError unless every interpreter on every device can run a `ModelT`, each time as if it were the first."""
+  """Raises ExportError unless every interpreter on every device can run a `ModelT`, each time as if for the first."""
   foreign = flatbuffer.operators(model).foreign
   if foreign:
     raise ExportError(f'this needs operators outside the built-in runtime: {", ".join(foreign)}.')
@@ -81,8 +82,8 @@ def _check(model, variables):
     raise ExportError(f'the input {scalars[0]} has no axes, which LiteRT cannot run on 64-bit ARM: give it the shape [1].')
   remembering = flatbuffer.remembering(model, variables)
   if remembering:
-    raise ExportError(f'{", ".join(remembering)} would go on from what the last call left: use layers that keep nothing '
-                      'between calls.')
+    raise ExportError(f'{", ".join(remembering)} would go on from what the last call left: use layers that keep '
+                      'nothing between calls.')
 
 
 def _reason(error):

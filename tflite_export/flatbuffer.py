@@ -186,8 +186,8 @@ def signatures(model):
   """What goes into the signatures of a `ModelT` and comes out.
 
   Returns:
-    {signature: {'inputs': {name: {'dtype', 'shape', 'scale', 'zero_point'}}, 'outputs': {…}}}. A value v of an 8-bit tensor
-    stands for scale · (v - zero_point); scale is None where values are what they are.
+    {signature: {'inputs': {name: {'dtype', 'shape', 'scale', 'zero_point'}}, 'outputs': {…}}}. A value v of an 8-bit
+    tensor stands for scale · (v - zero_point); scale is None where values are what they are.
   """
   return {_text(definition.signatureKey): {
       side: {_text(named.name): _described(model.subgraphs[definition.subgraphIndex].tensors[named.tensorIndex])
@@ -202,7 +202,8 @@ def _text(name):
 
 def _described(tensor):
   quantization = tensor.quantization
-  scale = None if quantization is None or quantization.scale is None or not len(quantization.scale) else quantization.scale[0]
+  scales = None if quantization is None else quantization.scale
+  scale = None if scales is None or not len(scales) else scales[0]
   return {'dtype': _DTYPES.get(tensor.type, f'type {tensor.type}'),
           'shape': [] if tensor.shape is None else [int(size) for size in tensor.shape],
           'scale': float(scale) if scale else None, 'zero_point': int(quantization.zeroPoint[0]) if scale else None}

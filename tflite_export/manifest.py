@@ -74,13 +74,14 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
   Args:
     model: a built Keras model; see `export_training`.
     uplink: codec of the clients' updates, or its text.
-    downlink: codec of what the server sends, or its text: of the weights, or, if it is a preset that is meant for them, of
-      what changed in them; None: the weights are sent as float32, and there is no decoder.
+    downlink: codec of what the server sends, or its text: of the weights, or, if it is a preset that is meant for that,
+      of what changed in them; None: the weights are sent as float32, and there is no decoder.
     path: folder to make.
     overwrite: whether a plan that is there already may be replaced.
     loss, optimizer, batch_size, proximal_mu, structure: as for `export_training`.
     words: as for `export_encoder`.
-    error_feedback: whether clients keep what their messages leave out, and add it to the next; None: as a preset is meant.
+    error_feedback: whether clients keep what their messages leave out, and add it to the next; None: as a preset is
+      meant.
     recipe: how the inference model is made, see `export_inference`; None: 'int8' with representative data, 'dynamic' without.
     representative_data: examples that calibrate an int8 model.
 
@@ -156,9 +157,9 @@ class Choices:
     """Those of a manifest that fits the schema. Raises CompressionError for a codec or a recipe that does not exist."""
     training, encoder, downlink = manifest['files']['training'], manifest['files']['encoder'], manifest['downlink']
     return cls(manifest['model']['name'], training['learning_rate'], training['proximal_mu'],
-               str(recipes.parse(manifest['files']['inference']['recipe'])), encoder['words'], encoder['error_feedback'],
-               codec_lib(manifest['uplink']['codec']), downlink and codec_lib(downlink['codec']),
-               downlink and downlink['changes'])
+               str(recipes.parse(manifest['files']['inference']['recipe'])), encoder['words'],
+               encoder['error_feedback'], codec_lib(manifest['uplink']['codec']),
+               downlink and codec_lib(downlink['codec']), downlink and downlink['changes'])
 
 
 def _manifest(chosen, spec, contents):
@@ -185,15 +186,16 @@ def _manifest(chosen, spec, contents):
   entries['inference'] |= {'recipe': chosen.recipe, **_signature(signatures['inference'], 'infer', 'inference')}
   versions = [entry['min_runtime_version'] for entry in entries.values()]
   residuals = [4 * tensor.size for tensor in spec.tensors if tensor.is_float]
-  uplink = {'codec': str(chosen.uplink), 'fingerprint': chosen.uplink.fingerprint(spec).hex(),
-            'error_feedback': {'residual_bytes': sum(residuals)} if chosen.error_feedback else None}
+
+  def named(codec):
+    return {'codec': str(codec), 'fingerprint': codec.fingerprint(spec).hex()}
   return {
       'format': FORMAT, 'version': VERSION,
       'model': {'name': chosen.name, 'parameters': spec.parameters, 'float32_bytes': 4 * spec.parameters},
       'variables': [{'name': t.name, 'shape': list(t.shape), 'dtype': t.dtype} for t in spec.tensors],
-      'uplink': uplink,
-      'downlink': chosen.downlink and {'codec': str(chosen.downlink), 'fingerprint': chosen.downlink.fingerprint(spec).hex(),
-                                       'changes': chosen.changes},
+      'uplink': {**named(chosen.uplink),
+                 'error_feedback': {'residual_bytes': sum(residuals)} if chosen.error_feedback else None},
+      'downlink': chosen.downlink and {**named(chosen.downlink), 'changes': chosen.changes},
       'min_runtime_version': max(versions, key=lambda text: [int(part) for part in text.split('.')]),
       'operators': sorted({name for entry in entries.values() for name in entry['operators']}),
       'files': entries,
@@ -223,9 +225,11 @@ def _codec_entry(signature, chosen, spec, signatures):
   for side, tensors in _signature(signatures, signature, role).items():
     arrays = {array['name']: (array['dtype'], [array['size']]) for array in described[side]}
     if {name: (tensor['dtype'], tensor['shape']) for name, tensor in tensors.items()} != arrays:
-      raise FileError(f'the {role} file has other {side} than the {role} of this codec, with these words and residuals.')
+      raise FileError(f'the {role} file has other {side} than the {role} of this codec, with these words and '
+                      'residuals.')
   # What the file's entry or the manifest says already.
-  return {key: value for key, value in described.items() if key not in ('bytes', 'sha256', 'operators', 'codec', 'fingerprint')}
+  said = ('bytes', 'sha256', 'operators', 'codec', 'fingerprint')
+  return {key: value for key, value in described.items() if key not in said}
 
 
 def _signature(signatures, name, role):
@@ -286,8 +290,9 @@ def _write(path, contents, overwrite):
 def load_plan(path):
   """Reads a plan and checks it.
 
-  The manifest must have the form of the schema, and every file the size and SHA-256 that it names. All that follows from
-  the files and from the codecs (see `Choices` for what does not) is computed again, and must be what the manifest says.
+  The manifest must have the form of the schema, and every file the size and SHA-256 that it names. All that follows
+  from the files and from the codecs (see `Choices` for what does not) is computed again, and must be what the manifest
+  says.
 
   Args:
     path: the plan's folder.
@@ -355,7 +360,8 @@ def _difference(wanted, found, where=''):
     pairs = [(position, *values) for position, values in enumerate(zip(wanted, found))]
   else:
     return '' if type(wanted) is type(found) and wanted == found else where
-  return next((place for place in (_difference(a, b, f'{where}/{key}'.lstrip('/')) for key, a, b in pairs) if place), '')
+  places = (_difference(a, b, f'{where}/{key}'.lstrip('/')) for key, a, b in pairs)
+  return next(filter(None, places), '')
 
 
 _MISSING = object()

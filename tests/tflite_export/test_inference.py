@@ -129,7 +129,8 @@ def test_recurrent_files_answer_each_call_as_if_it_were_the_first(recurrent, rec
 
 def test_a_saved_model_with_the_operators_of_an_lstm_does_not_remember_either(recurrent, tmp_path):
   module = tf.Module()
-  module.model, infer = recurrent.variables, tf.function(lambda x: {'y': recurrent(x)}, [tf.TensorSpec([1, 6, 4], name='x')])
+  module.model = recurrent.variables
+  infer = tf.function(lambda x: {'y': recurrent(x)}, [tf.TensorSpec([1, 6, 4], name='x')])
   tf.saved_model.save(module, str(tmp_path), signatures=infer)
   made = inference.export_inference(models.load(tmp_path, layers=False), recipe='float32')
   np.testing.assert_allclose(predictions(made, 'litert', SEQUENCES), recurrent.predict_on_batch(SEQUENCES), atol=1e-6)
@@ -332,7 +333,8 @@ class Doubting(tf.keras.Sequential):
           representative_data=np.zeros((4, 8))), "'counting' changes a variable"),
     (dict(model=lambda: tf.keras.Sequential([layers.Input((8,)), layers.Lambda(lambda x: x + tf.random.normal([8]))]),
           recipe='float32'), 'differently the second time.*random numbers'),
-    (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='float32'), 'off by .* relative to Keras'),
+    (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='float32'),
+     'off by .* relative to Keras'),
     (dict(model=lambda: tf.keras.Sequential([layers.Input((3,), dtype='int32'), layers.Lambda(lambda x: tf.one_hot(x, 4)),
                                              layers.Lambda(_above_half)]), recipe='float32'), 'give representative_data'),
     (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='int8',

@@ -130,14 +130,17 @@ def _keys(entry, seed, round_number, client):
     (lambda folder: change(folder, version=2), 'version 2'),
     (lambda folder: change(folder, variables=[]), 'at variables'),
     (lambda folder: change(folder, variables=[{'name': 'w'}]), "at variables/0, 'shape' is a required property"),
-    (lambda folder: change(folder, variables=[{'name': 'w', 'shape': [4], 'dtype': 'float32'}]), 'does not train the variables'),
-    (lambda folder: change(folder, uplink={'codec': 'hadamrd', 'fingerprint': '00000000', 'error_feedback': None}), 'hadamard'),
+    (lambda folder: change(folder, variables=[{'name': 'w', 'shape': [4], 'dtype': 'float32'}]),
+     'does not train the variables'),
+    (lambda folder: change(folder, uplink={'codec': 'hadamrd', 'fingerprint': '00000000', 'error_feedback': None}),
+     'hadamard'),
     (lambda folder: change(folder, uplink={'codec': 'drive', 'fingerprint': '00000000', 'error_feedback': None}),
      'the encoder file has other'),
     (lambda folder: change(folder, downlink=None), 'damaged: '),
     (lambda folder: change(folder, files={}), "at files, .* is a required property"),
     (lambda folder: rename(folder, '../training.tflite'), 'at files/training/file'),
-    (lambda folder: change(folder, model={'name': 'small', 'parameters': float('nan'), 'float32_bytes': 212}), 'no manifest'),
+    (lambda folder: change(folder, model={'name': 'small', 'parameters': float('nan'), 'float32_bytes': 212}),
+     'no manifest'),
 ])
 def test_a_damaged_plan_is_refused_in_one_sentence(copy, damage, message):
   from tflite_export.errors import FileError  # pylint: disable=g-import-not-at-top

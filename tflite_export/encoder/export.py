@@ -165,7 +165,8 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     more[PIECES] = taken, lambda arrays: graph.pieces(layout, arrays, network, error_feedback)
   elif network_path is not None:
     raise ExportError('a network in int8 is measured with examples: give updates as representative_data.')
-  made = _export('encode', layout, _encoder(layout, error_feedback, network), path, overwrite, words, error_feedback, more)
+  parts = _encoder(layout, error_feedback, network)
+  made = _export('encode', layout, parts, path, overwrite, words, error_feedback, more)
   if network is None:
     return made
   if network_path is not None:
@@ -174,7 +175,7 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
 
 
 def remembers(codec, error_feedback):
-  """Whether a codec (`Codec` or text) is used with error feedback: as it was asked for, or, for None, as a preset is meant."""
+  """Whether a codec (`Codec` or text) is used with error feedback: as asked for, or, for None, as a preset is meant."""
   return meaning.needing_feedback(codec) is not None if error_feedback is None else error_feedback
 
 

@@ -61,7 +61,8 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
                      training=finetuning.Training(), batch_size=1, path=None, overwrite=False, progress=None):
   """Makes a .tflite file that predicts, with the built-in operators alone.
 
-  Its one signature is 'infer'. Before the file is returned or written, it is held against the model in both interpreters.
+  Its one signature is 'infer'. Before the file is returned or written, it is compared with the model in both
+  interpreters.
   Without a part that trains, the same model and data give the same bytes.
 
   Args:

@@ -1,6 +1,7 @@
 """The gate that every file which predicts passes: it must say what the model says, each time as if it were the first.
 
-What is compared is the model's own `predict_on_batch`, on several batches that one interpreter is given one after the other.
+What is compared is the model's own `predict_on_batch`, on several batches that one interpreter is given one after the
+other.
 """
 
 import numpy as np
@@ -23,8 +24,8 @@ Rounding to 8 bits costs what it costs, which `compare` shows; at 1 a file knows
 """
 
 SMALL = 1e-3
-"""What is added to the size of each wanted value, so that outputs that are zero but for rounding have something to be held
-against."""
+"""What is added to the size of each wanted value, so that outputs that are zero but for rounding have something to be
+held against."""
 
 
 def check(data, model, recipe, batch_size, examples=None):
@@ -47,7 +48,8 @@ def check(data, model, recipe, batch_size, examples=None):
   given = examples is not None
   examples = examples if given else _drawn(model, BATCHES * batch_size)
   count = min(BATCHES, len(next(iter(examples.values()))) // batch_size)
-  batches = [{name: values[n * batch_size:(n + 1) * batch_size] for name, values in examples.items()} for n in range(count)]
+  batches = [{name: values[n * batch_size:(n + 1) * batch_size] for name, values in examples.items()}
+             for n in range(count)]
   try:
     wanted = [predictions(model, batch) for batch in batches]
   except Exception as error:  # pylint: disable=broad-exception-caught
@@ -65,12 +67,12 @@ def check(data, model, recipe, batch_size, examples=None):
       raise ParityError(f'the file that {recipe} gives does not run: {str(error).rstrip(".")}.') from None
     for position, output in enumerate(file.outputs):
       if not np.array_equal(again[position], found[0][position], equal_nan=True):
-        raise ParityError(f'in {name}, the file that {recipe} gives answers the same examples differently the second time: '
-                          'use layers that keep nothing between calls and draw no random numbers.')
+        raise ParityError(f'in {name}, the file that {recipe} gives answers the same examples differently the second '
+                          'time: use layers that keep nothing between calls and draw no random numbers.')
       error = _error([values[position] for values in found], [values[position] for values in wanted])
       if not error <= ALLOWED[recipe.storage]:
-        raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {error:.2g} relative to Keras, and '
-                          f'{ALLOWED[recipe.storage]:.2g} is allowed: {_advice(recipe)}.')
+        raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {error:.2g} relative to Keras, '
+                          f'and {ALLOWED[recipe.storage]:.2g} is allowed: {_advice(recipe)}.')
   return file.inputs, file.outputs
 
 
@@ -97,13 +99,15 @@ def predictions(model, batch):
     outputs = model.function(**{name: tf.constant(values) for name, values in zip(model.inputs, batch.values())})
     return [outputs[name].numpy() for name in sorted(outputs)]
   values = list(batch.values())
-  return [np.asarray(output) for output in tf.nest.flatten(model.predict_on_batch(values if len(values) > 1 else values[0]))]
+  outputs = model.predict_on_batch(values if len(values) > 1 else values[0])
+  return [np.asarray(output) for output in tf.nest.flatten(outputs)]
 
 
 def _drawn(model, count):
   """{input: array [count, …]}: normal values; words of the model's Embedding layers, or 0 and 1, that end in zeros."""
   generator = np.random.default_rng(0)
-  words = [layer.input_dim for layer in getattr(model, 'submodules', ()) if isinstance(layer, tf.keras.layers.Embedding)]
+  layers = getattr(model, 'submodules', ())
+  words = [layer.input_dim for layer in layers if isinstance(layer, tf.keras.layers.Embedding)]
   drawn = {}
   for name, spec in program_lib.specs(model).items():
     shape = [count, *spec.shape[1:]]

@@ -83,11 +83,11 @@ def traced(model, batch_size, unroll=False):
   graph = function.graph.as_graph_def()
   for node in [*graph.node, *(node for called in graph.library.function for node in called.node_def)]:
     if node.op in _WRITES:
-      raise ExportError(f'{place(node.name)} changes a variable when the model predicts, and what a file answers must not '
-                        'depend on earlier calls: build the layer with stateful=False, or without that variable.')
+      raise ExportError(f'{place(node.name)} changes a variable when the model predicts, and what a file answers must '
+                        'not depend on earlier calls: build the layer with stateful=False, or without that variable.')
     if unroll and node.op in ('While', 'StatelessWhile'):
-      raise ExportError('activations inside a loop cannot be measured for int8: build recurrent layers with unroll=True, '
-                        'or choose float32, float16 or dynamic.')
+      raise ExportError('activations inside a loop cannot be measured for int8: build recurrent layers with '
+                        'unroll=True, or choose float32, float16 or dynamic.')
   module = tf.Module()
   # Not the Keras model itself: to save all that belongs to it takes longer than everything else.
   module.variables_of_the_model = function.graph.variables
