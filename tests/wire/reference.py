@@ -5,7 +5,6 @@ and catches an encoder and a decoder of the product that go wrong together.
 """
 
 import copy
-import fnmatch
 import hashlib
 import math
 import struct
@@ -176,6 +175,27 @@ class Reader:
 
 def bfloat16(bits):
   return struct.unpack('<f', struct.pack('<I', bits << 16))[0]
+
+
+def single(value):
+  """The nearest float32."""
+  return struct.unpack('<f', struct.pack('<f', value))[0]
+
+
+def power_below(values):
+  """p of the largest magnitude, 0 where that is below 2^-64."""
+  largest = max(map(abs, values))
+  return 2.0**(math.frexp(largest)[1] - 1) if largest >= 2.0**-64 else 0.0
+
+
+def converted(value, dtype):
+  """A float32 in the dtype of its variable."""
+  if dtype == 'float16':
+    return struct.unpack('<e', struct.pack('<e', min(max(value, -65504), 65504)))[0]
+  if dtype == 'bfloat16':
+    bits = struct.unpack('<I', struct.pack('<f', value))[0]
+    return bfloat16(bits + 0x7FFF + (bits >> 16 & 1) >> 16)
+  return value
 
 
 def real(value):
@@ -472,10 +492,18 @@ class Stage:
     length, latent, x = self.p['length'] or self.size, self.p['latent'], []
     rows = [[math.cos(math.pi / length * (i + 0.5) * t) * math.sqrt((2 if t else 1) / length) for t in range(latent)]
             for i in range(length)]
-    scale = [max(map(abs, row)) / 127 for row in rows]
+    scale = [single(single(max(map(abs, row))) / 127) for row in rows]
+    weights = [[round(w / s) for w in row] for row, s in zip(rows, scale)]
+    bits = 16 - (min(latent, 1024) - 1).bit_length()
     for start in range(0, len(values), latent):
       piece = values[start:start + latent]
-      x += [scale[i] * sum(round(w / scale[i]) * v for w, v in zip(row, piece)) for i, row in enumerate(rows)]
+      p = power_below(piece)
+      scaled = [v * 2.0**bits / p if p else 0.0 for v in piece]
+      a = [math.floor(single(r + 0.5)) for r in scaled]
+      b = [math.floor(single((r - n) * 2.0**bits + 0.5)) for r, n in zip(scaled, a)]
+      for row, s in zip(weights, scale):
+        first, second = (single(sum(w * n for w, n in zip(row, numbers))) for numbers in (a, b))
+        x.append(single(single(single(first * p * 2.0**-bits) + single(second * p * 4.0**-bits)) * s))
     if self.p['order'] == 'rows':
       return x[:self.size]
     y = []
@@ -515,7 +543,8 @@ class Stage:
   _decode_sparsify = _decode_bound
 
   def _decode_symmetric(self, symbols):
-    return [self.scale[i // self.block] / self.p['levels'] * s for i, s in enumerate(symbols)]
+    width = [single(scale * single(1 / self.p['levels'])) for scale in self.scale]
+    return [single(width[i // self.block] * s) for i, s in enumerate(symbols)]
 
   def _decode_sign(self, symbols):
     scale = [1.0] * self.blocks if self.p['scale'] == 'unit' else self.scale
@@ -527,14 +556,13 @@ class Stage:
   _decode_sparse_binary = _decode_sparse_ternary
 
   def _decode_uniform(self, symbols):
-    top = 2**self.p['bits'] - 1
-    return [self.low[i // self.block] + s * ((self.high[i // self.block] - self.low[i // self.block]) / top)
-            for i, s in enumerate(symbols)]
+    width = [single(single(high - low) * single(1 / (2**self.p['bits'] - 1))) for low, high in zip(self.low, self.high)]
+    return [single(self.low[i // self.block] + single(s * width[i // self.block])) for i, s in enumerate(symbols)]
 
   def _decode_eden(self, symbols):
     half = 2**(self.p['bits'] - 1)
     table = [round(c * 1024) / 1024 for c in CENTROIDS[self.p['bits']]]
-    return [self.scale[i // self.block] * (table[s - half] if s >= half else -table[half - 1 - s])
+    return [single(self.scale[i // self.block] * (table[s - half] if s >= half else -table[half - 1 - s]))
             for i, s in enumerate(symbols)]
 
   def _decode_ternary(self, symbols):
@@ -559,7 +587,7 @@ class Stage:
       factor = d / max(k, 1)
     for position, value in zip(positions, values):
       if position < d:
-        x[position] = value * factor
+        x[position] = single(value * single(factor))
     return x
 
   def _decode_hadamard(self, values):
@@ -624,9 +652,34 @@ def matches(when, name, size):
       holds = {'<': size < limit, '<=': size <= limit, '>': size > limit, '>=': size >= limit}
       if not holds[condition[4:-len(str(limit))]]:
         return False
-    elif not fnmatch.fnmatchcase(name, condition):
+    elif not fits(condition, name):
       return False
   return True
+
+
+def fits(pattern, name):
+  """Whether a pattern matches a whole name."""
+  if not pattern:
+    return not name
+  if pattern[0] == '*':
+    return any(fits(pattern[1:], name[i:]) for i in range(len(name) + 1))
+  taken, characters = 1, None
+  if pattern[0] == '[':
+    start = 2 if pattern[1:2] == '!' else 1
+    end = pattern.find(']', start + 1)
+    if end > 0:
+      taken, characters, inside = end + 1, [], pattern[start:end]
+      while inside:
+        if inside[1:2] == '-' and len(inside) > 2:
+          characters += map(chr, range(ord(inside[0]), ord(inside[2]) + 1))
+          inside = inside[3:]
+        else:
+          characters, inside = characters + [inside[0]], inside[1:]
+  if not name or not fits(pattern[taken:], name[1:]):
+    return False
+  if characters is not None:
+    return (name[0] in characters) != (pattern[1] == '!')
+  return pattern[0] in ('?', name[0])
 
 
 WHOLE = {'bool': '?', 'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q',
@@ -688,7 +741,7 @@ def read_frame(codec, spec, frame, seed):
 
   given = iter(reader.counts(sum(static is None for *_, static in prepared)))
   lengths = [next(given) if static is None else static for *_, static in prepared]
-  sizes = {name: math.prod(shape) for name, _, shape in spec}
+  sizes, dtypes = {name: math.prod(shape) for name, _, shape in spec}, {name: dtype for name, dtype, _ in spec}
   bodies = [Reader(reader.take(length)) for length in lengths]
   for (_, _, chain, _), part in zip(prepared, bodies):
     for stage in chain if isinstance(chain, list) else ():
@@ -707,7 +760,8 @@ def read_frame(codec, spec, frame, seed):
       for stage in reversed(chain[:-1]):
         values = stage.decode(values)
     for name in names:
-      decoded[name], values = values[:sizes[name]], values[sizes[name]:]
+      decoded[name] = [converted(value, dtypes[name]) for value in values[:sizes[name]]]
+      values = values[sizes[name]:]
   return decoded
 
 

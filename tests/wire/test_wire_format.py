@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.contract import cases
+from tests.golden import regenerate
 from tests.wire import reference
 from tff_compress import codec as codec_lib
 from tff_compress import wire
@@ -86,6 +87,33 @@ def test_a_decoder_written_from_the_document_reads_every_codec(case):
     scale = np.max(np.abs(value.astype(np.float64)), initial=1e-30)
     given = np.asarray(read[name], np.float64)
     np.testing.assert_allclose(given / scale, value.reshape(-1) / scale, atol=2e-6, err_msg=name)
+
+
+GOLDENS = [golden for golden in regenerate.goldens() if not golden.update.startswith('heavy') and golden.update != 'long']
+
+
+@pytest.mark.parametrize('golden', GOLDENS, ids=str)
+def test_it_reads_golden_frames_of_irregular_values_to_the_same_bits(golden):
+  update = regenerate.update_of(golden)
+  frame = (regenerate.FOLDER / golden.file).read_bytes()
+  read = reference.read_frame(str(golden.codec), _spec(update), frame, cases.SEED)
+  arrays = [np.asarray(read[name]).astype(value.dtype) if value.dtype.kind != 'u' else np.asarray(read[name], value.dtype)
+            for name, value in update.items()]
+  expected, said = regenerate.decoded(golden, frame)
+  if golden.exact:
+    assert regenerate.sha256(map(regenerate.unsigned_zeros, arrays)) == said['sha256']
+  for array, (name, value) in zip(arrays, expected.items()):
+    wide = value.reshape(-1).astype(np.float64)
+    np.testing.assert_allclose(array.astype(np.float64), wide, rtol=0, err_msg=name,
+                               atol=said.get('tolerance', 0) * np.max(np.abs(wide), initial=0))
+
+
+def test_its_words_behind_the_2_to_the_24th_are_those_of_the_product():
+  """The mask over more values than that, of which it would take minutes to draw all one by one."""
+  theirs = reference.Stream(42, 5, reference.SHARED, 'long', reference.SUBSET, 0)
+  ours = keys_lib.Draws(numpy_ops, keys_lib.MessageKeys(42, 5, 7), 'long', 0).of('round', Purpose.MASK)
+  for start in (0, (1 << 24) - 3, (1 << 24) + (1 << 20), 3 * (1 << 24) - 1):
+    assert [theirs.word(start + i) for i in range(6)] == ours.words(6, start).view(np.uint32).tolist()
 
 
 def test_it_reads_larger_messages_too():
