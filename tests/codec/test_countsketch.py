@@ -54,6 +54,15 @@ def test_the_median_is_the_middle_of_the_rows(rows):
   np.testing.assert_array_equal(countsketch._median(numpy_ops, arrays), np.median(arrays, axis=0).astype(np.float32))
 
 
+def test_a_zero_is_decoded_as_plus_zero():
+  """Which of -0 and +0 is the smaller one differs between processors, and so would the median."""
+  x = np.where(np.arange(300) % 7 == 0, 1, 0).astype(np.float32)
+  codec = codec_lib('countsketch:1/2 | float32')
+  keys = dict(seed=1, round=2, client=3)
+  decoded = codec.decode(codec.encode({'x': x}, **keys), {'x': x}, **keys)['x']
+  assert np.sum(decoded == 0) > 50 and not np.any(np.signbit(decoded[decoded == 0]))
+
+
 def test_the_largest_values_are_found_again():
   """The 20 largest of 50,000 from a sketch of a tenth of the size: all of them, and their values to a tenth.
 

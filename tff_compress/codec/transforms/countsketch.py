@@ -121,9 +121,13 @@ class CountSketch(Stage):
 
 
 def _median(xp, arrays):
-  """Element-wise median of an odd number of arrays, by exchanging neighbours until half of them are in order."""
+  """Element-wise median of an odd number of arrays, by exchanging neighbours until half of them are in order.
+
+  A zero is +0: which of -0 and +0 is the smaller one is not the same on all processors.
+  """
   arrays = list(arrays)
   for last in range(len(arrays) - 1, len(arrays) // 2 - 1, -1):
     for i in range(last):
       arrays[i], arrays[i + 1] = xp.minimum(arrays[i], arrays[i + 1]), xp.maximum(arrays[i], arrays[i + 1])
-  return arrays[len(arrays) // 2]
+  median = arrays[len(arrays) // 2]
+  return xp.where(xp.equal(median, np.float32(0)), np.float32(0), median)
