@@ -115,10 +115,10 @@ def test_the_allowance_for_rounding_holds_for_losses_averages_and_outputs():
   """Rounding moves Keras's own values: where no error is allowed for itself, some times as far is."""
   model = sequential(keras.Input((3,)), layers.Dense(40), layers.BatchNormalization(), layers.Dense(40, 'relu'),
                      layers.BatchNormalization(), layers.Dense(2))
-  export_training(model, batch_size=4, tolerances=Tolerances(loss=0., average=0., output=0.))
+  export_training(model, batch_size=4, parity_steps=1, tolerances=Tolerances(loss=0., average=0., output=0.))
   for kind, what in (('loss', 'the loss'), ('average', 'the new'), ('output', 'the output')):
     with pytest.raises(ParityError, match=what):
-      export_training(model, batch_size=4, tolerances=Tolerances(**{kind: 0.}, rounding=0.))
+      export_training(model, batch_size=4, parity_steps=1, tolerances=Tolerances(**{kind: 0.}, rounding=0.))
 
 
 class Counter(layers.Layer):
@@ -142,6 +142,20 @@ def test_state_of_whole_numbers_and_of_the_name_of_a_weight_is_carried():
   assert {'counter/scale_1', 'counter/iterations', 'iterations'} < set(file.state) and 'counter/scale' in file.weights
   generator = np.random.default_rng(0)
   check_steps(model, file, *(generator.standard_normal((4, n)).astype(np.float32) for n in (4, 2)), steps=3)
+
+
+def test_optimizer_and_metrics_of_the_model_stay_as_they_were():
+  model = sequential(keras.Input((3,)), layers.Dense(2), layers.GaussianNoise(0.), optimizer='adam', metrics=['mae'],
+                     weighted_metrics=['mse'])
+  model.train_on_batch(np.ones((4, 3), np.float32), np.ones((4, 2), np.float32))
+
+  def everything():
+    kept = [*model.variables, *model.optimizer.variables, *(v for m in model.metrics for v in m.variables)]
+    return [v.numpy() for v in kept]
+  before, function = everything(), model.train_function
+  export_training(model, batch_size=4)
+  assert all(map(np.array_equal, before, everything())) and len(before) == len(everything())
+  assert model.train_function is function
 
 
 def drawn(model, steps=4):
