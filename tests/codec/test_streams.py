@@ -1,5 +1,7 @@
 """Entropy coders in a message: never more than a byte above the packed symbols, and one stream for several variables where that is shorter."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -148,9 +150,27 @@ def test_streams_that_no_encoder_writes_are_refused(text):
     two.decode(xp, np.concatenate([np.asarray([2], np.uint8), payload, payload]))
 
 
+@pytest.mark.parametrize('text', ['rans', 'rans:lanes=1', 'huffman'])
+def test_coding_takes_at_most_four_times_the_memory_of_the_symbols(text):
+  """Beside the symbols, which as int32 are as large as the float32 they stand for; the result is counted."""
+  size = 300_001
+  symbols = np.clip(np.random.default_rng(0).normal(128, 30, size), 0, 255).astype(np.int32)
+  coder, signal = _coder(text), Integers(size, 0, 255)
+
+  def peak(function):
+    tracemalloc.start()
+    result = function()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return result, most
+  payload, encoding = peak(lambda: coder.encode(xp, symbols, None, signal)[0])
+  back, decoding = peak(lambda: coder.decode(xp, payload, {}, None, signal))
+  np.testing.assert_array_equal(back, symbols)
+  assert max(encoding, decoding) < 4 * symbols.nbytes, (encoding / symbols.nbytes, decoding / symbols.nbytes)
+
+
 def test_a_length_that_the_spec_does_not_allow_is_refused_before_it_is_read():
   """A frame of 60 MB for a thousand symbols: nothing of its size is made."""
-  import tracemalloc
   group = _group('huffman', 0, 255, 1000)
   payload = np.concatenate([counts.encode(xp, xp.vector(60_000_000)), np.zeros(60_000_000, np.uint8)])
   tracemalloc.start()

@@ -30,13 +30,13 @@ def _fields(width):
 
 
 def pack(xp, symbols, width):
-  """int32[n] in 0 … 2^width - 1, width 1 … 16 -> uint8[ceil(n width / 8)]."""
+  """int32[n] (for width 1 also uint8[n]) in 0 … 2^width - 1, width 1 … 16 -> uint8[ceil(n width / 8)]."""
   if width in (8, 16):
     return xp.integers_to_bytes(symbols, width // 8)
   used = packed_size(xp.size(symbols), width)
   missing = (-xp.size(symbols)) % 16
   if not isinstance(missing, int) or missing:
-    symbols = xp.concat([symbols, xp.zeros([missing], np.int32)])
+    symbols = xp.concat([symbols, xp.zeros([missing], symbols.dtype)])
   step = _step(width)
 
   def joined(sixteens):
@@ -81,8 +81,7 @@ def unary(xp, numbers):
   """int32[n] >= 0 -> uint8 bytes: each number q as q zero bits and a one bit, one behind the other."""
   ends = xp.cumsum(numbers + xp.constant(1, np.int32)) - xp.constant(1, np.int32)
   length = xp.integer(xp.total(numbers)) + xp.size(numbers)
-  ones = ends * xp.constant(0, np.int32) + xp.constant(1, np.int32)
-  return pack(xp, xp.scatter(ends, ones, length), 1)
+  return xp.bits_at(ends, packed_size(length, 1))
 
 
 def read_unary(xp, payload, count, most):
@@ -92,8 +91,8 @@ def read_unary(xp, payload, count, most):
     xp: operation table.
     payload: uint8[n].
     count: how many numbers.
-    most: an upper bound on their sum. Reading takes some 100 bytes of memory per byte, so a string that is longer than
-      the bound allows is refused before it is looked at.
+    most: an upper bound on their sum. Reading takes many times the memory of the string, so one that is longer than the bound
+      allows is refused before it is looked at.
 
   Raises:
     PayloadError: the payload is too long, holds another number of ones, or bytes behind the last one.
@@ -101,8 +100,7 @@ def read_unary(xp, payload, count, most):
   longest = (xp.long(count) + most + 7) // 8
   xp.require(xp.long(xp.size(payload)) <= longest, 'a unary bit string is longer than its numbers can be.')
   payload = payload[:xp.integer(xp.minimum(longest, xp.long(xp.size(payload))))]
-  flags = unpack(xp, payload, xp.size(payload) * 8, 1)
-  ends = xp.where_nonzero(flags)
+  ends = xp.where_bits(payload)
   found = xp.size(ends)
   xp.require(xp.equal(found, count), 'a unary bit string holds another count of numbers than expected.')
   starts = xp.concat([xp.constant([-1], np.int32), ends])

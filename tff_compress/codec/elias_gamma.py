@@ -25,8 +25,8 @@ def encode(xp, numbers, limit):
   planes = []
   for j in range(limit - 1):
     bit = xp.shift_right(numbers, j) - xp.shift_right(numbers, j + 1) * xp.constant(2, np.int32)
-    planes.append(xp.compress(bit, length > j))
-  planes = xp.concat(planes) if planes else xp.zeros([0], np.int32)
+    planes.append(xp.integers_to_bytes(xp.compress(bit, length > j), 1))
+  planes = xp.concat(planes) if planes else xp.zeros([0], np.uint8)
   unary = bits.unary(xp, length)
   return xp.concat([counts.encode(xp, xp.vector(xp.size(unary))), unary, bits.pack(xp, planes, 1)])
 

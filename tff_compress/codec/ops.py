@@ -49,8 +49,9 @@ class NumpyOps:
     return np.transpose(x, axes)
 
   def concat(self, parts):
-    """Joins 1-D or N-D arrays along their first axis."""
-    return np.concatenate(parts, axis=0)
+    """Joins 1-D or N-D arrays along their first axis; one that has all entries is not copied."""
+    filled = [part for part in parts if len(part)]
+    return filled[0] if len(filled) == 1 else np.concatenate(parts, axis=0)
 
   def stack_last(self, parts):
     return np.stack(parts, axis=-1)
@@ -227,10 +228,6 @@ class NumpyOps:
     """int32[n]: for each value, how many of the ascending `ends` are <= it."""
     return np.searchsorted(ends, values, side='right').astype(np.int32)
 
-  def reverse(self, x):
-    """Reversed along the first axis."""
-    return x[::-1]
-
   def largest(self, x, k):
     """int32[k]: positions of the k largest elements, ascending; of equal ones the lower positions are taken."""
     if k == 0:
@@ -241,8 +238,11 @@ class NumpyOps:
     return np.sort(np.concatenate([above, ties])).astype(np.int32)
 
   def count(self, symbols, size):
-    """int32[size]: how often each of 0 … size-1 occurs."""
-    return np.bincount(symbols, minlength=size).astype(np.int32)
+    """int32[size]: how often each of 0 … size-1 occurs among int32 or uint8 symbols."""
+    counts = np.zeros(size, np.int32)
+    for start in range(0, symbols.size, self.slice_size):
+      counts += np.bincount(symbols[start:start + self.slice_size], minlength=size).astype(np.int32)
+    return counts
 
   # -- bytes --------------------------------------------------------------------------------------------------------
 
@@ -263,18 +263,36 @@ class NumpyOps:
     full[:, :width] = parts
     return full.view('<i4').reshape(-1).astype(np.int32, copy=False)
 
+  def bits_at(self, positions, size):
+    """A bit string of `size` bytes with ones at these int32 positions, which ascend, and zeros elsewhere: uint8[size]."""
+    out = np.zeros(size, np.uint8)
+    for first in range(0, positions.size, self.slice_size):
+      part = positions[first:first + self.slice_size]
+      base = int(part[0]) >> 3
+      found = np.bincount((part >> 3) - base, np.left_shift(1, part & 7))
+      out[base:base + found.size] += found.astype(np.uint8)
+    return out
+
+  def where_bits(self, payload):
+    """int32 positions of the ones of a bit string, ascending."""
+    step = self.slice_size // 8
+    found = [np.flatnonzero(np.unpackbits(payload[first:first + step], bitorder='little')).astype(np.int32)
+             + np.int32(8 * first) for first in range(0, payload.size, step)]
+    return np.concatenate([np.zeros(0, np.int32), *found])
+
   def bit_string(self, words, lengths, symbols):
-    """The words of int32[n] symbols one behind the other, as a bit string: uint8[n].
+    """The words of uint8[n] symbols below A one behind the other, as a bit string: uint8[m].
 
     Args:
       words: int32[A], the word of each symbol, lowest bit first.
       lengths: int32[A], how many bits of it are sent, 0 … 16; those above are zero.
     """
-    total = int(np.dot(np.bincount(symbols, minlength=lengths.size), lengths))
+    total = int(np.dot(self.count(symbols, lengths.size).astype(np.int64), lengths))
     out = np.zeros((total + 7) // 8 + 3, np.uint8)
     start = 0
-    for first in range(0, symbols.size, self.slice_size):
-      part = symbols[first:first + self.slice_size]
+    step = self.slice_size // 4
+    for first in range(0, symbols.size, step):
+      part = symbols[first:first + step]
       length = lengths[part]
       ends = np.cumsum(length) + start % 8
       places = ends - length
@@ -318,21 +336,25 @@ class NumpyOps:
 
   # -- control ------------------------------------------------------------------------------------------------------
 
-  def collect(self, steps, body, state):
-    """Runs `output, state = body(i, *state)` for i = 0 … steps-1.
+  def collect(self, steps, body, state, backwards=False):
+    """Runs `output, state = body(i, *state)` for i = 0 … steps-1, or backwards from steps-1 to 0; there is at least one step.
 
-    The shapes of the state (a tuple) do not change; the outputs, of one shape, are stacked: [steps, …].
+    The shapes of the state (a tuple) do not change; the outputs, of one shape, are stacked in the order of i: [steps, …].
 
     Returns:
       (outputs, state)
     """
     outputs = None
-    for i in range(steps):
+    for i in reversed(range(steps)) if backwards else range(steps):
       output, state = body(i, *state)
       if outputs is None:
         outputs = np.empty((steps, *np.shape(output)), output.dtype)
       outputs[i] = output
     return outputs, state
+
+  def is_few(self, count):
+    """Whether a loop in plain Python over `count` entries is faster than array operations on them."""
+    return count <= 32
 
   def cond(self, condition, one, other):
     """one() where a boolean scalar holds, otherwise other(): arrays or tuples of them, of the same types."""

@@ -173,11 +173,8 @@ class TensorFlowOps:
   def search(self, ends, values):
     return tf.searchsorted(ends, values, side='right')
 
-  def reverse(self, x):
-    return tf.reverse(x, [0])
-
   def count(self, symbols, size):
-    return tf.math.bincount(symbols, minlength=size, maxlength=size)
+    return tf.math.bincount(tf.cast(symbols, tf.int32), minlength=size, maxlength=size)
 
   # -- bytes --------------------------------------------------------------------------------------------------------
 
@@ -188,7 +185,17 @@ class TensorFlowOps:
     parts = tf.reshape(payload, [-1, width])
     return tf.bitcast(parts if width == 4 else tf.pad(parts, [[0, 0], [0, 4 - width]]), tf.int32)
 
+  def bits_at(self, positions, size):
+    values = tf.bitwise.left_shift(tf.constant(1, tf.int32), positions % 8)
+    return tf.cast(tf.math.unsorted_segment_sum(values, positions // 8, size), tf.uint8)
+
+  def where_bits(self, payload):
+    places = tf.constant(np.arange(8), tf.uint8)
+    bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(payload[:, tf.newaxis], places), tf.constant(1, tf.uint8))
+    return self.where_nonzero(tf.reshape(bits, [-1]))
+
   def bit_string(self, words, lengths, symbols):
+    symbols = tf.cast(symbols, tf.int32)
     ends = tf.cumsum(tf.gather(lengths, symbols))
     places = ends - tf.gather(lengths, symbols)
     shifted = tf.bitwise.left_shift(tf.gather(words, symbols), places % 8)
@@ -226,16 +233,20 @@ class TensorFlowOps:
 
   # -- control ------------------------------------------------------------------------------------------------------
 
-  def collect(self, steps, body, state):
+  def collect(self, steps, body, state, backwards=False):
     def step(i, array, *current):
-      output, following = body(i, *current)
-      return (i + 1, array.write(i, output), *following)
+      place = steps - 1 - i if backwards else i
+      output, following = body(place, *current)
+      return (i + 1, array.write(place, output), *following)
 
     dtype, shape = _collected(body, state)
     outputs = tf.TensorArray(dtype, size=steps, element_shape=shape)
     result = tf.while_loop(lambda i, *_: i < steps, step, (tf.constant(0, tf.int32), outputs, *state),
                            parallel_iterations=1)
     return result[1].stack(), tuple(result[2:])
+
+  def is_few(self, count):
+    return False
 
   def cond(self, condition, one, other):
     return tf.cond(condition, one, other)

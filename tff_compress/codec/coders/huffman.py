@@ -54,25 +54,25 @@ class Huffman(Stage):
 
   def cost(self, xp, symbols, signal):
     alphabet, lanes = signal.high - signal.low + 1, _lanes(signal.size)
-    counts = xp.count(symbols - xp.constant(signal.low, np.int32), alphabet)
-    lengths = _lengths(xp, frequencies.frequencies(xp, counts, alphabet, signal.size), alphabet)
+    counts, table = frequencies.of(xp, frequencies.from_zero(xp, symbols, signal), signal)
+    lengths = _lengths(xp, table, alphabet)
     words = xp.total(xp.cast(counts, np.int64) * xp.cast(lengths, np.int64))
     return xp.integer((words + 7) // 8) + xp.size(_write_lengths(xp, lengths)) + 2 * (lanes - 1)
 
   def encode(self, xp, symbols, draws, signal):
     alphabet, lanes = signal.high - signal.low + 1, _lanes(signal.size)
-    symbols = symbols - xp.constant(signal.low, np.int32)
-    lengths = _lengths(xp, frequencies.frequencies(xp, xp.count(symbols, alphabet), alphabet, signal.size), alphabet)
+    symbols = frequencies.from_zero(xp, symbols, signal)
+    lengths = _lengths(xp, frequencies.of(xp, symbols, signal)[1], alphabet)
     _, starts = _canonical(xp, lengths)
-    words = _reversed(xp, starts % xp.constant(1 << LONGEST, np.int32))  # Those of symbols that do not occur begin behind the end.
-    # What fills up the last row has a word of no bits.
-    filler = xp.repeat(xp.constant([alphabet], np.int32), -signal.size % lanes)
-    symbols = xp.concat([symbols, filler])
-    lengths_and_none = xp.concat([lengths, xp.zeros([1], np.int32)])
-    by_lane = xp.transpose(xp.reshape(symbols, [-1, lanes]), [1, 0])
-    taken, = xp.by_rows(lambda rows: (xp.sum_last(xp.gather(lengths_and_none, rows)),), by_lane)
-    sent = xp.bit_string(xp.concat([words, xp.zeros([1], np.int32)]), lengths_and_none, xp.reshape(by_lane, [-1]))
-    return xp.concat([_write_lengths(xp, lengths), xp.integers_to_bytes(taken[:-1], 2), sent]), {}
+    words = _reversed(xp, starts % xp.constant(1 << LONGEST, np.int32))  # Those of no symbol begin behind the end.
+    rest = signal.size % lanes
+    whole = signal.size - rest
+    rows, last = xp.reshape(symbols[:whole], [-1, lanes]), xp.reshape(symbols[whole:], [1, -1])
+    # Lanes with one symbol more, and the others.
+    lanes_of = [xp.transpose(part, [1, 0]) for part in (xp.concat([rows[:, :rest], last]), rows[:, rest:])]
+    taken = [xp.by_rows(lambda part: (xp.sum_last(xp.gather(lengths, xp.cast(part, np.int32))),), part)[0] for part in lanes_of]
+    sent = xp.bit_string(words, lengths, xp.concat([xp.reshape(part, [-1]) for part in lanes_of]))
+    return xp.concat([_write_lengths(xp, lengths), xp.integers_to_bytes(xp.concat(taken)[:-1], 2), sent]), {}
 
   def decode(self, xp, values, side, draws, signal):
     alphabet, lanes, size = signal.high - signal.low + 1, _lanes(signal.size), signal.size

@@ -1,5 +1,6 @@
 """Range asymmetric numeral systems (rANS) with a static table of symbol frequencies that is sent and counted."""
 
+import array
 import dataclasses
 import math
 from typing import ClassVar
@@ -22,14 +23,15 @@ class Rans(Stage):
   """Close to the entropy of the symbols' histogram, for alphabets of at most 256 symbols.
 
   Symbol i belongs to lane i mod L; the lanes run side by side, so that encoder and decoder are vector code: some thousands of
-  steps, however many symbols there are. With few lanes the steps are many, and slow. States are in 2^16 … 2^32 - 1 and are
+  steps, however many symbols there are. States are in 2^16 … 2^32 - 1 and are
   renormalised by 16 bits.
 
   Layout: frequencies of the alphabet's symbols, which sum to 4096, Rice-coded (gaps.py) | L states of 4 bytes, little endian,
   where decoding starts | 16-bit words, little endian, in the order the decoder reads them.
 
   Attributes:
-    lanes: largest number of lanes; a stream uses one per 4096 symbols (rounded down to a power of two) up to this.
+    lanes: largest number of lanes; a stream uses one per 4096 symbols (rounded down to a power of two) up to this. Few lanes for
+      many symbols are slow: every symbol is a step.
   """
   name: ClassVar[str] = 'rans'
   domain: ClassVar[type] = Integers
@@ -48,7 +50,7 @@ class Rans(Stage):
   def _lanes(self, xp, size):
     """The largest power of two that is at most `lanes` and one lane for 4096 symbols."""
     powers = xp.constant([1 << k for k in range(1, self.lanes.bit_length())], np.int32)
-    return xp.power_of_two(xp.integer(xp.total(xp.cast(powers <= size // 4096, np.int32))))
+    return xp.integer(xp.power_of_two(xp.integer(xp.total(xp.cast(powers <= size // 4096, np.int32)))))
 
   def output(self, signal):
     check(signal.high - signal.low < 256, 'rans: the alphabet has more than 256 symbols.')
@@ -59,42 +61,23 @@ class Rans(Stage):
 
   def cost(self, xp, symbols, signal):
     """What the frequencies say of the symbols, and half of what the states hold."""
-    counts, table = self._table(xp, symbols, signal)
+    counts, table = frequencies.of(xp, frequencies.from_zero(xp, symbols, signal), signal)
     information = xp.total(xp.cast(counts, np.int64) * xp.gather(xp.constant(_INFORMATION, np.int64), table))
     head = xp.size(gaps.encode_numbers(xp, table)) + 3 * self._lanes(xp, signal.size)
     return xp.integer(information // (8 << 16)) + head
 
-  def _table(self, xp, symbols, signal):
-    """(int32[A] counts, int32[A] frequencies)"""
-    alphabet = signal.high - signal.low + 1
-    counts = xp.count(symbols - xp.constant(signal.low, np.int32), alphabet)
-    return counts, frequencies.frequencies(xp, counts, alphabet, signal.size)
-
   def encode(self, xp, symbols, draws, signal):
     lanes = self._lanes(xp, signal.size)
     steps = -(-signal.size // lanes)
-    _, table = self._table(xp, symbols, signal)
-    frequency_of = xp.cast(table, np.int64)
-    start_of = xp.cast(xp.cumsum(table) - table, np.int64)
-    symbols = symbols - xp.constant(signal.low, np.int32)
+    symbols = frequencies.from_zero(xp, symbols, signal)
+    _, table = frequencies.of(xp, symbols, signal)
     # Lanes without a symbol in the last row code one of the most frequent kind there, which the decoder drops.
-    filler = xp.repeat(xp.vector(xp.argmax(table)), steps * lanes - signal.size)
-    rows = xp.reshape(xp.concat([symbols, filler]), [steps, lanes])
-
-    def body(i, state):
-      row = rows[steps - 1 - i]
-      f = xp.gather(frequency_of, row)
-      full = state >= f * (1 << (32 - frequencies.PRECISION))
-      # -1 marks a lane that writes no word in this step.
-      word = xp.cast(xp.where(full, state % 65536, xp.constant(-1, np.int64)), np.int32)
-      state = xp.where(full, state // 65536, state)
-      return word, (state // f * frequencies.TOTAL + state % f + xp.gather(start_of, row),)
-
-    initial = xp.zeros([lanes], np.int64) + (1 << 16)
-    words, (state,) = xp.collect(steps, body, (initial,))
-    # The decoder reads in the opposite order of steps, and within a step in the order of lanes.
-    words = xp.reshape(xp.reverse(words), [-1])
-    words = xp.compress(words, words >= 0)
+    filler = xp.repeat(xp.integers_to_bytes(xp.vector(xp.argmax(table)), 1), steps * lanes - signal.size)
+    symbols = xp.concat([symbols, filler])
+    if xp.is_few(lanes):
+      words, state = _encode_plain(symbols, table, lanes)
+    else:
+      words, state = _encode_lanes(xp, xp.reshape(symbols, [steps, lanes]), table)
     return xp.concat([gaps.encode_numbers(xp, table), xp.long_to_bytes(state), xp.integers_to_bytes(words, 2)]), {}
 
   def decode(self, xp, values, side, draws, signal):
@@ -107,27 +90,91 @@ class Rans(Stage):
     count = (xp.size(values) - head) // 2
     xp.require((xp.size(values) >= head) & xp.equal(count * 2, xp.size(values) - head) & (count <= steps * lanes),
                'an entropy-coded tensor has an impossible length.')
+    state = xp.long_from_bytes(values[:head])
+    xp.require((state >= 65536) & (state < 1 << 32), 'a state of an entropy-coded tensor is out of range.')
     words = xp.integers_from_bytes(values[head:], 2)
     # Reads behind the end see zeros and are noticed by the count of words at the end.
     words = xp.concat([words, xp.zeros([lanes], np.int32)])
-    ends = xp.cumsum(table)
-    slots = xp.iota(frequencies.TOTAL)
-    symbol_of = xp.search(ends, slots)
-    frequency_of = xp.cast(xp.gather(table, symbol_of), np.int64)
-    offset_of = xp.cast(slots - xp.gather(ends - table, symbol_of), np.int64)
-    symbol_of = symbol_of + xp.constant(signal.low, np.int32)
-
-    def body(i, state, used):
-      slot = xp.cast(state % frequencies.TOTAL, np.int32)
-      state = xp.gather(frequency_of, slot) * (state // frequencies.TOTAL) + xp.gather(offset_of, slot)
-      low = xp.cast(state < 65536, np.int32)
-      ordinal = xp.cumsum(low)
-      index = xp.minimum(used + ordinal - low, xp.constant(0, np.int32) + count)
-      state = xp.where(low > 0, state * 65536 + xp.cast(xp.gather(words, index), np.int64), state)
-      return xp.gather(symbol_of, slot), (state, used + ordinal[-1])
-
-    state = xp.long_from_bytes(values[:head])
-    xp.require((state >= 65536) & (state < 1 << 32), 'a state of an entropy-coded tensor is out of range.')
-    symbols, (state, used) = xp.collect(steps, body, (state, xp.constant(0, np.int32)))
+    symbol_of = xp.search(xp.cumsum(table), xp.iota(frequencies.TOTAL))
+    if xp.is_few(lanes):
+      symbols, state, used = _decode_plain(words, state, table, symbol_of, steps * lanes)
+    else:
+      symbols, state, used = _decode_lanes(xp, words, state, table, symbol_of, steps)
     xp.require(xp.equal(used, count) & xp.all(xp.equal(state, 65536)), 'an entropy-coded tensor does not end as it should.')
-    return xp.reshape(symbols, [-1])[:signal.size]
+    return xp.cast(symbols[:signal.size], np.int32) + xp.constant(signal.low, np.int32)
+
+
+def _encode_lanes(xp, rows, table):
+  """uint8[steps, lanes] symbols -> (int32[n] words in the order of the decoder, int64[lanes] states)."""
+  frequency_of = xp.cast(table, np.int64)
+  start_of = xp.cast(xp.cumsum(table) - table, np.int64)
+  steps, lanes = xp.size(rows), xp.size(rows[0])
+
+  def body(i, state):
+    row = xp.cast(rows[i], np.int32)
+    f = xp.gather(frequency_of, row)
+    full = state >= f * (1 << (32 - frequencies.PRECISION))
+    # -1 marks a lane that writes no word in this step.
+    word = xp.cast(xp.where(full, state % 65536, xp.constant(-1, np.int64)), np.int32)
+    state = xp.where(full, state // 65536, state)
+    return word, (state // f * frequencies.TOTAL + state % f + xp.gather(start_of, row),)
+
+  # The decoder reads in the opposite order of steps, and within a step in the order of lanes.
+  words, (state,) = xp.collect(steps, body, (xp.zeros([lanes], np.int64) + (1 << 16),), backwards=True)
+  words = xp.reshape(words, [-1])
+  return xp.compress(words, words >= 0), state
+
+
+def _decode_lanes(xp, words, state, table, symbol_of, steps):
+  """Inverse of `_encode_lanes`: (uint8[steps lanes] symbols, int64[lanes] last states, how many words were read)."""
+  frequency_of = xp.cast(xp.gather(table, symbol_of), np.int64)
+  offset_of = xp.cast(xp.iota(frequencies.TOTAL) - xp.gather(xp.cumsum(table) - table, symbol_of), np.int64)
+  symbol_of = xp.integers_to_bytes(symbol_of, 1)
+  last = xp.constant(-1, np.int32) + xp.size(words)
+
+  def body(i, state, used):
+    del i
+    slot = xp.cast(state % frequencies.TOTAL, np.int32)
+    state = xp.gather(frequency_of, slot) * (state // frequencies.TOTAL) + xp.gather(offset_of, slot)
+    low = xp.cast(state < 65536, np.int32)
+    ordinal = xp.cumsum(low)
+    word = xp.cast(xp.gather(words, xp.minimum(used + ordinal - low, last)), np.int64)
+    state = xp.where(low > 0, state * 65536 + word, state)
+    return xp.gather(symbol_of, slot), (state, used + ordinal[-1])
+
+  symbols, (state, used) = xp.collect(steps, body, (state, xp.constant(0, np.int32)))
+  return xp.reshape(symbols, [-1]), state, used
+
+
+def _encode_plain(symbols, table, lanes):
+  """As `_encode_lanes`, in NumPy and symbol by symbol."""
+  frequency_of, start_of = table.tolist(), (np.cumsum(table) - table).tolist()
+  states, words = [1 << 16] * lanes, array.array('H')
+  lane = lanes - 1
+  for symbol in reversed(symbols.tobytes()):
+    f, x = frequency_of[symbol], states[lane]
+    if x >= f << 20:
+      words.append(x & 0xFFFF)
+      x >>= 16
+    states[lane] = (x // f << frequencies.PRECISION) + x % f + start_of[symbol]
+    lane = (lane or lanes) - 1
+  return np.asarray(words[::-1], np.int32), np.asarray(states, np.int64)
+
+
+def _decode_plain(words, state, table, symbol_of, size):
+  """As `_decode_lanes`, in NumPy and symbol by symbol."""
+  frequency_of, start_of = table.tolist(), (np.cumsum(table) - table).tolist()
+  symbol_of, words = symbol_of.tolist(), array.array('i', words.tobytes())
+  states, symbols = state.tolist(), bytearray(size)
+  lanes, last, lane, used = len(states), len(words) - 1, 0, 0
+  for i in range(size):
+    x = states[lane]
+    slot = x & frequencies.TOTAL - 1
+    symbols[i] = symbol = symbol_of[slot]
+    x = frequency_of[symbol] * (x >> frequencies.PRECISION) + slot - start_of[symbol]
+    if x < 65536:
+      x = x << 16 | words[min(used, last)]
+      used += 1
+    states[lane] = x
+    lane = lane + 1 if lane + 1 < lanes else 0
+  return np.frombuffer(symbols, np.uint8), np.asarray(states, np.int64), used
