@@ -16,7 +16,7 @@ from tff_compress.simulation import folder
 
 pytestmark = pytest.mark.xdist_group('tff')
 
-SMALL = ['--model', 'mlp', '--clients', '4', '--clients-per-round', '2', '--rounds', '2', '--workers', '0']
+SMALL = ['--model', 'mlp', '--clients', '4', '--clients-per-round', '2', '--rounds', '2']
 VALUES = 64 * 20 + 20 + 20 * 10 + 10
 """Parameters of the mlp on digits."""
 
@@ -28,8 +28,7 @@ def frame_bytes(codec):
   return codec_lib.parse(codec).plan(spec).payload_size + wire.FRAME_OVERHEAD
 
 
-def test_run(tff_runtime, tmp_path, capsys):
-  del tff_runtime
+def test_run(tmp_path, capsys):
   out = tmp_path / 'run'
   arguments = ['run', '--uplink', 'hadamard | uniform:bits=2 | pack', '--downlink', 'int8', '--output', str(out), '--json', *SMALL]
   assert cli.main(arguments) == 0
@@ -59,7 +58,7 @@ def test_run(tff_runtime, tmp_path, capsys):
 def test_a_folder_whose_name_is_no_text_in_a_locale_without_unicode(tmp_path):
   """Where Python takes every byte above 127 of a path for no text."""
   out = os.path.join(os.fsencode(tmp_path), 'выход 😀 '.encode() + b'\xff')
-  command = [sys.executable, '-m', 'tff_compress.cli', 'run', '--uplink', 'stc', '--output', out, '--json', *SMALL[:-2]]
+  command = [sys.executable, '-m', 'tff_compress.cli', 'run', '--uplink', 'stc', '--output', out, '--json', *SMALL]
   done = subprocess.run(command, capture_output=True, timeout=300, check=False,
                         env={**os.environ, 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'})
   assert done.returncode == 0, done.stderr
@@ -74,8 +73,7 @@ def test_a_folder_whose_name_is_no_text_in_a_locale_without_unicode(tmp_path):
   assert folder.read_result(os.fsdecode(out))['rounds'] == shown['rounds']
 
 
-def test_compare(tff_runtime, tmp_path, capsys):
-  del tff_runtime
+def test_compare(tmp_path, capsys):
   out = tmp_path / 'comparison'
   assert cli.main(['compare', '--uplink', 'int8', '--downlink', 'int8', '--output', str(out), '--json', *SMALL]) == 0
   plain, int8 = json.loads(capsys.readouterr().out)['summary']

@@ -195,10 +195,10 @@ def test_writing_replaces_a_file_or_leaves_it(tmp_path, monkeypatch):
   assert folder.read()['rounds'][0]['loss'] is None
 
   def fail(*arguments):
-    raise OSError('the disk is full')
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   monkeypatch.setattr(os, 'replace', fail)
-  with pytest.raises(OSError):
+  with pytest.raises(FolderError, match='result.json cannot be written: No space left on device'):
     folder.write_result('running', [entry(1), entry(2)])
   assert os.listdir(tmp_path) == ['result.json'] and len(folder.read()['rounds']) == 1
 
