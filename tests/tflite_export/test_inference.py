@@ -21,6 +21,7 @@ from tflite_export.errors import FileError
 from tflite_export.inference import comparison
 from tflite_export.inference import examples
 from tflite_export.inference import finetuning
+from tflite_export.inference import gate
 from tflite_export.inference import recipes
 
 pytestmark = pytest.mark.xdist_group('tflite_inference')
@@ -470,3 +471,13 @@ def test_the_commands(model, make, capsys, tmp_path):
   with pytest.raises(ExportError, match='--data FILE.npz'):
     run(capsys, 'inference', arguments[0], '-o', tmp_path / 'other.tflite')
   assert files.check_free(tmp_path / 'other.tflite')
+
+
+def test_random_examples_of_the_gate_are_words_that_the_model_has():
+  """Also where the words of an input come as floats, and those of another are more."""
+  inputs = tf.keras.Input((5,)), tf.keras.Input((4,), dtype='int32')
+  parts = [layers.Flatten()(layers.Embedding(size, 2)(x)) for size, x in zip((3, 500), inputs)]
+  model = tf.keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(parts)))
+  few, many = gate._drawn(model, 4).values()
+  assert few.shape == (32, 5) and set(few.ravel()) == {0., 1., 2.} and 256 < many.max() < 500 and many.min() == 0
+  assert inference.export_inference(model, recipe='float32').size > 0

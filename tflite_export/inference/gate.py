@@ -13,6 +13,8 @@ from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
 from tflite_export.errors import ParityError
 from tflite_export.inference import program as program_lib
+from tflite_export.training import batches as batches_lib
+from tflite_export.training import replay
 
 BATCHES = 8
 """Batches of the gate, at most."""
@@ -46,7 +48,7 @@ def check(data, model, recipe, batch_size, examples=None):
     ParityError: it does not run, remembers, or is farther from the model than `ALLOWED`.
   """
   given = examples is not None
-  examples = examples if given else _drawn(model, BATCHES * batch_size)
+  examples = examples if given else _drawn(model, batch_size)
   count = min(BATCHES, len(next(iter(examples.values()))) // batch_size)
   batches = [{name: values[n * batch_size:(n + 1) * batch_size] for name, values in examples.items()}
              for n in range(count)]
@@ -103,22 +105,15 @@ def predictions(model, batch):
   return [np.asarray(output) for output in tf.nest.flatten(outputs)]
 
 
-def _drawn(model, count):
-  """{input: array [count, …]}: normal values; words of the model's Embedding layers, or 0 and 1, that end in zeros."""
-  generator = np.random.default_rng(0)
-  layers = getattr(model, 'submodules', ())
-  words = [layer.input_dim for layer in layers if isinstance(layer, tf.keras.layers.Embedding)]
-  drawn = {}
-  for name, spec in program_lib.specs(model).items():
-    shape = [count, *spec.shape[1:]]
-    if spec.dtype.is_floating:
-      values = generator.standard_normal(shape)
-    else:
-      values = generator.integers(0, min(words or [2]), shape)
-      if len(shape) > 1:
-        values *= np.arange(shape[1]).reshape([-1] + [1] * (len(shape) - 2)) < generator.integers(
-            1, shape[1] + 1, [count] + [1] * (len(shape) - 1))
-    drawn[name] = values.astype(spec.dtype.as_numpy_dtype)
+def _drawn(model, batch_size):
+  """{input: array [n, …]} of random values in the range that the model's first layers expect: see `batches.Draw`."""
+  _, function = program_lib.traced(model, batch_size)
+  specs = program_lib.specs(model)
+  recording = replay.Recording.of(function, len(specs), function.graph.variables)
+  generator, drawn = np.random.default_rng(0), {}
+  for number, (name, spec) in enumerate(specs.items()):
+    draw = batches_lib.Draw(recording, number, tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype))
+    drawn[name] = np.concatenate([draw(generator) for _ in range(BATCHES)])
   return drawn
 
 

@@ -33,7 +33,7 @@ class Batches:
     self._partial = shapes.free and not program.mixing
     self._x = self._y = None
     if data is None:
-      self._draws = [_Draw(program.training, number, spec) for number, spec in enumerate(shapes.inputs)]
+      self._draws = [Draw(program.training, number, spec) for number, spec in enumerate(shapes.inputs)]
       return
     x, y = data
     self._x, self._y = [np.asarray(part) for part in (x if isinstance(x, (list, tuple)) else [x])], np.asarray(y)
@@ -60,7 +60,7 @@ class Batches:
     return inputs, labels, weights
 
 
-class _Draw:
+class Draw:
   """Random values of an input, as the operators that it goes into say.
 
   Args:
@@ -85,7 +85,8 @@ class _Draw:
   def __call__(self, generator):
     shape, dtype = tuple(self._spec.shape), self._spec.dtype
     if self._limit or not dtype.is_floating:
-      limit = min(self._limit or 256, dtype.max + 1) if dtype.is_integer else self._limit or 2
+      # Where the operators do not say how many there are: all pixels, or else two, which every model should know.
+      limit = min(self._limit or (256 if dtype.size == 1 else 2), 2 if dtype.is_bool else int(dtype.max) + 1)
       words = generator.integers(0, limit, max(2, np.prod(shape, dtype=int) // 3))
       values = generator.choice(words, shape)
       values[generator.random(shape) < .1] = 0

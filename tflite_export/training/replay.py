@@ -43,6 +43,13 @@ class Recording:
   outputs: list
   variables: dict
 
+  @classmethod
+  def of(cls, concrete, count, variables):
+    """Of a concrete function with so many inputs, which may use these variables."""
+    handles = {id(v.handle): v for v in variables}
+    known = {id(inside): handles[id(outside)] for outside, inside in concrete.graph.captures if id(outside) in handles}
+    return cls(concrete.graph, list(concrete.inputs)[:count], list(concrete.outputs), known)
+
   def random(self):
     """Its operators that draw random numbers, themselves or in functions that they call."""
     library = {f.signature.name: f.node_def for f in self.graph.as_graph_def().library.function}
@@ -103,15 +110,11 @@ def record(function, specs, variables):
     ExportError: it uses others, or tables, or captures tensors.
   """
   concrete = trace(function, specs)
-  handles = {id(v.handle): v for v in variables}
-  graph, known = concrete.graph, {}
-  for outside, inside in graph.captures:
-    if id(outside) in handles:
-      known[id(inside)] = handles[id(outside)]
-    elif outside.dtype == tf.resource:
+  recording = Recording.of(concrete, len(specs), variables)
+  for _, inside in concrete.graph.captures:
+    if inside.dtype == tf.resource and id(inside) not in recording.variables:
       raise ExportError(f'{place(inside.name)} {_foreign(inside)}.')
-  internal = list(concrete.inputs)[:len(specs)]
-  return Recording(graph, internal, list(concrete.outputs), known)
+  return recording
 
 
 def _foreign(resource):
