@@ -75,9 +75,9 @@ MUTATIONS = [Mutation(*entry) for entry in (
     ('counts: groups of seven bits from the highest', 'codec.counts', 'xp.shift_right(numbers, 7 * j) %',
      'xp.shift_right(numbers, 7 * (np.max(size(xp, numbers), initial=1) - 1 - j if j < 2 '
      'and np.max(numbers) > 127 else j)) %'),
-    ('streams: apart where both cost the same', 'codec.streams', '<= sum(costs[1:], costs[0])',
-     '< sum(costs[1:], costs[0])', 'larger.two-rotations'),
-    ('streams: never together', 'codec.streams', '<= sum(costs[1:], costs[0])', '< 0 * costs[0]'),
+    ('streams: apart where both cost the same', 'codec.streams', '<= xp.total(xp.concat(costs))',
+     '< xp.total(xp.concat(costs))', 'larger.two-rotations'),
+    ('streams: never together', 'codec.streams', '<= xp.total(xp.concat(costs))', '< 0 * xp.total(xp.concat(costs))'),
     ('streams: coded where packed is as short', 'codec.streams',
      'xp.vector(xp.size(coded))\n  return xp.cond(_taken(xp, number)[0] <',
      'xp.vector(xp.size(coded))\n  return xp.cond(_taken(xp, number)[0] <='),

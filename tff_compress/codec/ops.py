@@ -364,6 +364,14 @@ class NumpyOps:
     """function(xp, *static, *arrays), a function of a module: what it requires is settled within it, so it may stand in `cond`."""
     return function(self, *static, *arrays)
 
+  def entries(self, x, count):
+    """List of the `count` entries of a vector."""
+    return [x[i] for i in range(count)]
+
+  def each(self, function, static, *columns):
+    """`apart` for every entry of lists of vectors: the list of what the function gives, vectors or tuples of them."""
+    return [function(self, *static, *entry) for entry in zip(*columns)]
+
   def segments(self, segments, method, values, keys):
     """Applies a method of its pipeline, 'encode', 'decode_to_prefix' or 'decode_prefix', to the values of each segment: lists."""
     return [getattr(segment.pipeline, method)(self, value, segment.size, keys, segment.name)

@@ -98,8 +98,8 @@ def _encode(xp, group, symbols):
   """int32[sum of sizes] -> uint8[n]."""
   if len(group.sizes) == 1:
     return _written(xp, group, symbols)
-  costs = [xp.apart(_cost, group.coding, part) for part in _split(symbols, group.sizes)]
-  together = xp.apart(_cost, group.coding, symbols) <= sum(costs[1:], costs[0])
+  costs = xp.each(_cost, group.coding, _split(symbols, group.sizes))
+  together = xp.total(xp.apart(_cost, group.coding, symbols)) <= xp.total(xp.concat(costs))
   return xp.cond(together,
                  lambda: xp.concat([xp.constant([1], np.uint8), _written(xp, group.together, symbols)]),
                  lambda: xp.concat([xp.constant([0], np.uint8), _written(xp, group, symbols)]))
@@ -107,7 +107,7 @@ def _encode(xp, group, symbols):
 
 def _written(xp, group, symbols):
   """Counts and streams: int32[sum of sizes] -> uint8[n]."""
-  numbers, streams = zip(*(xp.apart(_stream, group.coding, part) for part in _split(symbols, group.sizes)))
+  numbers, streams = zip(*xp.each(_stream, group.coding, _split(symbols, group.sizes)))
   return xp.concat([counts.encode(xp, xp.concat(numbers)), *streams])
 
 
@@ -121,10 +121,10 @@ def _stream(xp, coder, low, high, symbols):
 
 
 def _cost(xp, coder, low, high, symbols):
-  """Bytes of a stream and its count, as a 64-bit scalar: what `Stage.cost` says in place of the coder's bytes."""
+  """Bytes of a stream and its count, int32[1]: what `Stage.cost` says in place of the coder's bytes."""
   signal = Integers(xp.size(symbols), low, high)
   number = xp.vector(coder.cost(xp, symbols, signal))
-  return xp.total(xp.minimum(_taken(xp, number), xp.vector(packed_size(signal) + 1)))
+  return xp.minimum(_taken(xp, number), xp.vector(packed_size(signal) + 1))
 
 
 def _taken(xp, numbers):
@@ -151,18 +151,22 @@ def _read(xp, group, payload):
   coded = numbers > 0
   xp.require((_taken(xp, numbers) < packed + xp.constant(1, np.int32)) | xp.equal(numbers, 0),
              'symbols are sent in a longer way than packed.')
-  lengths, symbols = xp.where(coded, numbers, packed), []
-  for i, size in enumerate(group.sizes):
-    xp.require(lengths[i] <= xp.size(rest), 'a payload is cut short.')
-    part = xp.apart(_read_stream, group.coding, coded[i:i + 1], xp.constant(size, np.int32), rest[:lengths[i]])
-    symbols.append(xp.reshape(part, [size]))
-    rest = rest[lengths[i]:]
-  return xp.concat(symbols), xp.size(payload) - xp.size(rest)
+  lengths = xp.where(coded, numbers, packed)
+  fits = xp.total(lengths) <= xp.long(xp.size(rest))
+  xp.require(fits, 'a payload is cut short.')
+  # In a graph the rest runs all the same: it finds nothing, rather than one byte in many streams.
+  ends = xp.cumsum(xp.where(fits, lengths, xp.constant(0, np.int32)))
+  entries = lambda x: xp.entries(x, len(group.sizes))
+  streams = [rest[end - length:end] for end, length in zip(entries(ends), entries(lengths))]
+  sizes = [xp.constant(size, np.int32) for size in group.sizes]
+  symbols = xp.each(_read_stream, group.coding, entries(coded), sizes, streams)
+  taken = xp.size(payload) - xp.size(rest) + ends[-1]
+  return xp.concat([xp.reshape(part, [size]) for part, size in zip(symbols, group.sizes)]), taken
 
 
 def _read_stream(xp, coder, low, high, coded, size, stream):
   """Inverse of `_stream`."""
-  return xp.cond(xp.all(coded), lambda: xp.apart(_decoded, (coder, low, high), size, stream),
+  return xp.cond(coded, lambda: xp.apart(_decoded, (coder, low, high), size, stream),
                  lambda: xp.apart(_decoded, (_PACK, low, high), size, stream))
 
 

@@ -256,6 +256,15 @@ class TensorFlowOps:
     arrays = [tf.convert_to_tensor(x) for x in arrays]
     return _apart_function(function, static, tuple(tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in arrays))(*arrays)
 
+  def entries(self, x, count):
+    return tf.unstack(x, count)
+
+  def each(self, function, static, *columns):
+    """As in NumPy, in a loop of the graph."""
+    columns = [[tf.convert_to_tensor(x) for x in column] for column in columns]
+    specs = tuple(tf.TensorSpec([None] * column[0].shape.rank, column[0].dtype) for column in columns)
+    return _each(_apart_function(function, static, specs), *columns)
+
   def segments(self, segments, method, values, keys):
     """As in NumPy. The segments of one pipeline and size share one function, which a loop over them calls: a graph grows with the
     number of different segments."""
@@ -290,24 +299,22 @@ class TensorFlowOps:
       return tf.nest.map_structure(tf.identity, values)
 
 
-def _each(function, values, rows):
-  """[function(value, row) for each value and row of keys], as a loop in the graph where there are several.
+def _each(function, *columns):
+  """[function(*entry) for entry in zip(*columns)], as a loop in the graph where there are several.
 
   Args:
     function: concrete function that gives a structure of tensors of known shape, or of vectors.
-    values: list of structures of such tensors, the same for all.
-    rows: int32 [n, k, 2].
+    *columns: for each argument, a list of such structures, the same for all entries; or a tensor of entries.
   """
-  count = len(values)
+  count = len(columns[0])
   if count == 1:
-    return [function(values[0], rows[0])]
-  columns = list(zip(*map(tf.nest.flatten, values)))
+    return [function(*(column[0] for column in columns))]
   readers = [_reader(column) for column in columns]
-  given, specs = tf.nest.flatten(function.structured_input_signature[0][0]), tf.nest.flatten(function.structured_outputs)
+  given, specs = function.structured_input_signature[0], tf.nest.flatten(function.structured_outputs)
 
   def step(i, written, lengths):
-    value = tf.nest.pack_sequence_as(values[0], [tf.ensure_shape(read(i), x.shape) for read, x in zip(readers, given)])
-    outputs = tf.nest.flatten(function(value, rows[i]))
+    entry = tf.nest.map_structure(lambda x, spec: tf.ensure_shape(x, spec.shape), tuple(read(i) for read in readers), given)
+    outputs = tf.nest.flatten(function(*entry))
     # Vectors of different lengths lie in an array one behind the other.
     return (i + 1, [array.write(i, output) for array, output in zip(written, outputs)],
             lengths.write(i, tf.stack([tf.size(output) for output in outputs])))
@@ -322,11 +329,19 @@ def _each(function, values, rows):
 
 
 def _reader(column):
-  """Function of an int32 scalar i that gives entry i of a list of tensors: of one shape, or vectors."""
-  if all(x.shape.is_fully_defined() and x.shape == column[0].shape for x in column):
-    stacked = tf.stack(column)
+  """Function of an int32 scalar i that gives entry i of what `_each` is given."""
+  if tf.is_tensor(column):
+    return lambda i: column[i]
+  readers = [_vector_reader(vectors) for vectors in zip(*map(tf.nest.flatten, column))]
+  return lambda i: tf.nest.pack_sequence_as(column[0], [read(i) for read in readers])
+
+
+def _vector_reader(vectors):
+  """Function of an int32 scalar i that gives entry i of a list of tensors of one shape, or of vectors."""
+  if all(x.shape.is_fully_defined() and x.shape == vectors[0].shape for x in vectors):
+    stacked = tf.stack(vectors)
     return lambda i: stacked[i]
-  joined, ends = tf.concat(column, 0), tf.cumsum([tf.size(x) for x in column])
+  joined, ends = tf.concat(vectors, 0), tf.cumsum([tf.size(x) for x in vectors])
   starts = tf.concat([[0], ends[:-1]], 0)
   return lambda i: joined[starts[i]:ends[i]]
 
