@@ -73,6 +73,23 @@ def test_a_sum_is_of_the_frames_that_numpy_makes(tff, text):
   assert measured['uplink_ratio'] == pytest.approx(5 * 4 * 2037 / measured['uplink_bytes'])
 
 
+def test_figures_of_nothing_are_none_and_several_reports_are_one():
+  import tensorflow as tf
+  from tff_compress.aggregators import accounting, communication
+  spec = codec_lib.Spec.of({'w': np.zeros(100, np.float32)})
+  report = lambda total, clients, spec=spec: {
+      name: figure.numpy() for name, figure in accounting.measurements('uplink', *map(tf.constant, np.int64([total, clients])), spec).items()}
+  nobody = communication({'a': report(0, 0)})
+  assert nobody == {'uplink_bytes': 0, 'uplink_clients': 0, 'uplink_bytes_per_client': None, 'uplink_bits_per_parameter': None,
+                    'uplink_ratio': None}
+  skipped = communication(report(0, 3))
+  assert (skipped['uplink_bytes_per_client'], skipped['uplink_bits_per_parameter'], skipped['uplink_ratio']) == (0, 0, None)
+  assert communication(report(60, 3, codec_lib.Spec.of({})))['uplink_bits_per_parameter'] is None
+  both = communication({'first': report(300, 3), 'second': {'inside': report(60, 3, codec_lib.Spec.of({'v': np.zeros(10, np.float32)}))}})
+  assert both == {'uplink_bytes': 360, 'uplink_clients': 3, 'uplink_bytes_per_client': 120,
+                  'uplink_bits_per_parameter': pytest.approx(8 * 120 / 110), 'uplink_ratio': pytest.approx(440 / 120)}
+
+
 def test_merging_accumulators_gives_the_same_sum_as_one_accumulator(tff):
   factory = tff_compress.aggregators.CodecSumFactory(CODECS[0], seed=SEED)
   factory.create(value_type(tff))
@@ -90,7 +107,7 @@ def test_merging_accumulators_gives_the_same_sum_as_one_accumulator(tff):
   for name in NAMES:
     np.testing.assert_allclose(named(whole[0])[name], named(halves[0])[name], rtol=1e-5, atol=1e-5)
   assert whole[1] == halves[1]
-  assert whole[2] == 4
+  assert whole[2]['round'] == 4 and whole[2]['measured'] == whole[1]
 
 
 def test_rounds_draw_other_masks_and_clients_other_numbers(tff):
@@ -233,6 +250,12 @@ def test_learning_algorithms_run_as_they_are(tff, number):
     state = output.state
     losses.append(float(output.metrics['client_work']['train']['loss']))
     measured = tff_compress.aggregators.communication(output.metrics)
+    if 'mime' in NAMES_OF_ALGORITHMS[number]:
+      # Updates and full gradients, of which TFF's metrics have the first alone.
+      both = tff_compress.aggregators.communication(output.metrics, output.state)
+      assert both['uplink_bytes'] == 2 * measured['uplink_bytes'] and both['uplink_clients'] == 3
+      for name in ('uplink_ratio', 'uplink_bits_per_parameter'):
+        assert both[name] == pytest.approx(measured[name])
     # 6 x 16 + 16 + 2 x 16 + 16 x 2 + 2 trainable values at 4 bits, as six messages' worth of ranges; 32 more down.
     assert measured['uplink_clients'] == measured['downlink_clients'] == 3
     assert 3 * 80 < measured['uplink_bytes'] < 3 * 160

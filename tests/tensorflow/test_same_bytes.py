@@ -75,8 +75,25 @@ def test_many_lanes_have_the_same_bytes(coder):
   expected = tff_compress.wire.pack(text, update, seed=SEED, round=ROUND, client=7)
   assert encode(list(update.values()), signed(ROUND), signed(7)).numpy().tobytes() == expected
   known, _ = tff_compress.wire.unpack(text, expected, codec_lib.Spec.of(update), seed=SEED)
-  for array, other in zip(decode(np.frombuffer(expected, np.uint8)), known.values()):
-    np.testing.assert_allclose(array.numpy(), other, atol=1e-6)
+  check_same(decode(np.frombuffer(expected, np.uint8), signed(ROUND), signed(7)), known)
+
+
+@pytest.mark.parametrize('text', ['uniform:bits=4 | rans', 'topk:1/4 | float32'])
+def test_a_graph_grows_with_what_differs_and_hardly_with_the_number_of_variables(text):
+  graphs = []
+  for count in (6, 60):
+    update = {f'{i}/{kind}': cases.values(size, i) for i in range(count // 2) for kind, size in (('kernel', 300), ('bias', 9))}
+    encode, decode, signed = functions(text, update)
+    frame = tff_compress.wire.pack(text, update, seed=SEED, round=ROUND, client=7)
+    assert encode(list(update.values()), signed(ROUND), 7).numpy().tobytes() == frame
+    known, _ = tff_compress.wire.unpack(text, frame, update, seed=SEED)
+    check_same(decode(np.frombuffer(frame, np.uint8), signed(ROUND), 7), known)
+    graphs.append([function.get_concrete_function().graph.as_graph_def() for function in (encode, decode)])
+  for few, many in zip(*graphs):
+    inside = [sorted(len(f.node_def) for f in graph.library.function) for graph in (few, many)]
+    # The branches of a choice between one stream and many take the streams apart.
+    assert len(inside[0]) == len(inside[1]) and sum(inside[1]) - sum(inside[0]) < 54 * 20
+    assert len(many.node) - len(few.node) < 54 * 50
 
 
 def test_low_rank_of_matrices_with_large_blocks_has_the_same_bytes():

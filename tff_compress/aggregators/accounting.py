@@ -20,36 +20,66 @@ def measurements(direction, total_bytes, clients, spec):
   Returns:
     OrderedDict of scalars, each name with the direction in front:
       bytes: int64, all clients.
-      bytes_per_client: float32, mean over clients.
-      bits_per_parameter: float32, 8 bytes_per_client / number of values.
-      ratio: float32, size of the values in their own dtype / bytes_per_client.
+      bytes_per_client: float32, mean over clients; NaN where there was none.
+      bits_per_parameter: float32, 8 bytes_per_client / number of values; NaN where one of the two is nothing.
+      ratio: float32, size of the values in their own dtype / bytes_per_client; NaN where nothing was sent.
       clients: int64.
   """
-  mean = tf.cast(total_bytes, tf.float32) / tf.cast(tf.maximum(clients, 1), tf.float32)
-  sent = tf.maximum(mean, 1.0)
-  values = [total_bytes, mean, mean * (8.0 / max(spec.parameters, 1)), float(spec.uncompressed_bytes) / sent, clients]
-  return collections.OrderedDict((f'{direction}_{field}', value) for field, value in zip(FIELDS, values))
+  divided = lambda a, b: tf.where(tf.equal(b, 0), np.float32(np.nan), tf.math.divide_no_nan(a, b))
+  mean = divided(tf.cast(total_bytes, tf.float32), tf.cast(clients, tf.float32))
+  values, uncompressed = tf.constant(spec.parameters, tf.float32), tf.constant(spec.uncompressed_bytes, tf.float32)
+  figures = [total_bytes, mean, divided(8 * mean, values), divided(uncompressed, mean), clients]
+  return collections.OrderedDict((f'{direction}_{field}', figure) for field, figure in zip(FIELDS, figures))
 
 
-def communication(metrics):
+def communication(metrics, state=None):
   """Finds the measurements of uplinks and downlinks anywhere in a round's metrics.
 
   Args:
     metrics: nested mappings, as the `metrics` of a learning process's output.
+    state: of the same output. TFF's Mime keeps what its aggregator of full gradients measures from the metrics; it is found in
+      the state.
 
   Returns:
-    Flat dict of Python numbers with the names above. If a direction is reported more than once (an uplink inside a
-    concatenation of aggregators, say), bytes and bits per parameter are those of the first one found.
+    Flat dict of Python numbers with the names above, None in place of NaN. If a direction is reported more than once, by the two
+    uplinks of Mime or by aggregators of parts of the update, bytes are their sum, and the other figures those of all that one
+    client sends.
   """
-  names = [f'{direction}_{field}' for direction in ('uplink', 'downlink') for field in FIELDS]
-  found = {}
-  queue = collections.deque([metrics])
+  places = [metrics] if state is None else [metrics, getattr(state, 'client_work', ())]
+  found = [reported for place in places for reported in _reports(place)]
+  result = {}
+  for direction in ('uplink', 'downlink'):
+    names = [f'{direction}_{field}' for field in FIELDS]
+    reports = [report for report in found if names[0] in report]
+    if reports:
+      figures = _combined([[report[name] for name in names] for report in reports])
+      result.update((name, None if np.isnan(figure) else figure) for name, figure in zip(names, figures))
+  return result
+
+
+def _reports(place):
+  """The measurements of one direction, as mappings with all their names, in the order in which they are met."""
+  queue, found = collections.deque([place]), []
   while queue:
     current = queue.popleft()
     if isinstance(current, collections.abc.Mapping):
-      for name, value in current.items():
-        if name in names and np.ndim(value) == 0:
-          found.setdefault(name, np.asarray(value).item())
-        else:
-          queue.append(value)
-  return {name: found[name] for name in names if name in found}
+      for direction in ('uplink', 'downlink'):
+        names = [f'{direction}_{field}' for field in FIELDS]
+        if all(np.ndim(current.get(name, [0])) == 0 for name in names):
+          found.append({name: np.asarray(current[name]).item() for name in names})
+      queue.extend(current.values())
+    elif isinstance(current, (list, tuple)):
+      queue.extend(current)
+  return found
+
+
+def _combined(reports):
+  """The figures, in the order of `FIELDS`, of all reports of one direction together."""
+  if len(reports) == 1:
+    return reports[0]
+  total, clients = sum(report[0] for report in reports), max(report[4] for report in reports)
+  mean = total / clients if clients else np.nan
+  # What one client's messages hold: values, and their bytes as they are.
+  values = sum(8 * each / bits if bits else np.nan for _, each, bits, _, _ in reports)
+  uncompressed = sum(each * ratio for _, each, _, ratio, _ in reports)
+  return [total, mean, 8 * mean / values, uncompressed / mean if mean else np.nan, clients]

@@ -59,7 +59,7 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     3. The server decodes each frame up to the codec's linear prefix and adds it to one accumulator.
     4. The prefix (a rotation or a mask that the clients share) is undone once, on the sum.
 
-  The state holds the round number. The measurements are those of `accounting.measurements('uplink', …)`.
+  The state holds the round number, and what the last round measured. The measurements are those of `accounting.measurements('uplink', …)`.
 
   Args:
     codec: `Codec` or its text.
@@ -118,17 +118,27 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     def finish(round_number, accumulator):
       result = tf.nest.pack_sequence_as(structure, total.arrays(accumulator, round_number))
       measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], spec)
-      return result, measured, round_number + 1
+      return result, measured, collections.OrderedDict(round=round_number + 1, measured=measured)
+
+    @tff.tensorflow.computation
+    def initial():
+      nothing = tf.zeros([], tf.int64)
+      return collections.OrderedDict(round=tf.constant(0, tf.int32), measured=accounting.measurements('uplink', nothing, nothing, spec))
+
+    @tff.tensorflow.computation(initial.type_signature.result)
+    def round_of(state):
+      return state['round']
 
     @tff.federated_computation
     def init():
-      return tff.federated_value(np.int32(0), tff.SERVER)
+      return tff.federated_eval(initial, tff.SERVER)
 
     @tff.federated_computation(init.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
     def next_fn(state, value):
-      frames = tff.federated_map(encode, (value, tff.federated_broadcast(state)))
+      round_number = tff.federated_map(round_of, state)
+      frames = tff.federated_map(encode, (value, tff.federated_broadcast(round_number)))
       added = tff.federated_aggregate(frames, zero(), accumulate, merge, report)
-      result, measured, following = tff.federated_map(finish, (state, added))
+      result, measured, following = tff.federated_map(finish, (round_number, added))
       return tff.templates.MeasuredProcessOutput(following, result, measured)
 
     self.parts = collections.OrderedDict(encode=encode, zero=zero, accumulate=accumulate, merge=merge, finish=finish)
