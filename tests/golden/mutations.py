@@ -211,6 +211,13 @@ MUTATIONS = [Mutation(*entry) for entry in (
     ('autoencoder: one part in place of two', 'codec.network', '+ _total(xp, finer, weights) * (unit',
      '+ _total(xp, finer * 0, weights) * (unit'),
     ('autoencoder: a bit more', 'codec.network', '.bit_length() - 1\n', '.bit_length()\n'),
+    ('autoencoder: the input is added behind the activation', 'codec.network',
+     '      y = y + rows\n    if self.activation != NONE:\n      y = xp.maximum(y, '
+     'xp.constant(0, np.float32))',
+     '      y = xp.maximum(y, xp.constant(0, np.float32)) + rows\n    elif self.activation '
+     '!= NONE:\n      y = xp.maximum(y, xp.constant(0, np.float32))', 'special.learned'),
+    ('autoencoder: divided by the deviation', 'codec.network', '(part - self.means[i]) * inverse[i]',
+     '(part - self.means[i]) / self.deviations[i]', 'special.learned'),
     ('autoencoder: rows for columns', 'codec.transforms.autoencoder', "if self.order == 'rows':", 'if True:'),
     # -- quantizers
     ('uniform: divided by the levels', 'codec.quantizers.uniform', '* np.float32(1 / (2**self.bits - 1))',

@@ -21,11 +21,14 @@ from tests.contract import cases
 from tests.golden import updates
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.codec import artefacts
 from tff_compress.codec import stage as stage_lib
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 MANIFEST = 'manifest.json'
 SUFFIX = '.tfc'
+NETWORK = 'network.autoencoder'
+"""The file of the learned encoder that a codec names."""
 SIZE = 2100
 """Values in the kernel of heavy updates: two blocks of 1024 and a rest. Cases with rules about sizes have more."""
 SHOWN = 4
@@ -37,6 +40,7 @@ TOLERANCE = 2.0**-20
 INEXACT = ('hadamard', 'lowrank', 'autoencoder')
 
 SPECIAL = {
+    'learned': (f'concat | autoencoder:5,length=12,weights={artefacts.add(updates.network())} | float32', 'ordinary'),
     'joined.tensor': ('concat | sigma-clip:1.3 | symmetric:levels=5,per=tensor | elias', 'ordinary'),
     'joined.cluster': ('concat | cluster:centroids=5 | huffman', 'ordinary'),
     'joined.sparsify': ('concat | sparsify:1/9 | rice', 'ordinary'),
@@ -175,7 +179,7 @@ def decoded(golden, frame):
 
 def contents():
   """{file name: bytes} of everything that belongs in the folder."""
-  files, entries = {}, {}
+  files, entries = {NETWORK: updates.network().packed}, {}
   for golden in goldens():
     frame = files[golden.file] = golden.frame()
     entries[golden.name] = {
@@ -210,7 +214,7 @@ def _json(manifest):
 
 def present(folder):
   """{file name: bytes} of the golden files in a folder."""
-  return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (SUFFIX, '.json')}
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (SUFFIX, '.json', '.autoencoder')}
 
 
 def write(folder):

@@ -11,6 +11,7 @@ import pytest
 from tests.contract import cases
 from tests.golden import regenerate
 from tests.golden import updates
+from tff_compress.codec import artefacts
 
 HOW = 'if the format was meant to change, run `python -m tests.golden.regenerate`'
 
@@ -24,7 +25,7 @@ def test_every_case_has_a_file_and_every_file_a_case():
   manifest = _manifest()
   assert list(manifest['cases']) == [golden.name for golden in regenerate.goldens()], HOW
   files = {entry['file'] for entry in manifest['cases'].values()}
-  assert set(regenerate.present(regenerate.FOLDER)) == files | {regenerate.MANIFEST}, HOW
+  assert set(regenerate.present(regenerate.FOLDER)) == files | {regenerate.MANIFEST, regenerate.NETWORK}, HOW
   assert (manifest['seed'], manifest['round'], manifest['client']) == (cases.SEED, cases.ROUND, cases.CLIENT)
   assert set(manifest['updates']) == {entry['update'] for entry in manifest['cases'].values()}
 
@@ -69,6 +70,12 @@ def test_the_contracts_updates_are_described_as_they_are(case):
     assert (array.dtype, array.shape, array.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
+def test_the_learned_encoder_is_the_one_in_the_folder():
+  digest = artefacts.load(str(regenerate.FOLDER / regenerate.NETWORK))
+  assert digest == updates.network().digest
+  assert digest in next(entry['codec'] for name, entry in _manifest()['cases'].items() if name == 'special.learned')
+
+
 def test_normal_values_are_as_irregular_as_they_are_meant_to_be():
   described = {'name': 'x', 'dtype': 'float32', 'shape': [4000], 'values': {'normal': [1, -17]}}
   values = updates.make([described])['x'].astype(np.float64)
@@ -97,7 +104,7 @@ def test_an_empty_folder_is_filled_with_the_same_files(tmp_path, monkeypatch):
   said = regenerate.write(tmp_path)
   present, kept = regenerate.present(tmp_path), regenerate.present(regenerate.FOLDER)
   assert all(present[golden.file] == kept[golden.file] for golden in few)
-  assert len(said) == len(few) + 1 and all(line.startswith('new') for line in said)
+  assert len(said) == len(few) + 2 and all(line.startswith('new') for line in said)
   (tmp_path / 'left.over.tfc').write_bytes(b'')
   (tmp_path / few[0].file).write_bytes(b'')
   assert regenerate.write(tmp_path) == [f'changed: {few[0].file}, {len(few[0].frame())} bytes', 'removed: left.over.tfc']

@@ -8,6 +8,7 @@ import zlib
 import ml_dtypes
 import numpy as np
 
+from tff_compress.codec import network as network_lib
 from tff_compress.codec import random
 from tff_compress.codec.ops import numpy_ops
 
@@ -190,6 +191,21 @@ def dtypes():
 def many():
   """Several lanes of the entropy coders, whose last rows are not full."""
   return [_variable('many', [16387], 'normal', [11, -17]), _variable('few', [300], 'normal', [12, -17])]
+
+
+def network():
+  """A small `network.Autoencoder` for `ordinary`, with all that its file may say: weights that several positions share, biases,
+  every activation, and a normalisation."""
+  numbers = _normal(400, np.dtype(np.float32), [13, -17])
+
+  def layer(first, inputs, outputs, positions=1, activation=network_lib.NONE):
+    weights = numbers[first:first + inputs * outputs].reshape(inputs, outputs)
+    return network_lib.Layer.of(weights, numbers[first:first + outputs] / 4, positions, activation)
+  sizes = tuple(int(np.prod(variable['shape'], dtype=np.int64)) for variable in ordinary() if variable['dtype'] == 'float32')
+  return network_lib.Autoencoder(
+      12, (layer(0, 3, 2, 4, network_lib.RELU), layer(6, 8, 8, 1, network_lib.RESIDUAL), layer(70, 8, 5)),
+      (layer(110, 5, 5, 1, network_lib.RELU), layer(135, 5, 12)), sizes, numbers[200:200 + len(sizes)] / 8,
+      np.abs(numbers[300:300 + len(sizes)]) + np.float32(0.5))
 
 
 def long():
