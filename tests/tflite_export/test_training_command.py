@@ -1,6 +1,7 @@
 """`tflite-export training`: what it writes, what it says, and what it refuses."""
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -66,3 +67,16 @@ def test_errors_of_the_library_name_the_options_of_the_command(model, tmp_path, 
                    '--batch-size', '20', '--loss', 'mean-squared-error']) == 2
   said = capsys.readouterr().err
   assert message in said and said.count('\n') == 1
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_file(model, tmp_path, capsys):
+  """With the limit of a process on the size of files, which holds for root too."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+  try:
+    code = cli.main(['training', model, '-o', str(tmp_path / 'out.tflite'), '--optimizer', 'sgd', '--loss', 'mean-squared-error'])
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  said = capsys.readouterr().err
+  assert code == 2 and said.count('\n') == 1 and said.endswith(' cannot be written: File too large.\n')
+  assert not list(tmp_path.iterdir())

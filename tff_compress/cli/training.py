@@ -165,7 +165,8 @@ def _values(options, lists=()):
     known['seeds'] = _SEEDS
   values = {} if options.config is None else config_lib.load_yaml(options.config, known, lists)
   # In errors, what the file has keeps the name that it has there.
-  options.flags = {name: flag for name, flag in options.flags.items() if name not in values or getattr(options, name) is not None}
+  options.flags = {name: flag for name, flag in options.flags.items()
+                   if name not in values or getattr(options, name) is not None}
   for name, setting in known.items():
     given = getattr(options, name, None)
     if isinstance(given, list):
@@ -173,7 +174,8 @@ def _values(options, lists=()):
     elif given is not None:
       values[name] = setting.parse(given, setting.flag)
   if values.get('workers') == 0:
-    raise config_lib.ConfigError('workers must be a whole number from 1 to 256: a command has no TFF context but its own.')
+    raise config_lib.ConfigError('workers must be a whole number from 1 to 256: a command has no TFF context but its '
+                                 'own.')
   return values
 
 
@@ -265,7 +267,8 @@ def _training(configs, options, resumes=True):
     with progress:
       yield train
   except NotMergeableError as error:
-    raise config_lib.ConfigError(f'{configs[0].uplink if len(configs) == 1 else "one of the uplinks"}: {error}') from error
+    what = configs[0].uplink if len(configs) == 1 else 'one of the uplinks'
+    raise config_lib.ConfigError(f'{what}: {error}') from error
   except KeyboardInterrupt:
     hint = ''
     if resumes and configs[0].output is None:

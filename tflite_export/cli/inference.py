@@ -149,7 +149,8 @@ def compare(options):
     raise ExportError(f'{options.data} has no x and y: save validation data under these names.')
   rows = inference.compare(model, (arrays['x'][:options.examples], arrays['y'][:options.examples]), recipes=chosen,
                            train_data=_train_data(arrays), student=student, training=_training(options))
-  rows = [dataclasses.replace(row, refused=row.refused and program.in_flags(row.refused, options.flags, _WORDS)) for row in rows]
+  rows = [dataclasses.replace(row, refused=row.refused and program.in_flags(row.refused, options.flags, _WORDS))
+          for row in rows]
   if options.json:
     output.print_json([vars(row) for row in rows])
     return
