@@ -12,6 +12,7 @@ import collections
 import contextlib
 import dataclasses
 import re
+import threading
 
 from keras.src import backend
 from keras.src.utils import version_utils
@@ -31,6 +32,9 @@ _METRIC = 'metric_{}'
 
 _BY_SHAPE = ('accuracy', 'acc', 'crossentropy', 'ce')
 """Metrics that Keras chooses by the shapes of labels and predictions."""
+
+_DRAWING = threading.Lock()
+"""Held while layers have other generators: models in several threads may share layers."""
 
 _STEP = ('train_step', 'compute_loss', 'compute_metrics', 'make_train_function')
 
@@ -332,16 +336,17 @@ class _KeyedGenerator(backend.RandomGenerator):
 @contextlib.contextmanager
 def _keyed(model, key):
   """A block in which the random numbers of the model's layers depend on the key alone, int32[2]."""
-  layers = _random_layers(model)
-  before = [layer._random_generator for layer in layers]
-  try:
-    for index, layer in enumerate(layers):
-      # Past Keras, which takes note of what is assigned to a layer.
-      object.__setattr__(layer, '_random_generator', _KeyedGenerator(index, key))
-    yield
-  finally:
-    for layer, generator in zip(layers, before):
-      object.__setattr__(layer, '_random_generator', generator)
+  with _DRAWING:
+    layers = _random_layers(model)
+    before = [layer._random_generator for layer in layers]
+    try:
+      for index, layer in enumerate(layers):
+        # Past Keras, which takes note of what is assigned to a layer.
+        object.__setattr__(layer, '_random_generator', _KeyedGenerator(index, key))
+      yield
+    finally:
+      for layer, generator in zip(layers, before):
+        object.__setattr__(layer, '_random_generator', generator)
 
 
 def check_model(model):
