@@ -37,13 +37,13 @@ def communication(metrics, state=None):
 
   Args:
     metrics: nested mappings, as the `metrics` of a learning process's output.
-    state: of the same output. TFF's Mime keeps what its aggregator of full gradients measures from the metrics; it is found in
-      the state.
+    state: of the same output. TFF's Mime keeps what its aggregator of full gradients measures from the metrics; it is
+      found in the state.
 
   Returns:
-    Flat dict of Python numbers with the names above, None in place of NaN. If a direction is reported more than once, by the two
-    uplinks of Mime or by aggregators of parts of the update, bytes are their sum, and the other figures those of all that one
-    client sends.
+    Flat dict of Python numbers with the names above, None in place of NaN. If a direction is reported more than once, by
+    the two uplinks of Mime or by aggregators of parts of the update, bytes are their sum, and the other figures those of
+    all that one client sends.
   """
   places = [metrics] if state is None else [metrics, getattr(state, 'client_work', ())]
   found = [reported for place in places for reported in _reports(place)]

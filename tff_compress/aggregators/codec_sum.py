@@ -24,8 +24,8 @@ def uplink(codec, *, weighted=True, seed=None, spec=None, error_feedback=False):
   """An aggregation factory for `model_aggregator=` of TFF's learning algorithms: a mean of encoded updates.
 
   Args:
-    codec: `Codec` or its text. It must be unbiased, or you must accept the bias: nothing corrects it. A preset that is meant
-      for error feedback is refused.
+    codec: `Codec` or its text. It must be unbiased, or you must accept the bias: nothing corrects it. A preset that is
+      meant for error feedback is refused.
     weighted: True for algorithms that weight clients (`build_weighted_fed_avg`), False for the others.
     seed: whole number for reproducible runs; None draws one, and each client draws its own numbers afresh each round.
       With a seed, a client's random numbers are a function of the seed, the round and its own update, so two clients
@@ -59,7 +59,8 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     3. The server decodes each frame up to the codec's linear prefix and adds it to one accumulator.
     4. The prefix (a rotation or a mask that the clients share) is undone once, on the sum.
 
-  The state holds the round number, and what the last round measured. The measurements are those of `accounting.measurements('uplink', …)`.
+  The state holds the round number, and what the last round measured. The measurements are those of
+  `accounting.measurements('uplink', …)`.
 
   Args:
     codec: `Codec` or its text.
@@ -123,7 +124,8 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     @tff.tensorflow.computation
     def initial():
       nothing = tf.zeros([], tf.int64)
-      return collections.OrderedDict(round=tf.constant(0, tf.int32), measured=accounting.measurements('uplink', nothing, nothing, spec))
+      measured = accounting.measurements('uplink', nothing, nothing, spec)
+      return collections.OrderedDict(round=tf.constant(0, tf.int32), measured=measured)
 
     @tff.tensorflow.computation(initial.type_signature.result)
     def round_of(state):

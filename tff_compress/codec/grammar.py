@@ -30,10 +30,10 @@ MAX_TEXT = 10_000
 BREAK = re.compile(r'\s@\s*([0-9]{1,10})\s')
 """What stands between the codecs of a schedule, 'topk:1/4 | float32 @5 topk:1/100 | float32'; in no codec."""
 
-METHODS = ('autoencoder-prepass', 'cmfl', 'dgc', 'federated-dropout', 'fedpaq', 'fetchsgd', 'low-rank', 'powersgd', 'random-mask',
-           'signsgd-majority', 'signum')
-"""Names of the methods in `tff_compress.processes.methods`, which no stage or preset may have: so that whoever takes a codec can
-say what such a name is. The registry there refuses a method that is not listed here."""
+METHODS = ('autoencoder-prepass', 'cmfl', 'dgc', 'federated-dropout', 'fedpaq', 'fetchsgd', 'low-rank', 'powersgd',
+           'random-mask', 'signsgd-majority', 'signum')
+"""Names of the methods in `tff_compress.processes.methods`, which no stage or preset may have: so that whoever takes a codec
+can say what such a name is. The registry there refuses a method that is not listed here."""
 
 
 def parse(text):

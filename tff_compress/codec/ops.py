@@ -373,7 +373,7 @@ class NumpyOps:
     return [function(self, *static, *entry) for entry in zip(*columns)]
 
   def segments(self, segments, method, values, keys):
-    """Applies a method of its pipeline, 'encode', 'decode_to_prefix' or 'decode_prefix', to the values of each segment: lists."""
+    """Applies a method of its pipeline, 'encode', 'decode_to_prefix' or 'decode_prefix', to the values of each segment."""
     return [getattr(segment.pipeline, method)(self, value, segment.size, keys, segment.name)
             for segment, value in zip(segments, values)]
 

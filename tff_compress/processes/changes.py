@@ -135,7 +135,8 @@ class _ChangeMessages:
 
   def _moved(self, model, frame):
     """The model after the change that a frame holds."""
-    return [w + c for w, c in zip(model, self._scaled(self._changes.decode(frame, client=tf.constant(_SHARED, tf.int32)), self._step))]
+    change = self._changes.decode(frame, client=tf.constant(_SHARED, tf.int32))
+    return [w + c for w, c in zip(model, self._scaled(change, self._step))]
 
   def _scaled(self, tensors, factor):
     if factor == 1:

@@ -266,8 +266,8 @@ class TensorFlowOps:
     return _each(_apart_function(function, static, specs), *columns)
 
   def segments(self, segments, method, values, keys):
-    """As in NumPy. The segments of one pipeline and size share one function, which a loop over them calls: a graph grows with the
-    number of different segments."""
+    """As in NumPy. The segments of one pipeline and size share one function, which a loop over them calls: a graph grows
+    with the number of different segments."""
     places = {}
     for place, segment in enumerate(segments):
       places.setdefault((segment.pipeline, segment.size), []).append(place)
@@ -313,7 +313,8 @@ def _each(function, *columns):
   given, specs = function.structured_input_signature[0], tf.nest.flatten(function.structured_outputs)
 
   def step(i, written, lengths):
-    entry = tf.nest.map_structure(lambda x, spec: tf.ensure_shape(x, spec.shape), tuple(read(i) for read in readers), given)
+    read = tuple(reader(i) for reader in readers)
+    entry = tf.nest.map_structure(lambda x, spec: tf.ensure_shape(x, spec.shape), read, given)
     outputs = tf.nest.flatten(function(*entry))
     # Vectors of different lengths lie in an array one behind the other.
     return (i + 1, [array.write(i, output) for array, output in zip(written, outputs)],
@@ -323,8 +324,8 @@ def _each(function, *columns):
   lengths = tf.TensorArray(tf.int32, count, element_shape=[len(specs)])
   _, arrays, lengths = tf.while_loop(lambda i, *_: i < count, step, (tf.constant(0), arrays, lengths))
   lengths = tf.reshape(lengths.stack(), [count, len(specs)])
-  results = [tf.unstack(array.stack(), count) if spec.shape.is_fully_defined() else tf.split(array.concat(), lengths[:, j], num=count)
-             for j, (array, spec) in enumerate(zip(arrays, specs))]
+  results = [tf.unstack(array.stack(), count) if spec.shape.is_fully_defined()
+             else tf.split(array.concat(), lengths[:, j], num=count) for j, (array, spec) in enumerate(zip(arrays, specs))]
   return [tf.nest.pack_sequence_as(function.structured_outputs, result) for result in zip(*results)]
 
 
