@@ -48,6 +48,7 @@ SPECIAL = {
     'joined.sketch': ('concat | countsketch:1/7 | bound:0.02,limit=15 | rans', 'ordinary'),
     'cost.rans': ('uniform:bits=1,rounding=nearest,range=tensor | rans', 'ordinary'),
     'many.rans': ('uniform:bits=2,range=tensor | rans', 'many'),
+    'lanes.rans': ('sparse-ternary:1/50 | rans', 'lanes'),
     'many.huffman': ('uniform:bits=3,range=tensor | huffman', 'many'),
     'long': ('subsample:1/70000 | float32', 'long'),
     'dtypes.float32': ('float32', 'dtypes'),
@@ -135,7 +136,7 @@ def descriptions():
   for case in cases.byte_cases():
     found[_update_name(case)] = updates.heavy(max(SIZE, case.large), SIZE if _needs_shapes(case) else None)
   return {**found, 'irregular': updates.irregular(), 'ordinary': updates.ordinary(),
-          'many': updates.many(), 'dtypes': updates.dtypes(), 'long': updates.long()}
+          'many': updates.many(), 'lanes': updates.lanes(), 'dtypes': updates.dtypes(), 'long': updates.long()}
 
 
 @functools.lru_cache(maxsize=None)
@@ -214,7 +215,8 @@ def _json(manifest):
 
 def present(folder):
   """{file name: bytes} of the golden files in a folder."""
-  return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (SUFFIX, '.json', '.autoencoder')}
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())
+          if path.suffix in (SUFFIX, '.json', '.autoencoder')}
 
 
 def write(folder):

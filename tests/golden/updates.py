@@ -193,6 +193,11 @@ def many():
   return [_variable('many', [16387], 'normal', [11, -17]), _variable('few', [300], 'normal', [12, -17])]
 
 
+def lanes():
+  """So many lanes of rans that implementations may work on them side by side."""
+  return [_variable('lanes', [64 * 4096 + 5], 'normal', [14, -17])]
+
+
 def network():
   """A small `network.Autoencoder` for `ordinary`, with all that its file may say: weights that several positions share, biases,
   every activation, and a normalisation."""
