@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec.coders import rans
 from tff_compress.codec.coders.rans import Rans
 from tff_compress.codec.ops import numpy_ops as xp
 from tff_compress.codec.stage import Integers
@@ -142,6 +143,22 @@ def test_an_independent_encoder_writes_it(size, lanes, weights):
   symbols = _drawn(weights, size)
   payload, _ = Rans(lanes=lanes).encode(xp, symbols, None, Integers(size, 0, len(weights) - 1))
   assert payload.tobytes() == reference_encode(symbols, len(weights), lanes)
+
+
+@pytest.mark.parametrize('lanes', [1, 2, 64])
+def test_lanes_side_by_side_and_symbol_by_symbol_are_the_same(lanes):
+  symbols = _drawn([50, 30, 15, 5, 0, 1], 30 * lanes).astype(np.uint8)
+  table = np.asarray([2000, 1200, 600, 200, 0, 96], np.int32)
+  words, states = rans._encode_lanes(xp, symbols.reshape(30, lanes), table)
+  plain_words, plain_states = rans._encode_plain(symbols, table, lanes)
+  np.testing.assert_array_equal(words, plain_words)
+  np.testing.assert_array_equal(states, plain_states)
+  symbol_of = np.repeat(np.arange(6, dtype=np.int32), table)
+  padded = np.concatenate([words, np.zeros(lanes, np.int32)])
+  for read, last, used in (rans._decode_lanes(xp, padded, states, table, symbol_of, 30),
+                           rans._decode_plain(padded, states, table, symbol_of, 30 * lanes)):
+    np.testing.assert_array_equal(read, symbols)
+    assert np.all(last == 1 << 16) and used == words.size
 
 
 @pytest.mark.parametrize('alphabet', [1, 2, 3, 200, 256])

@@ -153,7 +153,7 @@ def _encode_plain(symbols, table, lanes):
   lane = lanes - 1
   for symbol in reversed(symbols.tobytes()):
     f, x = frequency_of[symbol], states[lane]
-    if x >= f << 20:
+    if x >= f << 32 - frequencies.PRECISION:
       words.append(x & 0xFFFF)
       x >>= 16
     states[lane] = (x // f << frequencies.PRECISION) + x % f + start_of[symbol]
