@@ -213,7 +213,7 @@ def test_any_bytes_decode_or_are_a_payload_error(codec, data):
 @hypothesis.given(st.sampled_from(CODECS), st.binary(max_size=60), st.booleans())
 @hypothesis.settings(max_examples=300)
 def test_any_bytes_are_a_frame_or_a_frame_error(codec, data, prefixed):
-  data = b'TFC\1' * prefixed + data
+  data = b'TFC\2' * prefixed + data
   for read in (wire.read_header, lambda data: wire.unpack(codec, data, SPEC, seed=1)):
     try:
       read(data)

@@ -698,7 +698,7 @@ def read_frame(codec, spec, frame, seed):
   Returns:
     {name: flat list of numbers}
   """
-  require(len(frame) >= 20 and frame[:4] == b'TFC\1', 'not a frame of version 1')
+  require(len(frame) >= 20 and frame[:4] == b'TFC\2', 'not a frame of version 2')
   require(struct.unpack('<I', frame[-4:])[0] == zlib.crc32(frame[:-4]), 'checksum')
   table = ''.join(f'\n{name}\t{dtype}\t{",".join(map(str, shape))}' for name, dtype, shape in spec)
   require(frame[4:8] == hashlib.sha256((codec + table).encode('utf-8')).digest()[:4], 'fingerprint')

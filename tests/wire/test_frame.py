@@ -26,7 +26,7 @@ def _resealed(body):
 def test_the_layout():
   codec = codec_lib(TEXT)
   frame = _frame(round=0x01020304, client=0xA0B0C0D0)
-  assert frame[:4] == b'TFC\1'
+  assert frame[:4] == b'TFC\2'
   assert frame[4:8] == codec.fingerprint(codec_lib.Spec.of(UPDATE))
   assert frame[8:16] == bytes([4, 3, 2, 1, 0xD0, 0xC0, 0xB0, 0xA0])
   assert frame[16:-4] == codec.encode(UPDATE, seed=9, round=0x01020304, client=0xA0B0C0D0)
@@ -69,7 +69,7 @@ def test_every_flipped_bit_and_every_cut_is_refused():
 
 @pytest.mark.parametrize('change, message', [
     (lambda b: b'TFD' + b[3:], 'does not start with "TFC"'),
-    (lambda b: b[:3] + b'\2' + b[4:], 'version 2; this release reads version 1'),
+    (lambda b: b[:3] + b'\1' + b[4:], 'version 1; this release reads version 2'),
     (lambda b: b[:3] + b'\0' + b[4:], 'version 0'),
     (lambda b: b[:4] + b'\0\0\0\0' + b[8:], 'another codec or for another model'),
     (lambda b: b[:-1], 'expected|cut short'),
@@ -111,5 +111,5 @@ def test_errors_of_packing_are_those_of_encoding():
 
 def test_checksums_are_those_of_zlib_and_java():
   assert zlib.crc32(b'123456789') == 0xCBF43926
-  body = b'TFC\1' + bytes(12)
+  body = b'TFC\2' + bytes(12)
   assert wire.read_header(body + struct.pack('<I', zlib.crc32(body))).payload == b''

@@ -39,7 +39,7 @@ def test_the_examples_frame_is_the_one_in_the_document():
   frame = wire.pack(EXAMPLE, UPDATE, seed=42, round=5, client=7)
   section = _section()
   assert EXAMPLE in section
-  dump = next(block for block in section.split('```') if '54 46 43 01' in block)
+  dump = next(block for block in section.split('```') if '54 46 43 02' in block)
   pairs = [re.match(r'((?:[0-9a-f]{2} )*[0-9a-f]{2})  ', line)[1] for line in dump.strip().splitlines()]
   assert bytes.fromhex(' '.join(pairs)) == frame
   assert f'**Frame**, {len(frame)} bytes' in section

@@ -9,7 +9,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec.ops import numpy_ops
 
 MAGIC = b'TFC'
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 16
 CHECKSUM_BYTES = 4
 FRAME_OVERHEAD = HEADER_BYTES + CHECKSUM_BYTES
