@@ -135,8 +135,9 @@ class LearnedMessages:
       frame = self._latents.encode([values] + [update[i] for i in self._rule.others], round_number, number)
       message = tf.concat([_flag(LEARNED), tf.bitcast(memory['decoder'], tf.uint8), frame], 0)
       if self._tolerance is None:
-        good = self._is_better(message, other, update, lambda sent: self.decode(
-            sent, lambda: net, received, round_number, number))
+        good = self._is_better(message, other, update,
+                               self._of_learned(message, lambda: net, received, round_number, number),
+                               self._of_fallback(other, round_number, number))
       else:
         decoded = net.decode(xp, self._latents.decode(frame)[0], self._rule.size)
         good = tf.norm(decoded - x) <= self._tolerance * tf.norm(x)
@@ -145,10 +146,10 @@ class LearnedMessages:
     message, good = tf.cond(usable, with_autoencoder, lambda: (tf.zeros([0], tf.uint8), False))
     return tf.cond(good, lambda: message, fallback)
 
-  def _is_better(self, learned, other, update, decode):
+  def _is_better(self, learned, other, update, decoded, decoded_other):
     """Whether the learned message is worth more than nothing, and the other not better with as many bytes or fewer."""
-    error = lambda decoded: tf.add_n([tf.reduce_sum((a - b)**2) for a, b in zip(decoded, update)])
-    of_learned, of_other, of_nothing = error(decode(learned)), error(decode(other)), error([0.0] * len(update))
+    error = lambda found: tf.add_n([tf.reduce_sum((a - b)**2) for a, b in zip(found, update)])
+    of_learned, of_other, of_nothing = error(decoded), error(decoded_other), error([0.0] * len(update))
     dominated = (tf.size(other) <= tf.size(learned)) & (of_other < of_learned)
     return (of_learned < of_nothing) & tf.logical_not(dominated)
 
@@ -169,15 +170,18 @@ class LearnedMessages:
       weights: trainable weights that clients received.
       round_number, client: int32 scalars, of which round and client it has to be.
     """
+    return tf.cond(self.fell_back(message), lambda: self._of_fallback(message, round_number, client),
+                   lambda: self._of_learned(message, net, weights, round_number, client))
+
+  def _of_fallback(self, message, round_number, client):
+    return self._fallback.decode(message[1:], round_number, client)
+
+  def _of_learned(self, message, net, weights, round_number, client):
     xp = TensorFlowOps()
-
-    def learned():
-      values, *others = self._latents.decode(message[5:], round_number, client)
-      part = net().decode(xp, values, self._rule.size)
-      part = self._rule.take(xp, weights) - part if self._target == 'weights' else part
-      return self._rule.put(xp, part, others)
-
-    return tf.cond(self.fell_back(message), lambda: self._fallback.decode(message[1:], round_number, client), learned)
+    values, *others = self._latents.decode(message[5:], round_number, client)
+    part = net().decode(xp, values, self._rule.size)
+    part = self._rule.take(xp, weights) - part if self._target == 'weights' else part
+    return self._rule.put(xp, part, others)
 
 
 def is_sendable(x):
