@@ -17,8 +17,8 @@ EXTRAS = {
                'jsonschema>=4.18'],
     'plots': ['matplotlib>=3.7'],
     'yaml': ['pyyaml>=6'],
-    'test': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'scipy>=1.9', 'constriction>=0.4', 'zstandard>=0.22',
-             'ml-dtypes>=0.2'],
+    'test': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'scipy>=1.9', 'constriction>=0.4',
+             'zstandard>=0.22', 'ml-dtypes>=0.2'],
 }
 
 

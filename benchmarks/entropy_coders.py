@@ -1,7 +1,9 @@
-"""Time and memory of entropy coders: multiples of int8's time, and of the update's size for what is allocated beside it.
+"""Time and memory of entropy coders: multiples of int8's time, and of the update's size for what is allocated beside
+it.
 
-One variable of normally distributed values, in NumPy on one core. Times are the fastest of calls in turns. Memory is the peak of what
-is allocated during one call, result included, as tracemalloc counts it, in a process of its own for each codec.
+One variable of normally distributed values, in NumPy on one core. Times are the fastest of calls in turns. Memory is
+the peak of what is allocated during one call, result included, as tracemalloc counts it, in a process of its own for
+each codec.
 """
 
 import multiprocessing
@@ -12,8 +14,9 @@ import numpy as np
 from benchmarks import harness
 from tff_compress import codec as codec_lib
 
-CODECS = ('int8', 'uniform:bits=8 | huffman', 'uniform:bits=4 | huffman', 'uniform:bits=8 | rans', 'uniform:bits=4 | rans',
-          'uniform:bits=8 | rans:lanes=1', 'symmetric:levels=1,block=64 | rice', 'uniform:bits=4 | rice', 'uniform:bits=8 | elias')
+CODECS = ('int8', 'uniform:bits=8 | huffman', 'uniform:bits=4 | huffman', 'uniform:bits=8 | rans',
+          'uniform:bits=4 | rans', 'uniform:bits=8 | rans:lanes=1', 'symmetric:levels=1,block=64 | rice',
+          'uniform:bits=4 | rice', 'uniform:bits=8 | elias')
 KEYS = {'seed': 1, 'round': 2, 'client': 3}
 
 

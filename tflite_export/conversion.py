@@ -61,7 +61,8 @@ def convert(module, signatures, configure=None, variables=False):
 
 
 def _take_apart(path):
-  """Takes off functions the names by which the converter knows layers, to put one operator with a state in their place."""
+  """Takes off functions the names by which the converter knows layers, to put one operator with a state in their place.
+  """
   saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
   for graph in saved.meta_graphs:
     for function in graph.graph_def.library.function:
@@ -79,7 +80,8 @@ def _check(model, variables):
   scalars = [f'{signature}/{name}' for signature, sides in flatbuffer.signatures(model).items()
              for name, tensor in sides['inputs'].items() if not tensor['shape']]
   if scalars:
-    raise ExportError(f'the input {scalars[0]} has no axes, which LiteRT cannot run on 64-bit ARM: give it the shape [1].')
+    raise ExportError(f'the input {scalars[0]} has no axes, which LiteRT cannot run on 64-bit ARM: give it the shape '
+                      '[1].')
   remembering = flatbuffer.remembering(model, variables)
   if remembering:
     raise ExportError(f'{", ".join(remembering)} would go on from what the last call left: use layers that keep '

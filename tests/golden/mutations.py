@@ -3,8 +3,9 @@
     python -m tests.golden.mutations            a line for each error: the frame that finds it
     python -m tests.golden.mutations --heavy    and the first frame of `heavy` values that does (takes some minutes)
 
-An error is a replacement in the text of one module, of which the changed code is put in place of the product's. Whoever changes
-such a line changes the error with it; whoever adds a rule to the format adds the errors that are easily made in it.
+An error is a replacement in the text of one module, of which the changed code is put in place of the product's. Whoever
+changes such a line changes the error with it; whoever adds a rule to the format adds the errors that are easily made in
+it.
 """
 
 import contextlib
@@ -339,8 +340,7 @@ MUTATIONS = [Mutation(*entry) for entry in (
     ('huffman: a new group is the last of equals', 'codec.coders.huffman', 'second = xp.argmax(-without)',
      'second = alphabet - 1 - xp.argmax(-without[::-1])'),
     ('huffman: of equal lengths the last symbol first', 'codec.coders.huffman',
-     'xp.constant(256, np.int32) + xp.iota(xp.size(lengths))\n',
-     'xp.constant(256, np.int32) + xp.reverse(xp.iota(xp.size(lengths)))\n'),
+     '         + xp.iota(xp.size(lengths)))\n', '         + xp.reverse(xp.iota(xp.size(lengths))))\n'),
     ('huffman: lowest bit of a word first', 'codec.coders.huffman',
      'words = _reversed(xp, starts % xp.constant(1 << LONGEST, np.int32))',
      'words = xp.cast(starts % (1 << LONGEST) >> (16 - lengths), np.int32)'),
@@ -386,7 +386,8 @@ def made(mutation):
   kept = {name: (function, function.__code__, function.__defaults__)
           for name, function in _functions(module, module.__name__).items()}
   constants = {name: value for name, value in vars(module).items()
-               if isinstance(value, (int, float, np.generic, tuple)) and repr(getattr(changed, name, value)) != repr(value)}
+               if isinstance(value, (int, float, np.generic, tuple))
+               and repr(getattr(changed, name, value)) != repr(value)}
   try:
     for name, function in _functions(changed, module.__name__).items():
       kept[name][0].__code__, kept[name][0].__defaults__ = function.__code__, function.__defaults__

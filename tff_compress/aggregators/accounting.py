@@ -41,9 +41,9 @@ def communication(metrics, state=None):
       found in the state.
 
   Returns:
-    Flat dict of Python numbers with the names above, None in place of NaN. If a direction is reported more than once, by
-    the two uplinks of Mime or by aggregators of parts of the update, bytes are their sum, and the other figures those of
-    all that one client sends.
+    Flat dict of Python numbers with the names above, None in place of NaN. If a direction is reported more than once,
+    by the two uplinks of Mime or by aggregators of parts of the update, bytes are their sum, and the other figures
+    those of all that one client sends.
   """
   places = [metrics] if state is None else [metrics, getattr(state, 'client_work', ())]
   found = [reported for place in places for reported in _reports(place)]

@@ -49,8 +49,8 @@ class FrameSum:
       weight: float32 scalar that its values are multiplied by; None for 1.
       client: int32 scalar, the 32 bits of the number of the client that sent it, where the server knows it.
 
-    Evaluating the result fails (InvalidArgumentError) where the frame is not a whole and unchanged one of this codec and spec,
-    or of another client.
+    Evaluating the result fails (InvalidArgumentError) where the frame is not a whole and unchanged one of this codec
+    and spec, or of another client.
     """
     before, one = (list(accumulator['sums']), list(accumulator['weights'])), tf.constant(1, tf.int64)
 
@@ -61,7 +61,8 @@ class FrameSum:
 
     def add():
       if client is not None:
-        same = tf.debugging.Assert(tf.equal(number, client), ['a frame is of another client than the one that sent it.'])
+        same = tf.debugging.Assert(tf.equal(number, client),
+                                   ['a frame is of another client than the one that sent it.'])
         with tf.control_dependencies([same]):
           return summed(tf.identity(frame))
       return summed(frame)

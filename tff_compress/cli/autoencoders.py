@@ -189,8 +189,8 @@ def read_snapshots(paths, spec):
       raise SnapshotError(f'{path} cannot be read: {files.reason(error)}.') from None
     spec = spec or found
     if found != spec or values.shape[1] != spec.parameters:
-      raise SnapshotError(f'{path} holds other variables than {paths[0] if rows else "the model"}: give snapshots of one '
-                          'model.')
+      raise SnapshotError(f'{path} holds other variables than {paths[0] if rows else "the model"}: give snapshots of '
+                          'one model.')
     rows.append(values)
     if sum(row.size for row in rows) > MAX_VALUES:
       raise SnapshotError(f'the snapshots have more than {MAX_VALUES:,} values together: give fewer.')

@@ -44,5 +44,5 @@ def named(extra):
 
 def _missing(module, extra):
   extra = next(name for name in (extra, *EXTRAS) if module in EXTRAS[name])
-  return MissingPackageError(f'this needs {module}, which is not installed: install the extra {extra!r} of tff-compress, '
-                             'as docs/command-line.md says.')
+  return MissingPackageError(f'this needs {module}, which is not installed: install the extra {extra!r} of '
+                             'tff-compress, as docs/command-line.md says.')

@@ -1,8 +1,8 @@
 """What the project's commands share: reading the command line, and the promises that hold for every command.
 
-Bad input, a file that cannot be read or written and a package that is not installed are one sentence on standard error and
-exit code 2; an unexpected error is one sentence and exit code 1 (--debug shows the traceback); Ctrl-C is 130; a reader that
-goes away (`| head`) ends the command quietly. Results go to standard output, progress to standard error.
+Bad input, a file that cannot be read or written and a package that is not installed are one sentence on standard error
+and exit code 2; an unexpected error is one sentence and exit code 1 (--debug shows the traceback); Ctrl-C is 130; a
+reader that goes away (`| head`) ends the command quietly. Results go to standard output, progress to standard error.
 """
 
 import argparse
@@ -247,8 +247,8 @@ def in_flags(text, flags, words):
 
   Args:
     text: the error's.
-    flags: {name of an argument in Python: flag}. A name with _ in it is replaced wherever it is a word, others where text
-      begins with one, as in 'rounds must be', or calls it an argument, as in 'give loss=' and 'workers=1'.
+    flags: {name of an argument in Python: flag}. A name with _ in it is replaced wherever it is a word, others where
+      text begins with one, as in 'rounds must be', or calls it an argument, as in 'give loss=' and 'workers=1'.
     words: {other text: what to write instead}, before that.
   """
   for word, instead in words.items():

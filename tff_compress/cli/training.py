@@ -234,8 +234,8 @@ def _pairs(uplinks, downlinks):
     downlinks = downlinks * len(uplinks)
   if len(downlinks) != len(uplinks):
     raise config_lib.ConfigError(f'there are {report_lib.counted(len(uplinks), "uplink")} and '
-                                 f'{report_lib.counted(len(downlinks), "downlink")}: give --downlink once, or once for each '
-                                 '--uplink.')
+                                 f'{report_lib.counted(len(downlinks), "downlink")}: give --downlink once, or once for '
+                                 'each --uplink.')
   pairs = list(dict.fromkeys(zip(uplinks, downlinks)))
   if not any(up in report_lib.PLAIN and down in (None, *report_lib.PLAIN) for up, down in pairs):
     pairs.insert(0, ('float32', 'float32'))

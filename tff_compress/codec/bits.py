@@ -91,8 +91,8 @@ def read_unary(xp, payload, count, most):
     xp: operation table.
     payload: uint8[n].
     count: how many numbers.
-    most: an upper bound on their sum. Reading takes many times the memory of the string, so one that is longer than the bound
-      allows is refused before it is looked at.
+    most: an upper bound on their sum. Reading takes many times the memory of the string, so one that is longer than the
+      bound allows is refused before it is looked at.
 
   Raises:
     PayloadError: the payload is too long, holds another number of ones, or bytes behind the last one.

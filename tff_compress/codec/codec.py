@@ -38,9 +38,9 @@ class Condition:
   """A test of one variable: a pattern for its name, or a comparison of its size.
 
   Attributes:
-    pattern: the pattern, or '' for a comparison. It is compared with the whole name, with case: `*` is any text, `?` any
-      character, `[ab]` one of several, `[a-c]` one of a range, `[!ab]` any other. A `]` right behind `[` or `[!` is one
-      of the several, and a `[` without an end stands for itself.
+    pattern: the pattern, or '' for a comparison. It is compared with the whole name, with case: `*` is any text, `?`
+      any character, `[ab]` one of several, `[a-c]` one of a range, `[!ab]` any other. A `]` right behind `[` or `[!` is
+      one of the several, and a `[` without an end stands for itself.
     comparison: '<', '<=', '>' or '>='; '' for a pattern.
     size: number of values to compare with.
   """
@@ -66,7 +66,9 @@ class Condition:
 
   @functools.cached_property
   def _expression(self):
-    """The pattern as a regular expression, which never takes back what stands before a later `*`: no time is exponential."""
+    """The pattern as a regular expression, which never takes back what stands before a later `*`: no time is
+    exponential.
+    """
     parts = [[]]
     for token in _TOKEN.findall(self.pattern):
       if token[0] == '*':
@@ -210,8 +212,8 @@ class Codec:
 class Plan:
   """How a codec's messages for one spec are laid out. Works with any operation table.
 
-  A payload is: the byte length of every segment whose length depends on its values (a count each, in order), then the segments, then
-  what entropy coders make of their symbols.
+  A payload is: the byte length of every segment whose length depends on its values (a count each, in order), then the
+  segments, then what entropy coders make of their symbols.
 
   Attributes:
     codec, spec: what it was made from.
@@ -263,8 +265,9 @@ class Plan:
         yield (f'the rule {shown(rule.when)} comes too late for {_some(fitting)}, which an earlier rule takes: put it '
                'before that one.')
       elif not named:
-        yield (f'the rule {shown(rule.when)} fits no variable, as there are only {_some([t.name for t in self.spec.tensors])}: '
-               'write names as the model has them, or leave the rule out.')
+        yield (f'the rule {shown(rule.when)} fits no variable, as there are only '
+               f'{_some([t.name for t in self.spec.tensors])}: write names as the model has them, or leave the '
+               'rule out.')
 
   def _segment_bytes(self, segment):
     if segment.pipeline is None:
@@ -311,7 +314,8 @@ class Plan:
     return self.decode_prefixes(xp, self.decode_to_prefixes(xp, payload, keys), keys)
 
   def split(self, xp, payload):
-    """Inverse of `join`: uint8[n] -> list of (uint8[n], int32[k]). Raises PayloadError where the payload does not fit."""
+    """Inverse of `join`: uint8[n] -> list of (uint8[n], int32[k]). Raises PayloadError where the payload does not fit.
+    """
     bodies, payload = self.bodies(xp, payload)
     symbols = [xp.zeros([0], np.int32)] * len(bodies)
     for group in self.groups:

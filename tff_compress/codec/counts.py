@@ -1,7 +1,8 @@
 """Counts: the lengths and numbers of entries that a message tells, most of them small.
 
-A count is written in groups of seven bits, lowest first, a byte each, whose highest bit says that another follows (LEB128). The
-last group is not zero unless it is the only one, so every number has one form. 0 … 127 take a byte, 2^31 - 1 takes five.
+A count is written in groups of seven bits, lowest first, a byte each, whose highest bit says that another follows
+(LEB128). The last group is not zero unless it is the only one, so every number has one form. 0 … 127 take a byte,
+2^31 - 1 takes five.
 """
 
 import numpy as np

@@ -56,9 +56,9 @@ def reason(problem):
 def readable(path):
   """A block in which a path can be given to TensorFlow and HDF5.
 
-  A path is any bytes. These libraries take UTF-8 alone, and not what is surrogates in Python's text (`os.fsdecode`); and
-  TensorFlow takes the name of a checkpoint for a pattern. The block is given a link to the file or folder where that
-  matters, and otherwise the path itself.
+  A path is any bytes. These libraries take UTF-8 alone, and not what is surrogates in Python's text (`os.fsdecode`);
+  and TensorFlow takes the name of a checkpoint for a pattern. The block is given a link to the file or folder where
+  that matters, and otherwise the path itself.
 
   Args:
     path: text.

@@ -1,7 +1,8 @@
-"""Rice-coded numbers, and ascending positions as the gaps between them, in a layout that is written and read without a loop.
+"""Rice-coded numbers, and ascending positions as the gaps between them, in a layout that is written and read without a
+loop.
 
-A gap is the number of coordinates skipped before the next position. With Rice parameter b, number g is sent as its low b
-bits and, in unary, g >> b. The two parts lie apart:
+A gap is the number of coordinates skipped before the next position. With Rice parameter b, number g is sent as its low
+b bits and, in unary, g >> b. The two parts lie apart:
 
     b (1 byte) | unary length (a count) | low bits, packed | unary part
 

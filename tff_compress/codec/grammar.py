@@ -32,8 +32,8 @@ BREAK = re.compile(r'\s@\s*([0-9]{1,10})\s')
 
 METHODS = ('autoencoder-prepass', 'cmfl', 'dgc', 'federated-dropout', 'fedpaq', 'fetchsgd', 'low-rank', 'powersgd',
            'random-mask', 'signsgd-majority', 'signum')
-"""Names of the methods in `tff_compress.processes.methods`, which no stage or preset may have: so that whoever takes a codec
-can say what such a name is. The registry there refuses a method that is not listed here."""
+"""Names of the methods in `tff_compress.processes.methods`, which no stage or preset may have: so that whoever takes a
+codec can say what such a name is. The registry there refuses a method that is not listed here."""
 
 
 def parse(text):
@@ -52,8 +52,8 @@ def parse(text):
   if re.search('[\ud800-\udfff]', text):
     raise CodecError('the codec text holds half a surrogate pair, which is not a character.')
   if BREAK.search(text):
-    raise CodecError('this takes one codec for all rounds, not a schedule such as "int8 @5 drive": those are for the uplink of '
-                     'tff_compress.build_fed_avg, tff_compress.keras.federate and "tff-compress run".')
+    raise CodecError('this takes one codec for all rounds, not a schedule such as "int8 @5 drive": those are for the '
+                     'uplink of tff_compress.build_fed_avg, tff_compress.keras.federate and "tff-compress run".')
   return _parse(text)
 
 
@@ -117,9 +117,10 @@ def _stage(text):
       raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a part of another: '
                        f'write it alone, or write out what it stands for ("tff-compress codecs" shows it).')
     if name in METHODS:
-      raise CodecError(f'{name} is a method, which settles more than a codec and cannot be one or a part of one: write it alone '
-                       'as uplink of tff_compress.keras.federate or of "tff-compress run", or, with method = '
-                       f'tff_compress.processes.method({name!r}), call method.build(model_fn, **method.arguments(keras_model)).')
+      raise CodecError(f'{name} is a method, which settles more than a codec and cannot be one or a part of one: write '
+                       'it alone as uplink of tff_compress.keras.federate or of "tff-compress run", or, with method = '
+                       f'tff_compress.processes.method({name!r}), call '
+                       'method.build(model_fn, **method.arguments(keras_model)).')
     close = difflib.get_close_matches(name, [*stages, *presets.registry(), *METHODS], 1)
     raise CodecError(f'there is no stage {_shown(name)}; '
                      + (f'did you mean {close[0]}?' if close else f'there are {", ".join(sorted(stages))}.'))

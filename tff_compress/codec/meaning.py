@@ -1,9 +1,9 @@
 """What presets are meant for: one rule for everything that takes a codec.
 
 A preset may be meant for a sender that remembers what it loses (`Preset.feedback`), or for what changes in a model
-(`Preset.changes`). What takes a codec sends with it as it is meant; what cannot do so refuses it, with the functions below
-in place of `tff_compress.codec`. The rule goes by the preset's name: a `Codec`, or a text that is a chain of stages, is
-used as it is. So the chain is what to write for sending without memory on purpose.
+(`Preset.changes`). What takes a codec sends with it as it is meant; what cannot do so refuses it, with the functions
+below in place of `tff_compress.codec`. The rule goes by the preset's name: a `Codec`, or a text that is a chain of
+stages, is used as it is. So the chain is what to write for sending without memory on purpose.
 """
 
 from tff_compress.codec.codec import Codec
@@ -35,8 +35,8 @@ def without_feedback(codec, instead):
   """
   named = needing_feedback(codec)
   if named is not None:
-    raise CodecError(f'{named.name} is meant for error feedback, senders that remember what it loses: {instead}, or write '
-                     f'{_chain(codec)!r} to send without memory.')
+    raise CodecError(f'{named.name} is meant for error feedback, senders that remember what it loses: {instead}, or '
+                     f'write {_chain(codec)!r} to send without memory.')
   return _parsed(codec)
 
 

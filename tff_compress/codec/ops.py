@@ -264,7 +264,8 @@ class NumpyOps:
     return full.view('<i4').reshape(-1).astype(np.int32, copy=False)
 
   def bits_at(self, positions, size):
-    """A bit string of `size` bytes with ones at these int32 positions, which ascend, and zeros elsewhere: uint8[size]."""
+    """A bit string of `size` bytes with ones at these int32 positions, which ascend, and zeros elsewhere: uint8[size].
+    """
     out = np.zeros(size, np.uint8)
     for first in range(0, positions.size, self.slice_size):
       part = positions[first:first + self.slice_size]
@@ -337,9 +338,11 @@ class NumpyOps:
   # -- control ------------------------------------------------------------------------------------------------------
 
   def collect(self, steps, body, state, backwards=False):
-    """Runs `output, state = body(i, *state)` for i = 0 … steps-1, or backwards from steps-1 to 0; there is at least one step.
+    """Runs `output, state = body(i, *state)` for i = 0 … steps-1, or backwards from steps-1 to 0; there is at least one
+    step.
 
-    The shapes of the state (a tuple) do not change; the outputs, of one shape, are stacked in the order of i: [steps, …].
+    The shapes of the state (a tuple) do not change; the outputs, of one shape, are stacked in the order of i:
+    [steps, …].
 
     Returns:
       (outputs, state)
@@ -361,7 +364,9 @@ class NumpyOps:
     return one() if condition else other()
 
   def apart(self, function, static, *arrays):
-    """function(xp, *static, *arrays), a function of a module: what it requires is settled within it, so it may stand in `cond`."""
+    """function(xp, *static, *arrays), a function of a module: what it requires is settled within it, so it may stand in
+    `cond`.
+    """
     return function(self, *static, *arrays)
 
   def entries(self, x, count):
@@ -373,7 +378,8 @@ class NumpyOps:
     return [function(self, *static, *entry) for entry in zip(*columns)]
 
   def segments(self, segments, method, values, keys):
-    """Applies a method of its pipeline, 'encode', 'decode_to_prefix' or 'decode_prefix', to the values of each segment."""
+    """Applies a method of its pipeline, 'encode', 'decode_to_prefix' or 'decode_prefix', to the values of each segment.
+    """
     return [getattr(segment.pipeline, method)(self, value, segment.size, keys, segment.name)
             for segment, value in zip(segments, values)]
 

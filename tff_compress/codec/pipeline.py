@@ -98,7 +98,8 @@ class Pipeline:
 
   @property
   def entropy_coder(self):
-    """The last stage, if it makes bytes of symbols whose number depends on the values; otherwise None. See streams.py."""
+    """The last stage, if it makes bytes of symbols whose number depends on the values; otherwise None. See streams.py.
+    """
     last = self.stages[-1]
     return last if last.domain is stage_lib.Integers and self.signals(1)[-1].size is None else None
 
@@ -130,8 +131,8 @@ class Pipeline:
     """Encodes up to what an entropy coder writes, which it does for all variables of a message.
 
     Returns:
-      (uint8[n]: the side arrays of the stages in order, then the last stage's bytes; int32[k]: in place of those, the symbols for
-      an entropy coder, and none if there is no such coder)
+      (uint8[n]: the side arrays of the stages in order, then the last stage's bytes; int32[k]: in place of those, the
+      symbols for an entropy coder, and none if there is no such coder)
     """
     values, sides = self.encode_stages(xp, x, range(self.coder), size, keys, name)
     return self.code(xp, values, sides, size, keys, name)
@@ -187,7 +188,9 @@ class Pipeline:
     return self.decode_prefix(xp, self.decode_to_prefix(xp, encoded, size, keys, name), size, keys, name)
 
   def decode_to_prefix(self, xp, encoded, size, keys, name):
-    """Undoes all stages behind the summable prefix: what `encode` gives -> float32[k]. Sums of the results are meaningful."""
+    """Undoes all stages behind the summable prefix: what `encode` gives -> float32[k]. Sums of the results are
+    meaningful.
+    """
     values, sides = self.uncode(xp, encoded, size, keys, name)
     return self.decode_stages(xp, values, sides, range(self.coder - 1, self.prefix - 1, -1), size, keys, name)
 

@@ -153,12 +153,15 @@ class Spec:
 
 
 def _variable_name(variable, containers):
-  """What a variable of a Keras model is called: as in Keras 2, layer/variable, also in Keras 3, where `name` has no layer."""
+  """What a variable of a Keras model is called: as in Keras 2, layer/variable, also in Keras 3, where `name` has no
+  layer.
+  """
   path = getattr(variable, 'path', None)
   if not path:
     return variable.name.split(':')[0]
   parts = path.split('/')
-  while len(parts) > 2 and parts[0] in containers:  # In Keras 2, a Sequential adds nothing to the names of what it holds.
+  # In Keras 2, a Sequential adds nothing to the names of what it holds.
+  while len(parts) > 2 and parts[0] in containers:
     parts = parts[1:]
   return '/'.join(parts)
 

@@ -2,10 +2,10 @@
 
     model, history = tff_compress.keras.federate(model, client_data, uplink='hadamard | uniform:bits=2 | pack', rounds=20)
 
-federation.py has the one function; model.py turns a compiled model into what TFF's clients run, tracing.py keeps users' code
-out of TFF's graphs, clients.py lays out the clients' data, learning.py builds the learning process, training.py runs its
-rounds, optimizers.py translates optimizers, progress.py shows that it goes on. TensorFlow and TFF are imported when
-`federate` is first used.
+federation.py has the one function; model.py turns a compiled model into what TFF's clients run, tracing.py keeps users'
+code out of TFF's graphs, clients.py lays out the clients' data, learning.py builds the learning process, training.py
+runs its rounds, optimizers.py translates optimizers, progress.py shows that it goes on. TensorFlow and TFF are imported
+when `federate` is first used.
 """
 
 import importlib

@@ -33,9 +33,9 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
 
   Federated averaging in TFF, simulated on this machine: every round the server sends the model to some clients, each
   trains it on its own examples, and the server adds the mean of their updates. Loss, metrics and the clients' optimizer
-  are those the model was compiled with, and a client's step is that of `fit`. Moving statistics (batch normalization, and
-  whatever else a step changes) are averaged over clients too, in float32 or as the nearest whole number; frozen layers
-  stay as they are and do not travel. Several threads may train at the same time, each a model of its own.
+  are those the model was compiled with, and a client's step is that of `fit`. Moving statistics (batch normalization,
+  and whatever else a step changes) are averaged over clients too, in float32 or as the nearest whole number; frozen
+  layers stay as they are and do not travel. Several threads may train at the same time, each a model of its own.
 
   Args:
     model: compiled `tf.keras.Model` with its standard train_step. Its weights are the starting point and, at the end or
@@ -119,8 +119,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
   clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed,
                     local_steps=local_steps)
   if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
-    raise FederateError(f'clients_per_round is {clients_per_round}, more than the number of clients, {len(clients)}: use at '
-                        'most that many.')
+    raise FederateError(f'clients_per_round is {clients_per_round}, more than the number of clients, {len(clients)}: '
+                        'use at most that many.')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
   if client_optimizer is None:

@@ -24,9 +24,10 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
   """Builds the learning process that trains a model.
 
   It is TFF's weighted federated averaging with two differences. The moving statistics of the model, which TFF never
-  changes, move: each client sends by how much its own moved, and the server adds the mean, weighted by examples, of whole
-  numbers the nearest whole one. They travel as float32 in both directions, whole numbers down as they are: a variance that
-  lost precision may be negative. And the weights of clients' optimizers obey the constraints of the Keras model.
+  changes, move: each client sends by how much its own moved, and the server adds the mean, weighted by examples, of
+  whole numbers the nearest whole one. They travel as float32 in both directions, whole numbers down as they are: a
+  variance that lost precision may be negative. And the weights of clients' optimizers obey the constraints of the Keras
+  model.
 
   Args:
     blueprint: `Blueprint` of the model.
@@ -39,9 +40,9 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
     seed: of the codecs; None draws one.
 
   Returns:
-    `tff.learning.templates.LearningProcess`. `metrics['client_work']['train']` holds loss and metrics (for `Blueprint.named`), `num_examples` and
-    `num_clients` (of clients whose update was finite); where statistics move, `metrics['moving_statistics']['bytes']` are
-    the bytes that all clients sent for them.
+    `tff.learning.templates.LearningProcess`. `metrics['client_work']['train']` holds loss and metrics (for
+    `Blueprint.named`), `num_examples` and `num_clients` (of clients whose update was finite); where statistics move,
+    `metrics['moving_statistics']['bytes']` are the bytes that all clients sent for them.
   """
   arguments = dict(
       client_weighting=weighting(uniform),
@@ -52,7 +53,8 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
       # Bit for bit what DATASET_REDUCE gives, in two thirds of the time.
       loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR)
   optimizer = _of_clients(client_optimizer, proximal_strength, blueprint)
-  process = tff.learning.algorithms.build_weighted_fed_avg(blueprint.client_model, optimizer, server_optimizer, **arguments)
+  process = tff.learning.algorithms.build_weighted_fed_avg(blueprint.client_model, optimizer, server_optimizer,
+                                                           **arguments)
   return _moving(process, blueprint) if blueprint.statistics else process
 
 

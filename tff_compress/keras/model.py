@@ -1,8 +1,8 @@
 """A compiled Keras model as the program that TFF's clients run.
 
-`Blueprint` reads a compiled model once and refuses what cannot be trained. It traces a training step as Keras's `fit` would
-take it, of the user's own objects; `ClientModel` is that step in the form TFF trains, on variables of its own. Neither runs
-a user's code in TFF's graphs, nor changes anything that other threads may be using.
+`Blueprint` reads a compiled model once and refuses what cannot be trained. It traces a training step as Keras's `fit`
+would take it, of the user's own objects; `ClientModel` is that step in the form TFF trains, on variables of its own.
+Neither runs a user's code in TFF's graphs, nor changes anything that other threads may be using.
 
 What travels between server and clients is what training changes: the trainable weights, and the moving statistics (of
 batch normalization, say). Everything else is a constant of the program.
@@ -89,7 +89,8 @@ class Blueprint:
       self.metrics = self._losses.metrics + self._metrics.metrics + _metrics_of_layers(model)
       for metric in self.metrics:
         if not metric.variables:
-          raise FederateError(f'the metric {metric.name!r} has no variables before it is used: leave it out of compile.')
+          raise FederateError(f'the metric {metric.name!r} has no variables before it is used: leave it out of '
+                              'compile.')
         metric.reset_state()
       self.starts = [[variable.numpy() for variable in metric.variables] for metric in self.metrics]
       counted = [variable for metric in self.metrics for variable in metric.variables]
@@ -99,8 +100,8 @@ class Blueprint:
     if self.step.result is None:
       raise FederateError('the model was compiled without a loss: pass loss= to compile.')
     if not self.learned:
-      raise FederateError('the loss depends on no trainable weight, so there is nothing to learn: look at the loss, and for '
-                          'layers that have no gradient.')
+      raise FederateError('the loss depends on no trainable weight, so there is nothing to learn: look at the loss, '
+                          'and for layers that have no gradient.')
     self.statistics = self._changing(counted)
     self.trainable_spec = _spec(self.trainable)
     self.statistics_spec = _spec(self.statistics)
@@ -145,13 +146,13 @@ class Blueprint:
     changed = {tracing.identity(v): v for v in self.step.written if tracing.identity(v) not in expected}
     statistics = [v for v in self._others() if changed.pop(tracing.identity(v), None) is not None]
     for variable in changed.values():
-      raise FederateError(f'training changes the variable {variable.name!r}, which is no weight of the model, so clients could '
-                          'not send it: make it a weight of a layer, with add_weight; for random numbers use tf.random.normal '
-                          'and the like in place of a tf.random.Generator.')
+      raise FederateError(f'training changes the variable {variable.name!r}, which is no weight of the model, so '
+                          'clients could not send it: make it a weight of a layer, with add_weight; for random numbers '
+                          'use tf.random.normal and the like in place of a tf.random.Generator.')
     for variable in statistics:
       if not (variable.dtype.is_floating or variable.dtype.is_integer):
-        raise FederateError(f'training changes the weight {variable.name!r}, whose values of dtype {variable.dtype.name} have '
-                            'no mean over clients: make it one of numbers.')
+        raise FederateError(f'training changes the weight {variable.name!r}, whose values of dtype '
+                            f'{variable.dtype.name} have no mean over clients: make it one of numbers.')
     return statistics
 
   def _others(self):
@@ -207,7 +208,8 @@ class ClientModel(tff.learning.models.VariableModel):
     self._trainable = [_blank(v, trainable=True) for v in blueprint.trainable]
     self._statistics = [_blank(v) for v in blueprint.statistics]
     self._starts = [_blank(v) for v in blueprint.statistics]
-    self._metrics = [[tf.Variable(tf.constant(value), trainable=False) for value in values] for values in blueprint.starts]
+    self._metrics = [[tf.Variable(tf.constant(value), trainable=False) for value in values]
+                     for values in blueprint.starts]
     self._examples = tf.Variable(tf.zeros([], tf.int64), trainable=False)
     self._clients = tf.Variable(tf.zeros([], tf.int64), trainable=False)
     own = [*zip(blueprint.trainable, self._trainable), *zip(blueprint.statistics, self._statistics)]
@@ -354,7 +356,8 @@ def check_model(model):
   if not isinstance(model, tf.keras.Model):
     kind = type(model)
     raise FederateError('a tf.keras.Model is needed, not '
-                        + (kind.__name__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__name__}') + '.')
+                        + (kind.__name__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__name__}')
+                        + '.')
   if not getattr(model, '_is_compiled', False) or model.compiled_loss is None:
     raise FederateError('the model is not compiled: call model.compile(optimizer=…, loss=…, metrics=[…]) first.')
   for name in _STEP:

@@ -45,15 +45,15 @@ def from_keras(optimizer, learning_rate=None, model=None):
     half = next((layer for layer in layers if layer.compute_dtype == 'float16'
                  and (layer._autocast or not isinstance(layer, tf.keras.Model))), None)  # Else its layers compute.
     if half is not None:
-      raise FederateError(f'the layer {half.name!r} computes in float16, where small gradients vanish unless the loss is '
-                          "scaled as Keras does, which TFF's optimizers do not: use mixed_bfloat16 or float32.")
+      raise FederateError(f'the layer {half.name!r} computes in float16, where small gradients vanish unless the loss '
+                          "is scaled as Keras does, which TFF's optimizers do not: use mixed_bfloat16 or float32.")
     # Gradients are float32, where a scale that is taken out again changes nothing.
     optimizer = optimizer.inner_optimizer
   kind = type(optimizer).__name__
   config = optimizer.get_config() if kind in SUPPORTED else {}
   if kind in SUPPORTED and not _is_kerass_own(optimizer):
-    raise FederateError(f'the optimizer {kind} is a class of {type(optimizer).__module__}, not the one of Keras, and TFF does '
-                        'not know what it does: compile the model with tf.keras.optimizers.…, or pass '
+    raise FederateError(f'the optimizer {kind} is a class of {type(optimizer).__module__}, not the one of Keras, and '
+                        'TFF does not know what it does: compile the model with tf.keras.optimizers.…, or pass '
                         'client_optimizer=tff.learning.optimizers.….')
   if kind not in SUPPORTED:
     raise FederateError(f'TFF has no optimizer like {kind}: compile the model with {", ".join(SUPPORTED)}, or pass '
@@ -72,8 +72,8 @@ def from_keras(optimizer, learning_rate=None, model=None):
                           'client_optimizer=tff.learning.optimizers.….')
   if isinstance(optimizer, tf.keras.optimizers.legacy.SGD) and config['momentum'] and any(
       isinstance(layer, tf.keras.layers.Embedding) for layer in layers):
-    raise FederateError('the legacy SGD with momentum moves only the rows of an Embedding that a batch reads, and TFF has '
-                        'none like it: use tf.keras.optimizers.SGD.')
+    raise FederateError('the legacy SGD with momentum moves only the rows of an Embedding that a batch reads, and TFF '
+                        'has none like it: use tf.keras.optimizers.SGD.')
   if learning_rate is None:
     learning_rate = config['learning_rate']
     if isinstance(learning_rate, dict):

@@ -1,8 +1,8 @@
 """Functions that were traced where TensorFlow and Keras behave as users know them, for the graphs of TFF.
 
-TFF writes computations down in graphs of TensorFlow 1. Python code that runs there finds another world: `==` and `!=` compare
-objects, and Keras gives every layer, model and metric of the process other base classes. So users' code never runs there. It
-is traced as `fit` traces it, and what TFF gets is the finished graph.
+TFF writes computations down in graphs of TensorFlow 1. Python code that runs there finds another world: `==` and `!=`
+compare objects, and Keras gives every layer, model and metric of the process other base classes. So users' code never
+runs there. It is traced as `fit` traces it, and what TFF gets is the finished graph.
 """
 
 import tensorflow as tf
@@ -19,8 +19,8 @@ class Program:
   """A function of tensors, traced once. Other graphs call it with variables of their own.
 
   Args:
-    function: takes tensors in structures like `specs` and returns a structure of tensors. It may use variables and lookup
-      tables from around it, and change variables.
+    function: takes tensors in structures like `specs` and returns a structure of tensors. It may use variables and
+      lookup tables from around it, and change variables.
     *specs: structures of `tf.TensorSpec`; None stays None.
     variables: those in whose place callers put their own. Others become constants, unless the function changes them.
     others: other variables that it may change.
@@ -30,15 +30,16 @@ class Program:
     written: the variables that it changes.
 
   Raises:
-    FederateError: the function uses a resource that is neither a known variable nor a lookup table, or calls Python in its graph.
+    FederateError: the function uses a resource that is neither a known variable nor a lookup table, or calls Python in
+      its graph.
   """
 
   def __init__(self, function, *specs, variables=(), others=()):
     traced = tf.function(function).get_concrete_function(*specs)
     graph, definition = traced.graph, _without_seeds(traced.graph.as_graph_def())
     if any(node.op in _PYTHON for node in _nodes(definition)):
-      raise FederateError("the model's code calls Python in every step, with tf.py_function or tf.numpy_function, and TFF's "
-                          'workers have none: write it with operations of TensorFlow.')
+      raise FederateError("the model's code calls Python in every step, with tf.py_function or tf.numpy_function, and "
+                          "TFF's workers have none: write it with operations of TensorFlow.")
     self.result = traced.structured_outputs
     kept = {identity(variable) for variable in variables}
     known = {identity(variable): variable for variable in (*variables, *others, *graph.variables)}
@@ -127,8 +128,8 @@ class _Table:
         continue  # A table of other types, or none.
       self._keys, self._values, self._types = keys.numpy(), values.numpy(), [tf.as_dtype(number) for number in kind]
       return
-    raise FederateError("the model's code uses a resource that is neither a variable nor a lookup table, and so cannot be "
-                        'copied to clients: leave it out.')
+    raise FederateError("the model's code uses a resource that is neither a variable nor a lookup table, and so cannot "
+                        'be copied to clients: leave it out.')
 
   def copy(self):
     """The table again, in the current graph: its resource."""
@@ -144,7 +145,8 @@ def _nodes(definition):
 
 
 def _without_seeds(definition):
-  """The graph with random operations that draw anew in each run: with seeds, all clients would draw the same numbers."""
+  """The graph with random operations that draw anew in each run: with seeds, all clients would draw the same numbers.
+  """
   for node in _nodes(definition):
     if 'seed' in node.attr and 'seed2' in node.attr:
       node.attr['seed'].i = node.attr['seed2'].i = 0

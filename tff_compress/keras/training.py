@@ -116,8 +116,9 @@ class Trainer:
       dict: `round` from 1; the loss and metrics of the local training, over all clients and steps; `clients` drawn and
       `failed_clients` among them, whose updates were not finite and were left out; `examples` trained on; and of each
       direction `…_bytes` over all clients, `…_bits_per_parameter` and `…_ratio` to float32, None where nothing was sent
-      (uplink figures only where the uplink measures them); `client_states_bytes`, what is stored of clients that remember; `seconds`. Where there is a
-      pre-pass: `uplink_fallbacks` and `uplink_drift` of the process, and the `PREPASS` fields of what `learn` did before.
+      (uplink figures only where the uplink measures them); `client_states_bytes`, what is stored of clients that
+      remember; `seconds`. Where there is a pre-pass: `uplink_fallbacks` and `uplink_drift` of the process, and the
+      `PREPASS` fields of what `learn` did before.
 
     Raises:
       Diverged: no client had a finite update, or the loss or the server's weights are not finite. The state is left as it

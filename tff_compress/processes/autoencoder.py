@@ -98,8 +98,8 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
     fallback: codec of updates.
     tolerance: largest ||decoded - x|| / ||x|| that is sent, x being what is encoded. None: the learned message is sent
       unless it is no better than sending nothing, or the fallback has the smaller error with no more bytes.
-    error_feedback: for the target 'delta', True or an `ErrorFeedback`: what was lost is added to the next update. None: True
-      where the fallback is a preset that is meant for it.
+    error_feedback: for the target 'delta', True or an `ErrorFeedback`: what was lost is added to the next update. None:
+      True where the fallback is a preset that is meant for it.
     downlink: codec of the model as a whole.
     client_optimizer_fn, server_optimizer_fn, client_weighting, metrics_aggregator, seed, spec: as for `build_fed_avg`.
 

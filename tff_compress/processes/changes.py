@@ -75,7 +75,8 @@ class Changes:
 
   @classmethod
   def of(cls, downlink):
-    """`Changes` for a preset that is meant for them, otherwise a `Codec`; either of these as it is. Raises CodecError."""
+    """`Changes` for a preset that is meant for them, otherwise a `Codec`; either of these as it is. Raises CodecError.
+    """
     if isinstance(downlink, cls):
       return downlink
     return codec_lib(downlink) if meaning.needing_changes(downlink) is None else cls(downlink)

@@ -54,10 +54,10 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=N
     model_fn: function that makes a `tff.learning.models.VariableModel`.
     uplink: codec of the updates: `Codec` or text; or a mapping of round to such, each used from that round on, or its
       text, 'topk:1/4 | float32 @5 topk:1/100 | float32'.
-    downlink: codec of the model, sent as a whole; `Changes`, or a preset that is meant for them, to send what changed; None
-      for float32 as a whole.
-    error_feedback: True, False or an `ErrorFeedback`; None: True where the uplink is a preset that is meant for it, or has one
-      in its schedule.
+    downlink: codec of the model, sent as a whole; `Changes`, or a preset that is meant for them, to send what changed;
+      None for float32 as a whole.
+    error_feedback: True, False or an `ErrorFeedback`; None: True where the uplink is a preset that is meant for it, or
+      has one in its schedule.
     relevance: `Relevance`, for clients that skip uploads; None: all upload.
     structured: `Structured`, for clients that train only what they will send; `FederatedDropout`, for clients that
       receive, train and send a smaller model, in which case downlink is the codec of its variables; None: they train

@@ -108,7 +108,8 @@ class Runner:
         if '{{node WriteFile' not in details and '{{node ReadFile' not in details:
           raise
         done_to = 'read' if 'ReadFile' in details else 'written'
-        raise StateError(f'the states of clients in {self.store.folder} cannot be {done_to}: {files.reason(details)}.') from error
+        raise StateError(f'the states of clients in {self.store.folder} cannot be {done_to}: '
+                         f'{files.reason(details)}.') from error
       if check is not None:
         check(state, metrics)
       # Not by position: with several workers, results may come in another order.

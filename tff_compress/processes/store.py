@@ -17,10 +17,10 @@ A worker writes the body under another name. When the round is done, the rest is
 that a process that is killed leaves none half-written. Reading one runs nothing and allocates no more than the state's
 own size.
 
-A file's name has the round that it was written in: `NAME.ROUND.state` is live. Limits and figures count live states alone.
-When a client's state is replaced, or dropped to stay within a limit, the file becomes `NAME.ROUND-END.state` where `rewind`
-may have to return to a round from ROUND to before END, and is removed where not. So which states are live in a round does
-not depend on which copies are kept.
+A file's name has the round that it was written in: `NAME.ROUND.state` is live. Limits and figures count live states
+alone. When a client's state is replaced, or dropped to stay within a limit, the file becomes `NAME.ROUND-END.state`
+where `rewind` may have to return to a round from ROUND to before END, and is removed where not. So which states are
+live in a round does not depend on which copies are kept.
 """
 
 import contextlib

@@ -682,7 +682,8 @@ def _emnist_sqlite(folder: pathlib.Path, max_clients: int | None, only_digits: b
     return _from_sqlite(folder, cache, max_clients, only_digits, num_classes)
 
 
-def _from_sqlite(folder: pathlib.Path, cache: str, max_clients: int | None, only_digits: bool, num_classes: int) -> Dataset:
+def _from_sqlite(folder: pathlib.Path, cache: str, max_clients: int | None, only_digits: bool,
+                 num_classes: int) -> Dataset:
   """What `_emnist_sqlite` does, with TensorFlow given the folder under the name `cache`."""
   file = folder / _EMNIST_SQLITE
   get_it = f"pass --data-dir with the folder that has TFF's {_EMNIST_SQLITE}"

@@ -140,7 +140,8 @@ class Run:
     for entry in self.rounds:
       count, ratio = (self.figure(entry, direction, name) for name in ('bytes', 'ratio'))
       sent += count
-      plain += count * ratio if count else 4 * self.parameters * entry['clients']  # Nothing was sent: there is no ratio.
+      # Where nothing was sent there is no ratio.
+      plain += count * ratio if count else 4 * self.parameters * entry['clients']
     return sent, plain, plain / 4
 
 

@@ -164,8 +164,8 @@ class RunConfig:
       raise ConfigError(f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
     if method.whole and self.changes:
       what = 'downlink_changes' if self.downlink_changes else f'the downlink {self.downlink!r}, which sends changes,'
-      raise ConfigError(f'{what} is not for the uplink {self.uplink!r}, whose clients need the whole model: use another '
-                        'downlink.')
+      raise ConfigError(f'{what} is not for the uplink {self.uplink!r}, whose clients need the whole model: use '
+                        'another downlink.')
     if self.downlink_since is not None and not self.changes:
       raise ConfigError('downlink_since is for downlink_changes: give both, or none.')
     if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):
@@ -331,8 +331,8 @@ class RunResult:
       loss, accuracy: on the test set, the accuracy from 0 to 1; None where it was not evaluated.
       uplink_bytes, downlink_bytes: of all clients, as sent. A baseline of TFF has `uplink_bytes_estimate` instead.
       uplink_bytes_total, downlink_bytes_total: of this round and those before it (`uplink_bytes_total_estimate`).
-      uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to float32,
-        None where nothing was sent (`…_estimate`).
+      uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to
+        float32, None where nothing was sent (`…_estimate`).
       client_states_bytes: of the states that all clients have, where they remember, without copies for checkpoints.
       uplink_fallbacks, uplink_drift: where clients learn in a pre-pass: how many sent with the fallback, and 1 where that
         happened so often of late that the clients of the next round learn again.

@@ -341,7 +341,8 @@ def _checked(labels, clients, min_examples) -> tuple[np.ndarray, int, int]:
   min_examples = _whole(min_examples, 'min_examples', least=0)
   if clients * min_examples > len(labels):
     raise SplitError(
-        f'{len(labels)} examples are too few to give each of {clients} clients at least {min_examples}: use fewer clients.'
+        f'{len(labels)} examples are too few to give each of {clients} clients at least {min_examples}: use fewer '
+        'clients.'
     )
   return labels.astype(np.int64), clients, min_examples
 

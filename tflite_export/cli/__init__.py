@@ -20,7 +20,8 @@ PROGRAM = program.Program(
          ('tensorflow', 'ai_edge_litert')),
         ('encoder', 'the part of a codec that computes, for messages to the server', 'encoder', ('tensorflow',)),
         ('decoder', 'the same for messages from the server', 'encoder', ('tensorflow',)),
-        ('check-edgetpu', 'a file against the documented operator list of the Edge TPU', 'edgetpu', ('ai_edge_litert',)),
+        ('check-edgetpu', 'a file against the documented operator list of the Edge TPU', 'edgetpu',
+         ('ai_edge_litert',)),
     ),
     extra='tflite',
     examples=(

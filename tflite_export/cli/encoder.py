@@ -41,8 +41,8 @@ def add_encoder(parser):
 def add_error_feedback(parser):
   """The option that says whether an encoder takes and gives residuals."""
   parser.add_argument('--error-feedback', action=argparse.BooleanOptionalAction,
-                      help='add what earlier messages left out, and give what this one leaves out (default: with presets '
-                           'that are meant for it)')
+                      help='add what earlier messages left out, and give what this one leaves out (default: with '
+                           'presets that are meant for it)')
 
 
 def add_decoder(parser):

@@ -85,7 +85,8 @@ def _read(options):
 
 def _training(options):
   from tflite_export import inference  # pylint: disable=g-import-not-at-top
-  return inference.Training(epochs=options.epochs, later_epochs=-(-options.epochs // 4), loss=training_command.loss(options),
+  return inference.Training(epochs=options.epochs, later_epochs=-(-options.epochs // 4),
+                            loss=training_command.loss(options),
                             learning_rate=options.learning_rate, later_learning_rate=options.learning_rate / 10)
 
 

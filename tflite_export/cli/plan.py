@@ -20,8 +20,8 @@ def add_plan(parser):
   parser.add_argument('model', metavar='MODEL', help='Keras model: a .keras or .h5 file')
   parser.add_argument('--uplink', metavar='CODEC', required=True, help="codec of the clients' updates")
   parser.add_argument('--downlink', metavar='CODEC',
-                      help='codec of the weights that the server sends, or of what changed in them if it is a preset that is '
-                           'meant for that (default: float32)')
+                      help='codec of the weights that the server sends, or of what changed in them if it is a preset '
+                           'that is meant for that (default: float32)')
   parser.add_argument('-o', '--output', metavar='FOLDER', required=True, help='the folder to make')
   autoencoders.add_option(parser)
   training.add_options(parser)

@@ -73,8 +73,8 @@ def check(data, model, recipe, batch_size, examples=None):
                           'time: use layers that keep nothing between calls and draw no random numbers.')
       error = _error([values[position] for values in found], [values[position] for values in wanted])
       if not error <= ALLOWED[recipe.storage]:
-        raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {error:.2g} relative to Keras, '
-                          f'and {ALLOWED[recipe.storage]:.2g} is allowed: {_advice(recipe)}.')
+        raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {error:.2g} relative to '
+                          f'Keras, and {ALLOWED[recipe.storage]:.2g} is allowed: {_advice(recipe)}.')
   return file.inputs, file.outputs
 
 

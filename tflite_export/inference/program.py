@@ -65,7 +65,8 @@ def traced(model, batch_size, unroll=False):
     several)
 
   Raises:
-    ExportError: it cannot be called, keeps something from one call to the next, or is to be unrolled and still has a loop.
+    ExportError: it cannot be called, keeps something from one call to the next, or is to be unrolled and still has a
+      loop.
   """
   def infer(*inputs):
     if isinstance(model, models.Exported):

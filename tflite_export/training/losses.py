@@ -53,7 +53,8 @@ class Loss:
     losses = self.function(labels if valid is None else tf.where(valid, labels, tf.zeros_like(labels)), output)
     masks = [m for m in (getattr(output, '_keras_mask', None), valid) if m is not None]
     if any(m.shape.rank > losses.shape.rank for m in masks):
-      raise ExportError('the mask of the output has more axes than its losses: give the last layer a compute_mask that fits.')
+      raise ExportError('the mask of the output has more axes than its losses: give the last layer a compute_mask that '
+                        'fits.')
 
     def spread(tensor):
       tensor = tf.cast(tensor, losses.dtype)
@@ -114,8 +115,8 @@ def of(model, given, output):
   try:
     container.build(output)
   except (ValueError, TypeError) as error:
-    raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported ({reason(error)}): use one of {", ".join(_LABELS)} for '
-                      "the model's output.") from None
+    raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported ({reason(error)}): use one of '
+                      f"{', '.join(_LABELS)} for the model's output.") from None
   if len(container._losses) != 1 or len(container._loss_weights) != 1:
     raise ExportError('there are losses or loss_weights for several outputs, and the model has one: give one of each.')
   [found], [weight] = container._losses, container._loss_weights

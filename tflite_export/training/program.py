@@ -73,7 +73,8 @@ def check_layers(model):
     if name in _REFUSED:
       raise ExportError(f'the layer {layer.name!r} ({name}) cannot be trained on a device: use {_REFUSED[name]} instead.')
     if isinstance(layer, _RECURRENT) and layer.stateful:
-      raise ExportError(f'the layer {layer.name!r} is stateful, and a file keeps no states between batches: use stateful=False.')
+      raise ExportError(f'the layer {layer.name!r} is stateful, and a file keeps no states between batches: use '
+                        'stateful=False.')
     for rate in ('dropout', 'recurrent_dropout'):
       if name.endswith('Cell') and getattr(layer, rate, 0):
         raise ExportError(f'the layer {layer.name!r} ({name}) has {rate}, which cannot be exported: put a Dropout layer before '
@@ -89,12 +90,13 @@ def check_layers(model):
 
 def _check_random(model, *recordings):
   """Raises ExportError for random numbers that `noise` does not scale."""
-  scaled = {_without_number(layer.name) for layer in layers(model) if isinstance(layer, tuple(kind for kind, _ in _RATES))}
+  scaled = {_without_number(layer.name) for layer in layers(model)
+            if isinstance(layer, tuple(kind for kind, _ in _RATES))}
   for recording in recordings:
     for op in recording.random():
       if not scaled.intersection(map(_without_number, op.name.split('/'))):
-        raise ExportError(f'{place(op.name)} draws random numbers itself, which the file could not turn off: leave that to '
-                          'Dropout or GaussianNoise layers, for example GaussianNoise(1.) of zeros.')
+        raise ExportError(f'{place(op.name)} draws random numbers itself, which the file could not turn off: leave '
+                          'that to Dropout or GaussianNoise layers, for example GaussianNoise(1.) of zeros.')
 
 
 def _without_number(name):
@@ -440,8 +442,8 @@ class Program(tf.Module):
 def _real_rows(sample_weight):
   """The number of the row to read for each row of a batch: its own, or where its weight is 0 that of another, in turn.
 
-  So it does not matter what fills a batch up. Rows of zeros may have no finite loss, and 0 times that is not 0: words that
-  are padding alone have no mean.
+  So it does not matter what fills a batch up. Rows of zeros may have no finite loss, and 0 times that is not 0: words
+  that are padding alone have no mean.
   """
   numbers = tf.range(sample_weight.shape[0])
   present = tf.cast(tf.not_equal(sample_weight, 0), tf.int32)

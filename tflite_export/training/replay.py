@@ -19,7 +19,8 @@ from tflite_export.training.formulas.registry import place
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 _LOOPS = ('While', 'StatelessWhile', 'If', 'StatelessIf', 'Case', 'StatelessCase')
-_RANDOM = re.compile('(Stateless|Parameterized)?(Random|Truncated|Multinomial|Binomial)|Stateful(Uniform|Standard|Trunc)|Rng')
+_RANDOM = re.compile('(Stateless|Parameterized)?(Random|Truncated|Multinomial|Binomial)'
+                     '|Stateful(Uniform|Standard|Trunc)|Rng')
 _WRITES = {
     'AssignVariableOp': lambda old, new: new,
     'AssignAddVariableOp': lambda old, new: old + new,

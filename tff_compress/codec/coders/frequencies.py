@@ -7,7 +7,9 @@ TOTAL = 1 << PRECISION
 
 
 def from_zero(xp, symbols, signal):
-  """int32[n] symbols of an alphabet of at most 256 -> uint8[n], as numbers from 0 on: they take a quarter of the memory."""
+  """int32[n] symbols of an alphabet of at most 256 -> uint8[n], as numbers from 0 on: they take a quarter of the
+  memory.
+  """
   return xp.integers_to_bytes(symbols - xp.constant(signal.low, np.int32), 1)
 
 

@@ -32,11 +32,12 @@ class Huffman(Stage):
   No symbol takes less than one bit, so for alphabets of which one symbol is nearly all (ternary at a density of 1 % costs 11
   times its entropy) rice or rans belongs in its place.
 
-  Symbol i belongs to lane i mod L, of one lane for every 2048 symbols. The words of a lane are a bit string of its own, so that the
-  lanes are decoded side by side in at most 2048 steps.
+  Symbol i belongs to lane i mod L, of one lane for every 2048 symbols. The words of a lane are a bit string of its own,
+  so that the lanes are decoded side by side in at most 2048 steps.
 
-  Layout: lengths of the symbols' words, 0 for those that do not occur, as differences from one to the next, Rice-coded (gaps.py)
-  | bits of each lane but the last, 2 bytes each, little endian | the lanes' words, one lane behind the other, first bit first.
+  Layout: lengths of the symbols' words, 0 for those that do not occur, as differences from one to the next, Rice-coded
+  (gaps.py) | bits of each lane but the last, 2 bytes each, little endian | the lanes' words, one lane behind the other,
+  first bit first.
   """
   name: ClassVar[str] = 'huffman'
   domain: ClassVar[type] = Integers
@@ -70,7 +71,8 @@ class Huffman(Stage):
     rows, last = xp.reshape(symbols[:whole], [-1, lanes]), xp.reshape(symbols[whole:], [1, -1])
     # Lanes with one symbol more, and the others.
     lanes_of = [xp.transpose(part, [1, 0]) for part in (xp.concat([rows[:, :rest], last]), rows[:, rest:])]
-    taken = [xp.by_rows(lambda part: (xp.sum_last(xp.gather(lengths, xp.cast(part, np.int32))),), part)[0] for part in lanes_of]
+    taken = [xp.by_rows(lambda part: (xp.sum_last(xp.gather(lengths, xp.cast(part, np.int32))),), part)[0]
+             for part in lanes_of]
     sent = xp.bit_string(words, lengths, xp.concat([xp.reshape(part, [-1]) for part in lanes_of]))
     return xp.concat([_write_lengths(xp, lengths), xp.integers_to_bytes(xp.concat(taken)[:-1], 2), sent]), {}
 
@@ -119,7 +121,8 @@ class Huffman(Stage):
     end = place[-1:]
     xp.require((end <= count * 8) & (end > count * 8 - 8), 'a Huffman-coded tensor does not end as it should.')
     unused = xp.gather(windows, xp.shift_right(end, 3)) * xp.power_of_two((end % xp.constant(8, np.int32))[0])
-    xp.require(xp.equal(unused % xp.constant(1 << 24, np.int32), 0), 'unused bits at the end of a bit string are not zero.')
+    xp.require(xp.equal(unused % xp.constant(1 << 24, np.int32), 0),
+               'unused bits at the end of a bit string are not zero.')
     return symbols + xp.constant(signal.low, np.int32)
 
 
@@ -187,7 +190,8 @@ def _room(xp, lengths):
 
 def _canonical(xp, lengths):
   """(int32[A] symbols by length and number, those without a word last; int32[A] each symbol's word, at the top of 16 bits)."""
-  key = xp.where(lengths > 0, lengths, xp.constant(32, np.int32)) * xp.constant(256, np.int32) + xp.iota(xp.size(lengths))
+  key = (xp.where(lengths > 0, lengths, xp.constant(32, np.int32)) * xp.constant(256, np.int32)
+         + xp.iota(xp.size(lengths)))
   before = xp.cast(xp.reshape(key, [1, -1]) < xp.reshape(key, [-1, 1]), np.int32)
   order = xp.scatter(xp.sum_last(before), xp.iota(xp.size(lengths)), xp.size(lengths))
   return order, xp.sum_last(before * xp.reshape(_room(xp, lengths), [1, -1]))

@@ -22,16 +22,16 @@ _INFORMATION = [0] + [math.floor(math.log2(frequencies.TOTAL / f) * (1 << 16)) f
 class Rans(Stage):
   """Close to the entropy of the symbols' histogram, for alphabets of at most 256 symbols.
 
-  Symbol i belongs to lane i mod L; the lanes run side by side, so that encoder and decoder are vector code: some thousands of
-  steps, however many symbols there are. States are in 2^16 … 2^32 - 1 and are
-  renormalised by 16 bits.
+  Symbol i belongs to lane i mod L; the lanes run side by side, so that encoder and decoder are vector code: some
+  thousands of steps, however many symbols there are. States are in 2^16 … 2^32 - 1 and are renormalised by 16
+  bits.
 
-  Layout: frequencies of the alphabet's symbols, which sum to 4096, Rice-coded (gaps.py) | L states of 4 bytes, little endian,
-  where decoding starts | 16-bit words, little endian, in the order the decoder reads them.
+  Layout: frequencies of the alphabet's symbols, which sum to 4096, Rice-coded (gaps.py) | L states of 4 bytes, little
+  endian, where decoding starts | 16-bit words, little endian, in the order the decoder reads them.
 
   Attributes:
-    lanes: largest number of lanes; a stream uses one per 4096 symbols (rounded down to a power of two) up to this. Few lanes for
-      many symbols are slow: every symbol is a step.
+    lanes: largest number of lanes; a stream uses one per 4096 symbols (rounded down to a power of two) up to this. Few
+      lanes for many symbols are slow: every symbol is a step.
   """
   name: ClassVar[str] = 'rans'
   domain: ClassVar[type] = Integers
@@ -85,7 +85,8 @@ class Rans(Stage):
     lanes = self._lanes(xp, signal.size)
     steps = -(-signal.size // lanes)
     table, values = gaps.decode_numbers(xp, values, alphabet, frequencies.TOTAL)
-    xp.require(xp.equal(xp.total(table), frequencies.TOTAL), 'the frequencies of an entropy-coded tensor do not sum to 4096.')
+    xp.require(xp.equal(xp.total(table), frequencies.TOTAL),
+               'the frequencies of an entropy-coded tensor do not sum to 4096.')
     head = 4 * lanes
     count = (xp.size(values) - head) // 2
     xp.require((xp.size(values) >= head) & xp.equal(count * 2, xp.size(values) - head) & (count <= steps * lanes),

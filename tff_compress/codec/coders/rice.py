@@ -19,8 +19,8 @@ from tff_compress.codec.stage import Stage
 class Rice(Stage):
   """For alphabets around zero of which most symbols are zero.
 
-  Layout: m, the number of non-zero symbols (a count) | m positions as Rice-coded gaps (gaps.py) | m sign bits, 1 for negative,
-  where the alphabet has negative symbols | magnitudes in Elias gamma, where it has any above 1.
+  Layout: m, the number of non-zero symbols (a count) | m positions as Rice-coded gaps (gaps.py) | m sign bits, 1 for
+  negative, where the alphabet has negative symbols | magnitudes in Elias gamma, where it has any above 1.
   """
   name: ClassVar[str] = 'rice'
   domain: ClassVar[type] = Integers

@@ -74,8 +74,8 @@ class AutoencoderMethod(Method):
     if self.feedback == 'yes' and self.target == 'weights':
       raise ProcessError(f"{self.name}: feedback=yes keeps what is lost of updates: use target=delta.")
     if self.feedback == 'no' and OfCodec(self.fallback).error_feedback is not None:
-      raise ProcessError(f'{self.name}: {self.fallback} is meant for error feedback: give feedback=yes, or choose another '
-                         'fallback.')
+      raise ProcessError(f'{self.name}: {self.fallback} is meant for error feedback: give feedback=yes, or choose '
+                         'another fallback.')
     if self.length:
       autoencoders.ARCHITECTURES[self.architecture](self.length, self.latent)
 

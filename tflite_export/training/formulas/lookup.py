@@ -1,7 +1,7 @@
 """Reading rows by number: embeddings.
 
-As in TensorFlow the gradient of the table is `tf.IndexedSlices`: a row for each number that was read, also where numbers
-repeat. Keras clips them like that, before it adds them up.
+As in TensorFlow the gradient of the table is `tf.IndexedSlices`: a row for each number that was read, also where
+numbers repeat. Keras clips them like that, before it adds them up.
 """
 
 import tensorflow as tf
