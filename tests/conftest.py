@@ -30,7 +30,8 @@ offline_guard.install()
 
 @pytest.fixture(autouse=True)
 def stays_offline():
-  """Fails a test that tried to reach the network, also in another thread or process, or where its code hid the error."""
+  """Fails a test that tried to reach the network, also in another thread or process, or where its code hid the error.
+  """
   yield
   attempts = offline_guard.attempts()
   if attempts:

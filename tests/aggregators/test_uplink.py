@@ -78,14 +78,17 @@ def test_figures_of_nothing_are_none_and_several_reports_are_one():
   from tff_compress.aggregators import accounting, communication
   spec = codec_lib.Spec.of({'w': np.zeros(100, np.float32)})
   report = lambda total, clients, spec=spec: {
-      name: figure.numpy() for name, figure in accounting.measurements('uplink', *map(tf.constant, np.int64([total, clients])), spec).items()}
+      name: figure.numpy() for name, figure in accounting.measurements(
+          'uplink', *map(tf.constant, np.int64([total, clients])), spec).items()}
   nobody = communication({'a': report(0, 0)})
-  assert nobody == {'uplink_bytes': 0, 'uplink_clients': 0, 'uplink_bytes_per_client': None, 'uplink_bits_per_parameter': None,
-                    'uplink_ratio': None}
+  assert nobody == {'uplink_bytes': 0, 'uplink_clients': 0, 'uplink_bytes_per_client': None,
+                    'uplink_bits_per_parameter': None, 'uplink_ratio': None}
   skipped = communication(report(0, 3))
-  assert (skipped['uplink_bytes_per_client'], skipped['uplink_bits_per_parameter'], skipped['uplink_ratio']) == (0, 0, None)
+  assert (skipped['uplink_bytes_per_client'], skipped['uplink_bits_per_parameter'], skipped['uplink_ratio']) == (
+      0, 0, None)
   assert communication(report(60, 3, codec_lib.Spec.of({})))['uplink_bits_per_parameter'] is None
-  both = communication({'first': report(300, 3), 'second': {'inside': report(60, 3, codec_lib.Spec.of({'v': np.zeros(10, np.float32)}))}})
+  both = communication({'first': report(300, 3),
+                        'second': {'inside': report(60, 3, codec_lib.Spec.of({'v': np.zeros(10, np.float32)}))}})
   assert both == {'uplink_bytes': 360, 'uplink_clients': 3, 'uplink_bytes_per_client': 120,
                   'uplink_bits_per_parameter': pytest.approx(8 * 120 / 110), 'uplink_ratio': pytest.approx(440 / 120)}
 

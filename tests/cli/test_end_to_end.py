@@ -65,8 +65,8 @@ def test_a_folder_whose_name_is_no_text_in_a_locale_without_unicode(tmp_path):
   shown = json.loads(done.stdout)
   assert shown['report'].encode(errors='surrogateescape') == os.path.join(out, b'report.html')
   assert set(os.listdir(out)) == {
-      b'accuracy_bytes.png', b'accuracy_rounds.png', b'checkpoints', b'clients', b'command.txt', b'metrics.csv', b'report.html',
-      b'result.json', b'tensorboard'}
+      b'accuracy_bytes.png', b'accuracy_rounds.png', b'checkpoints', b'clients', b'command.txt', b'metrics.csv',
+      b'report.html', b'result.json', b'tensorboard'}
   with open(os.path.join(out, b'command.txt'), 'rb') as file:
     assert out in file.read()
   # From another locale, it is the same folder.

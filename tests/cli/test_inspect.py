@@ -184,8 +184,10 @@ def test_bad_arguments_are_one_sentence(files, arguments, says, capsys):
     '', '[', '3', '{}', '[]', '{"variables": {}}', '[{"name": "a"}]', '[{"name": 1, "shape": []}]', '[{"name": "a", "shape": [-1]}]',
     '[{"name": "a", "shape": [1.5]}]', '[{"name": "a", "shape": [true]}]', '[{"name": "a", "shape": [99999999999]}]',
     '[{"name": "a", "shape": [1], "dtype": "complex64"}]', '[{"name": "a", "shape": [1], "color": "red"}]', '[[[[1]]]]',
-    '[{"name": "a", "shape": [1]}, {"name": "a", "shape": [1]}]', '[{"name": "a\\tb", "shape": [1]}]', '[{"name": "", "shape": [1]}]',
-    '[{"name": "a", "shape": [0, 2147483647, 2147483647, 2147483647]}]', f'[{{"name": "a", "shape": {[1] * 33}}}]', pytest.param('[' * 100_000, id='nested'), '{"name": "\ud800"}', '[{"name": "a", "shape": [NaN]}]',
+    '[{"name": "a", "shape": [1]}, {"name": "a", "shape": [1]}]', '[{"name": "a\\tb", "shape": [1]}]',
+    '[{"name": "", "shape": [1]}]', '[{"name": "a", "shape": [0, 2147483647, 2147483647, 2147483647]}]',
+    f'[{{"name": "a", "shape": {[1] * 33}}}]', pytest.param('[' * 100_000, id='nested'), '{"name": "\ud800"}',
+    '[{"name": "a", "shape": [NaN]}]',
 ])
 def test_bad_spec_in_json_is_one_sentence(files, text, capsys):
   folder, _ = files
@@ -224,9 +226,11 @@ LONG_HEADER = b'\x93NUMPY\x01\x00' + struct.pack('<H', len(LONG_HEADER)) + LONG_
 
 @pytest.mark.parametrize('content', [
     b'', b'PK\x05\x06' + bytes(18), b'not a zip', {'a.npy': b'', }, {'a.npy': b'\x93NUMPY\x01\x00\xff\xff'},
-    {'a.npy': b'\x93NUMPY\x01\x00\x05\x00{1:2}'}, {'a.npy': LONG_HEADER}, {'a.npy': npy('(0, 2147483647, 2147483647, 2147483647)')},
+    {'a.npy': b'\x93NUMPY\x01\x00\x05\x00{1:2}'}, {'a.npy': LONG_HEADER},
+    {'a.npy': npy('(0, 2147483647, 2147483647, 2147483647)')},
     {'a.npy': npy('1,' * 33)}, {'.npy': npy('()')}, {'a\tb.npy': npy('()')}, {'a.npy': npy('()', "'<f4,<f4'")},
-    {'a.npy': npy('()', "[('a', '<f4')]")}, {'a.npy': npy('()', "'|O'")},  {'a.npy': b'\x93NUMPY\x01\x00\x0b\x00__import__('},
+    {'a.npy': npy('()', "[('a', '<f4')]")}, {'a.npy': npy('()', "'|O'")},
+    {'a.npy': b'\x93NUMPY\x01\x00\x0b\x00__import__('},
 ])
 def test_bad_npz_is_a_spec_error(tmp_path, content):
   path = tmp_path / 'bad.npz'

@@ -76,7 +76,8 @@ def test_every_option_that_is_no_list_is_refused_where_it_is_given_twice(capsys)
   """argparse would take the last: a run that was asked for two codecs would train one of them."""
   lists = set()
   for main, command, action in _options():
-    value = [] if action.nargs == 0 else ['random-mask' if action.dest == 'structure' else next(iter(action.choices or '1'))]
+    value = [] if action.nargs == 0 else [
+        'random-mask' if action.dest == 'structure' else next(iter(action.choices or '1'))]
     for first in action.option_strings:
       assert main.main([command, first, *value, action.option_strings[-1], *value, '--frobnicate']) == 2
       said = capsys.readouterr().err
@@ -131,7 +132,8 @@ WITHOUT = """if True:
 ])
 def test_a_package_that_is_missing_is_one_sentence_with_the_extra_that_brings_it(absent, commands, says, tmp_path):
   code = WITHOUT.format(root=ROOT, absent=absent, commands=commands)
-  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=False,
+                        cwd=tmp_path)
   lines = done.stderr.splitlines()
   assert len(lines) == 2 * len(commands), done.stderr
   for (main, _), line, code in zip(commands, lines[::2], lines[1::2]):
@@ -140,7 +142,8 @@ def test_a_package_that_is_missing_is_one_sentence_with_the_extra_that_brings_it
 
 
 def test_help_and_commands_of_the_core_need_numpy_alone():
-  absent = ('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert', 'matplotlib', 'yaml', 'h5py', 'tqdm', 'scipy', 'grpc')
+  absent = ('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert', 'matplotlib', 'yaml', 'h5py', 'tqdm',
+            'scipy', 'grpc')
   commands = [(main.name, [name, '--help']) for main in (cli.PROGRAM, export_cli.PROGRAM) for name, *_ in main.commands]
   commands += [('tff-compress', ['codecs', 'drive']), ('tff-compress', ['codecs'])]
   code = WITHOUT.format(root=ROOT, absent=absent, commands=commands)
@@ -161,11 +164,13 @@ def test_extras_bring_what_setup_says():
     ('compile the model with one, or give loss=.', 'compile the model with one, or give --loss.'),
     ('use workers=1.', 'use --workers 1.'), ("a run with loss='mse', not 'x'.", "a run with --loss 'mse', not 'x'."),
     ('remove it, or give overwrite=True.', 'remove it, or give --overwrite.'),
-    ('/a/clients_per_round is no file: x:loss=1 in clients_per_round/a.', '/a/clients_per_round is no file: x:loss=1 in clients_per_round/a.'),
+    ('/a/clients_per_round is no file: x:loss=1 in clients_per_round/a.',
+     '/a/clients_per_round is no file: x:loss=1 in clients_per_round/a.'),
     ('y of train_data holds NaN.', 'y of x_train of --data holds NaN.'),
 ])
 def test_errors_name_what_is_typed_and_not_what_python_calls_it(text, says):
-  flags = {name: '--' + name.replace('_', '-') for name in ('clients_per_round', 'rounds', 'loss', 'workers', 'overwrite')}
+  flags = {name: '--' + name.replace('_', '-')
+           for name in ('clients_per_round', 'rounds', 'loss', 'workers', 'overwrite')}
   assert program.in_flags(text, flags, {'train_data': 'x_train of --data'}) == says
 
 
@@ -202,8 +207,8 @@ def test_a_file_that_the_system_refuses_is_named_with_the_reason(failing, capsys
 @pytest.mark.parametrize('arguments', [['codecs'], ['codecs', '--json'], ['--help'], ['codecs', '--help']])
 def test_output_that_has_no_room_is_one_sentence(arguments):
   with open('/dev/full', 'wb') as full:
-    done = subprocess.run([sys.executable, '-m', 'tff_compress.cli', *arguments], stdout=full, stderr=subprocess.PIPE, check=False,
-                          timeout=120)
+    done = subprocess.run([sys.executable, '-m', 'tff_compress.cli', *arguments], stdout=full, stderr=subprocess.PIPE,
+                          check=False, timeout=120)
   assert done.returncode == 2
   assert done.stderr == b'tff-compress: standard output cannot be written: No space left on device.\n'
 

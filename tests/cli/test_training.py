@@ -229,7 +229,8 @@ BEGINS_AGAIN = 'Stopped. There is no checkpoint yet: the same command begins aga
 
 @pytest.mark.parametrize('arguments, saved, says', [
     (['run', '--output', '{folder}'], True, GOES_ON), (['run', '--output', '{folder}'], False, BEGINS_AGAIN),
-    (['run', '--output', '{folder}', '--restart'], True, 'Stopped. The same command without --restart goes on from there.'),
+    (['run', '--output', '{folder}', '--restart'], True,
+     'Stopped. The same command without --restart goes on from there.'),
     (['run', '--output', '{folder}', '--restart'], False, BEGINS_AGAIN),
     (['run'], False, 'Stopped. With --output DIR, a run that was stopped can go on.'),
     (['compare', '--uplink', 'int8', '--output', '{folder}'], True, GOES_ON),
@@ -253,8 +254,8 @@ def test_what_several_workers_cannot_do_is_bad_input(monkeypatch, capsys):
     raise NotMergeableError('this computation aggregates what depends on another aggregation: use workers=1.')
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main(['run', '--uplink', 'tff:compression_aggregator', '--workers', '2']) == 2
-  assert capsys.readouterr().err == ('tff-compress: tff:compression_aggregator: this computation aggregates what depends on another '
-                                     'aggregation: use --workers 1.\n')
+  assert capsys.readouterr().err == ('tff-compress: tff:compression_aggregator: this computation aggregates what '
+                                     'depends on another aggregation: use --workers 1.\n')
 
 
 def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_again(monkeypatch, capsys, tmp_path):

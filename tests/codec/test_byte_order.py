@@ -1,8 +1,8 @@
 """Frames are the golden ones also where the bytes of a number lie in memory the other way round.
 
-Processors whose numbers begin with their highest byte are imitated: between two operations of a stage every array has the
-order of bytes that this processor does not have. What looks at memory without saying what lies there then sees other
-numbers.
+Processors whose numbers begin with their highest byte are imitated: between two operations of a stage every array has
+the order of bytes that this processor does not have. What looks at memory without saying what lies there then sees
+other numbers.
 """
 
 import ast
@@ -19,7 +19,8 @@ from tff_compress.codec import keys as keys_lib
 from tff_compress.codec.ops import NumpyOps
 
 KEYS = keys_lib.MessageKeys(cases.SEED, cases.ROUND, cases.CLIENT)
-SOURCES = [path for package in (codec_lib, wire) for path in sorted(pathlib.Path(package.__file__).parent.rglob('*.py'))]
+SOURCES = [path for package in (codec_lib, wire)
+           for path in sorted(pathlib.Path(package.__file__).parent.rglob('*.py'))]
 
 
 def swapped(x):

@@ -93,7 +93,8 @@ def test_a_rule_that_names_variables_and_has_none_is_told_once_with_the_line_tha
     'dense/* & size>100000 => float16; * => float32',
     '*/bias => float16; */kernel => float32',
     'steps => float16; * => float32',  # Sent as it is.
-    *[f'{name}:{example}' if example else name for name, kind in presets.registry().items() for example in kind.examples],
+    *[f'{name}:{example}' if example else name for name, kind in presets.registry().items()
+      for example in kind.examples],
 ])
 def test_rules_that_may_have_no_variable_are_not_told(text):
   codec_lib(text).plan(codec_lib.Spec.of(MODEL))
@@ -228,7 +229,8 @@ def test_values_that_are_not_finite_or_too_large_are_refused(value, dtype):
 
 @pytest.mark.parametrize('arguments', [
     ('x', (-1,)), ('x', (None,)), ('x', (2.0,)), ('x', (True,)), ('x', [3]), ('x', 3), ('x', (1 << 16, 1 << 15)),
-    ('x', (3,), 'complex64'), ('x', (10**5000,)), ('x', (0, 2**31)), ('x', (0, 2**31 - 1, 2**31 - 1, 2**31 - 1)), ('x', (1,) * 33),
+    ('x', (3,), 'complex64'), ('x', (10**5000,)), ('x', (0, 2**31)), ('x', (0, 2**31 - 1, 2**31 - 1, 2**31 - 1)),
+    ('x', (1,) * 33),
 ])
 def test_specs_of_unknown_or_impossible_shape_or_dtype_are_refused(arguments):
   with pytest.raises(codec_lib.SpecError):
@@ -240,8 +242,8 @@ def test_every_shape_of_a_spec_is_one_of_numpys(shape):
   assert codec_lib.TensorSpec('x', shape).size == np.broadcast_to(np.int8(0), shape).size
 
 
-@pytest.mark.parametrize('name', ['', 'a\tfloat32\t1', 'a\nb', '\0', 'a\x1b[2J', 'a\x7f', 'a\x85b', 'a\u2028b', 'a\u2029b', '\ud800',
-                                  'a' * 65536, 'ü' * 32768, 7, None, b'x'])
+@pytest.mark.parametrize('name', ['', 'a\tfloat32\t1', 'a\nb', '\0', 'a\x1b[2J', 'a\x7f', 'a\x85b', 'a\u2028b',
+                                  'a\u2029b', '\ud800', 'a' * 65536, 'ü' * 32768, 7, None, b'x'])
 def test_names_without_an_unambiguous_text_are_refused(name):
   with pytest.raises(codec_lib.SpecError) as raised:
     codec_lib.TensorSpec(name, (3,))
@@ -251,8 +253,8 @@ def test_names_without_an_unambiguous_text_are_refused(name):
 def test_names_of_any_other_characters_are_taken():
   for name in ('dense/kernel', 'ü', '重み', 'a b', ' ', '*', '\N{PILE OF POO}', 'x' * 65535):
     update = {name: np.asarray([1, 2], np.float32)}
-    assert np.array_equal(codec_lib('float32').decode(codec_lib('float32').encode(update, **KEYS), update, **KEYS)[name],
-                          update[name])
+    assert np.array_equal(
+        codec_lib('float32').decode(codec_lib('float32').encode(update, **KEYS), update, **KEYS)[name], update[name])
 
 
 def test_no_name_makes_one_spec_look_like_another():
@@ -276,10 +278,11 @@ def test_a_variable_cannot_share_the_name_and_so_the_keys_of_a_joined_segment():
 def test_no_parameter_of_a_stage_takes_memory_that_the_values_do_not():
   update, keys = {'x': np.linspace(-1, 1, 10, dtype=np.float32)}, dict(seed=1, round=1, client=1)
   rotated = 'hadamard:rotations=2,block=4096,key=client | '
-  for text in (rotated + 'uniform:block=1048576 | pack', 'countsketch:1,rows=9 | float32', 'subsample:1/65536 | float32',
-               'lowrank:9/10 | float32', 'cluster:centroids=32,iterations=50 | pack', 'bound:0.01,limit=32767 | elias',
-               'symmetric:levels=4095,block=4096 | rice', rotated + 'eden:bits=4 | rans:lanes=4096',
-               rotated + 'ternary | huffman', 'topk:1/1000000000 | float32', 'autoencoder:8,length=16777216,weights=cosine | float32',
+  for text in (rotated + 'uniform:block=1048576 | pack', 'countsketch:1,rows=9 | float32',
+               'subsample:1/65536 | float32', 'lowrank:9/10 | float32', 'cluster:centroids=32,iterations=50 | pack',
+               'bound:0.01,limit=32767 | elias', 'symmetric:levels=4095,block=4096 | rice',
+               rotated + 'eden:bits=4 | rans:lanes=4096', rotated + 'ternary | huffman',
+               'topk:1/1000000000 | float32', 'autoencoder:8,length=16777216,weights=cosine | float32',
                'autoencoder:33554432,length=67108864,weights=cosine | float32'):
     codec = codec_lib(text)
     tracemalloc.start()
@@ -344,7 +347,8 @@ def test_variables_of_keras_3_are_named_as_in_keras_2():
   assert names(Sequential('sequential', paths)) == ['dense/kernel', 'dense/bias', 'dense_1/kernel']
   layers = [Sequential('inner', layers=[Sequential('deep')]), types.SimpleNamespace(name='out')]
   paths = ['inner/deep/x/kernel', 'out/kernel', 'x/kernel', 'out/cell/kernel', 'alone']
-  assert names(Functional('functional', paths, layers)) == ['x/kernel', 'out/kernel', 'x/kernel_1', 'out/cell/kernel', 'alone']
+  assert names(Functional('functional', paths, layers)) == ['x/kernel', 'out/kernel', 'x/kernel_1', 'out/cell/kernel',
+                                                            'alone']
 
 
 def test_fingerprints_tell_codecs_and_specs_apart():

@@ -38,7 +38,8 @@ def test_numbers_come_back_and_cost_two_log_plus_one_bits(size):
   coded = elias_gamma.encode(xp, numbers, 10)
   np.testing.assert_array_equal(elias_gamma.decode(xp, coded, size, 10), numbers)
   cost = sum(len(gamma(int(n))) for n in numbers)
-  assert cost <= 8 * (len(coded) - 1) < cost + 24  # A count of 1 or 2 bytes, and two strings that end in part of a byte.
+  # A count of 1 or 2 bytes, and two strings that end in part of a byte.
+  assert cost <= 8 * (len(coded) - 1) < cost + 24
 
 
 def test_lengths_at_powers_of_two():
@@ -51,7 +52,8 @@ def test_symbols_near_the_middle_are_short():
   signal = Integers(800, -5, 5)
 
   def length(symbol):
-    return 8 * (Elias().encode(xp, np.full(800, symbol, np.int32), None, signal)[0].size - (1 if symbol == 0 else 2)) / 800
+    return 8 * (Elias().encode(xp, np.full(800, symbol, np.int32), None, signal)[0].size
+                - (1 if symbol == 0 else 2)) / 800
   assert [length(s) for s in (0, -1, 1, -2, 2, -3, 3, 5)] == [1, 3, 3, 5, 5, 5, 5, 7]
 
 

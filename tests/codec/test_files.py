@@ -33,7 +33,8 @@ def test_the_umask_decides_who_may_read_a_file(tmp_path):
 
 
 @pytest.mark.parametrize('call', ['open', 'fsync', 'replace'])
-@pytest.mark.parametrize('code, says', [(errno.EROFS, 'Read-only file system'), (errno.ENOSPC, 'No space left on device')])
+@pytest.mark.parametrize('code, says', [(errno.EROFS, 'Read-only file system'),
+                                        (errno.ENOSPC, 'No space left on device')])
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch, call, code, says):
   path = str(tmp_path / 'a')
   files.write(path, b'before')
@@ -67,7 +68,8 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file_leaves_what_was_there(tmp_p
     (RuntimeError('/a; b/c; No space left on device [Op:SaveV2]'), 'No space left on device'),
     (RuntimeError('/a/b; Read-only file system'), 'Read-only file system'),
     ('/a/b; File too large\n\t [[{{node WriteFile}}]] while evaluating local [_atm63]', 'File too large'),
-    ('{{function_node X}} /a/b; File too large\n\tFailed to flush 3 events to /a/b\n\tCould not flush', 'File too large'),
+    ('{{function_node X}} /a/b; File too large\n\tFailed to flush 3 events to /a/b\n\tCould not flush',
+     'File too large'),
     (RuntimeError('all went\nwrong.'), 'all went wrong'), (RuntimeError(), 'RuntimeError'),
 ])
 def test_the_reason_is_found_in_errors_of_python_and_tensorflow(problem, says):

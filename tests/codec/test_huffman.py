@@ -92,7 +92,9 @@ def test_any_symbols_come_back(size):
 
 
 def test_it_is_within_a_bit_of_the_entropy_and_far_from_it_for_sparse_symbols():
-  """Ternary at a density of 1 % costs 1.010 bits, and 16 bits for every 2048; its entropy is 0.092 (H(p) + p would be 0.091)."""
+  """Ternary at a density of 1 % costs 1.010 bits, and 16 bits for every 2048; its entropy is 0.092
+  (H(p) + p would be 0.091).
+  """
   rng = np.random.default_rng(0)
   sparse = np.where(rng.random(100_000) < 0.01, rng.choice([-1, 1], 100_000), 0)
   assert 8 * len(coded(sparse, -1, 1)) / sparse.size == pytest.approx(1.010 + 16 / 2048, rel=0.002)

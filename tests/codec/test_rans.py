@@ -94,7 +94,8 @@ def reference_encode(symbols, alphabet, largest_lanes=4096):
       words.append(x & 0xFFFF)
       x >>= 16
     states[i % lanes] = 4096 * (x // table[s]) + x % table[s] + starts[s]
-  return _written(table) + b''.join(x.to_bytes(4, 'little') for x in states) + b''.join(w.to_bytes(2, 'little') for w in words[::-1])
+  return (_written(table) + b''.join(x.to_bytes(4, 'little') for x in states)
+          + b''.join(w.to_bytes(2, 'little') for w in words[::-1]))
 
 
 # Symbols' weights and how far above the entropy of the drawn symbols the whole payload may be, at a million symbols.
@@ -196,8 +197,9 @@ def test_wrong_tables_states_and_lengths_are_refused():
   table[2] ^= 1
   state = payload.copy()
   state[head:head + 4] = 0
-  for wrong, what in ((table, 'sum to 4096|too large'), (state, 'state'), (payload[:-1], 'length'), (payload[:head + 1], 'length'),
-                      (payload[:-2], 'end'), (np.concatenate([payload, payload[:2]]), 'end'),
+  for wrong, what in ((table, 'sum to 4096|too large'), (state, 'state'), (payload[:-1], 'length'),
+                      (payload[:head + 1], 'length'), (payload[:-2], 'end'),
+                      (np.concatenate([payload, payload[:2]]), 'end'),
                       (np.concatenate([payload, np.zeros(2000, np.uint8)]), 'length')):
     with pytest.raises(codec_lib.PayloadError, match=what):
       Rans().decode(xp, wrong, {}, None, signal)

@@ -1,4 +1,6 @@
-"""Entropy coders in a message: never more than a byte above the packed symbols, and one stream for several variables where that is shorter."""
+"""Entropy coders in a message: never more than a byte above the packed symbols, and one stream for several variables
+where that is shorter.
+"""
 
 import tracemalloc
 
@@ -91,7 +93,8 @@ def test_a_scalar_and_four_values_are_as_small_as_their_scales_allow():
 def test_forty_small_layers_are_smaller_than_float32_and_one_table_serves_all(text):
   """Dense layers of 8 x 8 and 8 values: tables of their own would cost more than they save."""
   rng = np.random.default_rng(0)
-  update = {f'layer_{i // 2}/{"bias" if i % 2 else "kernel"}': (0.01 * rng.standard_normal(8 if i % 2 else (8, 8))).astype(np.float32)
+  update = {f'layer_{i // 2}/{"bias" if i % 2 else "kernel"}':
+                (0.01 * rng.standard_normal(8 if i % 2 else (8, 8))).astype(np.float32)
             for i in range(80)}
   values = sum(v.size for v in update.values())
   payload = codec_lib(f'symmetric:levels=20,block=64 | {text}').encode(update, **KEYS)
@@ -140,9 +143,11 @@ def test_streams_that_no_encoder_writes_are_refused(text):
   assert number == stream.size < 50
   long = np.concatenate([stream, np.zeros(50 - stream.size, np.uint8)])
   for wrong, what in ((np.concatenate([counts.encode(xp, xp.vector(50)), long]), 'longer way'),
-                      (payload[:-1], 'cut short'), (np.zeros(50, np.uint8), 'cut short'), (np.zeros(0, np.uint8), 'cut short'),
+                      (payload[:-1], 'cut short'), (np.zeros(50, np.uint8), 'cut short'),
+                      (np.zeros(0, np.uint8), 'cut short'),
                       (np.concatenate([np.asarray([0x80 | number, 0], np.uint8), stream]), 'longer than it need be'),
-                      (np.asarray([255] * 5, np.uint8), 'above 2|cut short'), (np.asarray([128] * 5 + [1], np.uint8), 'above 2|cut short')):
+                      (np.asarray([255] * 5, np.uint8), 'above 2|cut short'),
+                      (np.asarray([128] * 5 + [1], np.uint8), 'above 2|cut short')):
     with pytest.raises(codec_lib.PayloadError, match=what):
       group.decode(xp, wrong)
   two = _group(text, 0, 15, 100, 100)
@@ -181,7 +186,8 @@ def test_a_length_that_the_spec_does_not_allow_is_refused_before_it_is_read():
 
 
 @pytest.mark.parametrize('numbers, written', [
-    ([], ''), ([0], '00'), ([5], '05'), ([127, 128], '7f8001'), ([300], 'ac02'), ([2**31 - 1], 'ffffffff07'), ([1 << 28], '8080808001')])
+    ([], ''), ([0], '00'), ([5], '05'), ([127, 128], '7f8001'), ([300], 'ac02'), ([2**31 - 1], 'ffffffff07'),
+    ([1 << 28], '8080808001')])
 def test_counts_are_leb128(numbers, written):
   coded = counts.encode(xp, np.asarray(numbers, np.int32))
   assert coded.tobytes().hex() == written

@@ -3,8 +3,8 @@
 A golden frame is what a phone in the field sends. Regenerate only where a change of the format is meant, then raise the
 version in tff_compress/wire/frame.py if a release has been made, and say in CHANGELOG.md what changed.
 
-README.md says what manifest.json holds: with it and docs/ alone another implementation can make every update, write every
-frame and compare what it decodes.
+README.md says what manifest.json holds: with it and docs/ alone another implementation can make every update, write
+every frame and compare what it decodes.
 """
 
 import dataclasses
@@ -59,14 +59,14 @@ SPECIAL = {
     'boundary': ('eden:bits=4,scale=least-error | pack', 'irregular'),
     'step': ('bound:0.0078125,mode=relative | pack', 'irregular'),
     'joined.lowrank': ('concat | lowrank:1/3 | float32', 'ordinary'),
-    'rules': ('Conv/* => float32; ????? => float16; Ü/[!a-z] => topk:3/7 | float16; *[t-z] & size>=4 & size<200 => concat | '
-              'uniform | pack; [s]?a?[]ea-]* => bound:0.001,mode=relative | elias; */* => concat | '
+    'rules': ('Conv/* => float32; ????? => float16; Ü/[!a-z] => topk:3/7 | float16; *[t-z] & size>=4 & size<200 => '
+              'concat | uniform | pack; [s]?a?[]ea-]* => bound:0.001,mode=relative | elias; */* => concat | '
               'subsample:1/3,key=client | float32; size>700 => hadamard:rotations=2,key=client | ternary:2 | rice; '
               '* => uniform:bits=5,range=tensor | pack', 'irregular'),
     'joined': ('concat | hadamard:rotations=2,block=4096,key=client | eden:bits=2,block=600 | pack', 'ordinary'),
     'joined.blocks': ('concat | symmetric:levels=7,block=100 | rice', 'ordinary'),
-    'twice': ('subsample:1/2,key=client | hadamard:block=16 | subsample:2/3,key=client | hadamard:block=64,key=client | '
-              'uniform:bits=3,block=50 | pack', 'ordinary'),
+    'twice': ('subsample:1/2,key=client | hadamard:block=16 | subsample:2/3,key=client | hadamard:block=64,key=client '
+              '| uniform:bits=3,block=50 | pack', 'ordinary'),
     'counts.huffman': ('uniform:bits=4,rounding=nearest,range=tensor | huffman', 'irregular'),
     'counts.rans': ('uniform:bits=4,rounding=nearest,range=tensor | rans', 'irregular'),
     'counts.rans.lanes': ('concat | uniform:bits=3,rounding=nearest,range=tensor | rans', 'ordinary'),

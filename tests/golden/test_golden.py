@@ -1,4 +1,6 @@
-"""Frames are, byte for byte, the golden ones; none is missing, none is left over, and the manifest says what each holds."""
+"""Frames are, byte for byte, the golden ones; none is missing, none is left over, and the manifest says what each
+holds.
+"""
 
 import functools
 import hashlib
@@ -107,5 +109,6 @@ def test_an_empty_folder_is_filled_with_the_same_files(tmp_path, monkeypatch):
   assert len(said) == len(few) + 2 and all(line.startswith('new') for line in said)
   (tmp_path / 'left.over.tfc').write_bytes(b'')
   (tmp_path / few[0].file).write_bytes(b'')
-  assert regenerate.write(tmp_path) == [f'changed: {few[0].file}, {len(few[0].frame())} bytes', 'removed: left.over.tfc']
+  assert regenerate.write(tmp_path) == [f'changed: {few[0].file}, {len(few[0].frame())} bytes',
+                                        'removed: left.over.tfc']
   assert regenerate.write(tmp_path) == []

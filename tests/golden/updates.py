@@ -1,6 +1,8 @@
-"""The updates that golden frames hold, by rules that give the same bits in every language: README.md beside this states them.
+"""The updates that golden frames hold, by rules that give the same bits in every language: README.md beside this states
+them.
 
-A description is what manifest.json holds of an update: a list of variables, each a dict of name, dtype, shape and a rule.
+A description is what manifest.json holds of an update: a list of variables, each a dict of name, dtype, shape and a
+rule.
 """
 
 import zlib
@@ -125,7 +127,8 @@ def irregular():
       _variable('tall', [61, 9], 'normal', [6, -17]),
       _variable('long', [5, 23, 3], 'wide', [7, 118, 10]),
       # Half-way between two whole numbers for 2^11, 2^14 and 2^23, between two float16 and two bfloat16.
-      _listed('ties', 1.5, *(sign * (k + 0.5) * 2.0**-n for n in (4, 11, 14, 23) for k in (0, 1, 2, 5) for sign in (1, -1)),
+      _listed('ties', 1.5, *(sign * (k + 0.5) * 2.0**-n
+                             for n in (4, 11, 14, 23) for k in (0, 1, 2, 5) for sign in (1, -1)),
               1 + 2.0**-11, 1 + 3 * 2.0**-11, -1 - 5 * 2.0**-11, 1 + 2.0**-8, 1 + 3 * 2.0**-8, -1 - 2.0**-8),
       _listed('ties/many', 1.0, (100, 2.5 * 2.0**-11), (99, -2.5 * 2.0**-11)),
       # The square of the first is 2^24 units, the others are one each: a sum in float32 loses them.
@@ -154,7 +157,8 @@ def irregular():
       _listed('one/zero', (31, 1.0), 0.0),
       # The dither of value 973 is the largest there is.
       _listed('clamp/1', 0.0, (1023, 1.375)),
-      _listed('mixed', 1.0, -1e-40, 1e-40, -0.0, 0.0, 2.0**-126, -2.0**-127, 0.3, -2.0**-24, -2.0**-25, 2.0**-14, 2.0**-15),
+      _listed('mixed', 1.0, -1e-40, 1e-40, -0.0, 0.0, 2.0**-126, -2.0**-127, 0.3, -2.0**-24, -2.0**-25, 2.0**-14,
+              2.0**-15),
       _listed('spike', 1000.0, *(0.001 * (k - 20) for k in range(40))),
       # Counts of symbols that are alike, for what coders do then.
       _listed('counts', (5, 0.0), (5, 1.0), (3, 2.0), (3, 3.0), (3, 4.0), (1, 5.0), (1, 6.0), (1, 7.0)),
@@ -180,8 +184,10 @@ def dtypes():
   double = [0.1, -2.0**64, 1e-320, 1 + 2.0**-24, 1 + 3 * 2.0**-24, -1 / 3]
   return [
       _variable('float64', [6], 'runs', [[1, f'{int(np.float64(v).view(np.uint64)):016x}'] for v in double], 'float64'),
-      _variable('float16', [8], 'runs', [[1, text] for text in '7bff fbff 0001 8001 03ff 3c01 bc01 3555'.split()], 'float16'),
-      _variable('bfloat16', [8], 'runs', [[1, text] for text in '3f80 3f81 bf81 5f80 0001 2000 1f80 c049'.split()], 'bfloat16'),
+      _variable('float16', [8], 'runs', [[1, text] for text in '7bff fbff 0001 8001 03ff 3c01 bc01 3555'.split()],
+                'float16'),
+      _variable('bfloat16', [8], 'runs', [[1, text] for text in '3f80 3f81 bf81 5f80 0001 2000 1f80 c049'.split()],
+                'bfloat16'),
       _variable('float32', [5], 'normal', [10, -17]),
       _variable('uint16', [2], 'runs', [[1, 'ffff'], [1, '1']], 'uint16'),
       _variable('int32', [2], 'runs', [[1, '80000000'], [1, '7']], 'int32'),
@@ -199,14 +205,15 @@ def lanes():
 
 
 def network():
-  """A small `network.Autoencoder` for `ordinary`, with all that its file may say: weights that several positions share, biases,
-  every activation, and a normalisation."""
+  """A small `network.Autoencoder` for `ordinary`, with all that its file may say: weights that several positions share,
+  biases, every activation, and a normalisation."""
   numbers = _normal(400, np.dtype(np.float32), [13, -17])
 
   def layer(first, inputs, outputs, positions=1, activation=network_lib.NONE):
     weights = numbers[first:first + inputs * outputs].reshape(inputs, outputs)
     return network_lib.Layer.of(weights, numbers[first:first + outputs] / 4, positions, activation)
-  sizes = tuple(int(np.prod(variable['shape'], dtype=np.int64)) for variable in ordinary() if variable['dtype'] == 'float32')
+  sizes = tuple(int(np.prod(variable['shape'], dtype=np.int64)) for variable in ordinary()
+                if variable['dtype'] == 'float32')
   return network_lib.Autoencoder(
       12, (layer(0, 3, 2, 4, network_lib.RELU), layer(6, 8, 8, 1, network_lib.RESIDUAL), layer(70, 8, 5)),
       (layer(110, 5, 5, 1, network_lib.RELU), layer(135, 5, 12)), sizes, numbers[200:200 + len(sizes)] / 8,

@@ -179,7 +179,8 @@ def test_one_round_is_the_mean_of_what_keras_learns_on_each_client(case):
     np.testing.assert_allclose(got, want.astype(np.float32), atol=3e-6, err_msg=variable.name)
     assert has_moved != ('frozen' in variable.name), variable.name
   values = sum(v.shape.num_elements() for v in model.weights if 'frozen' not in v.name)
-  clients, statistics = len(data), any(word in str([v.name for v in model.weights]) for word in ('moving_mean', 'steps'))
+  clients, statistics = len(data), any(
+      word in str([v.name for v in model.weights]) for word in ('moving_mean', 'steps'))
   # Updates and statistics are a message each; the model is one. What is frozen does not travel.
   assert history.history['uplink_bytes'] == [clients * (4 * values + (1 + statistics) * wire.FRAME_OVERHEAD)]
   sent = sum(v.shape.num_elements() * v.dtype.size for v in model.weights if 'frozen' not in v.name)
@@ -301,7 +302,8 @@ def test_threads_do_not_see_each_other():
   """Two trainings at the same time, and a fit beside them, give what each gives alone."""
   def trained(seed):
     model = keras.Sequential([
-        keras.Input((6,)), layers.Dense(8, 'tanh', kernel_initializer=keras.initializers.GlorotUniform(seed), name='first'),
+        keras.Input((6,)), layers.Dense(8, 'tanh', kernel_initializer=keras.initializers.GlorotUniform(seed),
+                                        name='first'),
         layers.Dropout(0.3), layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(1), name='last')])
     model.compile(keras.optimizers.SGD(0.1), CLASSES, metrics=['accuracy'])
     clients = [arrays(seed, 30), arrays(seed + 1, 40)]

@@ -150,12 +150,14 @@ BAD_MODELS = {
     'compute_loss': (own_loss_of_one_object, {}, 'Sequential has a compute_loss of its own'),
     'unbuilt': (lambda: sub(False), {}, 'has no variables yet'),
     'no weight': (variable_elsewhere, {}, "changes the variable 'elsewhere:0', which is no weight"),
-    'generator': (lambda: with_layers(Stateful(lambda layer: tf.random.Generator.from_seed(1), lambda held: held.normal([])),
+    'generator': (lambda: with_layers(Stateful(lambda layer: tf.random.Generator.from_seed(1),
+                                               lambda held: held.normal([])),
                                       layers.Dense(3)), {}, "StateVar:0', which is no weight.*tf.random.normal"),
     'flag': (lambda: with_layers(Stateful(lambda layer: layer.add_weight('seen', (), tf.bool, trainable=False),
                                           lambda held: held.assign(True)), layers.Dense(3)),
              {}, 'seen:0.*dtype bool have no mean'),
-    'no gradient': (lambda: with_layers(layers.Dense(3), layers.Lambda(tf.stop_gradient)), {}, 'depends on no trainable weight'),
+    'no gradient': (lambda: with_layers(layers.Dense(3), layers.Lambda(tf.stop_gradient)), {},
+                    'depends on no trainable weight'),
     'stateful': (stateful, {}, "the layer '.*' is stateful"),
     'frozen': (frozen, {}, 'no trainable weights'),
     'float64': (lambda: with_layers(layers.Dense(3, dtype='float64')), {}, 'has dtype float64'),
@@ -198,10 +200,10 @@ BAD_ARGUMENTS = {
     'width': (dict(client_data=[data(width=7)]), 'cannot be called on this data'),
     'no labels': (dict(client_data=[data()[:1]]), 'have no y'),
     'metric': (dict(model=linear(metrics=['accuraccy'])), "no metric 'accuraccy'"),
-    'python': (dict(model=with_layers(layers.Lambda(lambda x: tf.ensure_shape(tf.numpy_function(np.abs, [x], x.dtype), x.shape)),
-                                      layers.Dense(3))), 'calls Python in every step'),
-    'no labels but a penalty': (dict(model=with_layers(layers.Dense(3, kernel_regularizer='l2')), client_data=[data()[:1]]),
-                                'have no y'),
+    'python': (dict(model=with_layers(layers.Lambda(lambda x: tf.ensure_shape(
+        tf.numpy_function(np.abs, [x], x.dtype), x.shape)), layers.Dense(3))), 'calls Python in every step'),
+    'no labels but a penalty': (dict(model=with_layers(layers.Dense(3, kernel_regularizer='l2')),
+                                     client_data=[data()[:1]]), 'have no y'),
     'labels': (dict(model=linear(loss='mse'), client_data=[(data()[0], np.zeros((20, 5)))]),
                'are 3 and 5 for SquaredDifference with input shapes'),
 }
@@ -221,7 +223,8 @@ def test_a_rule_that_fits_no_variable_is_told():
 
 
 def copy_in_session(blueprint, run):
-  """Runs `run(client_model, session)` on a client's model in a graph such as TFF makes, with the user's weights in it."""
+  """Runs `run(client_model, session)` on a client's model in a graph such as TFF makes, with the user's weights in it.
+  """
   start = blueprint.weights()
   with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
     client_model = ClientModel(blueprint)
@@ -240,7 +243,8 @@ def step_in_session(blueprint, *parts):
     @tf.function
     def step():
       one = collections.OrderedDict(
-          (name, tuple(tf.constant(part, spec.dtype) for part, spec in zip(tf.nest.flatten(part), blueprint.input_spec[name])))
+          (name, tuple(tf.constant(part, spec.dtype)
+                       for part, spec in zip(tf.nest.flatten(part), blueprint.input_spec[name])))
           for name, part in zip(('x', 'y', 'w'), parts))
       if 'key' in blueprint.input_spec:
         one['key'] = tf.zeros([len(one['x'][0]), 2], tf.int32)
@@ -257,14 +261,17 @@ def step_in_session(blueprint, *parts):
 
   weights, report, finalizers = copy_in_session(blueprint, run)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    results = {name: finalizer([tf.constant(value) for value in report[name]]) for name, finalizer in finalizers.items()}
+    results = {name: finalizer([tf.constant(value) for value in report[name]])
+               for name, finalizer in finalizers.items()}
     session.run([tf.compat.v1.global_variables_initializer(), tf.compat.v1.tables_initializer()])
     results = session.run(results)
     return weights, blueprint.named(results)
 
 
 def step_of_keras(model, *parts):
-  """The same with Keras's own step; the model is compiled with gradient descent at rate 1, and has its weights back after."""
+  """The same with Keras's own step; the model is compiled with gradient descent at rate 1, and has its weights back
+  after.
+  """
   start = [v.numpy() for v in model.trainable_variables]
   metrics = model.train_on_batch(*parts, return_dict=True)
   weights = [v.numpy() for v in model.trainable_variables]
@@ -358,7 +365,9 @@ def test_frozen_weights_are_constants_and_no_initializer_runs():
 
 
 def test_weights_are_read_when_they_are_used():
-  """What arrives from the server counts, not what was there when the step was traced; recurrent layers like to keep copies."""
+  """What arrives from the server counts, not what was there when the step was traced; recurrent layers like to keep
+  copies.
+  """
   model = keras.Sequential([keras.Input((4, 2)), layers.LSTM(3), layers.Dense(3)])
   model.compile('sgd', CLASSES)
   blueprint = Blueprint(model, (tf.TensorSpec([None, 4, 2]), tf.TensorSpec([None], tf.int32), None))
@@ -466,7 +475,8 @@ STEPS_OF_KERAS = {
     'regularizer with !=': (lambda: of(layers.Dense(1, kernel_regularizer=NotZero())), X, Y),
     'metric with ==': (lambda: of(layers.Dense(1), metrics=[Alike()], weighted_metrics=['mae']), X, Y, WEIGHTS),
     'loss with a tensor from around it': (
-        lambda: of(layers.Dense(1), loss=lambda t, p, scale=tf.constant(3.0): scale * tf.reduce_mean((t - p)**2)), X, Y),
+        lambda: of(layers.Dense(1), loss=lambda t, p, scale=tf.constant(3.0): scale * tf.reduce_mean((t - p)**2)),
+        X, Y),
     'loss of each example': (lambda: of(layers.Dense(1), loss=keras.losses.MeanSquaredError(reduction='none')), X, Y),
     'sum': (lambda: of(layers.Dense(1), loss=keras.losses.MeanSquaredError(reduction='sum')), X, Y),
     'weighted loss': (lambda: of(layers.Dense(1), loss_weights=[0.1]), X, Y, WEIGHTS),
@@ -484,8 +494,9 @@ STEPS_OF_KERAS = {
     'no copy, no gradient': (untaught, X, Y),
     'metric without a name': (lambda: of(layers.Dense(1), metrics=[lambda t, p: tf.reduce_max(t, -1)]), X, Y),
     'texts': (texts, np.array([['a b'], ['c'], ['b'], ['d a']]), Y),
-    'words': (lambda: of(layers.StringLookup(vocabulary=['a', 'b']), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(1),
-                         shape=(2,), dtype='string'), np.array([['a', 'b'], ['c', 'a'], ['b', 'b'], ['z', 'b']]), Y),
+    'words': (lambda: of(layers.StringLookup(vocabulary=['a', 'b']), layers.Embedding(5, 3), layers.Flatten(),
+                         layers.Dense(1), shape=(2,), dtype='string'),
+              np.array([['a', 'b'], ['c', 'a'], ['b', 'b'], ['z', 'b']]), Y),
 }
 
 
@@ -493,7 +504,8 @@ STEPS_OF_KERAS = {
 def test_a_step_of_a_client_is_a_step_of_keras(case):
   make, *parts = case
   model = make()
-  spec = [tf.nest.map_structure(lambda a: tf.TensorSpec([None, *a.shape[1:]], tf.as_dtype(a.dtype.type)), part) for part in parts]
+  spec = [tf.nest.map_structure(lambda a: tf.TensorSpec([None, *a.shape[1:]], tf.as_dtype(a.dtype.type)), part)
+          for part in parts]
   blueprint = Blueprint(model, (*spec, None)[:3])
   expected, metrics = step_of_keras(model, *parts)
   weights, results = step_in_session(blueprint, *parts)

@@ -85,7 +85,8 @@ BAD = {
     'ema': (keras.optimizers.SGD(use_ema=True), 'use_ema=True'),
     'centered': (keras.optimizers.RMSprop(centered=True), 'centered=True'),
     'rms momentum': (keras.optimizers.RMSprop(momentum=0.5), 'momentum=0.5'),
-    'transformers': (keras.optimizers.legacy.SGD(0.1, gradient_transformers=[lambda pairs: pairs]), 'gradient_transformers'),
+    'transformers': (keras.optimizers.legacy.SGD(0.1, gradient_transformers=[lambda pairs: pairs]),
+                     'gradient_transformers'),
     'aggregator': (keras.optimizers.legacy.Adam(gradient_aggregator=lambda pairs: pairs), 'gradient_aggregator'),
     'schedule': (keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)), 'schedule'),
 }

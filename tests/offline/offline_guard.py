@@ -1,7 +1,7 @@
 """Tests run offline: whoever looks up or connects to another machine fails, and the test is named.
 
-`conftest.py` installs this in the processes that run tests, and `sitecustomize.py` beside it in every Python that these start.
-It hears what Python's own sockets do, by whatever library; not what compiled code does by itself.
+`conftest.py` installs this in the processes that run tests, and `sitecustomize.py` beside it in every Python that these
+start. It hears what Python's own sockets do, by whatever library; not what compiled code does by itself.
 """
 
 import os
@@ -9,7 +9,9 @@ import socket
 import sys
 
 REPORT = 'TFF_COMPRESS_TESTS_OFFLINE'
-"""Environment variable: the file in which attempts are noted, so that a test fails also where its code swallows the error."""
+"""Environment variable: the file in which attempts are noted, so that a test fails also where its code swallows the
+error.
+"""
 
 
 class NetworkUsed(BaseException):

@@ -25,7 +25,8 @@ def noted():
     lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ADDRESS),
 ], ids=['connect', 'look up', 'look up bytes', 'datagram'])
 def test_an_attempt_fails_and_names_the_test_and_the_host(reach):
-  with pytest.raises(offline_guard.NetworkUsed, match=r'test_offline.py::test_an_attempt.* tries to reach .*(192|example)'):
+  with pytest.raises(offline_guard.NetworkUsed,
+                     match=r'test_offline.py::test_an_attempt.* tries to reach .*(192|example)'):
     reach()
   assert 'test_an_attempt' in noted()
 
@@ -46,7 +47,8 @@ def test_an_attempt_in_a_thread_is_noted():
 
 
 def test_an_attempt_of_a_command_that_a_test_starts_is_noted():
-  code = "import urllib.request\ntry:\n  urllib.request.urlopen('http://example.com')\nexcept Exception:\n  print('swallowed')"
+  code = ("import urllib.request\ntry:\n  urllib.request.urlopen('http://example.com')\n"
+          "except Exception:\n  print('swallowed')")
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
   assert done.returncode and 'tries to reach' in done.stderr and 'swallowed' not in done.stdout
   assert 'test_an_attempt_of_a_command' in noted()
@@ -56,7 +58,8 @@ def test_a_test_that_swallows_the_error_fails(tmp_path):
   """The whole: pytest on a file that pretends nothing happened."""
   (tmp_path / 'conftest.py').write_text('from tests.conftest import stays_offline\n')
   (tmp_path / 'test_it.py').write_text(
-      'import socket\n\n\ndef test_quiet():\n  try:\n    socket.getaddrinfo("example.com", 80)\n  except BaseException:\n    pass\n')
+      'import socket\n\n\ndef test_quiet():\n  try:\n    socket.getaddrinfo("example.com", 80)\n'
+      '  except BaseException:\n    pass\n')
   root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
   done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', str(tmp_path)], cwd=root,
                         capture_output=True, text=True, check=False)

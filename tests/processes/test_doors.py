@@ -1,4 +1,6 @@
-"""Whatever takes a codec sends with a preset as it is meant, or refuses it with what to do; a chain of stages is used as it is."""
+"""Whatever takes a codec sends with a preset as it is meant, or refuses it with what to do; a chain of stages is used
+as it is.
+"""
 
 import collections
 
@@ -52,7 +54,8 @@ def test_presets_of_every_kind_exist():
   assert FOR_FEEDBACK and FOR_CHANGES and PLAIN and set(FOR_CHANGES) != set(FOR_FEEDBACK)
 
 
-UPLINKS = {'uplink': lambda codec: tff_compress.uplink(codec), 'unweighted': lambda codec: tff_compress.uplink(codec, weighted=False),
+UPLINKS = {'uplink': lambda codec: tff_compress.uplink(codec),
+           'unweighted': lambda codec: tff_compress.uplink(codec, weighted=False),
            'sum': lambda codec: tff_compress.aggregators.CodecSumFactory(codec)}
 
 
@@ -74,7 +77,8 @@ def test_a_factory_refuses_what_clients_have_to_remember_and_says_how_to_send_it
 @pytest.mark.parametrize('residual', [False, True])
 @pytest.mark.parametrize('name', FOR_CHANGES)
 def test_a_downlink_of_the_model_refuses_what_is_for_changes(name, residual):
-  with pytest.raises(codec_lib.CodecError, match=f'^{name} is meant for what changes.*build_fed_avg.*downlink=…') as error:
+  with pytest.raises(codec_lib.CodecError, match=(
+      f'^{name} is meant for what changes.*build_fed_avg.*downlink=…')) as error:
     tff_compress.downlink(name, weights_type(), residual=residual)
   assert repr(chain(name)) in str(error.value)
 
@@ -112,7 +116,8 @@ def test_error_feedback_is_as_the_uplink_is_meant_and_as_it_is_said(uplink):
 
 
 @pytest.mark.parametrize('arguments,slots', [
-    (dict(uplink='int8 @5 sbc', downlink='stc'), {'residual', 'model'}), (dict(uplink='stc', error_feedback=False, downlink='rpn'), {'start'}),
+    (dict(uplink='int8 @5 sbc', downlink='stc'), {'residual', 'model'}),
+    (dict(uplink='stc', error_feedback=False, downlink='rpn'), {'start'}),
     (dict(uplink=chain('stc'), downlink=chain('stc')), set())], ids=['presets', 'said otherwise', 'chains'])
 def test_clients_of_a_process_remember_what_its_codecs_are_meant_for(arguments, slots):
   assert remembered(processes.build_fed_avg(model_fn, seed=1, **arguments)) == slots
@@ -150,13 +155,15 @@ def test_federate_is_as_the_preset_is_meant(name):
   from tff_compress.keras import federation
   links = federation._Links(name, name)  # pylint: disable=protected-access
   assert (links.method.error_feedback is not None) == PRESETS[name].feedback
-  assert isinstance(links._downlink, processes.Changes) == bool(PRESETS[name].changes)  # pylint: disable=protected-access
+  assert (isinstance(links._downlink, processes.Changes)  # pylint: disable=protected-access
+          == bool(PRESETS[name].changes))
 
 
 @pytest.mark.parametrize('name', sorted(methods.registry()))
 def test_a_method_is_named_as_one_wherever_a_codec_is_wanted(name):
-  doors = [codec_lib, lambda text: meaning.without_feedback(text, ''), lambda text: meaning.of_whole_models(text, ''), tff_compress.uplink,
-           tff_compress.aggregators.CodecSumFactory, lambda text: tff_compress.downlink(text, weights_type()),
+  doors = [codec_lib, lambda text: meaning.without_feedback(text, ''), lambda text: meaning.of_whole_models(text, ''),
+           tff_compress.uplink, tff_compress.aggregators.CodecSumFactory,
+           lambda text: tff_compress.downlink(text, weights_type()),
            lambda text: processes.Changes(text), lambda text: processes.build_fed_avg(model_fn, uplink=text),
            lambda text: processes.build_fed_avg(model_fn, downlink=text),
            lambda text: tff_compress.uplink(f'{text} | float32'), lambda text: processes.method(f'int8 @3 {text}')]

@@ -412,8 +412,8 @@ def fixture_one_process(monkeypatch):
 def test_when_checkpoints_are_made_does_not_change_what_is_trained(tmp_path, tff_runtime, one_process, monkeypatch):
   """A limit of states leaves three of four clients of a round theirs, whatever is kept for going on, stopped or not."""
   del tff_runtime, one_process
-  config = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', downlink='float16', error_feedback=True, clients=6,
-                               rounds=6, evaluate_every=6, local_steps=2)
+  config = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', downlink='float16', error_feedback=True,
+                               clients=6, rounds=6, evaluate_every=6, local_steps=2)
   unlimited = untimed(run(config).rounds)
   config = dataclasses.replace(config, state_bytes=unlimited[0]['client_states_bytes'] - 1)
   whole = untimed(run(config).rounds)
@@ -426,7 +426,8 @@ def test_when_checkpoints_are_made_does_not_change_what_is_trained(tmp_path, tff
       stopped.append(entry['round'])
       raise KeyboardInterrupt
 
-  for every, seconds, stops in ((1, None, False), (2, None, True), (4, None, True), (None, 0, True), (None, 1000, False)):
+  for every, seconds, stops in ((1, None, False), (2, None, True), (4, None, True), (None, 0, True),
+                                (None, 1000, False)):
     if seconds is not None:
       monkeypatch.setattr(folder_lib, '_CHECKPOINT_SECONDS', seconds)
     cut = dataclasses.replace(config, checkpoint_every=every, output=str(tmp_path / f'{every} {seconds}'))
@@ -437,8 +438,8 @@ def test_when_checkpoints_are_made_does_not_change_what_is_trained(tmp_path, tff
     assert untimed(result.rounds) == whole and stopped == [3, 5], (every, seconds)
 
 
-REMEMBERING = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', error_feedback=True, downlink='float16', clients=4,
-                                  clients_per_round=2, rounds=3, evaluate_every=3, local_steps=1)
+REMEMBERING = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', error_feedback=True, downlink='float16',
+                                  clients=4, clients_per_round=2, rounds=3, evaluate_every=3, local_steps=1)
 
 
 def test_an_output_folder_may_have_any_name(tmp_path, tff_runtime, one_process):
@@ -477,7 +478,8 @@ def unfinished(folder):
   return [name for name in left if 'temp' in name or name.startswith('.')]
 
 
-def test_states_of_clients_that_the_disk_has_no_room_for_are_named_and_the_run_goes_on_later(tmp_path, tff_runtime, one_process):
+def test_states_of_clients_that_the_disk_has_no_room_for_are_named_and_the_run_goes_on_later(tmp_path, tff_runtime,
+                                                                                             one_process):
   """TFF's worker writes them."""
   del one_process
   whole, config = untimed(run(REMEMBERING).rounds), dataclasses.replace(REMEMBERING, output=str(tmp_path))
@@ -544,7 +546,8 @@ def test_a_round_in_which_nobody_uploads_is_a_round(tff_runtime):
   assert silent['uplink_bytes'] == silent['uplink_bits_per_parameter'] == 0 and silent['uplink_ratio'] is None
   assert third['uplink_bytes'] == first['uplink_bytes']  # Nothing has moved that an update could run against.
   entry, = report.summarize([report.Run.of(result)])
-  assert entry.uplink_ratio == pytest.approx(1.5 * first['uplink_ratio'], rel=1e-3)  # A third of float32's bytes were not sent.
+  # A third of float32's bytes were not sent.
+  assert entry.uplink_ratio == pytest.approx(1.5 * first['uplink_ratio'], rel=1e-3)
 
 
 def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):

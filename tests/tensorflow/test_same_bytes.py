@@ -82,7 +82,8 @@ def test_many_lanes_have_the_same_bytes(coder):
 def test_a_graph_grows_with_what_differs_and_hardly_with_the_number_of_variables(text):
   graphs = []
   for count in (6, 60):
-    update = {f'{i}/{kind}': cases.values(size, i) for i in range(count // 2) for kind, size in (('kernel', 300), ('bias', 9))}
+    update = {f'{i}/{kind}': cases.values(size, i)
+              for i in range(count // 2) for kind, size in (('kernel', 300), ('bias', 9))}
     encode, decode, signed = functions(text, update)
     frame = tff_compress.wire.pack(text, update, seed=SEED, round=ROUND, client=7)
     assert encode(list(update.values()), signed(ROUND), 7).numpy().tobytes() == frame
@@ -131,7 +132,8 @@ def mutants(frame, seed, count):
   """Frames that are nearly this one. Most have a right checksum, so that readers look further."""
   rng = np.random.Generator(np.random.Philox(seed))
   body = frame[:-4]
-  where = lambda: min(int(rng.choice([rng.integers(0, 16), 16 + rng.geometric(0.1), rng.integers(16, len(body))], p=(.2, .5, .3))),
+  where = lambda: min(int(rng.choice([rng.integers(0, 16), 16 + rng.geometric(0.1), rng.integers(16, len(body))],
+                                     p=(.2, .5, .3))),
                       len(body) - 1)
   for number in range(count):
     data, place = bytearray(body), where()
@@ -141,7 +143,8 @@ def mutants(frame, seed, count):
     elif kind == 1:
       data[place] = rng.choice([0, 1, 127, 128, 255])
     elif kind == 2:  # Denormals, infinities, NaN, large lengths, in 2 or 4 bytes.
-      word = rng.choice([0x8001, 0x0001, 0x7F80, 0xFF80, 0x7FC0, 0x8000, 0x80000001, 0x00000001, 0x7F800000, 0x80000000, 0xFFFFFFFF])
+      word = rng.choice([0x8001, 0x0001, 0x7F80, 0xFF80, 0x7FC0, 0x8000, 0x80000001, 0x00000001, 0x7F800000, 0x80000000,
+                         0xFFFFFFFF])
       data[place:place + 4] = struct.pack('<I', word)[:2 if word < 1 << 16 else 4]
     elif kind == 3:
       del data[place:place + int(rng.integers(1, 5))]
@@ -172,9 +175,11 @@ def check_verdicts(case, decode, signed, spec, frame):
 
 DAMAGES = {
     'cut short': lambda f: f[:19], 'does not start with': lambda f: with_checksum(b'TFX' + f[3:-4]),
-    'another version': lambda f: with_checksum(f[:3] + b'\7' + f[4:-4]), 'checksum': lambda f: f[:30] + bytes([f[30] ^ 1]) + f[31:],
+    'another version': lambda f: with_checksum(f[:3] + b'\7' + f[4:-4]),
+    'checksum': lambda f: f[:30] + bytes([f[30] ^ 1]) + f[31:],
     'another codec or for another model': lambda f: with_checksum(f[:4] + b'\0\0\0\0' + f[8:-4]),
-    'another round': lambda f: with_checksum(f[:8] + b'\2' + f[9:-4]), 'another client': lambda f: with_checksum(f[:12] + b'\7' + f[13:-4]),
+    'another round': lambda f: with_checksum(f[:8] + b'\2' + f[9:-4]),
+    'another client': lambda f: with_checksum(f[:12] + b'\7' + f[13:-4]),
     'behind the end': lambda f: with_checksum(f[:-4] + b'\0')}
 
 
@@ -191,7 +196,8 @@ def test_the_first_thing_that_is_wrong_with_a_frame_is_said(says):
 def test_denormal_amounts_and_ranges_are_told_apart_by_their_bits(bits):
   """TensorFlow takes denormals for zero, NumPy does not; -0 is not below 0."""
   update = {'x': np.ones(3, np.float32)}
-  for text, front in (('sign | pack', b''), ('uniform:range=tensor | pack', b'\0\0\0\0'), ('uniform:range=tensor | pack', b'\1\0\0\0')):
+  for text, front in (('sign | pack', b''), ('uniform:range=tensor | pack', b'\0\0\0\0'),
+                      ('uniform:range=tensor | pack', b'\1\0\0\0')):
     frame = tff_compress.wire.pack(text, update, seed=SEED, round=1, client=2)
     body = frame[:16] + front + struct.pack('<I', bits)
     frame = with_checksum(body + bytes(len(frame) - 4 - len(body)))

@@ -336,8 +336,10 @@ class Doubting(tf.keras.Sequential):
           recipe='float32'), 'differently the second time.*random numbers'),
     (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='float32'),
      'off by .* relative to Keras'),
-    (dict(model=lambda: tf.keras.Sequential([layers.Input((3,), dtype='int32'), layers.Lambda(lambda x: tf.one_hot(x, 4)),
-                                             layers.Lambda(_above_half)]), recipe='float32'), 'give representative_data'),
+    (dict(model=lambda: tf.keras.Sequential([layers.Input((3,), dtype='int32'),
+                                             layers.Lambda(lambda x: tf.one_hot(x, 4)),
+                                             layers.Lambda(_above_half)]), recipe='float32'),
+     'give representative_data'),
     (dict(model=lambda: Doubting([layers.Input((8,)), layers.Dense(2)]), recipe='int8',
           representative_data=np.ones((9, 8))), 'off by .* give examples as the model will see them'),
 ])

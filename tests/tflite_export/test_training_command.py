@@ -63,8 +63,8 @@ def test_a_file_that_exists_is_kept(model, tmp_path, capsys):
 ])
 def test_errors_of_the_library_name_the_options_of_the_command(model, tmp_path, capsys, arrays, recipe, message):
   np.savez(tmp_path / 'data.npz', **{name: np.zeros(shape, np.float32) for name, shape in arrays.items()})
-  assert cli.main(['inference', model, '-o', str(tmp_path / 'out.tflite'), '--data', str(tmp_path / 'data.npz'), '--recipe', recipe,
-                   '--batch-size', '20', '--loss', 'mean-squared-error']) == 2
+  assert cli.main(['inference', model, '-o', str(tmp_path / 'out.tflite'), '--data', str(tmp_path / 'data.npz'),
+                   '--recipe', recipe, '--batch-size', '20', '--loss', 'mean-squared-error']) == 2
   said = capsys.readouterr().err
   assert message in said and said.count('\n') == 1
 
@@ -74,7 +74,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_file(model, tmp_path, capsys)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
   try:
-    code = cli.main(['training', model, '-o', str(tmp_path / 'out.tflite'), '--optimizer', 'sgd', '--loss', 'mean-squared-error'])
+    code = cli.main(['training', model, '-o', str(tmp_path / 'out.tflite'), '--optimizer', 'sgd',
+                     '--loss', 'mean-squared-error'])
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   said = capsys.readouterr().err

@@ -70,7 +70,8 @@ SGD = keras.optimizers.SGD
 
 @pytest.mark.parametrize('make', [
     lambda: SGD(.5, clipnorm=.05), lambda: SGD(.5, clipvalue=.02), lambda: SGD(.5, global_clipnorm=.05),
-    lambda: SGD(.5, momentum=.9, nesterov=True, clipvalue=.02, weight_decay=.1), lambda: keras.optimizers.Adam(.1, clipnorm=.05),
+    lambda: SGD(.5, momentum=.9, nesterov=True, clipvalue=.02, weight_decay=.1),
+    lambda: keras.optimizers.Adam(.1, clipnorm=.05),
     lambda: keras.optimizers.legacy.Adam(.1, clipvalue=.02)],
     ids=['clipnorm', 'clipvalue', 'global_clipnorm', 'nesterov', 'adam', 'legacy'])
 def test_gradients_of_words_are_clipped_before_those_of_repeated_words_are_added(make):
@@ -182,7 +183,8 @@ def test_a_class_that_is_ignored_does_not_count(loss):
 def test_rows_of_weight_zero_do_not_count_in_regularizers_of_activities():
   keras.utils.set_random_seed(1)
   model = keras.Sequential([
-      keras.Input((5,)), Counting(), layers.Dense(4, 'tanh', activity_regularizer='l2'), layers.Dense(3, kernel_regularizer='l2'),
+      keras.Input((5,)), Counting(), layers.Dense(4, 'tanh', activity_regularizer='l2'),
+      layers.Dense(3, kernel_regularizer='l2'),
       layers.ActivityRegularization(l1=.1), layers.Reshape((3, 1)), layers.LSTM(2, activity_regularizer='l1_l2')])
   model.compile(SGD(.1), 'mse')
   assert compare(model, numbers(), values(model), weight=[1, .5, 0, 2]).notes == ()
@@ -214,7 +216,8 @@ class Adding(layers.Layer):
 @pytest.mark.parametrize('layer, place', [
     (lambda: layers.BatchNormalization(name='odd'), "the layer 'odd'"), (lambda: Adding(name='odd'), "the layer 'odd'"),
     (lambda: layers.Dense(5, activity_regularizer=divergence, name='odd'), "the layer 'odd'"),
-    (lambda: keras.Sequential([layers.Reshape((5, 1)), layers.TimeDistributed(layers.Dense(1, activity_regularizer='l2')),
+    (lambda: keras.Sequential([layers.Reshape((5, 1)),
+                               layers.TimeDistributed(layers.Dense(1, activity_regularizer='l2')),
                                layers.Flatten()], name='odd'), "the layer 'odd'")],
     ids=['batch normalization', 'add_loss', 'own regularizer', 'rows that are steps'])
 def test_where_rows_of_weight_zero_count_all_the_same_is_said(layer, place):
@@ -234,8 +237,10 @@ class OwnLoss(keras.losses.MeanSquaredError):
 
 @pytest.mark.parametrize('compiled, words', [
     (dict(loss={'other': 'mse'}), 'Found unexpected losses'), (dict(loss=['mse', 'mse']), 'for several outputs'),
-    (dict(loss='mse', loss_weights=[1., 1.]), 'for several outputs'), (dict(loss=OwnLoss()), 'cannot be exported: use one of'),
-    (dict(loss='mse', loss_weights=[tf.Variable(.1)]), 'that are variables'), (dict(loss='no'), 'Unknown loss.*use one of'),
+    (dict(loss='mse', loss_weights=[1., 1.]), 'for several outputs'),
+    (dict(loss=OwnLoss()), 'cannot be exported: use one of'),
+    (dict(loss='mse', loss_weights=[tf.Variable(.1)]), 'that are variables'),
+    (dict(loss='no'), 'Unknown loss.*use one of'),
 ], ids=lambda value: value if isinstance(value, str) else '')
 def test_what_compile_says_besides_is_refused_by_name(compiled, words):
   with pytest.raises(ExportError, match=words) as caught:
@@ -253,7 +258,8 @@ def test_a_reduction_that_keras_cannot_add_regularizers_to_is_refused():
 def test_the_gate_knows_all_of_this():
   keras.utils.set_random_seed(1)
   model = keras.Sequential([
-      keras.Input((3,), dtype=tf.int32), layers.Embedding(7, 2), layers.Dense(4, activity_regularizer='l1'), layers.Dense(4)])
+      keras.Input((3,), dtype=tf.int32), layers.Embedding(7, 2), layers.Dense(4, activity_regularizer='l1'),
+      layers.Dense(4)])
   optimizer = SGD(.5, momentum=.9, clipvalue=.02, weight_decay=.1)
   optimizer.exclude_from_weight_decay(var_names=['embeddings'])
   model.compile(optimizer, crossentropy(ignore_class=-1, reduction='sum'), loss_weights=[.3])

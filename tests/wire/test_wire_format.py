@@ -99,7 +99,8 @@ def test_it_reads_golden_frames_of_irregular_values_to_the_same_bits(golden):
   update = regenerate.update_of(golden)
   frame = (regenerate.FOLDER / golden.file).read_bytes()
   read = reference.read_frame(str(golden.codec), _spec(update), frame, cases.SEED)
-  arrays = [np.asarray(read[name]).astype(value.dtype) if value.dtype.kind != 'u' else np.asarray(read[name], value.dtype)
+  arrays = [np.asarray(read[name]).astype(value.dtype) if value.dtype.kind != 'u'
+            else np.asarray(read[name], value.dtype)
             for name, value in update.items()]
   expected, said = regenerate.decoded(golden, frame)
   if golden.exact:
