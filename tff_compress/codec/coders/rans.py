@@ -60,7 +60,7 @@ class Rans(Stage):
     return 0.0
 
   def cost(self, xp, symbols, signal):
-    """What the frequencies say of the symbols, and half of what the states hold."""
+    """What the frequencies say of the symbols, and of each lane's state the three bytes that hold nothing of them."""
     counts, table = frequencies.of(xp, frequencies.from_zero(xp, symbols, signal), signal)
     information = xp.total(xp.cast(counts, np.int64) * xp.gather(xp.constant(_INFORMATION, np.int64), table))
     head = xp.size(gaps.encode_numbers(xp, table)) + 3 * self._lanes(xp, signal.size)
