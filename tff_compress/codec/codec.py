@@ -328,17 +328,11 @@ class Plan:
   def bodies(self, xp, payload):
     """uint8[n] -> (list of uint8[n]: the segments without what entropy coders write, the bytes that follow)."""
     variable = [i for i, size in enumerate(self.sizes) if size is None]
-    sizes = list(self.sizes)
+    sizes = xp.constant([size or 0 for size in self.sizes], np.int32)
     if variable:
       lengths, payload = counts.decode(xp, payload, len(variable))
-      for i, index in enumerate(variable):
-        sizes[index] = lengths[i]
-    start, parts = 0, []
-    for size in sizes:
-      xp.require(size <= xp.size(payload) - start, 'a payload is cut short.')
-      parts.append(payload[start:start + size])
-      start = start + size
-    return parts, payload[start:]
+      sizes = sizes + xp.scatter(xp.constant(variable, np.int32), lengths, len(self.sizes))
+    return streams.cut(xp, payload, sizes)
 
   def decode_to_prefixes(self, xp, payload, keys):
     """uint8[n] -> for each segment a vector that may be summed over clients before `decode_prefixes`."""
@@ -354,11 +348,9 @@ class Plan:
     """Inverse of the linear prefixes, and back to the spec's shapes and dtypes."""
     arrays = [None] * len(self.spec.tensors)
     for segment, value in zip(self.segments, self._applied(xp, 'decode_prefix', values, keys)):
-      start = 0
-      for i in segment.tensors:
-        tensor = self.spec.tensors[i]
-        piece = value[start:start + tensor.size]
-        start += tensor.size
+      tensors = [self.spec.tensors[i] for i in segment.tensors]
+      pieces = xp.split(value, [tensor.size for tensor in tensors])
+      for i, tensor, piece in zip(segment.tensors, tensors, pieces):
         if tensor.dtype == 'float16':
           # Rounding may lead beyond the largest float16, which must not become an infinity.
           piece = xp.minimum(xp.maximum(piece, np.float32(-65504)), np.float32(65504))

@@ -50,7 +50,7 @@ def decode(xp, payload, count):
   for j in range(LONGEST):
     group = xp.gather(head, xp.minimum(behind[:-1] + xp.constant(j, np.int32), last)) % xp.constant(128, np.int32)
     numbers = numbers + xp.cast(length > j, np.int32) * group * xp.constant(1 << (7 * j), np.int32)
-  return numbers, payload[behind[-1]:]
+  return xp.reshape(numbers, [count]), payload[behind[-1]:]
 
 
 def decode_one(xp, payload):

@@ -369,12 +369,14 @@ class NumpyOps:
     """
     return function(self, *static, *arrays)
 
-  def entries(self, x, count):
-    """List of the `count` entries of a vector."""
-    return [x[i] for i in range(count)]
+  def split(self, x, sizes):
+    """Parts of these sizes (ints, or int32[n]), one behind the other, which are all of x: a list, of one part x itself."""
+    places = np.cumsum([0, *sizes], dtype=np.int64).tolist()
+    return [x[start:stop] for start, stop in zip(places[:-1], places[1:])]
 
   def each(self, function, static, *columns):
-    """`apart` for every entry of lists of vectors: the list of what the function gives, vectors or tuples of them."""
+    """`apart` for every entry of lists of vectors, or of vectors of scalars: the list of what the function gives, vectors
+    or tuples of them."""
     return [function(self, *static, *entry) for entry in zip(*columns)]
 
   def segments(self, segments, method, values, keys):

@@ -83,12 +83,25 @@ class Group:
       PayloadError: the bytes are not what `encode` writes.
     """
     symbols, taken = xp.apart(_decode, (self,), payload)
-    return _split(symbols, self.sizes), payload[taken:]
+    return xp.split(symbols, self.sizes), payload[taken:]
 
 
-def _split(symbols, sizes):
-  places = np.cumsum([0, *sizes]).tolist()
-  return [symbols[start:stop] for start, stop in zip(places[:-1], places[1:])]
+def cut(xp, payload, sizes):
+  """Takes strings of int32[n] bytes from the front of a byte string.
+
+  Returns:
+    (list of uint8[m]: the n strings, the bytes that follow)
+
+  Raises:
+    PayloadError: there are not as many bytes.
+  """
+  available = xp.long(xp.size(payload))
+  fits = xp.all(sizes >= 0) & (xp.total(sizes) <= available)
+  xp.require(fits, 'a payload is cut short.')
+  # In a graph the rest runs all the same: it finds nothing, rather than one byte in many strings.
+  sizes = xp.where(fits, sizes, xp.constant(0, np.int32))
+  *parts, rest = xp.split(payload, xp.concat([sizes, xp.vector(available - xp.total(sizes))]))
+  return parts, rest
 
 
 # Functions of one stream do not know its size before they run: a graph has one of each for all variables of a model.
@@ -98,7 +111,7 @@ def _encode(xp, group, symbols):
   """int32[sum of sizes] -> uint8[n]."""
   if len(group.sizes) == 1:
     return _written(xp, group, symbols)
-  costs = xp.each(_cost, group.coding, _split(symbols, group.sizes))
+  costs = xp.each(_cost, group.coding, xp.split(symbols, group.sizes))
   together = xp.total(xp.apart(_cost, group.coding, symbols)) <= xp.total(xp.concat(costs))
   return xp.cond(together,
                  lambda: xp.concat([xp.constant([1], np.uint8), _written(xp, group.together, symbols)]),
@@ -107,7 +120,7 @@ def _encode(xp, group, symbols):
 
 def _written(xp, group, symbols):
   """Counts and streams: int32[sum of sizes] -> uint8[n]."""
-  numbers, streams = zip(*xp.each(_stream, group.coding, _split(symbols, group.sizes)))
+  numbers, streams = zip(*xp.each(_stream, group.coding, xp.split(symbols, group.sizes)))
   return xp.concat([counts.encode(xp, xp.concat(numbers)), *streams])
 
 
@@ -152,15 +165,9 @@ def _read(xp, group, payload):
   xp.require((_taken(xp, numbers) < packed + xp.constant(1, np.int32)) | xp.equal(numbers, 0),
              'symbols are sent in a longer way than packed.')
   lengths = xp.where(coded, numbers, packed)
-  fits = xp.total(lengths) <= xp.long(xp.size(rest))
-  xp.require(fits, 'a payload is cut short.')
-  # In a graph the rest runs all the same: it finds nothing, rather than one byte in many streams.
-  ends = xp.cumsum(xp.where(fits, lengths, xp.constant(0, np.int32)))
-  entries = lambda x: xp.entries(x, len(group.sizes))
-  streams = [rest[end - length:end] for end, length in zip(entries(ends), entries(lengths))]
-  sizes = [xp.constant(size, np.int32) for size in group.sizes]
-  symbols = xp.each(_read_stream, group.coding, entries(coded), sizes, streams)
-  taken = xp.size(payload) - xp.size(rest) + ends[-1]
+  streams, rest = cut(xp, rest, lengths)
+  symbols = xp.each(_read_stream, group.coding, coded, xp.constant(group.sizes, np.int32), streams)
+  taken = xp.size(payload) - xp.size(rest)
   return xp.concat([xp.reshape(part, [size]) for part, size in zip(symbols, group.sizes)]), taken
 
 

@@ -81,7 +81,7 @@ class TensorFlowOps:
     return tf.equal(a, tf.cast(b, a.dtype))
 
   def all(self, condition):
-    return tf.reduce_all(condition)
+    return tf.reduce_all(condition, _axes(condition))
 
   def where(self, condition, a, b):
     return tf.where(condition, a, b)
@@ -93,7 +93,8 @@ class TensorFlowOps:
     return tf.bitcast(bits, tf.float32)
 
   def shift_right(self, x, n):
-    return tf.bitcast(tf.bitwise.right_shift(tf.bitcast(x, tf.uint32), tf.cast(n, tf.uint32)), tf.int32)
+    n = tf.constant(n, tf.uint32) if isinstance(n, int) else tf.cast(n, tf.uint32)
+    return tf.bitcast(tf.bitwise.right_shift(tf.bitcast(x, tf.uint32), n), tf.int32)
 
   def power_of_two(self, n):
     return tf.bitwise.left_shift(tf.constant(1, tf.int32), n)
@@ -133,7 +134,7 @@ class TensorFlowOps:
     return tf.reduce_sum(x, axis=-1, keepdims=True)
 
   def total(self, x):
-    return tf.reduce_sum(tf.cast(x, tf.int64))
+    return tf.reduce_sum(tf.cast(x, tf.int64), _axes(x))
 
   def totals(self, x):
     return tf.reduce_sum(tf.cast(x, tf.int64), axis=-1)
@@ -256,13 +257,16 @@ class TensorFlowOps:
     arrays = [tf.convert_to_tensor(x) for x in arrays]
     return _apart_function(function, static, tuple(tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in arrays))(*arrays)
 
-  def entries(self, x, count):
-    return tf.unstack(x, count)
+  def split(self, x, sizes):
+    count = len(sizes) if isinstance(sizes, (list, tuple)) else sizes.shape[0]
+    return [x] if count == 1 else tf.split(x, sizes, num=count)
 
   def each(self, function, static, *columns):
     """As in NumPy, in a loop of the graph."""
-    columns = [[tf.convert_to_tensor(x) for x in column] for column in columns]
-    specs = tuple(tf.TensorSpec([None] * column[0].shape.rank, column[0].dtype) for column in columns)
+    columns = [column if tf.is_tensor(column) else [tf.convert_to_tensor(x) for x in column] for column in columns]
+    firsts = [(column.shape[1:], column.dtype) if tf.is_tensor(column) else (column[0].shape, column[0].dtype)
+              for column in columns]
+    specs = tuple(tf.TensorSpec([None] * shape.rank, dtype) for shape, dtype in firsts)
     return _each(_apart_function(function, static, specs), *columns)
 
   def segments(self, segments, method, values, keys):
@@ -282,7 +286,7 @@ class TensorFlowOps:
   def require(self, condition, message):
     if isinstance(condition, (bool, np.bool_)):
       condition = tf.constant(bool(condition))
-    self._checks.append((tf.reduce_all(condition), message))
+    self._checks.append((condition if condition.shape.rank == 0 else tf.reduce_all(condition, _axes(condition)), message))
 
   def static_bytes(self, payload, size):
     self.require(tf.equal(tf.shape(payload)[0], size), 'a payload has another length than its codec and spec say.')
@@ -304,9 +308,9 @@ def _each(function, *columns):
 
   Args:
     function: concrete function that gives a structure of tensors of known shape, or of vectors.
-    *columns: for each argument, a list of such structures, the same for all entries; or a tensor of entries.
+    *columns: for each argument, a list of such structures, the same for all entries; or a tensor of entries. One is a list.
   """
-  count = len(columns[0])
+  count = next(len(column) for column in columns if not tf.is_tensor(column))
   if count == 1:
     return [function(*(column[0] for column in columns))]
   readers = [_reader(column) for column in columns]
@@ -342,9 +346,17 @@ def _vector_reader(vectors):
   if all(x.shape.is_fully_defined() and x.shape == vectors[0].shape for x in vectors):
     stacked = tf.stack(vectors)
     return lambda i: stacked[i]
-  joined, ends = tf.concat(vectors, 0), tf.cumsum([tf.size(x) for x in vectors])
-  starts = tf.concat([[0], ends[:-1]], 0)
-  return lambda i: joined[starts[i]:ends[i]]
+  joined = tf.concat(vectors, 0)
+  if all(x.shape.is_fully_defined() for x in vectors):
+    places = tf.constant(np.cumsum([0] + [x.shape[0] for x in vectors]), tf.int32)
+  else:
+    places = tf.cumsum(tf.concat([[0], *tf.shape_n(vectors)], 0))
+  return lambda i: joined[places[i]:places[i + 1]]
+
+
+def _axes(x):
+  """All axes of a tensor: a reduction that is told them need not find them out when it runs."""
+  return list(range(x.shape.rank))
 
 
 def requests_of(segment, method):

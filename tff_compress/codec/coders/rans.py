@@ -165,7 +165,7 @@ def _encode_plain(symbols, table, lanes):
 def _decode_plain(words, state, table, symbol_of, size):
   """As `_decode_lanes`, in NumPy and symbol by symbol."""
   frequency_of, start_of = table.tolist(), (np.cumsum(table) - table).tolist()
-  symbol_of, words = symbol_of.tolist(), array.array('i', words.tobytes())
+  symbol_of, words = symbol_of.tolist(), array.array('i', np.asarray(words, np.int32).tobytes())
   states, symbols = state.tolist(), bytearray(size)
   lanes, last, lane, used = len(states), len(words) - 1, 0, 0
   for i in range(size):
