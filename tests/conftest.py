@@ -5,9 +5,8 @@ import sys
 import tempfile
 
 import hypothesis
+import offline_guard
 import pytest
-
-from tests.offline import offline_guard
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 if 'PYTEST_XDIST_WORKER' in os.environ:

@@ -18,8 +18,15 @@ class NetworkUsed(BaseException):
   """Not an `Exception`, which code that downloads turns into a message of its own."""
 
 
+_installed = False
+
+
 def install() -> None:
-  """From now on this process reaches itself and its machine only."""
+  """From now on this process reaches itself and its machine only. Called again it does nothing."""
+  global _installed
+  if _installed:
+    return
+  _installed = True
   # Local names, as a hook lives longer than its module's.
   look_ups = ('socket.getaddrinfo', 'socket.gethostbyname', 'socket.gethostbyaddr')
   sending = ('socket.connect', 'socket.sendto', 'socket.sendmsg')

@@ -6,9 +6,8 @@ import subprocess
 import sys
 import threading
 
+import offline_guard
 import pytest
-
-from tests.offline import offline_guard
 
 ADDRESS = ('192.0.2.1', 80)  # Reserved for documentation (RFC 5737): nothing is there.
 
