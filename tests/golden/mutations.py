@@ -73,9 +73,9 @@ MUTATIONS = [Mutation(*entry) for entry in (
     ('counts: the mark is on the last byte', 'codec.counts',
      'place + xp.constant(1, np.int32) < lengths, np.int32) *',
      'xp.equal(place + xp.constant(1, np.int32), lengths), np.int32) *'),
-    ('counts: groups of seven bits from the highest', 'codec.counts', 'xp.shift_right(numbers, 7 * j) %',
-     'xp.shift_right(numbers, 7 * (np.max(size(xp, numbers), initial=1) - 1 - j if j < 2 '
-     'and np.max(numbers) > 127 else j)) %'),
+    ('counts: groups of seven bits from the highest', 'codec.counts', 'xp.constant(_SHIFTS, np.int32)',
+     'xp.constant(np.where((_SHIFTS < 14) & (np.max(numbers, initial=0) > 127), '
+     '7 * (np.max(size(xp, numbers), initial=1) - 1) - _SHIFTS, _SHIFTS), np.int32)'),
     ('streams: apart where both cost the same', 'codec.streams', '<= xp.total(xp.concat(costs))',
      '< xp.total(xp.concat(costs))', 'larger.two-rotations'),
     ('streams: never together', 'codec.streams', '<= xp.total(xp.concat(costs))', '< 0 * xp.total(xp.concat(costs))'),
@@ -301,12 +301,11 @@ MUTATIONS = [Mutation(*entry) for entry in (
      'return (x * np.float32(1 + 2.0**-23)).astype(np.float16).view(np.uint16)'),
     # -- positions and coders
     ('positions: the largest of equal parameters', 'codec.gaps',
-     'return xp.argmin([xp.total(xp.shift_right(numbers, b)) + count * (b + 1) for b in '
-     'range(MAX_PARAMETER + 1)])',
-     'return MAX_PARAMETER - xp.argmin([xp.total(xp.shift_right(numbers, b)) + count * (b '
-     '+ 1)\n                                  for b in range(MAX_PARAMETER, -1, -1)])', 'special.nonzero.sparse'),
-    ('positions: a parameter from the density', 'codec.gaps', 'count * (b + 1) for b',
-     'count * (b + 2 - (b > 3)) for b'),
+     'return xp.argmin(unary + xp.constant([*range(1, MAX_PARAMETER + 2)], np.int64) * count)',
+     'return MAX_PARAMETER - xp.argmin((unary + xp.constant([*range(1, MAX_PARAMETER + 2)], np.int64) * count)[::-1])',
+     'special.nonzero.sparse'),
+    ('positions: a parameter from the density', 'codec.gaps', '[*range(1, MAX_PARAMETER + 2)]',
+     '[b + 2 - (b > 3) for b in range(MAX_PARAMETER + 1)]'),
     ('bits: most significant first', 'codec.bits', 'sum(1 << (24 - (8 - step) * i) for i in range(4))',
      'sum(1 << (8 * i + step * i) for i in range(4))'),
     ('elias: the middle is rounded down', 'codec.coders.elias', '(signal.low + signal.high + 1) // 2',

@@ -10,19 +10,20 @@ import numpy as np
 LONGEST = 5
 """Bytes of the largest count."""
 
+_SHIFTS = np.arange(0, 7 * LONGEST, 7)[np.newaxis]
+"""Bits below each group."""
+
 
 def size(xp, numbers):
   """int32[n] >= 0 -> int32[n]: the bytes that each takes."""
-  length = numbers * xp.constant(0, np.int32) + xp.constant(1, np.int32)
-  for j in range(1, LONGEST):
-    length = length + xp.cast(numbers >= (1 << (7 * j)), np.int32)
-  return length
+  limits = xp.constant([[0] + [1 << (7 * j) for j in range(1, LONGEST)]], np.int32)
+  return xp.sum_last(xp.cast(xp.reshape(numbers, [-1, 1]) >= limits, np.int32))
 
 
 def encode(xp, numbers):
   """int32[n] >= 0 -> uint8[m], one behind the other."""
   lengths = xp.reshape(size(xp, numbers), [-1, 1])
-  groups = xp.stack_last([xp.shift_right(numbers, 7 * j) % xp.constant(128, np.int32) for j in range(LONGEST)])
+  groups = xp.shift_right(xp.reshape(numbers, [-1, 1]), xp.constant(_SHIFTS, np.int32)) % xp.constant(128, np.int32)
   place = xp.reshape(xp.iota(LONGEST), [1, LONGEST])
   marked = groups + xp.cast(place + xp.constant(1, np.int32) < lengths, np.int32) * xp.constant(128, np.int32)
   sent = xp.compress(xp.reshape(marked, [-1]), xp.reshape(place < lengths, [-1]))
@@ -46,11 +47,11 @@ def decode(xp, payload, count):
   highest = xp.gather(head, last)
   xp.require((length < LONGEST) | (xp.equal(length, LONGEST) & (highest < 8)), 'a count is above 2^31 - 1.')
   xp.require(xp.equal(length, 1) | (highest > 0), 'a count is longer than it need be.')
-  numbers = length * xp.constant(0, np.int32)
-  for j in range(LONGEST):
-    group = xp.gather(head, xp.minimum(behind[:-1] + xp.constant(j, np.int32), last)) % xp.constant(128, np.int32)
-    numbers = numbers + xp.cast(length > j, np.int32) * group * xp.constant(1 << (7 * j), np.int32)
-  return xp.reshape(numbers, [count]), payload[behind[-1]:]
+  first, last, length = (xp.reshape(x, [-1, 1]) for x in (behind[:-1], last, length))
+  place = xp.reshape(xp.iota(LONGEST), [1, LONGEST])
+  groups = xp.gather(head, xp.minimum(first + place, last)) % xp.constant(128, np.int32)
+  parts = groups * xp.cast(place < length, np.int32) * xp.constant(1 << _SHIFTS, np.int32)
+  return xp.reshape(xp.sum_last(parts), [count]), payload[behind[-1]:]
 
 
 def decode_one(xp, payload):

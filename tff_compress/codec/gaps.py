@@ -35,7 +35,8 @@ def encode_numbers(xp, numbers):
 def best_parameter(xp, numbers):
   """The Rice parameter, 0 … 16, that makes these numbers shortest (an int32 scalar)."""
   count = xp.long(xp.size(numbers))
-  return xp.argmin([xp.total(xp.shift_right(numbers, b)) + count * (b + 1) for b in range(MAX_PARAMETER + 1)])
+  unary = xp.stack_last([xp.total(xp.shift_right(numbers, b)) for b in range(MAX_PARAMETER + 1)])
+  return xp.argmin(unary + xp.constant([*range(1, MAX_PARAMETER + 2)], np.int64) * count)
 
 
 def decode(xp, payload, count, below):

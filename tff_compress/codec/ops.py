@@ -113,7 +113,7 @@ class NumpyOps:
     return np.ascontiguousarray(bits, np.int32).view(np.float32)
 
   def shift_right(self, x, n):
-    """Logical shift of int32 by n: an int, an integer scalar or int32 of the same shape."""
+    """Logical shift of int32 by n: an int, an integer scalar or int32 of a shape that fits."""
     return (np.asarray(x, np.int32).view(np.uint32) >> np.asarray(n).astype(np.uint32)).view(np.int32)
 
   def power_of_two(self, n):
@@ -189,9 +189,9 @@ class NumpyOps:
     """int32 sum over the last axis, which goes away."""
     return np.sum(x, axis=-1, dtype=np.int32)
 
-  def argmin(self, totals):
-    """Position of the smallest of a list of `total`s, as an integer scalar; the first one of equals."""
-    return int(np.argmin(totals))
+  def argmin(self, x):
+    """Position of the smallest element of a 1-D array, as an integer scalar; the first one of equals."""
+    return int(np.argmin(x))
 
   def argmax(self, x):
     """Position of the largest element of a 1-D array, as an integer scalar; the first one of equals."""

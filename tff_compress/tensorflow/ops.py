@@ -142,8 +142,8 @@ class TensorFlowOps:
   def sum_last(self, x):
     return tf.reduce_sum(x, axis=-1)
 
-  def argmin(self, totals):
-    return tf.argmin(tf.stack(totals), output_type=tf.int32)
+  def argmin(self, x):
+    return tf.argmin(x, output_type=tf.int32)
 
   def argmax(self, x):
     return tf.argmax(x, output_type=tf.int32)
