@@ -36,8 +36,10 @@ def encode(made, arrays, usable=True, received=None):
 
 
 def decode(made, message, weights=None):
+  import tensorflow as tf
   weights = [np.zeros(t.shape, np.float32) for t in SPEC.tensors] if weights is None else weights
-  return [x.numpy() for x in made.decode(message, lambda: network.cosine(8, 2), weights)]
+  return [x.numpy() for x in made.decode(message, lambda: network.cosine(8, 2), weights, tf.constant(KEYS['round']),
+                                          tf.constant(KEYS['client']))]
 
 
 def test_the_frame_is_an_ordinary_one():

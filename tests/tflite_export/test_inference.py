@@ -330,7 +330,7 @@ class Doubting(tf.keras.Sequential):
           representative_data=np.zeros((4, 8, 4))), 'unroll=True'),
     (dict(model=lambda: tf.keras.Sequential([layers.Input((8, 4), 1), layers.GRU(2, stateful=True, name='memory')]),
           recipe='float32'), "'memory' changes a variable.*stateful=False"),
-    (dict(model=lambda: tf.keras.Sequential([layers.Input((8,)), Counting()]), recipe='int8',
+    (dict(model=lambda: tf.keras.Sequential([layers.Input((8,)), Counting(name='counting')]), recipe='int8',
           representative_data=np.zeros((4, 8))), "'counting' changes a variable"),
     (dict(model=lambda: tf.keras.Sequential([layers.Input((8,)), layers.Lambda(lambda x: x + tf.random.normal([8]))]),
           recipe='float32'), 'differently the second time.*random numbers'),
