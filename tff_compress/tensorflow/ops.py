@@ -9,6 +9,9 @@ from tff_compress.codec import ops as codec_ops
 from tff_compress.codec import random
 from tff_compress.tensorflow import crc32
 
+_KEPT_FUNCTIONS = 256
+"""Of each kind, for further graphs. One takes a megabyte or more; a large model has some dozens of different variables."""
+
 
 class TensorFlowOps:
   """Makes graph operations; see `tff_compress.codec.ops.NumpyOps` for what each one means.
@@ -364,7 +367,7 @@ def requests_of(segment, method):
   return _segment_function(segment.pipeline, method, segment.size)[1]
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=_KEPT_FUNCTIONS)
 def _segment_function(pipeline, method, size):
   """(concrete function of values and int32 [n, 2] keys, the n requests that the keys answer in this order)."""
   requests = []
@@ -397,7 +400,7 @@ def _segment_function(pipeline, method, size):
   return traced, tuple(requests)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_KEPT_FUNCTIONS)
 def _apart_function(function, static, specs):
   """Concrete function of arrays of these specs: `function` over an operation table of its own."""
   def checked(*arrays):
