@@ -1,5 +1,4 @@
-"""Time and memory of entropy coders: multiples of int8's time, and of the update's size for what is allocated beside
-it.
+"""Time and memory of entropy coders, as multiples of int8's time and of the update's size.
 
 One variable of normally distributed values, in NumPy on one core. Times are the fastest of calls in turns. Memory is
 the peak of what is allocated during one call, result included, as tracemalloc counts it, in a process of its own for
