@@ -33,11 +33,8 @@ def without_feedback(codec, instead):
   Raises:
     CodecError: it is such a preset, or not valid.
   """
-  named = needing_feedback(codec)
-  if named is not None:
-    raise CodecError(f'{named.name} is meant for error feedback, senders that remember what it loses: {instead}, or '
-                     f'write {_chain(codec)!r} to send without memory.')
-  return _parsed(codec)
+  return _unless_meant(needing_feedback(codec), codec, 'error feedback, senders that remember what it loses', instead,
+                       'send without memory')
 
 
 def of_whole_models(codec, instead):
@@ -50,20 +47,16 @@ def of_whole_models(codec, instead):
   Raises:
     CodecError: it is such a preset, or not valid.
   """
-  named = needing_changes(codec)
-  if named is not None:
-    raise CodecError(f'{named.name} is meant for what changes in a model, not for the whole of it: {instead}, or write '
-                     f'{_chain(codec)!r} to send the whole model with it.')
-  return _parsed(codec)
+  return _unless_meant(needing_changes(codec), codec, 'what changes in a model, not for the whole of it', instead,
+                       'send the whole model with it')
 
 
 def _named(codec):
   return preset(codec) if isinstance(codec, str) else None
 
 
-def _parsed(codec):
+def _unless_meant(named, codec, meant, instead, purpose):
+  """The `Codec`, unless it is this `Preset`, meant for something else; `purpose` is what its chain is to be written for."""
+  if named is not None:
+    raise CodecError(f'{named.name} is meant for {meant}: {instead}, or write {str(parse(codec))!r} to {purpose}.')
   return codec if isinstance(codec, Codec) else parse(codec)
-
-
-def _chain(text):
-  return str(parse(text))

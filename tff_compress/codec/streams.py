@@ -1,11 +1,11 @@
 """Symbols that an entropy coder writes, as streams of a message: never more than a byte above their fixed width.
 
-A stream is a count n and then n bytes, which the coder wrote; or n = 0 and then the symbols packed at the width that their
-alphabet needs, as `pack` writes them. It is the first only where that is shorter, so a reader knows before it looks at a stream
-how long it can be.
+A stream is a count n and then n bytes, which the coder wrote; or n = 0 and then the symbols packed at the width that
+their alphabet needs, as `pack` writes them. It is the first only where that is shorter, so a reader knows before it
+looks at a stream how long it can be.
 
-Variables whose symbols have the same coder and alphabet are a group. Its symbols are a stream for each variable, with its own
-tables and positions, or one stream of all of them, whichever is shorter:
+Variables whose symbols have the same coder and alphabet are a group. Its symbols are a stream for each variable, with
+its own tables and positions, or one stream of all of them, whichever is shorter:
 
     one variable:   count | stream
     several:        1 | count | stream, or 0 | counts | streams

@@ -10,7 +10,8 @@ from tff_compress.codec import random
 from tff_compress.tensorflow import crc32
 
 _KEPT_FUNCTIONS = 256
-"""Of each kind, for further graphs. One takes a megabyte or more; a large model has some dozens of different variables."""
+"""Of each kind, for further graphs. One takes a megabyte or more; a large model has some dozens of different variables.
+"""
 
 
 class TensorFlowOps:
@@ -256,9 +257,11 @@ class TensorFlowOps:
     return tf.cond(condition, one, other)
 
   def apart(self, function, static, *arrays):
-    """As in NumPy. The graph is built once per function and static arguments, for arrays of any size, and called from all others."""
+    """As in NumPy. The graph is built once per function and static arguments, for arrays of any size, and called from
+    all others."""
     arrays = [tf.convert_to_tensor(x) for x in arrays]
-    return _apart_function(function, static, tuple(tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in arrays))(*arrays)
+    specs = tuple(tf.TensorSpec([None] * x.shape.rank, x.dtype) for x in arrays)
+    return _apart_function(function, static, specs)(*arrays)
 
   def split(self, x, sizes):
     count = len(sizes) if isinstance(sizes, (list, tuple)) else sizes.shape[0]
@@ -289,7 +292,8 @@ class TensorFlowOps:
   def require(self, condition, message):
     if isinstance(condition, (bool, np.bool_)):
       condition = tf.constant(bool(condition))
-    self._checks.append((condition if condition.shape.rank == 0 else tf.reduce_all(condition, _axes(condition)), message))
+    whole = condition if condition.shape.rank == 0 else tf.reduce_all(condition, _axes(condition))
+    self._checks.append((whole, message))
 
   def static_bytes(self, payload, size):
     self.require(tf.equal(tf.shape(payload)[0], size), 'a payload has another length than its codec and spec say.')
@@ -332,7 +336,8 @@ def _each(function, *columns):
   _, arrays, lengths = tf.while_loop(lambda i, *_: i < count, step, (tf.constant(0), arrays, lengths))
   lengths = tf.reshape(lengths.stack(), [count, len(specs)])
   results = [tf.unstack(array.stack(), count) if spec.shape.is_fully_defined()
-             else tf.split(array.concat(), lengths[:, j], num=count) for j, (array, spec) in enumerate(zip(arrays, specs))]
+             else tf.split(array.concat(), lengths[:, j], num=count)
+             for j, (array, spec) in enumerate(zip(arrays, specs))]
   return [tf.nest.pack_sequence_as(function.structured_outputs, result) for result in zip(*results)]
 
 
@@ -408,7 +413,8 @@ def _apart_function(function, static, specs):
     return xp.checked(function(xp, *static, *arrays))
 
   with tf.init_scope():
-    return tf.function(checked, autograph=False, experimental_attributes={'_noinline': True}).get_concrete_function(*specs)
+    made = tf.function(checked, autograph=False, experimental_attributes={'_noinline': True})
+    return made.get_concrete_function(*specs)
 
 
 @functools.lru_cache(maxsize=64)
