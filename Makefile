@@ -15,12 +15,13 @@ READY := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test bench lock clean
+.PHONY: help setup demo test lint bench lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    train with and without compression and show what it saves (ARGS=... goes to tff-compress demo)'
 	@echo 'make test    run the tests (TESTS=path, ARGS=... goes to pytest)'
+	@echo 'make lint    look at all of the code for faults, wrong types and long lines: a few seconds'
 	@echo 'make bench   run the benchmarks (ARGS=... goes to python -m benchmarks)'
 	@echo 'make setup   only the set-up: $(VENV) with what requirements.lock names'
 	@echo 'make lock    for maintainers: resolve requirements.lock again with uv (UV=path)'
@@ -34,6 +35,10 @@ demo: $(READY)
 # Tests that start TFF share a process (`@pytest.mark.xdist_group`), as each process that does imports it and has a worker.
 test: $(READY)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(TESTS) $(ARGS)
+
+lint: $(READY)
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
 
 bench: $(READY)
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
@@ -70,7 +75,7 @@ $(READY): $(LOCKED) setup.py $(wildcard tflite_export/__init__.py)
 # TFF 0.87 asks for jax 0.4.14 and a jaxlib 0.4.14 that is no longer published; 0.4.20 works in its place. Nothing here imports
 # the packages left out: Vizier's database, TensorBoard's server and its sign-in, TensorFlow's build tools and GCS files.
 JAX := 0.4.20
-UNUSED := sqlalchemy greenlet werkzeug markupsafe markdown tensorboard-data-server google-auth google-auth-oauthlib \
+UNUSED := sqlalchemy greenlet werkzeug markdown tensorboard-data-server google-auth google-auth-oauthlib \
   requests-oauthlib oauthlib pyasn1 pyasn1-modules cryptography cffi pycparser libclang google-pasta \
   tensorflow-io-gcs-filesystem
 lock:
@@ -81,5 +86,5 @@ lock:
 	  status=$$?; rm -f overrides.tmp; exit $$status
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
 """Packaging of tff-compress.
 
-`pip install tff-compress` needs NumPy alone: codecs and frames. TensorFlow Federated 0.87 pins a jaxlib that is no longer
-published, so pip cannot resolve the `tff` extra; requirements.lock has a set that works: `pip install --no-deps -r
-requirements.lock`, which is what `make` does.
+`pip install tff-compress` needs NumPy alone: codecs and frames. TensorFlow Federated 0.87 pins a jaxlib that is no
+longer published, so pip cannot resolve the `tff` extra; requirements.lock has a set that works: `pip install --no-deps
+-r requirements.lock`, which is what `make` does.
 """
 
 import os
@@ -15,10 +15,12 @@ EXTRAS = {
     'tff': ['tensorflow-federated==0.87.0', 'tensorflow==2.14.1'],
     'tflite': ['tensorflow==2.14.1', 'ai-edge-litert==2.3.0', 'tensorflow-model-optimization==0.7.5',
                'jsonschema>=4.18'],
-    'plots': ['matplotlib>=3.7'],
+    'plots': ['matplotlib>=3.7', 'jinja2>=3.1'],
     'yaml': ['pyyaml>=6'],
     'test': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'scipy>=1.9', 'constriction>=0.4',
              'zstandard>=0.22', 'ml-dtypes>=0.2'],
+    # mypy 1.10 is the last that does with the typing-extensions that TFF 0.87 asks for.
+    'lint': ['ruff>=0.17', 'mypy==1.10.1', 'types-pyyaml', 'types-jsonschema'],
 }
 
 
@@ -35,7 +37,8 @@ if 'tflite_export' in packages:
 setuptools.setup(
     name='tff-compress',
     version=re.search(r"^__version__ = '(.+)'$", read('tff_compress', '__init__.py'), re.MULTILINE)[1],
-    description='Compressed uplinks and downlinks for TensorFlow Federated, the same bytes in a simulation and on a phone',
+    description='Compressed uplinks and downlinks for TensorFlow Federated, '
+                'the same bytes in a simulation and on a phone',
     long_description=read('README.md') if os.path.exists(os.path.join(HERE, 'README.md')) else '',
     long_description_content_type='text/markdown',
     license='Apache-2.0',

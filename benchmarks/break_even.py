@@ -42,8 +42,8 @@ def run(quick):
 
 def measure(model, images, learned):
   """Rows of bytes: what a message takes, and what is sent once, without an autoencoder and with each of `learned`."""
-  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
-  from tff_compress.codec import artefacts  # pylint: disable=g-import-not-at-top
+  from tff_compress import autoencoders
+  from tff_compress.codec import artefacts
   trainer = local_training.Trainer(model, seed=0, batch=25, learning_rate=0.02)
   dataset = data.load('colour-shapes')
   examples = trainer.examples(dataset.x_train[:images], dataset.y_train[:images])
@@ -62,7 +62,8 @@ def measure(model, images, learned):
   rows = [{**plain, 'autoencoder': 'none', 'up': size('float32'), 'decoder': 0, 'file': 0}]
   for name, (kind, length, latent) in learned.items():
     progress.say(f'learning: {name}')
-    made = autoencoders.fit(autoencoders.ARCHITECTURES[kind](min(length, len(trainer.start)), latent), deltas[:SNAPSHOTS],
+    made = autoencoders.fit(autoencoders.ARCHITECTURES[kind](min(length, len(trainer.start)), latent),
+                            deltas[:SNAPSHOTS],
                             trainer.sizes)
     weights = artefacts.add(made)
     codec = f'concat | autoencoder:{latent},length={made.length},weights={weights} | uniform:bits=8 | rans'
@@ -90,7 +91,8 @@ def printed():
 
 
 def measured(row, none):
-  """Curves from the bytes of a row of `measure`, and of the one without an autoencoder: both figures, all directions."""
+  """Curves from the bytes of a row of `measure`, and of the one without an autoencoder: both figures, all
+  directions."""
   found = []
   for directions in ('up', 'both', 'both, int8 down'):
     both = directions != 'up'

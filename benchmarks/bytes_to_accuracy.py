@@ -1,8 +1,9 @@
 """Bytes that the clients send until Fashion-MNIST is classified with 74 % accuracy, paired with float32 seed by seed.
 
-100 clients from a Dirichlet split (0.5), 10 a round, one local epoch, batches of 20, SGD 0.05, the 1,199,882-parameter CNN,
-20 rounds, 5 seeds. The score is the accuracy on all test images, averaged over the last three rounds. A seed has the
-same split, initial weights, client draws, batches and dropout masks with every codec. Bytes are those of the frames.
+100 clients from a Dirichlet split (0.5), 10 a round, one local epoch, batches of 20, SGD 0.05, the 1,199,882-parameter
+CNN, 20 rounds, 5 seeds. The score is the accuracy on all test images, averaged over the last three rounds. A seed has
+the same split, initial weights, client draws, batches and dropout masks with every codec. Bytes are those of the
+frames.
 
 Takes hours on a busy core and continues where it was stopped (checkpoints are in benchmarks/.cache/runs).
 """

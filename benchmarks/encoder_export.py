@@ -1,9 +1,9 @@
 """Codecs as .tflite files: time, size and memory of encoders and decoders in both interpreters, on one thread.
 
 The update is that of the 1,199,882-parameter CNN with normally distributed values. A time is the fastest of many calls
-that are made side by side, with the copies of inputs and outputs, and without the coder and the frame, which an app adds.
-Every payload is compared with NumPy's. Memory is how far the process grows from before the file is loaded to behind the
-first call.
+that are made side by side, with the copies of inputs and outputs, and without the coder and the frame, which an app
+adds. Every payload is compared with NumPy's. Memory is how far the process grows from before the file is loaded to
+behind the first call.
 """
 
 import json
@@ -31,7 +31,7 @@ def run(quick):
   Returns:
     Rows of the tables 'encoders' and 'decoders', and of 'many variables': sizes for MobileNetV2 (width 0.35).
   """
-  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  from tflite_export import encoder
   rng = np.random.default_rng(0)
   update = {name: (0.01 * rng.standard_normal(shape)).astype(np.float32) for name, shape in fedavg.SHAPES.items()}
   spec = codec_lib.Spec.of(update)
@@ -73,8 +73,9 @@ def run(quick):
 
 
 def _many_variables():
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+
+  from tflite_export import encoder
   model = tf.keras.applications.MobileNetV2(alpha=0.35, weights=None, classes=10, input_shape=(96, 96, 3))
   rows = []
   for codec in ('drive', 'concat | hadamard | uniform:bits=2 | pack',
@@ -89,7 +90,7 @@ def _many_variables():
 
 def _inputs(export, update):
   """{name: array} of one call."""
-  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  from tflite_export import encoder
   codec, spec = export.layout.codec, export.layout.spec
   if export.signature == 'decode':
     arrays, _ = encoder.start(codec, spec, codec.encode(update, **KEYS))
@@ -102,8 +103,8 @@ def _inputs(export, update):
 
 def _calls(export, inputs, update):
   """{interpreter: function of one call}, after a look at what it gives."""
-  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
-  from tflite_export import interpreters  # pylint: disable=g-import-not-at-top
+  from tflite_export import encoder
+  from tflite_export import interpreters
   calls = {}
   for name in interpreters.NAMES:
     with interpreters.quiet():

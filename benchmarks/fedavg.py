@@ -2,8 +2,8 @@
 
 It exists to be fast on one core and exactly paired: for one seed every codec sees the same split, initial weights,
 client draws, order of examples and dropout masks, all drawn from named generators, so two runs differ in their
-updates' codecs only. Updates travel as real frames: `wire.pack` makes the bytes that are counted and `wire.unpack` reads
-them back. Runs are checkpointed after every round and continue where they stopped.
+updates' codecs only. Updates travel as real frames: `wire.pack` makes the bytes that are counted and `wire.unpack`
+reads them back. Runs are checkpointed after every round and continue where they stopped.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class Trainer:
   """
 
   def __init__(self, task, dataset=None):
-    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    import tensorflow as tf
     self._tf, self._task = tf, task
     self.dataset = dataset or data.load('fashion-mnist')
     self._x, self._y = tf.constant(self.dataset.x_train), tf.constant(self.dataset.y_train)
@@ -175,7 +175,8 @@ class Run:
 
 
 def finished(trainer, task, codec, seed, rounds, cache=harness.CACHE):
-  """Runs or continues one training: the rows of its first `rounds` rounds, or of fewer if an update became NaN or infinite."""
+  """Runs or continues one training: the rows of its first `rounds` rounds, or of fewer if an update became NaN or
+  infinite."""
   training = Run(trainer, task, codec, seed, cache)
   try:
     while len(training.rows) < rounds:

@@ -1,7 +1,7 @@
 """The rotation inside a TFF worker: this project's `hadamard` stage against the one of tensorflow-model-optimization.
 
-Both encode 2^20 float32 values: random signs and the transform, and here also the rounding that makes it exact. The worker
-repeats the work on its own data and returns one number, so nothing is measured but the stage.
+Both encode 2^20 float32 values: random signs and the transform, and here also the rounding that makes it exact. The
+worker repeats the work on its own data and returns one number, so nothing is measured but the stage.
 """
 
 import statistics
@@ -20,11 +20,11 @@ def run(quick):
   Returns:
     List of rows: rotation, milliseconds (per encoding of 2^20 values), ratio (tensorflow-model-optimization's / this).
   """
-  # pylint: disable=g-import-not-at-top
   import numpy as np
   import tensorflow as tf
   import tensorflow_federated as tff
   from tensorflow_model_optimization.python.core.internal import tensor_encoding
+
   from tff_compress import runtime
   from tff_compress.codec import keys as keys_lib
   from tff_compress.codec import stage as stage_lib

@@ -4,8 +4,8 @@ A benchmark is a module of this package with a function
 
     run(quick) -> rows        a list of dicts of numbers and texts; rows with the same 'table' are printed together
 
-Its docstring's first line is its summary. `THREADS = n` next to it allows its process n threads instead of one. Progress goes
-to standard error (progress.py). With `quick` it takes seconds, and its figures only show that it works.
+Its docstring's first line is its summary. `THREADS = n` next to it allows its process n threads instead of one.
+Progress goes to standard error (progress.py). With `quick` it takes seconds, and its figures only show that it works.
 """
 
 import ast
@@ -68,7 +68,8 @@ def execute(name, quick):
 
 
 def machine():
-  """What a result depends on. Without date or host name: a repeated run differs in what was measured and nothing else."""
+  """What a result depends on. Without date or host name: a repeated run differs in what was measured and nothing
+  else."""
   cpu = platform.processor()
   if os.path.exists('/proc/cpuinfo'):
     with open('/proc/cpuinfo', encoding='utf-8') as lines:
@@ -79,14 +80,16 @@ def machine():
       'cpu': cpu, 'cores': os.cpu_count(), 'threads': int(os.environ.get(THREAD_VARIABLES[0], os.cpu_count())),
       'load_average': round(os.getloadavg()[0], 1), 'system': platform.system(), 'python': platform.python_version(),
       **{name: sys.modules[name].__version__ for name in packages if name in sys.modules},
-      # OpenBLAS 0.3.23 takes its slowest kernels (Prescott) on processors it does not know; OPENBLAS_CORETYPE names others.
+      # OpenBLAS 0.3.23 takes its slowest kernels (Prescott) on processors it does not know; OPENBLAS_CORETYPE names
+      # others.
       **{library['internal_api']: library['architecture'] for library in libraries if 'architecture' in library},
   }
 
 
 @contextlib.contextmanager
 def replacing(path):
-  """Opens a temporary file for writing bytes and renames it to `path` at the end: a file under its own name is whole."""
+  """Opens a temporary file for writing bytes and renames it to `path` at the end: a file under its own name is
+  whole."""
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   try:

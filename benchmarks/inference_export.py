@@ -24,8 +24,8 @@ QUICK = ((1, 1, 1e-3, None, ('float32', 'int8', 'prune:0.9+cluster+int8')), (1, 
 
 def digits():
   """(x, y) for training and (x, y) for validation: float32[n, 28, 28, 1] from 0 to 1, labels 0 to 9."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  from sklearn import datasets  # pylint: disable=g-import-not-at-top
+  from sklearn import datasets
+  import tensorflow as tf
   found = datasets.load_digits()
   order = np.random.default_rng(0).permutation(len(found.target))
   x = tf.image.resize(found.images[order, ..., None].astype(np.float32) / 16, (28, 28)).numpy()
@@ -35,8 +35,8 @@ def digits():
 
 def network():
   """The CNN that is exported."""
-  from tensorflow.keras import layers  # pylint: disable=g-import-not-at-top
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+  from tensorflow.keras import layers
   return tf.keras.Sequential([
       layers.Input((28, 28, 1)), layers.Conv2D(32, 3, activation='relu'), layers.Conv2D(64, 3, activation='relu'),
       layers.MaxPool2D(), layers.Dropout(.25), layers.Flatten(), layers.Dense(128, activation='relu'),
@@ -45,8 +45,8 @@ def network():
 
 def student(first, second):
   """A smaller CNN, for distillation."""
-  from tensorflow.keras import layers  # pylint: disable=g-import-not-at-top
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+  from tensorflow.keras import layers
   return tf.keras.Sequential([
       layers.Input((28, 28, 1)), layers.Conv2D(first, 3, strides=2, activation='relu'), layers.MaxPool2D(),
       layers.Conv2D(second, 3, activation='relu'), layers.Flatten(), layers.Dense(10, activation='softmax')])
@@ -59,9 +59,10 @@ def run(quick):
     List of rows: recipe, parameters, bytes, gzip_bytes, gzip_ratio (that of prune+int8 / this), and accuracy and
     milliseconds per interpreter.
   """
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  from tflite_export import inference  # pylint: disable=g-import-not-at-top
-  from tflite_export import interpreters  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+
+  from tflite_export import inference
+  from tflite_export import interpreters
   tf.keras.utils.set_random_seed(1)
   train, validation = digits()
   model = network()

@@ -2,10 +2,10 @@
 
 Two sorts of codecs for updates of the 1,199,882-parameter CNN (Fashion-MNIST, Dirichlet 0.5): for the kernel of
 9216 x 128 values alone, whose pieces are columns, and for the whole model in pieces of 1024 values. Autoencoders are
-learned from five clients of round 1, which are the examples of the int8 file as well; tried on the five other clients of
-that round and on the ten of round 5. The error is ||decoded - x||² / ||x||², behind `uniform:bits=8` and, where it says so,
-with latent values as they are. Times are the fastest of calls made side by side, with copies in and out and without the
-coder and the frame; memory is how far the process grows.
+learned from five clients of round 1, which are the examples of the int8 file as well; tried on the five other clients
+of that round and on the ten of round 5. The error is ||decoded - x||² / ||x||², behind `uniform:bits=8` and, where it
+says so, with latent values as they are. Times are the fastest of calls made side by side, with copies in and out and
+without the coder and the frame; memory is how far the process grows.
 """
 
 import pathlib
@@ -79,8 +79,8 @@ def flat(update):
 
 def learned(kind, length, latent, order, updates, epochs):
   """The codec with an autoencoder that was learned from updates."""
-  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
-  from tff_compress.codec import artefacts  # pylint: disable=g-import-not-at-top
+  from tff_compress import autoencoders
+  from tff_compress.codec import artefacts
   snapshots = [flat({name: x.reshape(-1, x.shape[-1]).T if order == 'columns' else x for name, x in update.items()})
                for update in updates]
   sizes = tuple(x.size for x in updates[0].values())
@@ -91,7 +91,7 @@ def learned(kind, length, latent, order, updates, epochs):
 
 def exported(codec, spec, examples):
   """(`Export` that computes everything, `Export` with a network in int8)"""
-  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  from tflite_export import encoder
   return encoder.export_encoder(codec, spec), encoder.export_encoder(codec, spec, representative_data=examples)
 
 
@@ -99,7 +99,7 @@ class Runners:
   """Both encoders of a codec in one interpreter."""
 
   def __init__(self, exact, int8, name):
-    from tflite_export import interpreters  # pylint: disable=g-import-not-at-top
+    from tflite_export import interpreters
     self._exact, self._int8 = exact, int8
     with interpreters.quiet():
       self._files = [interpreters.Interpreter(data, name) for data in (exact.data, int8.data, int8.network.data)]
@@ -136,7 +136,7 @@ class Runners:
 
 def measured(codec, spec, updates, runners, title):
   """{column: mean relative error} through NumPy, the exact file (whose bytes must be the same) and the int8 file."""
-  from tflite_export import encoder  # pylint: disable=g-import-not-at-top
+  from tflite_export import encoder
   found = {}
   for update in updates:
     payload, x = codec.encode(update, **KEYS), flat(update).astype(np.float64)

@@ -1,4 +1,5 @@
-"""Learned encoders against codecs at equal total bytes: two collaborators, many rounds, everything counted that is sent for it.
+"""Learned encoders against codecs at equal total bytes: two collaborators, many rounds, everything counted that is sent
+for it.
 
 Two clients with labels in other proportions (Dirichlet 0.5, Fashion-MNIST) train a classifier with one hidden layer:
 784-20-10, that of Chandar et al. 2021, and a wide one, 784-256-10. A round has 50 batches of 20 per client. Messages
@@ -79,7 +80,8 @@ WAYS = {
         'own dense, whole': Way(WHOLE, 'dense', 'clients', epochs=300),
         'own PCA, whole': Way(WHOLE, 'linear', 'clients'),
         'own PCA of columns': Way(COLUMNS.format(32, 'uniform:bits=8 | pack', OTHERS), 'linear', 'clients'),
-        "server's PCA of rows, 1 bit": Way(COLUMNS.format(32, EDEN, OTHERS).replace('columns', 'rows'), 'linear', 'server'),
+        "server's PCA of rows, 1 bit": Way(COLUMNS.format(32, EDEN, OTHERS).replace('columns', 'rows'), 'linear',
+                                           'server'),
         'cosines of columns, 1 bit': Way(COLUMNS.format('32,weights=cosine', EDEN, OTHERS)),
         "server's dense of columns, 1 bit": Way(_columns(32), 'dense', 'server', epochs=100),
         "server's PCA of columns, 8 bits": Way(COLUMNS.format(32, 'uniform:bits=8 | pack', OTHERS), 'linear', 'server'),
@@ -111,7 +113,8 @@ class Classifier:
   """
 
   def __init__(self, hidden, x, y):
-    self.shapes = {'hidden/kernel': (784, hidden), 'hidden/bias': (hidden,), 'logits/kernel': (hidden, 10), 'logits/bias': (10,)}
+    self.shapes = {'hidden/kernel': (784, hidden), 'hidden/bias': (hidden,), 'logits/kernel': (hidden, 10),
+                   'logits/bias': (10,)}
     self.x, self.y = x, y
 
   def initial(self, seed):
@@ -166,10 +169,11 @@ class Task:
 
   def snapshots(self, way, rule, client):
     """What is learned from; `client` is None for the server's."""
-    from tff_compress.codec.ops import numpy_ops as xp  # pylint: disable=g-import-not-at-top
+    from tff_compress.codec.ops import numpy_ops as xp
     model, examples = (self.servers, np.arange(SERVERS_IMAGES)) if client is None else (self.model, self.parts[client])
     weights = self.model.initial(self.seed if client is not None else self.seed + 1000)
-    rng, found = splits.generator('benchmarks/learned/alone', (self.seed, COLLABORATORS if client is None else client)), []
+    rng, found = splits.generator('benchmarks/learned/alone',
+                                  (self.seed, COLLABORATORS if client is None else client)), []
     count, steps = SERVERS_SNAPSHOTS if client is None else CLIENTS_SNAPSHOTS
     for _ in range(count):
       update = model.train(weights, examples, steps, rng)
@@ -181,10 +185,12 @@ class Task:
     """(codec of each client, bytes up, bytes down) of what is sent once."""
     if not way.architecture:
       return [codec_lib(way.uplink)] * COLLABORATORS, 0, 0
-    from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
-    rule = autoencoders.LearnedRule(way.uplink, {name: np.zeros(shape, np.float32) for name, shape in self.model.shapes.items()})
+    from tff_compress import autoencoders
+    rule = autoencoders.LearnedRule(way.uplink,
+                                    {name: np.zeros(shape, np.float32) for name, shape in self.model.shapes.items()})
     architecture = autoencoders.ARCHITECTURES[way.architecture](rule.length, rule.stage.latent)
-    fit = lambda client: autoencoders.fit(architecture, self.snapshots(way, rule, client), rule.sizes, epochs=way.epochs,
+    fit = lambda client: autoencoders.fit(architecture, self.snapshots(way, rule, client), rule.sizes,
+                                          epochs=way.epochs,
                                           seed=self.seed)
     if way.by == 'server':
       one = fit(None)
@@ -197,7 +203,8 @@ def trained(hidden, seed, name, way, rounds):
   """One run: {'up once', 'down once', 'rounds': [{round, bytes (so far), accuracy}]}. Cached."""
   settings = {'hidden': hidden, 'seed': seed, 'rounds': rounds, 'way': dataclasses.asdict(way),
               'snapshots': {'clients': CLIENTS_SNAPSHOTS, 'server': SERVERS_SNAPSHOTS, '': None}[way.by]}
-  path = harness.CACHE / 'learned' / f'{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]}.json'
+  name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
+  path = harness.CACHE / 'learned' / f'{name}.json'
   if path.exists():
     return json.loads(path.read_text(encoding='utf-8'))
   task = Task(hidden, seed)
@@ -236,7 +243,8 @@ def alone(hidden, seed, rounds):
   task, found = Task(hidden, seed), []
   for client in range(COLLABORATORS):
     weights = task.model.initial(seed)
-    update = task.model.train(weights, task.parts[client], rounds * STEPS, splits.generator('benchmarks/learned/nothing', (seed, client)))
+    update = task.model.train(weights, task.parts[client], rounds * STEPS,
+                              splits.generator('benchmarks/learned/nothing', (seed, client)))
     found.append(task.model.accuracy({name: w + update[name] for name, w in weights.items()}, *task.test))
   return float(np.mean(found))
 
@@ -257,7 +265,8 @@ def run(quick):
         result = trained(HIDDEN[model], seed, name, way, rounds)
         last = result['rounds'][-LAST:]
         total = result['rounds'][-1]['bytes']
-        rows.append({'table': 'per seed', 'model': model, 'method': name, 'seed': seed, 'kB up once': result['up once'] / 1e3,
+        rows.append({'table': 'per seed', 'model': model, 'method': name, 'seed': seed,
+                     'kB up once': result['up once'] / 1e3,
                      'kB down once': result['down once'] / 1e3, 'kB in all': total / 1e3,
                      'bytes a message': (total - result['up once'] - result['down once']) / (COLLABORATORS * rounds),
                      'accuracy': float(np.mean([entry['accuracy'] for entry in last])),
@@ -288,11 +297,13 @@ def plot(rows, quick):
   models = list(dict.fromkeys(row['model'] for row in rows))
   figure, axes = plots.axes(2, len(models))
   for (axis, beside), model in zip(axes, models):
-    for number, method in enumerate(dict.fromkeys(row['method'] for row in rows if row['model'] == model and row['curve'])):
+    for number, method in enumerate(dict.fromkeys(row['method'] for row in rows if row['model'] == model
+                                                  and row['curve'])):
       curves = np.asarray([row['curve'] for row in rows if row['model'] == model and row['method'] == method])
       axis.plot(curves[:, :, 0].mean(0) / 1e3, curves[:, :, 1].mean(0), color=f'C{number % 10}',
                 linestyle='-' if number < 10 else '--', label=method)
-    axis.set(xscale='log', title=f'784-{HIDDEN[model]}-10', xlabel='kB sent, but for the float32 downlink', ylabel='test accuracy')
+    axis.set(xscale='log', title=f'784-{HIDDEN[model]}-10', xlabel='kB sent, but for the float32 downlink',
+             ylabel='test accuracy')
     # What training loses altogether is in the table.
     axis.set_ylim(bottom=None if quick else 0.6)
     beside.axis('off')

@@ -24,7 +24,7 @@ class Trainer:
   """
 
   def __init__(self, name, seed, batch, learning_rate, momentum=0.9):
-    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    import tensorflow as tf
     self._tf, self._batch, self._rate, self._momentum = tf, batch, learning_rate, momentum
     self._model = models.build(name, seed=seed)
     self._weights = self._model.trainable_variables

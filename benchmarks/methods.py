@@ -13,7 +13,8 @@ CODECS = (
     'qsgd', 'symmetric | rans', 'symmetric | huffman', 'symmetric | elias', 'symmetric:levels=1,block=64 | rice',
     'symmetric:norm=max | rans', 'symmetric:levels=1,per=tensor | rice', 'symmetric:levels=141,per=tensor | elias',
     'terngrad', 'terngrad:clip=0', 'signsgd', 'ef-signsgd', 'sign:per=block | pack', 'topk:1/100 | float32',
-    'topk:1/100 | uniform | pack', 'sbc', 'stc:p=1/100', 'stc', 'atomo', 'subsample:1/50,key=client | float32', 'fedzip',
+    'topk:1/100 | uniform | pack', 'sbc', 'stc:p=1/100', 'stc', 'atomo', 'subsample:1/50,key=client | float32',
+    'fedzip',
     'fedzip:centroids=16', 'bounded', 'bounded:error=0.003', 'countsketch:1/10 | float32')
 
 

@@ -1,7 +1,7 @@
 """Seconds per round of every method whose clients or server remember, against plain TFF in the same run.
 
-The task is that of `round_time`: 10 clients with 100 images each train the 1,199,882-parameter CNN for one local epoch in one TFF
-worker. A method's process and plain TFF's, with its default loop over batches and with the one that ours use
+The task is that of `round_time`: 10 clients with 100 images each train the 1,199,882-parameter CNN for one local epoch
+in one TFF worker. A method's process and plain TFF's, with its default loop over batches and with the one that ours use
 (DATASET_ITERATOR, which gives the same weights), take turns round by round. A model of clients' state is 4.8 MB each.
 """
 
@@ -17,10 +17,11 @@ PLAIN, PLAIN_ITERATED = 'plain TFF', 'plain TFF, DATASET_ITERATOR'
 
 def cases():
   """{label: arguments of `build_fed_avg`}: float32 without and with memory, and every method."""
-  from tff_compress import processes  # pylint: disable=g-import-not-at-top
-  from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
-  from tff_compress.processes import methods  # pylint: disable=g-import-not-at-top
-  found = {'float32': {'uplink': 'float32'}, 'float32, one residual per client': {'uplink': 'float32', 'error_feedback': True}}
+  from tff_compress import processes
+  from tff_compress.codec import presets
+  from tff_compress.processes import methods
+  found = {'float32': {'uplink': 'float32'},
+           'float32, one residual per client': {'uplink': 'float32', 'error_feedback': True}}
   for name, preset in sorted(presets.registry().items()):
     if preset.feedback:
       found[name] = processes.method(name).arguments()
@@ -38,11 +39,11 @@ def run(quick):
     quick: whether to measure only a few rounds of two cases.
 
   Returns:
-    List of rows: method, seconds (median per round), ratio and ratio_same_loop (to plain TFF with its default loop and with
-    ours, medians of the same turns), state_MB (of one client), uplink_bytes and downlink_bytes of the last round.
+    List of rows: method, seconds (median per round), ratio and ratio_same_loop (to plain TFF with its default loop and
+    with ours, medians of the same turns), state_MB (of one client), uplink_bytes and downlink_bytes of the last round.
   """
-  # pylint: disable=g-import-not-at-top
   import tensorflow_federated as tff
+
   import tff_compress
   from tff_compress import processes
   from tff_compress import runtime
@@ -57,7 +58,8 @@ def run(quick):
     states = {name: process.initialize() for name, process in plain.items()}
     for label, arguments in progress.bar(list(settings.items()), 'methods_round_time'):
       runner = processes.Runner(processes.build_fed_avg(
-          round_time.model_fn, client_optimizer_fn=round_time.optimizer(), seed=0, spec=round_time.model(), **arguments))
+          round_time.model_fn, client_optimizer_fn=round_time.optimizer(), seed=0, spec=round_time.model(),
+          **arguments))
       seconds = {PLAIN: [], PLAIN_ITERATED: [], label: []}
       for _ in range(rounds + 1):
         for name, process in plain.items():

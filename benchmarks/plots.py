@@ -5,14 +5,15 @@ from benchmarks import harness
 
 def axes(columns, rows=1, **settings):
   """(figure, array of its axes [rows, columns])."""
-  import matplotlib  # pylint: disable=g-import-not-at-top
+  import matplotlib
   matplotlib.use('Agg')
-  from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
+  from matplotlib import pyplot
   return pyplot.subplots(rows, columns, figsize=(3.2 * columns + 1, 3 * rows + 1), squeeze=False, **settings)
 
 
 def save(figure, name, quick):
-  """Writes results/NAME.png, of a quick run into its own folder. All axes get a grid, the first a legend if none has one."""
+  """Writes results/NAME.png, of a quick run into its own folder. All axes get a grid, the first a legend if none has
+  one."""
   for axis in figure.axes:
     axis.grid(alpha=0.3)
   if all(axis.get_legend() is None for axis in figure.axes):

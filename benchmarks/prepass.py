@@ -44,9 +44,9 @@ def run(quick):
     last; `worker_MB`, the most memory of the worker; `MB_up`, what the pre-pass sent. Encoding: `ms` of an update,
     `ratio` to float32. Networks: `MB` of the weights.
   """
-  import tff_compress  # pylint: disable=g-import-not-at-top
-  from tff_compress import processes  # pylint: disable=g-import-not-at-top
-  from tff_compress import runtime  # pylint: disable=g-import-not-at-top
+  import tff_compress
+  from tff_compress import processes
+  from tff_compress import runtime
   data, rows = round_time.datasets(), []
   cases = dict(list(CASES.items())[:1]) if quick else CASES
   common = dict(client_optimizer_fn=round_time.optimizer(), seed=0, spec=round_time.model())
@@ -57,9 +57,9 @@ def run(quick):
       runner = processes.Runner(build(round_time.model_fn, **(arguments or {}), **common))
       row = {'table': 'processes', 'case': label}
       if arguments is not None:
-        row['prepass_s'], metrics = _timed(lambda: runner.prepass(range(len(data)), data))
+        row['prepass_s'], metrics = _timed(lambda runner=runner: runner.prepass(range(len(data)), data))
         row['MB_up'] = tff_compress.aggregators.communication(metrics)['uplink_bytes'] / 1e6
-      times = [_timed(lambda: runner.next(range(len(data)), data))[0] for _ in range(2 if quick else 4)]
+      times = [_timed(lambda runner=runner: runner.next(range(len(data)), data))[0] for _ in range(2 if quick else 4)]
       row['round_s'], row['worker_MB'] = statistics.median(times[1:]), _peak_of_children() / 1e6
       rows.append(row)
     progress.say(', '.join(f'{key} {value}' for key, value in row.items()))
@@ -71,8 +71,8 @@ def run(quick):
 
 def encoding(quick):
   """Milliseconds to encode one update in NumPy."""
-  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
-  from tff_compress import codec as codec_lib  # pylint: disable=g-import-not-at-top
+  from tff_compress import autoencoders
+  from tff_compress import codec as codec_lib
   rng = np.random.default_rng(0)
   update = {name: rng.standard_normal(tensor.shape).astype(np.float32) for name, tensor in _variables().items()}
   codecs = {text: codec_lib(text) for text in CODECS}
@@ -91,8 +91,8 @@ def encoding(quick):
 
 def networks():
   """Weights of networks for one piece and for pieces, in float32."""
-  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
-  from tff_compress.autoencoders import savings  # pylint: disable=g-import-not-at-top
+  from tff_compress import autoencoders
+  from tff_compress.autoencoders import savings
   size = sum(tensor.size for tensor in _variables().values())
   whole = {f'one piece of {size:,}': savings.dense_parameters(size, PUBLISHED_LATENT),
            'one piece of 550,570, as published': savings.dense_parameters(550_570, 320)}
@@ -103,7 +103,7 @@ def networks():
 
 
 def _variables():
-  from tff_compress import codec as codec_lib  # pylint: disable=g-import-not-at-top
+  from tff_compress import codec as codec_lib
   return {tensor.name: tensor for tensor in codec_lib.Spec.of(round_time.model()).tensors}
 
 

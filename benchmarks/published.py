@@ -1,7 +1,8 @@
 """The counts of Konecny et al. 2016 (sketched updates), measured on real payloads.
 
-Section 4: "256x" per compressed layer at 6.25 % of the rotated values and 2 bits; All-CNN-C on CIFAR with its inner seven
-kernels compressed; the tied-embedding LSTM. The papers' counts leave out ranges, seeds and framing; here each is counted.
+Section 4: "256x" per compressed layer at 6.25 % of the rotated values and 2 bits; All-CNN-C on CIFAR with its inner
+seven kernels compressed; the tied-embedding LSTM. The papers' counts leave out ranges, seeds and framing; here each is
+counted.
 """
 
 import fnmatch
@@ -24,7 +25,7 @@ def run(quick):
 
 def update_of(model):
   """An update (of random values: sizes do not depend on them) for the variables of a model of the simulation."""
-  from tff_compress.simulation import models  # pylint: disable=g-import-not-at-top
+  from tff_compress.simulation import models
   spec = codec_lib.Spec.of(models.build(model))
   rng = np.random.default_rng(0)
   return {tensor.name: rng.standard_normal(tensor.shape).astype(np.float32) for tensor in spec.tensors}

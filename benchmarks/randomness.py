@@ -225,7 +225,8 @@ def pre_rounding(report, full):
       return (np.floor(scaled + dither.reshape(rows, block)) - scaled) * (x / scaled)
 
     def product(stream, client):
-      decoded = codec.decode(codec.encode({'x': single}, seed=1, round=0, client=client), {'x': single}, seed=1, round=0,
+      decoded = codec.decode(codec.encode({'x': single}, seed=1, round=0, client=client), {'x': single}, seed=1,
+                             round=0,
                              client=client)
       return decoded['x'].astype(np.float64) - x
 

@@ -1,13 +1,15 @@
 """Measured bits per parameter of real frames against their error, and the gap to the limit of rate-distortion theory.
 
 Sources: 2^20 values of a normal distribution, of Student's t with 3 degrees of freedom and of a lognormal distribution
-(sigma 1.5, random signs), given to all 10 clients alike; and the updates of the 10 clients of rounds 1 and 5 of federated
-averaging on Fashion-MNIST (fedavg.py; recorded once, which takes TensorFlow and a minute).
+(sigma 1.5, random signs), given to all 10 clients alike; and the updates of the 10 clients of rounds 1 and 5 of
+federated averaging on Fashion-MNIST (fedavg.py; recorded once, which takes TensorFlow and a minute).
 
     bits        8 x bytes of the frame / values: header, scales, positions and checksum included
     NMSE        ||decoded - update||^2 / ||update||^2, averaged over the clients
-    gap         bits minus the fewest bits at which this NMSE is possible for a normal distribution: NMSE = 1 / (2^{2R} - 1) for
-                unbiased codecs, 2^{-2R} for the others. Values that are not normal can do better than that: gaps may be negative.
+    gap         bits minus the fewest bits at which this NMSE is possible for a normal distribution: NMSE = 1 / (2^{2R}
+    - 1) for
+                unbiased codecs, 2^{-2R} for the others. Values that are not normal can do better than that: gaps may be
+                negative.
     mean / one  squared error of the mean over the clients / mean squared error of one client: 0.1 where errors are
                 independent, 1 where averaging does not help
 """
@@ -96,9 +98,9 @@ def least_bits(nmse, unbiased):
 
 
 def plot(rows, path):
-  import matplotlib  # pylint: disable=g-import-not-at-top
+  import matplotlib
   matplotlib.use('Agg')
-  from matplotlib import pyplot  # pylint: disable=g-import-not-at-top
+  from matplotlib import pyplot
   tables = list(dict.fromkeys(row['table'] for row in rows))
   figure, axes = pyplot.subplots(1, len(tables), figsize=(4.5 * len(tables), 5), sharey=True, squeeze=False)
   rates = np.geomspace(0.01, 17, 200)

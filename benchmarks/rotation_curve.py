@@ -1,8 +1,8 @@
 """Random rotation against none at 1 and 2 bits: federated training on Fashion-MNIST, with the curve as a picture.
 
-Konecny et al. 2016 (section 4): with probabilistic quantization, rotating first ("HD") always helps. The task is that of
-bytes_to_accuracy.py, 15 rounds, one seed. Without rotation there is one range per tensor, as in the paper, and one per 1024
-values, as is this project's default; a run in which a weight becomes NaN or infinite ends there.
+Konecny et al. 2016 (section 4): with probabilistic quantization, rotating first ("HD") always helps. The task is that
+of bytes_to_accuracy.py, 15 rounds, one seed. Without rotation there is one range per tensor, as in the paper, and one
+per 1024 values, as is this project's default; a run in which a weight becomes NaN or infinite ends there.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """Seconds per round in a simulation: plain TFF, TFF's own compression, and this project's uplinks, in one run.
 
-10 clients with 100 images each train the 1,199,882-parameter CNN for one local epoch in one TFF worker. All processes take
-turns round by round, so that whatever else the machine does falls on all of them alike; the ratios are of medians. TFF's
-loop over batches is its default, DATASET_REDUCE, but in the last rows: `tff_compress.keras.federate` and `tff-compress run`
-use DATASET_ITERATOR, which gives the same weights.
+10 clients with 100 images each train the 1,199,882-parameter CNN for one local epoch in one TFF worker. All processes
+take turns round by round, so that whatever else the machine does falls on all of them alike; the ratios are of medians.
+TFF's loop over batches is its default, DATASET_REDUCE, but in the last rows: `tff_compress.keras.federate` and
+`tff-compress run` use DATASET_ITERATOR, which gives the same weights.
 """
 
 import collections
@@ -21,14 +21,14 @@ ITERATED = ', DATASET_ITERATOR'
 
 def model():
   """The Keras model."""
-  from tff_compress.simulation import models  # pylint: disable=g-import-not-at-top
+  from tff_compress.simulation import models
   return models.build('mnist_cnn', input_shape=(28, 28, 1), num_classes=10, seed=0)
 
 
 def model_fn():
   """The model as TFF wants it."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+  import tensorflow_federated as tff
   return tff.learning.models.from_keras_model(
       model(), loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
       input_spec=(tf.TensorSpec([None, 28, 28, 1]), tf.TensorSpec([None], tf.int32)))
@@ -36,7 +36,7 @@ def model_fn():
 
 def datasets():
   """Ten clients with 100 images of noise each."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
   rng = np.random.Generator(np.random.Philox(0))
   return [tf.data.Dataset.from_tensor_slices((rng.random((100, 28, 28, 1), np.float32),
                                               rng.integers(0, 10, 100).astype(np.int32))).batch(20) for _ in range(10)]
@@ -44,13 +44,13 @@ def datasets():
 
 def optimizer():
   """That of the clients."""
-  import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+  import tensorflow_federated as tff
   return tff.learning.optimizers.build_sgdm(0.05)
 
 
 def fed_avg(aggregator, loop):
   """TFF's process with an uplink; None for its own."""
-  import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+  import tensorflow_federated as tff
   return tff.learning.algorithms.build_weighted_fed_avg(
       model_fn, client_optimizer_fn=optimizer(), model_aggregator=aggregator, loop_implementation=loop)
 
@@ -63,11 +63,11 @@ def run(quick):
 
   Returns:
     List of rows: uplink, seconds (median per round), ratio (to plain TFF in the same run), fastest_seconds and
-    fastest_ratio (the same of the fastest round: rounds of one process fall into a fast and a slow group), first_round_seconds,
-    bytes_per_client (of the uplink; None where they are not measured).
+    fastest_ratio (the same of the fastest round: rounds of one process fall into a fast and a slow group),
+    first_round_seconds, bytes_per_client (of the uplink; None where they are not measured).
   """
-  # pylint: disable=g-import-not-at-top
   import tensorflow_federated as tff
+
   import tff_compress
   from tff_compress import runtime
   rounds, uplinks = (4, UPLINKS[:2]) if quick else (12, UPLINKS)

@@ -1,11 +1,11 @@
 """MB/s of float32 that each codec encodes and decodes in NumPy on one core, beside memcpy, zstd of int8 and tfmot.
 
-The update is that of the 1,199,882-parameter CNN, with normally distributed values; everything is timed side by side in one
-process. A MB is 10^6 bytes of float32, so a codec's encode and decode figures are of the uncompressed update, and payload
-sizes do not enter. The figure is the fastest of many calls. Everything has one thread: TensorFlow too.
+The update is that of the 1,199,882-parameter CNN, with normally distributed values; everything is timed side by side in
+one process. A MB is 10^6 bytes of float32, so a codec's encode and decode figures are of the uncompressed update, and
+payload sizes do not enter. The figure is the fastest of many calls. Everything has one thread: TensorFlow too.
 
-`int8 + zstd` divides each tensor by its largest magnitude, rounds to int8 and compresses with zstd level 1. `tfmot` is the
-tensor_encoding library behind `tff.learning.compression_aggregator`, called per variable inside one tf.function.
+`int8 + zstd` divides each tensor by its largest magnitude, rounds to int8 and compresses with zstd level 1. `tfmot` is
+the tensor_encoding library behind `tff.learning.compression_aggregator`, called per variable inside one tf.function.
 """
 
 import numpy as np
@@ -17,13 +17,14 @@ from tff_compress import codec as codec_lib
 CODECS = (
     'hadamard | uniform:bits=2 | pack',
     'uniform:bits=1 | pack', 'uniform:bits=2 | pack', 'uniform:bits=3 | pack', 'uniform:bits=4 | pack', 'int8',
-    'hadamard | float32', 'hadamard | uniform:bits=8 | pack', 'hadamard | uniform:bits=4 | rans', 'sketch', 'shared-mask',
+    'hadamard | float32', 'hadamard | uniform:bits=8 | pack', 'hadamard | uniform:bits=4 | rans', 'sketch',
+    'shared-mask',
     'drive', 'drive:bits=2', 'drive:bits=4', 'rotated-ternary', 'topk:1/100 | float32', 'float16', 'float32',
 )
 
 
 def run(quick):
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
   tf.config.threading.set_intra_op_parallelism_threads(1)
   rng = np.random.default_rng(0)
   update = {name: (0.01 * rng.standard_normal(shape)).astype(np.float32) for name, shape in fedavg.SHAPES.items()}
@@ -64,7 +65,7 @@ def _memcpy(update):
 
 
 def _zstd(update):
-  import zstandard  # pylint: disable=g-import-not-at-top
+  import zstandard
   compressor, decompressor = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
 
   def encode():
@@ -87,7 +88,7 @@ def _zstd(update):
 
 
 def _tfmot(tf, kind, bits, update):
-  from tensorflow_model_optimization.python.core.internal import tensor_encoding  # pylint: disable=g-import-not-at-top
+  from tensorflow_model_optimization.python.core.internal import tensor_encoding
   values = [tf.constant(value) for value in update.values()]
   encoders = [tensor_encoding.encoders.as_simple_encoder(getattr(tensor_encoding.encoders, kind)(bits),
                                                          tf.TensorSpec.from_tensor(value)) for value in values]

@@ -5,6 +5,7 @@ Memory is the growth of the largest resident set of a process of its own, from b
 three steps.
 """
 
+import importlib
 import json
 import pathlib
 import re
@@ -29,8 +30,8 @@ def run(quick):
     Rows of three tables: 'step' (what, milliseconds, ratio to Keras, ratio to Flex), 'file' (what, bytes, peak memory
     in MB, operators that need Flex) and 'MobileNetV2' (what, milliseconds, bytes, seconds of the export, errors).
   """
-  # pylint: disable=g-import-not-at-top
   import tensorflow as tf
+
   from tff_compress.simulation import models
   from tflite_export import flatbuffer
   from tflite_export.training import export_training
@@ -65,7 +66,7 @@ def _feeds(weighted, shape=(28, 28, 1)):
 
 
 def _step(data, runtime, weighted=True, shape=(28, 28, 1)):
-  from tflite_export import interpreters  # pylint: disable=g-import-not-at-top
+  from tflite_export import interpreters
   with interpreters.quiet():
     run_file = interpreters.Interpreter(data, runtime)
   feeds = _feeds(weighted, shape)
@@ -73,7 +74,7 @@ def _step(data, runtime, weighted=True, shape=(28, 28, 1)):
 
 
 def _keras_step(model, loss, shape=(28, 28, 1)):
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
   feeds = _feeds(False, shape)
 
   @tf.function
@@ -88,8 +89,9 @@ def _keras_step(model, loss, shape=(28, 28, 1)):
 
 def _flex_export(model, loss):
   """The usual way: a tf.function with a GradientTape, converted with TensorFlow's operators allowed."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  from tflite_export import interpreters  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+
+  from tflite_export import interpreters
   holder = tf.Module()
   holder.model = model
 
@@ -120,11 +122,9 @@ def _peak(data, runtime, weighted):
 
 
 def _measure(path, runtime, weighted):
-  if runtime == 'tf.lite':
-    import tensorflow  # pylint: disable=g-import-not-at-top,unused-import
-  else:
-    import ai_edge_litert.interpreter  # pylint: disable=g-import-not-at-top,unused-import
-  from tflite_export import interpreters  # pylint: disable=g-import-not-at-top,unused-import
+  # What the runtime takes before it has a model is not counted.
+  importlib.import_module('tensorflow' if runtime == 'tf.lite' else 'ai_edge_litert.interpreter')
+  importlib.import_module('tflite_export.interpreters')
   before = _largest()
   step = _step(pathlib.Path(path).read_bytes(), runtime, weighted)
   for _ in range(3):
@@ -140,8 +140,9 @@ def _largest():
 
 def _mobilenet(quick):
   """MobileNetV2, width 0.35, all of it trained, and its last layer alone."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  from tflite_export.training import export_training  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+
+  from tflite_export.training import export_training
   shape = (32, 32, 3) if quick else (96, 96, 3)
   rows = []
   loss = tf.keras.losses.SparseCategoricalCrossentropy()

@@ -151,8 +151,8 @@ def padded(accuracies, averaged, rounds, epochs):
 
 def learn(trainer, method, log, epochs, seed):
   """(codec, bytes of the decoder) that are learned from a log of weights, float32[n, d], the first ones included."""
-  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
-  from tff_compress.codec import artefacts  # pylint: disable=g-import-not-at-top
+  from tff_compress import autoencoders
+  from tff_compress.codec import artefacts
   kind, length, latent, target, rest = method
   # A round changes weights by so many epochs.
   snapshots = log[1:] if target == 'weights' else log[epochs:] - log[:-epochs]
@@ -167,9 +167,9 @@ def through_process(method, seed, rounds, epochs, alone, images, dataset):
   Returns:
     dict: accuracies after the last quarter's averages, share of fallbacks, pre-passes, and bytes up, all of them.
   """
-  # pylint: disable=g-import-not-at-top
   import tensorflow as tf
   import tensorflow_federated as tff
+
   import tff_compress
   from tff_compress import processes
   from tff_compress import runtime

@@ -56,7 +56,7 @@ def finished(*arguments):
 
 def trained(seed, epochs, examples, settings):
   """Rows of one seed: accuracies of the original and of every reconstruction."""
-  from tff_compress import autoencoders  # pylint: disable=g-import-not-at-top
+  from tff_compress import autoencoders
   dataset = data.load('fashion-mnist')
   trainer = local_training.Trainer('mlp', seed, batch=100, learning_rate=0.003)
   rng = splits.generator('benchmarks/validation-model', seed)
@@ -96,7 +96,7 @@ def trained(seed, epochs, examples, settings):
 
 def decoded(autoencoder, log):
   """What an autoencoder makes of each vector of weights, float32[n, d]; latent values are float32, as published."""
-  from tff_compress.codec.ops import numpy_ops as xp  # pylint: disable=g-import-not-at-top
+  from tff_compress.codec.ops import numpy_ops as xp
   size = log.shape[1]
   return np.stack([autoencoder.decode(xp, autoencoder.encode(xp, vector, size), size) for vector in log])
 

@@ -46,7 +46,8 @@ def tff_runtime():
 
 
 def pytest_unconfigure():
-  # TFF makes a context of its own when it is imported, which prints an error if it is destroyed as late as Python's modules.
+  # TFF makes a context of its own when it is imported, which prints an error if it is destroyed as late as Python's
+  # modules.
   if 'tensorflow_federated' in sys.modules:
     from tff_compress.runtime import compat
     compat.set_no_default_context()

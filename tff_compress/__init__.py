@@ -1,8 +1,8 @@
 """tff-compress: encoded uplinks and downlinks for TensorFlow Federated, the same bytes in a simulation and on a phone.
 
-`tff_compress.codec(text)` makes a codec; `tff_compress.uplink(codec)` and `tff_compress.downlink(codec, model_fn)` plug it
-into TFF's learning algorithms; `tff_compress.build_fed_avg` makes one whose clients remember, `tff_compress.build_autoencoder_fed_avg` one whose
-clients learn an encoder first;
+`tff_compress.codec(text)` makes a codec; `tff_compress.uplink(codec)` and `tff_compress.downlink(codec, model_fn)` plug
+it into TFF's learning algorithms; `tff_compress.build_fed_avg` makes one whose clients remember,
+`tff_compress.build_autoencoder_fed_avg` one whose clients learn an encoder first;
 `tff_compress.keras.federate` trains a Keras model with them. TensorFlow and TFF are imported when a name that needs
 them is used, not before.
 """

@@ -1,8 +1,9 @@
-"""tflite_export: Keras models and codecs as small .tflite files that run with TensorFlow Lite's built-in operators alone.
+"""tflite_export: Keras models and codecs as small .tflite files that run with TensorFlow Lite's built-in operators
+alone.
 
-`export_training` makes a file that trains on the device, `export_inference` one that only predicts, `export_encoder` and
-`export_decoder` turn a codec into files, `check_edgetpu` reads a file against the documented operator list, and `export_plan`
-writes all of them with a manifest. TensorFlow is imported when one of them is used.
+`export_training` makes a file that trains on the device, `export_inference` one that only predicts, `export_encoder`
+and `export_decoder` turn a codec into files, `check_edgetpu` reads a file against the documented operator list, and
+`export_plan` writes all of them with a manifest. TensorFlow is imported when one of them is used.
 """
 
 import importlib

@@ -54,7 +54,7 @@ def convert(module, signatures, configure=None, variables=False):
       configure(converter)
     try:
       data = converter.convert()
-    except Exception as error:  # pylint: disable=broad-exception-caught
+    except Exception as error:
       raise ExportError(f'this cannot be converted to built-in operators: {_reason(error)}') from error
   _check(flatbuffer.load(data), variables)
   return data
@@ -94,5 +94,6 @@ def _reason(error):
   if missing:
     return f'there is none for {", ".join(missing)}'
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-  named = [line for line in lines if line.startswith(('tf.', 'TF Select ops:', 'Flex ops:', 'Custom ops:')) or 'error:' in line]
+  named = [line for line in lines if line.startswith(('tf.', 'TF Select ops:', 'Flex ops:', 'Custom ops:'))
+           or 'error:' in line]
   return (named or lines or [type(error).__name__])[0][:300]

@@ -15,7 +15,8 @@ LARGEST = 1 << 30
 """Bytes of the largest file that is read."""
 
 MOST_TABLES = 1 << 18
-"""Tables (tensors, operators, buffers, names) of the largest file that is read: fifty times those of a large network."""
+"""Tables (tensors, operators, buffers, names) of the largest file that is read: fifty times those of a large
+network."""
 
 LONGEST_NAME = 200
 """Bytes of the name of a custom operator that are shown."""
@@ -71,7 +72,7 @@ def load(source):
     _check_extent(data)
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
     _check_indices(model)
-  except Exception:  # pylint: disable=broad-exception-caught
+  except Exception:
     # The generated parser follows offsets without checking them and fails in whatever way the bytes lead to.
     raise FileError(f'{name} is corrupt: its tables cannot be read.') from None
   return model
@@ -231,7 +232,8 @@ def remembering(model, variables):
 
 
 def min_runtime_version(source):
-  """The oldest TensorFlow Lite that has every operator of a file, as its converter noted: '2.14.0'; '1.5.0' without a note."""
+  """The oldest TensorFlow Lite that has every operator of a file, as its converter noted: '2.14.0'; '1.5.0' without a
+  note."""
   model = source if isinstance(source, schema.ModelT) else load(source)
   for entry in model.metadata or ():
     content = model.buffers[entry.buffer].data
@@ -245,8 +247,8 @@ def min_runtime_version(source):
 def compact(data):
   """The same model in fewer bytes: without the names of inner tensors, with one empty buffer, equal data only once.
 
-  What a graph of many small operators takes most of is not its constants. The inputs and outputs of signatures are named as
-  the signatures name them.
+  What a graph of many small operators takes most of is not its constants. The inputs and outputs of signatures are
+  named as the signatures name them.
 
   Args:
     data: bytes of a .tflite file without external buffers.
@@ -292,7 +294,7 @@ class _Builder(flatbuffers.Builder):
     super().__init__(size)
     self._vectors = {}
 
-  def CreateNumpyVector(self, x):  # pylint: disable=invalid-name
+  def CreateNumpyVector(self, x):
     x = np.ascontiguousarray(x)
     key = x.dtype.str, x.tobytes()
     if key not in self._vectors:

@@ -13,10 +13,10 @@ NAMES = ('tf.lite', 'litert')
 
 def _make(name, data, threads):
   if name == 'tf.lite':
-    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    import tensorflow as tf
     return tf.lite.Interpreter(model_content=data, num_threads=threads)
   if name == 'litert':
-    from ai_edge_litert import interpreter  # pylint: disable=g-import-not-at-top
+    from ai_edge_litert import interpreter
     return interpreter.Interpreter(model_content=data, num_threads=threads)
   raise ExportError(f'there is no interpreter {name!r}: choose from {", ".join(NAMES)}.')
 
@@ -59,7 +59,8 @@ class Interpreter:
       try:
         self._runners[signature] = self._interpreter.get_signature_runner(signature)
       except (ValueError, RuntimeError) as error:
-        raise FileError(f'{self.name} cannot prepare the signature {signature!r}: {str(error).splitlines()[0][:200]}') from None
+        raise FileError(
+            f'{self.name} cannot prepare the signature {signature!r}: {str(error).splitlines()[0][:200]}') from None
     return self._runners[signature]
 
   def run(self, signature, **inputs):
@@ -67,7 +68,8 @@ class Interpreter:
     try:
       return self._runner(signature)(**{name: np.atleast_1d(value) for name, value in inputs.items()})
     except (ValueError, RuntimeError) as error:
-      raise ExportError(f'{self.name} fails in the signature {signature!r}: {str(error).splitlines()[0][:200]}') from None
+      raise ExportError(
+          f'{self.name} fails in the signature {signature!r}: {str(error).splitlines()[0][:200]}') from None
 
 
 @contextlib.contextmanager

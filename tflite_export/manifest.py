@@ -19,7 +19,6 @@ import pathlib
 import shutil
 import sys
 import tempfile
-from typing import Optional
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import meaning
@@ -82,7 +81,8 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
     words: as for `export_encoder`.
     error_feedback: whether clients keep what their messages leave out, and add it to the next; None: as a preset is
       meant.
-    recipe: how the inference model is made, see `export_inference`; None: 'int8' with representative data, 'dynamic' without.
+    recipe: how the inference model is made, see `export_inference`; None: 'int8' with representative data, 'dynamic'
+      without.
     representative_data: examples that calibrate an int8 model.
 
   Returns:
@@ -143,14 +143,14 @@ class Choices:
     changes: what the downlink's messages hold: None for the weights, 'last' or 'start' for what changed since then.
   """
   name: str
-  learning_rate: Optional[float]
+  learning_rate: float | None
   proximal_mu: float
   recipe: str
   words: str
   error_feedback: bool
   uplink: codec_lib.Codec
-  downlink: Optional[codec_lib.Codec]
-  changes: Optional[str]
+  downlink: codec_lib.Codec | None
+  changes: str | None
 
   @classmethod
   def of(cls, manifest):
@@ -341,7 +341,7 @@ def schema():
 
 def _check_form(manifest):
   """Raises FileError unless a manifest fits the schema; it names the first thing that does not."""
-  import jsonschema  # pylint: disable=g-import-not-at-top
+  import jsonschema
   error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(manifest))
   if error is not None:
     where = '/'.join(map(str, error.absolute_path)) or 'the manifest'

@@ -85,7 +85,7 @@ def _loaded(path):
       except (ValueError, TypeError, KeyError, AttributeError):
         # The model may be fine, and only what it was compiled with unknown here.
         return tf.keras.models.load_model(alias, compile=False)
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     raise ExportError(f'{path} cannot be loaded: {reason(error)}.') from None
 
 
@@ -106,14 +106,14 @@ def _keras_config(path):
     return texts['config.json'], _major(texts['metadata.json']['keras_version'])
   except FileError:
     raise
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     # Whatever a hostile archive leads zipfile and json to.
     raise FileError(f'{path} is not a whole .keras file ({reason(error)}): save the model again.') from None
 
 
 def _h5_config(path):
   """(configuration, major version of Keras) of an .h5 file."""
-  import h5py  # pylint: disable=g-import-not-at-top
+  import h5py
   try:
     with files.readable(str(path)) as alias, h5py.File(alias, 'r') as file:
       if 'model_config' not in file.attrs:
@@ -121,7 +121,7 @@ def _h5_config(path):
       return json.loads(file.attrs['model_config']), _major(file.attrs.get('keras_version', '2'))
   except ExportError:
     raise
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     raise FileError(f'{path} is not a whole .h5 file ({reason(error)}): save the model again.') from None
 
 
@@ -167,7 +167,7 @@ def _folder(path, layers):
     name = 'serving_default' if 'serving_default' in functions else sorted(functions)[0]
     function = functions[name]
     inputs = dict(function.structured_input_signature[1])
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     raise ExportError(f'{path} has no function that predicts ({reason(error)}): save it with '
                       'model.export.') from None
   return Exported(str(path), module, function, inputs)
@@ -175,13 +175,13 @@ def _folder(path, layers):
 
 def _metadata_configs(path):
   """The configurations of all Keras objects of a SavedModel."""
-  from keras.protobuf import saved_metadata_pb2  # pylint: disable=g-import-not-at-top
+  from keras.protobuf import saved_metadata_pb2
   metadata = saved_metadata_pb2.SavedMetadata()
   try:
     if (path / 'keras_metadata.pb').stat().st_size > LARGEST_CONFIG:
       raise ValueError('it is too large')
     metadata.ParseFromString((path / 'keras_metadata.pb').read_bytes())
     return [json.loads(node.metadata) for node in metadata.nodes if node.metadata]
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     raise FileError(f'{path} has a keras_metadata.pb that cannot be read ({reason(error)}): save the model '
                     'again.') from None

@@ -1,4 +1,5 @@
-"""Uplinks and downlinks in TFF: same bytes as NumPy, unbiased means, linear prefixes, merge, TFF's own algorithms and wrappers."""
+"""Uplinks and downlinks in TFF: same bytes as NumPy, unbiased means, linear prefixes, merge, TFF's own algorithms and
+wrappers."""
 
 import collections
 
@@ -75,7 +76,9 @@ def test_a_sum_is_of_the_frames_that_numpy_makes(tff, text):
 
 def test_figures_of_nothing_are_none_and_several_reports_are_one():
   import tensorflow as tf
-  from tff_compress.aggregators import accounting, communication
+
+  from tff_compress.aggregators import accounting
+  from tff_compress.aggregators import communication
   spec = codec_lib.Spec.of({'w': np.zeros(100, np.float32)})
   report = lambda total, clients, spec=spec: {
       name: figure.numpy() for name, figure in accounting.measurements(
@@ -140,7 +143,8 @@ def test_error_of_the_mean_of_equal_updates_falls_as_one_over_n(tff):
 
 
 def test_empty_clients_count_for_nothing(tff):
-  process = tff_compress.uplink('uniform:bits=8 | pack').create(tff.TensorType(np.float32, [100]), tff.TensorType(np.float32))
+  process = tff_compress.uplink('uniform:bits=8 | pack').create(tff.TensorType(np.float32, [100]),
+                                                                tff.TensorType(np.float32))
   update = np.linspace(-1, 1, 100, dtype=np.float32)
   output = process.next(process.initialize(), [update, 5 * update], [1.0, 0.0])
   np.testing.assert_allclose(output.result, update, atol=0.01)
@@ -184,22 +188,25 @@ def test_a_rule_that_names_variables_is_told_where_there_are_no_names(tff):
     tff_compress.uplink('*/bias => float32; * => uniform:bits=2 | pack', weighted=False).create(kinds)
 
 
-@pytest.mark.parametrize('make', [lambda: tff_compress.uplink('nonsense'), lambda: tff_compress.uplink('float32', seed=-1),
-                                  lambda: tff_compress.uplink('float32', seed=2**64),
-                                  lambda: tff_compress.uplink('float32', spec=3)])
+@pytest.mark.parametrize('make',
+                         [lambda: tff_compress.uplink('nonsense'), lambda: tff_compress.uplink('float32', seed=-1),
+                          lambda: tff_compress.uplink('float32', seed=2**64),
+                          lambda: tff_compress.uplink('float32', spec=3)])
 def test_bad_arguments_are_typed_errors(make):
   with pytest.raises(codec_lib.CompressionError):
     make()
 
 
-# -- TFF's learning algorithms -------------------------------------------------------------------------------------------
+# -- TFF's learning algorithms
+# -------------------------------------------------------------------------------------------
 
 
 def model_fn():
   import tensorflow as tf
   import tensorflow_federated as tff
   inputs = tf.keras.Input((6,))
-  hidden = tf.keras.layers.Dense(16, activation='tanh', kernel_initializer=tf.keras.initializers.GlorotUniform(1))(inputs)
+  hidden = tf.keras.layers.Dense(16, activation='tanh',
+                                 kernel_initializer=tf.keras.initializers.GlorotUniform(1))(inputs)
   hidden = tf.keras.layers.BatchNormalization()(hidden)
   outputs = tf.keras.layers.Dense(2, kernel_initializer=tf.keras.initializers.GlorotUniform(2))(hidden)
   return tff.learning.models.from_keras_model(
@@ -232,7 +239,8 @@ def algorithms(tff, downlink):
   yield lambda: learning.build_unweighted_fed_prox(
       model_fn, 0.1, client_optimizer_fn=sgd(0.3), model_aggregator=plain, model_distributor=downlink())
   yield lambda: learning.build_weighted_mime_lite(
-      model_fn, base_optimizer=sgd(0.3, 0.5), model_aggregator=up, full_gradient_aggregator=up, model_distributor=downlink())
+      model_fn, base_optimizer=sgd(0.3, 0.5), model_aggregator=up, full_gradient_aggregator=up,
+      model_distributor=downlink())
   yield lambda: learning.build_unweighted_mime_lite(
       model_fn, base_optimizer=sgd(0.3, 0.5), model_aggregator=plain, full_gradient_aggregator=plain,
       model_distributor=downlink())
@@ -273,7 +281,6 @@ def test_a_downlink_delivers_what_numpy_decodes_and_its_residual_adds_up(tff):
 
   @tff.federated_computation(distributor.initialize.type_signature.result, tff.FederatedType(kind, tff.SERVER))
   def one_round(state, weights):
-    import tensorflow as tf
     output = distributor.next(state, weights)
     first = tff.tensorflow.computation(lambda value: value[0], kind)
     return output.state, tff.federated_mean(tff.federated_map(first, output.result)), output.measurements
@@ -293,7 +300,8 @@ def test_a_downlink_delivers_what_numpy_decodes_and_its_residual_adds_up(tff):
     received.append(mean)
     assert measured['downlink_clients'] == 2
     if number == 0:
-      frame = tff_compress.wire.pack(text, {'0': weights[0], '1': weights[1]}, seed=5, round=0, client=codec_lib.SHARED_CLIENT)
+      frame = tff_compress.wire.pack(text, {'0': weights[0], '1': weights[1]}, seed=5, round=0,
+                                     client=codec_lib.SHARED_CLIENT)
       expected, _ = tff_compress.wire.unpack(text, frame, {'0': weights[0], '1': weights[1]}, seed=5)
       np.testing.assert_allclose(mean, expected['0'], atol=1e-5)
       assert measured['downlink_bytes'] == 2 * len(frame)

@@ -1,4 +1,5 @@
-"""What is learned: principal components are the best linear layers, gradients come near them, bad snapshots are refused."""
+"""What is learned: principal components are the best linear layers, gradients come near them, bad snapshots are
+refused."""
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def normalised_error(net, x):
 
 
 def test_principal_components_keep_what_lies_in_them():
-  """A whole snapshot as one piece: five dimensions of signal, so 5 components lose the noise alone, and 3 lose signal."""
+  """A whole snapshot as one piece: five dimensions of signal, so 5 components lose the noise alone, and 3 lose
+  signal."""
   train, later = snapshots(40), snapshots(20, seed=1)
   errors = [normalised_error(autoencoders.fit(autoencoders.linear(640, z), train, SIZES), later) for z in (3, 5, 12)]
   assert errors[1] < 0.004 < 0.05 < errors[0] and errors[2] < 0.004
@@ -72,14 +74,16 @@ def test_convolutions_learn_and_their_files_are_small():
   net = autoencoders.fit(autoencoders.convolutional(64, 4), data, epochs=30, learning_rate=1e-2,
                          progress=lambda done, of, loss: seen.append((done, of, loss)))
   assert np.mean(fitting.relative_error(net, data)) < 0.1
-  assert [s[:2] for s in seen] == [(i + 1, 30) for i in range(30)] and seen[-1][2] < seen[0][2] and len(net.packed) < 10_000
+  assert [s[:2] for s in seen] == [(i + 1, 30)
+                                   for i in range(30)] and seen[-1][2] < seen[0][2] and len(net.packed) < 10_000
 
 
 def test_what_was_learned_is_a_codec():
   net = autoencoders.fit(autoencoders.linear(640, 5), snapshots(40), SIZES)
   shapes = ((20, 30), (0,), (36,), (4,))
   x = snapshots(1, seed=3)[0].astype(np.float32)
-  update = {f'v{i}': part.reshape(shape) for i, (part, shape) in enumerate(zip(np.split(x, np.cumsum(SIZES)[:-1]), shapes))}
+  update = {f'v{i}': part.reshape(shape) for i,
+            (part, shape) in enumerate(zip(np.split(x, np.cumsum(SIZES)[:-1]), shapes))}
   codec = codec_lib(f'concat | autoencoder:5,length=640,weights={artefacts.add(net)} | uniform:bits=8 | pack')
   payload = codec.encode(update, seed=0, round=0, client=0)
   decoded = codec.decode(payload, update, seed=0, round=0, client=0)
@@ -96,7 +100,8 @@ def test_bad_snapshots_are_typed_errors():
       autoencoders.fit(autoencoders.linear(640, 2), wrong, SIZES)
   with pytest.raises(autoencoders.SnapshotError, match='sizes of all'):
     autoencoders.fit(autoencoders.linear(640, 2), good, (3,))
-  for make in (lambda: autoencoders.linear(8, 8), lambda: autoencoders.dense(8, 0), lambda: autoencoders.convolutional(100, 4),
+  for make in (lambda: autoencoders.linear(8, 8), lambda: autoencoders.dense(8, 0),
+               lambda: autoencoders.convolutional(100, 4),
                lambda: autoencoders.convolutional(64, 3, stride=2)):
     with pytest.raises(autoencoders.SnapshotError):
       make()

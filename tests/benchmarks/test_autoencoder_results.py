@@ -49,8 +49,9 @@ def of_table(rows, table):
 
 def test_an_epoch_goes_through_all_examples_with_momentum(trainer, shapes):
   """Against the same steps by Keras's own SGD."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  from tff_compress.simulation import models  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+
+  from tff_compress.simulation import models
   x, y = shapes.x_train[:60], shapes.y_train[:60]
   found = list(trainer.epochs(trainer.start, trainer.examples(x, y), 2, np.random.default_rng(3)))
   model = models.build('cifar_small', seed=0)
@@ -111,7 +112,8 @@ def test_break_even_of_measured_bytes(trainer):
   name = 'pieces, principal components'
   one, each = curves['one decoder', name, 'both', 40], curves['a decoder each', name, 'both', None]
   up, model = pieces['up'], pieces['model float32']
-  # Forty rounds of 10 collaborators and the decoder of one; each gets encoder and decoder, one trains before the rounds.
+  # Forty rounds of 10 collaborators and the decoder of one; each gets encoder and decoder, one trains before the
+  # rounds.
   sent = 10 * (40 * (up + model) + pieces['file']) + pieces['decoder'] + model
   assert break_even.at(one, 10) == pytest.approx(10 * 40 * 2 * model / sent)
   sent = 10 * (up + model) + pieces['decoder'] + model

@@ -81,7 +81,8 @@ def test_codecs_see_the_same_clients_split_weights_and_batches(run_in, tmp_path)
     assert (client, examples) == (client2, examples2)
     for name in update:
       np.testing.assert_array_equal(update[name], update2[name])
-  assert any(np.any(a[2]['logits/bias'] != b[2]['logits/bias']) for a, b in zip(one.updates(), run_in(tmp_path, seed=1).updates()))
+  assert any(np.any(a[2]['logits/bias'] != b[2]['logits/bias']) for a,
+             b in zip(one.updates(), run_in(tmp_path, seed=1).updates()))
 
 
 def test_a_round_moves_the_weights_by_the_weighted_mean_and_counts_frames(run_in, tmp_path):

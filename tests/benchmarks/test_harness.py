@@ -9,7 +9,8 @@ from benchmarks import harness
 
 
 def test_a_benchmark_is_a_file_with_a_function_run(monkeypatch, tmp_path):
-  (tmp_path / 'new.py').write_text('"""What it measures.\n\nMore."""\n\nTHREADS = 3\n\n\ndef run(quick):\n  return []\n')
+  (tmp_path / 'new.py').write_text(
+      '"""What it measures.\n\nMore."""\n\nTHREADS = 3\n\n\ndef run(quick):\n  return []\n')
   (tmp_path / 'shared.py').write_text('"""No benchmark."""\n\n\ndef helper():\n  return 1\n')
   monkeypatch.setattr(harness, 'FOLDER', tmp_path)
   assert harness.benchmarks() == {'new': 'What it measures.'}

@@ -31,7 +31,8 @@ def test_a_step_goes_down_the_gradient():
 
 
 def test_behind_is_paired_by_seed():
-  rows = [{'table': 'per seed', 'model': 'narrow', 'method': method, 'seed': seed, 'kB up once': 0.0, 'kB down once': 0.0,
+  rows = [{'table': 'per seed', 'model': 'narrow', 'method': method, 'seed': seed, 'kB up once': 0.0,
+           'kB down once': 0.0,
            'kB in all': 1.0, 'bytes a message': 1.0, 'accuracy': accuracy}
           for seed, both in enumerate(((0.8, 0.7), (0.9, 0.8))) for method, accuracy in zip(('float32', 'other'), both)]
   other = learned_to_accuracy.summary(rows)[1]

@@ -89,7 +89,8 @@ def test_one_preset_is_shown_with_what_it_stands_for(capsys):
 def test_a_method_is_shown_with_its_schedule_page_and_command(capsys):
   assert main(['codecs', 'dgc']) == 0
   shown = capsys.readouterr().out
-  for part in ('topk:1/4 | float32 @1 topk:1/16 | float32', 'docs/methods/sparse-and-sign.md', 'tff-compress run --uplink dgc',
+  for part in ('topk:1/4 | float32 @1 topk:1/16 | float32', 'docs/methods/sparse-and-sign.md',
+               'tff-compress run --uplink dgc',
                'momentum', 'Lin et al. 2018'):
     assert part in shown
   assert main(['codecs', 'stc']) == 0

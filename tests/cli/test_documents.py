@@ -1,4 +1,5 @@
-"""What the README and the guides show is true: examples run, commands are valid, links lead somewhere, figures are measured."""
+"""What the README and the guides show is true: examples run, commands are valid, links lead somewhere, figures are
+measured."""
 
 import json
 import pathlib
@@ -30,7 +31,8 @@ def blocks(language, documents=None):
   """[(name, text)] of the fenced blocks of a language."""
   found = []
   for path in documents or DOCUMENTS:
-    for match in re.finditer(rf'^```{language}\n(.*?)^```$', path.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL):
+    for match in re.finditer(rf'^```{language}\n(.*?)^```$', path.read_text(encoding='utf-8'),
+                             re.MULTILINE | re.DOTALL):
       line = path.read_text(encoding='utf-8')[:match.start()].count('\n') + 1
       found.append(pytest.param(match[1], id=f'{path.name}:{line}'))
   return found
@@ -58,15 +60,15 @@ def test_python_compiles(text):
 def test_light_examples_run(text):
   # Dataclasses look their module up by name.
   module = types.ModuleType('example')
-  exec(compile(text, 'example', 'exec'), module.__dict__)  # pylint: disable=exec-used
+  exec(compile(text, 'example', 'exec'), module.__dict__)
 
 
 @pytest.mark.xdist_group('tff')
 @pytest.mark.parametrize('text', [block for block in README_PYTHON if not is_light(block.values[0])])
 def test_training_examples_of_the_readme_run(text, tff_runtime, monkeypatch, capsys):
-  from tff_compress import runtime  # pylint: disable=g-import-not-at-top
+  from tff_compress import runtime
   monkeypatch.setattr(runtime, 'install', lambda: tff_runtime, raising=False)  # There is one in this process already.
-  exec(compile(text, 'example', 'exec'), types.ModuleType('example').__dict__)  # pylint: disable=exec-used
+  exec(compile(text, 'example', 'exec'), types.ModuleType('example').__dict__)
   assert capsys.readouterr().out
 
 
@@ -131,7 +133,8 @@ def test_codecs_in_the_guide_are_valid():
 
 
 def test_presets_of_the_readme_exist_and_cost_what_it_says():
-  rows = re.findall(r'^\| `([a-z0-9-]+)` \| ([0-9.]+) \| (.+) \|$', (ROOT / 'README.md').read_text(encoding='utf-8'), re.MULTILINE)
+  rows = re.findall(r'^\| `([a-z0-9-]+)` \| ([0-9.]+) \| (.+) \|$', (ROOT / 'README.md').read_text(encoding='utf-8'),
+                    re.MULTILINE)
   names = [name for name, _, _ in rows]
   assert len(names) >= 5 and names == sorted(names) and set(names) <= set(presets.registry())
   for name, bits, _ in rows:
@@ -141,9 +144,10 @@ def test_presets_of_the_readme_exist_and_cost_what_it_says():
 def test_demo_of_the_readme_has_the_columns_of_the_demo():
   readme = (ROOT / 'README.md').read_text(encoding='utf-8')
   shown = next(line for line in readme.splitlines() if line.startswith('uplink '))
-  titles = [name for name, _, _ in report._COLUMNS]  # pylint: disable=protected-access
+  titles = [name for name, _, _ in report._COLUMNS]
   # No setting differs in the demo, and its clients learn and remember nothing.
-  assert re.split(r'  +', shown) == [title for title in titles if title not in ('settings', 'MB pre-pass', 'fallbacks %', 'MB kept')]
+  assert re.split(r'  +', shown) == [title for title in titles
+                                     if title not in ('settings', 'MB pre-pass', 'fallbacks %', 'MB kept')]
 
 
 def test_no_placeholders_are_left():

@@ -30,7 +30,8 @@ def frame_bytes(codec):
 
 def test_run(tmp_path, capsys):
   out = tmp_path / 'run'
-  arguments = ['run', '--uplink', 'hadamard | uniform:bits=2 | pack', '--downlink', 'int8', '--output', str(out), '--json', *SMALL]
+  arguments = ['run', '--uplink', 'hadamard | uniform:bits=2 | pack', '--downlink', 'int8', '--output', str(out),
+               '--json', *SMALL]
   assert cli.main(arguments) == 0
   shown = json.loads(capsys.readouterr().out)
   assert shown['status'] == 'finished' and shown['parameters'] == VALUES
@@ -88,7 +89,7 @@ def test_compare(tmp_path, capsys):
 
 @pytest.mark.filterwarnings('ignore:You are saving your model as an HDF5 file')
 def test_inspect_takes_the_spec_of_a_keras_model(tmp_path, capsys):
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
   layers = tf.keras.layers
   model = tf.keras.Sequential([layers.Dense(3, input_shape=(5,), name='dense'), layers.BatchNormalization(name='norm')])
   model.save(tmp_path / 'model.h5')
@@ -96,7 +97,8 @@ def test_inspect_takes_the_spec_of_a_keras_model(tmp_path, capsys):
   update = {tensor.name: np.ones(tensor.shape, np.float32) for tensor in spec.tensors}
   assert len(update) == 4  # The moving statistics are not part of an update.
   (tmp_path / 'frame').write_bytes(wire.pack('int8', update, seed=1, round=2, client=3))
-  arguments = ['inspect', str(tmp_path / 'frame'), '--codec', 'int8', '--spec', str(tmp_path / 'model.h5'), '--seed', '1']
+  arguments = ['inspect', str(tmp_path / 'frame'), '--codec', 'int8', '--spec', str(tmp_path / 'model.h5'), '--seed',
+               '1']
   assert cli.main([*arguments, '--json']) == 0
   shown = json.loads(capsys.readouterr().out)
   assert [v['name'] for v in shown['variables']] == [tensor.name for tensor in spec.tensors]

@@ -1,4 +1,5 @@
-"""`tff-compress fit-autoencoder` and `--autoencoder`: what is learned, what it is measured against, and one sentence for bad files."""
+"""`tff-compress fit-autoencoder` and `--autoencoder`: what is learned, what it is measured against, and one sentence
+for bad files."""
 
 import json
 import zipfile
@@ -20,7 +21,7 @@ SHAPES = {'dense/kernel': (24, 10), 'dense/bias': (10,)}
 def known(monkeypatch):
   """What is loaded is forgotten after the test."""
   monkeypatch.setattr(artefacts, '_known', {})
-  return artefacts._known  # pylint: disable=protected-access
+  return artefacts._known
 
 
 @pytest.fixture
@@ -63,7 +64,8 @@ def test_what_is_learned_is_written_measured_and_named(snapshots, tmp_path, caps
   assert shown['bits_per_parameter'] == pytest.approx(8 * len(payload) / 250)
   assert fit(tmp_path, '--held-out', '2') == 0
   shown = capsys.readouterr().out
-  assert fit(tmp_path, '--no-center') == 0 and not artefacts.find(artefacts.load(str(tmp_path / 'updates.autoencoder'))).means.any()
+  assert fit(tmp_path, '--no-center') == 0 and not artefacts.find(
+      artefacts.load(str(tmp_path / 'updates.autoencoder'))).means.any()
   assert 'sending nothing' in shown and 'weights=' in shown and '2 held out' in shown
 
 
@@ -146,7 +148,8 @@ BAD = {
 def test_bad_snapshots_are_one_sentence(write, kind, word, tmp_path, capsys):
   path = tmp_path / f'snapshots.{kind}'
   write(path)
-  refused(['fit-autoencoder', str(path), '-o', str(tmp_path / 'out'), '--codec', 'autoencoder:4,length=25 | float32'], capsys, word)
+  refused(['fit-autoencoder', str(path), '-o', str(tmp_path / 'out'), '--codec', 'autoencoder:4,length=25 | float32'],
+          capsys, word)
   assert not (tmp_path / 'out').exists()
 
 
@@ -154,12 +157,15 @@ def test_bad_settings_are_one_sentence(snapshots, tmp_path, capsys, monkeypatch)
   del snapshots
   files = [str(tmp_path / f'{i}.npz') for i in range(5)]
   base = ['fit-autoencoder', '-o', str(tmp_path / 'out'), *files]
-  for more, word in ((['--codec', 'int8'], 'begin with an autoencoder'), (['--codec', CODEC.replace('100', '999')], 'variable'),
+  for more, word in ((['--codec', 'int8'], 'begin with an autoencoder'),
+                     (['--codec', CODEC.replace('100', '999')], 'variable'),
                      (['--codec', 'concat | autoencoder:24,length=24 | float32'], 'compress nothing'),
                      (['--codec', 'concat | autoencoder:3,length=24,weights=cosine | float32'], 'without weights'),
-                     (['--held-out', '0'], '--held-out'), (['--held-out', '4'], 'at least 2'), (['--epochs', '0'], '--epochs'),
+                     (['--held-out', '0'], '--held-out'), (['--held-out', '4'], 'at least 2'),
+                     (['--epochs', '0'], '--epochs'),
                      (['--learning-rate', 'nan'], '--learning-rate'), (['--architecture', 'pca'], 'pca'),
-                     (['--architecture', 'convolutional', '--codec', 'concat | autoencoder:3,length=25 | float32'], 'multiple')):
+                     (['--architecture', 'convolutional', '--codec', 'concat | autoencoder:3,length=25 | float32'],
+                      'multiple')):
     refused([*base, *more], capsys, word)
   np.savez(tmp_path / 'other.npz', **{'dense/kernel': np.zeros((24, 9), np.float32)})
   refused([*base, str(tmp_path / 'other.npz')], capsys, 'other variables')

@@ -93,7 +93,8 @@ def test_segments_add_up_to_the_payload(files, spec, capsys):
 
 def test_statistics_are_those_of_the_decoded_variables(files, capsys):
   folder, data = files
-  arguments = ['inspect', str(folder / 'frame.tfc'), '--codec', CODEC, '--spec', str(folder / 'spec.json'), '--seed', '42']
+  arguments = ['inspect', str(folder / 'frame.tfc'), '--codec', CODEC, '--spec', str(folder / 'spec.json'), '--seed',
+               '42']
   assert main([*arguments, '--json']) == 0
   shown = {v['name']: v for v in json.loads(capsys.readouterr().out)['variables']}
   decoded, _ = wire.unpack(CODEC, data, update(), seed=42)
@@ -181,7 +182,8 @@ def test_bad_arguments_are_one_sentence(files, arguments, says, capsys):
 
 
 @pytest.mark.parametrize('text', [
-    '', '[', '3', '{}', '[]', '{"variables": {}}', '[{"name": "a"}]', '[{"name": 1, "shape": []}]', '[{"name": "a", "shape": [-1]}]',
+    '', '[', '3', '{}', '[]', '{"variables": {}}', '[{"name": "a"}]', '[{"name": 1, "shape": []}]',
+    '[{"name": "a", "shape": [-1]}]',
     '[{"name": "a", "shape": [1.5]}]', '[{"name": "a", "shape": [true]}]', '[{"name": "a", "shape": [99999999999]}]',
     '[{"name": "a", "shape": [1], "dtype": "complex64"}]', '[{"name": "a", "shape": [1], "color": "red"}]', '[[[[1]]]]',
     '[{"name": "a", "shape": [1]}, {"name": "a", "shape": [1]}]', '[{"name": "a\\tb", "shape": [1]}]',
@@ -199,7 +201,8 @@ def test_small_frame_cannot_ask_for_a_large_model(files, capsys):
   folder, _ = files
   side = frames.MAX_VALUES // 1024 + 1
   (folder / 'large.json').write_text(json.dumps([{'name': 'a', 'shape': [1024, side]}]))
-  said = refused(['inspect', str(folder / 'frame.tfc'), '--codec', 'int8', '--spec', str(folder / 'large.json')], capsys)
+  said = refused(['inspect', str(folder / 'frame.tfc'), '--codec', 'int8', '--spec', str(folder / 'large.json')],
+                 capsys)
   assert 'at most' in said
 
 
@@ -265,7 +268,8 @@ def test_an_npz_damaged_anywhere_is_no_more_than_a_spec_error(tmp_path, compress
 
 @pytest.mark.parametrize('config, says', [
     ({'class_name': 'Sequential', 'config': {'layers': [{'class_name': 'Lambda', 'config': {}}]}}, 'Lambda'),
-    ({'class_name': 'Sequential', 'config': {'layers': [{'module': 'os', 'class_name': 'system', 'config': {}}]}}, 'os.system'),
+    ({'class_name': 'Sequential', 'config': {'layers': [{'module': 'os', 'class_name': 'system', 'config': {}}]}},
+     'os.system'),
     (None, 'save the whole model'),
 ])
 def test_h5_that_may_run_code_is_refused_before_keras_sees_it(tmp_path, config, says):
@@ -293,4 +297,5 @@ def test_no_bytes_whatever_are_more_than_an_error(folder_of_one, payload):
   body = wire.pack('int8', {'a': np.zeros(3, np.float32)}, seed=0, round=0, client=0)[:16] + payload
   path = folder_of_one / 'frame.tfc'
   path.write_bytes(body + struct.pack('<I', zlib.crc32(body)))
-  assert main(['inspect', str(path), '--codec', 'int8', '--spec', str(folder_of_one / 'spec.json'), '--seed', '0']) in (0, 2)
+  assert main(['inspect', str(path), '--codec', 'int8', '--spec', str(folder_of_one / 'spec.json'), '--seed',
+               '0']) in (0, 2)

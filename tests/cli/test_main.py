@@ -1,4 +1,5 @@
-"""What every command promises: exit codes, one sentence per error, quiet ends, and no TensorFlow where none is needed."""
+"""What every command promises: exit codes, one sentence per error, quiet ends, and no TensorFlow where none is
+needed."""
 
 import errno
 import os
@@ -66,8 +67,8 @@ def _options():
   """(program, command, option) of every command of both programs."""
   for main in (cli.PROGRAM, export_cli.PROGRAM):
     for name, *_ in main.commands:
-      _, commands = program._parser(main, name)  # pylint: disable=protected-access
-      for action in commands[name]._actions:  # pylint: disable=protected-access
+      _, commands = program._parser(main, name)
+      for action in commands[name]._actions:
         if action.option_strings and action.dest != 'help':
           yield main, name, action
 
@@ -234,10 +235,12 @@ def test_commands_that_do_not_train_import_neither_tensorflow_nor_matplotlib():
   code = """if True:
       import sys
       from tff_compress import cli
-      for arguments in (['--help'], ['--version'], ['run', '--help'], ['compare', '--help'], ['codecs'], ['codecs', 'eden'],
+      for arguments in (['--help'], ['--version'], ['run', '--help'], ['compare', '--help'], ['codecs'],
+                        ['codecs', 'eden'],
                         ['inspect', 'missing'], ['run', '--rounds', 'nan'], ['run', '--uplink', 'hadamrd']):
         cli.main(arguments)
-      heavy = {'tensorflow', 'tensorflow_federated', 'matplotlib', 'jax', 'pandas', 'sklearn', 'yaml', 'scipy'} & set(sys.modules)
+      heavy = {'tensorflow', 'tensorflow_federated', 'matplotlib', 'jax', 'pandas', 'sklearn', 'yaml', 'scipy'}
+      heavy &= set(sys.modules)
       sys.exit(f'imported: {heavy}' if heavy else 0)
   """
   done = run(code)
@@ -247,7 +250,8 @@ def test_commands_that_do_not_train_import_neither_tensorflow_nor_matplotlib():
 def test_a_reader_that_goes_away_is_not_an_error():
   # 'true' reads nothing, so that the first write already fails or, at the latest, the last flush.
   for arguments in ('codecs', '--help'):
-    done = subprocess.run(['bash', '-c', f'"{sys.executable}" -m tff_compress.cli {arguments} | true; exit ${{PIPESTATUS[0]}}'],
+    done = subprocess.run(['bash', '-c',
+                           f'"{sys.executable}" -m tff_compress.cli {arguments} | true; exit ${{PIPESTATUS[0]}}'],
                           capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ''
     assert done.returncode in (0, 141)

@@ -26,8 +26,10 @@ def entry(number, config):
   count = config.clients_per_round * PARAMETERS // 8
   suffix = '_estimate' if config.baseline else ''
   return {'round': number, 'clients': config.clients_per_round, 'failed_clients': 0, 'examples': 100, 'train_loss': 1.0,
-          'train_accuracy': 0.5, 'loss': 1.0, 'accuracy': 0.5 + number / 100 - len(config.uplink) / 1000, 'seconds': 0.5,
-          f'uplink_bytes{suffix}': count * up, f'uplink_bits_per_parameter{suffix}': up, f'uplink_ratio{suffix}': 32 / up,
+          'train_accuracy': 0.5, 'loss': 1.0, 'accuracy': 0.5 + number / 100 - len(config.uplink) / 1000,
+          'seconds': 0.5,
+          f'uplink_bytes{suffix}': count * up, f'uplink_bits_per_parameter{suffix}': up,
+          f'uplink_ratio{suffix}': 32 / up,
           'downlink_bytes': count * down, 'downlink_bits_per_parameter': down, 'downlink_ratio': 32 / down}
 
 
@@ -70,7 +72,8 @@ def test_run_without_flags_is_the_default_run(trained, capsys):
 
 def test_flags_win_over_the_file(trained, tmp_path):
   (tmp_path / 'run.yaml').write_text('rounds: 3\nuplink: drive\nclient_learning_rate: 1e-2\n')
-  assert cli.main(['run', '--config', str(tmp_path / 'run.yaml'), '--rounds', '2', '--server-momentum', '0.9', '--ema', 'none']) == 0
+  assert cli.main(['run', '--config', str(tmp_path / 'run.yaml'), '--rounds', '2', '--server-momentum', '0.9', '--ema',
+                   'none']) == 0
   assert trained[0][0] == run_lib.RunConfig(rounds=2, uplink='drive', client_learning_rate=0.01, server_momentum=0.9)
 
 
@@ -89,7 +92,8 @@ def test_json_alone_is_on_standard_output(trained, tmp_path, capsys):
 
 def test_compare_trains_every_pair_with_every_seed(trained, tmp_path, capsys):
   out = tmp_path / 'out'
-  assert cli.main(['compare', '--uplink', 'int8', '--uplink', 'drive', '--downlink', 'float32', '--seeds', '2', '--seed', '5',
+  assert cli.main(['compare', '--uplink', 'int8', '--uplink', 'drive', '--downlink', 'float32', '--seeds', '2',
+                   '--seed', '5',
                    '--rounds', '3', '--output', str(out)]) == 0
   assert [(c.uplink, c.downlink, c.seed) for c, _ in trained] == [
       (up, 'float32', seed) for seed in (5, 6) for up in ('float32', 'int8', 'drive')]
@@ -101,17 +105,20 @@ def test_compare_trains_every_pair_with_every_seed(trained, tmp_path, capsys):
     assert f'\n{uplink} ' in shown
   assert '± 0.00' in shown and f'Report: {out / "report.html"}' in shown
   page = (out / 'report.html').read_text()
-  assert f'tff-compress compare --uplink int8 --uplink drive' in page and str(out) in page
+  assert 'tff-compress compare --uplink int8 --uplink drive' in page and str(out) in page
 
 
 def test_compare_pairs_uplinks_and_downlinks_in_order(trained, tmp_path):
-  assert cli.main(['compare', '--uplink', 'int8', '--uplink', 'drive', '--downlink', 'int8', '--downlink', 'float16', '--rounds', '1',
+  assert cli.main(['compare', '--uplink', 'int8', '--uplink', 'drive', '--downlink', 'int8', '--downlink', 'float16',
+                   '--rounds', '1',
                    '--output', str(tmp_path / 'out')]) == 0
-  assert [(c.uplink, c.downlink) for c, _ in trained] == [('float32', 'float32'), ('int8', 'int8'), ('drive', 'float16')]
+  assert [(c.uplink, c.downlink) for c, _ in trained] == [('float32', 'float32'), ('int8', 'int8'),
+                                                          ('drive', 'float16')]
 
 
 def test_compare_takes_methods_with_what_belongs_to_them(trained, tmp_path, capsys):
-  assert cli.main(['compare', '--uplink', 'stc:p=1/400', '--uplink', 'dgc', '--uplink', 'signsgd-majority', '--uplink', 'int8',
+  assert cli.main(['compare', '--uplink', 'stc:p=1/400', '--uplink', 'dgc', '--uplink', 'signsgd-majority', '--uplink',
+                   'int8',
                    '--uplink', 'stc @5 stc:p=1/50', '--rounds', '1', '--output', str(tmp_path / 'out')]) == 0
   assert [(c.uplink, c.downlink, c.feedback is not None) for c, _ in trained] == [
       ('float32', 'float32', False), ('stc:p=1/400', 'float32', True), ('dgc', 'float32', True),
@@ -124,7 +131,8 @@ def test_compare_takes_methods_with_what_belongs_to_them(trained, tmp_path, caps
 
 @pytest.mark.parametrize('plain', ['float32', 'none'])
 def test_float32_is_not_trained_twice(trained, tmp_path, plain):
-  assert cli.main(['compare', '--uplink', 'int8', '--uplink', plain, '--uplink', 'int8', '--rounds', '1', '--output', str(tmp_path)]) == 0
+  assert cli.main(['compare', '--uplink', 'int8', '--uplink', plain, '--uplink', 'int8', '--rounds', '1', '--output',
+                   str(tmp_path)]) == 0
   assert [c.uplink for c, _ in trained] == ['int8', plain]
 
 
@@ -204,7 +212,8 @@ def test_bad_input_is_one_sentence_and_trains_nothing(trained, arguments, says, 
 
 @pytest.mark.parametrize('line, says', [
     ('round: 3', 'did you mean rounds?'), ('seeds: 3', 'there is no setting'), ('rounds: .nan', 'whole number'),
-    ('client_learning_rate: .inf', 'client_learning_rate'), ('uplink: [int8]', 'must be a text'), ('rounds: 3\nrounds: 4', 'twice'),
+    ('client_learning_rate: .inf', 'client_learning_rate'), ('uplink: [int8]', 'must be a text'),
+    ('rounds: 3\nrounds: 4', 'twice'),
 ])
 def test_a_bad_file_is_one_sentence_and_trains_nothing(trained, line, says, capsys, tmp_path):
   (tmp_path / 'run.yaml').write_text(line)
@@ -214,11 +223,13 @@ def test_a_bad_file_is_one_sentence_and_trains_nothing(trained, line, says, caps
 
 
 def test_missing_data_is_one_sentence_before_tensorflow_is_imported(tmp_path):
-  for flags in (['--dataset', 'npz', '--data-dir', str(tmp_path / 'none.npz')], ['--dataset', 'fashion-mnist', '--data-dir', str(tmp_path)],
+  for flags in (['--dataset', 'npz', '--data-dir', str(tmp_path / 'none.npz')],
+                ['--dataset', 'fashion-mnist', '--data-dir', str(tmp_path)],
                 ['--split', 'dirichlet:0'], ['--clients', '5000', '--clients-per-round', '1']):
     code = ('import sys; from tff_compress import cli; code = cli.main(sys.argv[1:]); '
             'sys.exit(99 if "tensorflow" in sys.modules else code)')
-    done = subprocess.run([sys.executable, '-c', code, 'run', *flags], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, '-c', code, 'run', *flags], capture_output=True, text=True, timeout=120,
+                          check=False)
     assert done.returncode == 2, done.stderr
     assert done.stdout == '' and done.stderr.count('\n') == 1 and 'min_examples' not in done.stderr
 
@@ -265,7 +276,8 @@ def test_a_state_that_cannot_be_used_is_bad_input_and_the_command_may_be_given_a
   monkeypatch.setattr(run_lib, 'compare', compare)
   assert cli.main(['run', '--uplink', 'stc', '--output', str(tmp_path)]) == 2
   captured = capsys.readouterr()
-  assert captured.out == '' and captured.err == "tff-compress: the state of client '3' in clients/3.state is damaged: remove it.\n"
+  assert captured.out == ''
+  assert captured.err == "tff-compress: the state of client '3' in clients/3.state is damaged: remove it.\n"
 
 
 def test_training_that_never_came_to_a_round_is_bad_input(monkeypatch, capsys):
@@ -304,7 +316,8 @@ def test_a_prepass_has_a_line_per_group_and_says_what_it_cost(monkeypatch, capsy
   assert lines[:3] == ['pre-pass: 5 of 10 clients learned',
                        'pre-pass: 10 of 10 clients learned, 3.1 MB up, 12 MB down, 41 s',
                        'pre-pass again before round 2: 5 of 5 clients learned, 3.1 MB up, 12 MB down, 41 s']
-  assert lines[3].endswith('4 of 5 clients with the fallback') and 'MB pre-pass' in captured.out and '15.1' in captured.out
+  assert lines[3].endswith('4 of 5 clients with the fallback')
+  assert 'MB pre-pass' in captured.out and '15.1' in captured.out
 
 
 def test_report_makes_the_page_of_a_comparison_again(trained, tmp_path, capsys):
@@ -371,6 +384,6 @@ def test_rounds_that_were_done_before_count_as_done(monkeypatch):
   terminal = _Terminal()
   monkeypatch.setattr(sys, 'stderr', terminal)
   config = run_lib.RunConfig(rounds=10)
-  with training._Progress([config, config], every=0) as progress:  # pylint: disable=protected-access
+  with training._Progress([config, config], every=0) as progress:
     progress.round(1, entry(7, config))
   assert '17/20' in terminal.text

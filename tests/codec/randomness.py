@@ -7,9 +7,9 @@ yields words block by block. A statistic is an object with `count`, which turns 
 Every p-value is two-sided: a source that is too even is as suspect as one that is too uneven.
 """
 
+from collections.abc import Callable
 import dataclasses
 import itertools
-from typing import Callable
 
 import numpy as np
 from scipy import special

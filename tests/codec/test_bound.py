@@ -17,7 +17,8 @@ def largest_error(text, x):
 
 INPUTS = {**{f.__name__: f(20_000) for f in (measure.gaussian, measure.lognormal, measure.spikes)},
           'constant': np.full(100, 0.3, np.float32), 'zeros': np.zeros(50, np.float32), 'one': np.ones(1, np.float32),
-          'steps': (np.arange(-2000, 2000) * 0.005).astype(np.float32), 'offset': measure.gaussian(1000) + np.float32(1e6),
+          'steps': (np.arange(-2000, 2000) * 0.005).astype(np.float32),
+          'offset': measure.gaussian(1000) + np.float32(1e6),
           **test_exactness.vectors(1500)}
 
 

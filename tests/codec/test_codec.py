@@ -1,8 +1,8 @@
 """Codecs over whole models: rules, joined variables, dtypes, the layout of a payload, and errors for bad arguments."""
 
 import dataclasses
-import tracemalloc
 import struct
+import tracemalloc
 import types
 import warnings
 

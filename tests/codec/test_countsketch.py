@@ -13,7 +13,8 @@ D = 5000
 
 
 def sketches(fraction, rows, x, round=0):
-  stage = CountSketch(fraction=codec_lib(f'countsketch:{fraction} | float32').rules[0].pipeline.stages[0].fraction, rows=rows)
+  stage = CountSketch(fraction=codec_lib(f'countsketch:{fraction} | float32').rules[0].pipeline.stages[0].fraction,
+                      rows=rows)
   draws = measure.draws_of(round=round)
   return stage, draws, stage.sketch(numpy_ops, x, draws, x.size)
 
@@ -85,8 +86,9 @@ def test_rounding_before_the_sums_is_of_no_account():
   assert np.sum((sent - exact.reshape(-1))**2) < 1e-7 * np.sum(exact**2)
 
 
-@pytest.mark.parametrize('text', ['countsketch:0 | float32', 'countsketch:2 | float32', 'countsketch:1/5,rows=2 | float32',
-                                  'countsketch:1/9999 | float32'])
+@pytest.mark.parametrize('text',
+                         ['countsketch:0 | float32', 'countsketch:2 | float32', 'countsketch:1/5,rows=2 | float32',
+                          'countsketch:1/9999 | float32'])
 def test_parameters_out_of_range_are_refused(text):
   with pytest.raises(codec_lib.CodecError):
     codec_lib(text)

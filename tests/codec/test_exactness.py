@@ -71,7 +71,7 @@ class ReorderedOps(NumpyOps):
     return np.cumsum(x[..., order], axis=-1, dtype=x.dtype)[..., -1:]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def vectors(size):
   """{what: float32[size]}: inputs on which encoders without the rules differ between runtimes, and others."""
   rng = np.random.default_rng(7)

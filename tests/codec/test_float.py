@@ -1,4 +1,5 @@
-"""Values sent as floats: float32 unchanged, float16 with a power-of-two scale that keeps eleven bits of every update."""
+"""Values sent as floats: float32 unchanged, float16 with a power-of-two scale that keeps eleven bits of every
+update."""
 
 import numpy as np
 import pytest

@@ -7,8 +7,8 @@ import pytest
 
 from tests.codec import measure
 from tff_compress import codec as codec_lib
-from tff_compress.codec.ops import NumpyOps
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.ops import NumpyOps
 from tff_compress.codec.stage import Real
 from tff_compress.codec.transforms import hadamard
 from tff_compress.codec.transforms.hadamard import Hadamard

@@ -1,4 +1,5 @@
-"""Networks of int8 weights: as exact as they say, the same bits in TensorFlow, and files that are refused where they are damaged."""
+"""Networks of int8 weights: as exact as they say, the same bits in TensorFlow, and files that are refused where they
+are damaged."""
 
 import dataclasses
 
@@ -29,11 +30,11 @@ def made(sizes=()):
 
 def reference(x, layers):
   """The same layers in double precision."""
-  for l in layers:
-    rows = x.reshape(-1, l.weights.shape[0])
-    y = rows @ (l.weights.astype(np.float64) * l.scale) + l.bias
-    y = y + rows if l.activation == network.RESIDUAL else y
-    x = (np.maximum(y, 0) if l.activation else y).reshape(len(x), -1)
+  for layer in layers:
+    rows = x.reshape(-1, layer.weights.shape[0])
+    y = rows @ (layer.weights.astype(np.float64) * layer.scale) + layer.bias
+    y = y + rows if layer.activation == network.RESIDUAL else y
+    x = (np.maximum(y, 0) if layer.activation else y).reshape(len(x), -1)
   return x
 
 
@@ -78,7 +79,7 @@ def test_all_cosines_but_the_last_give_back_what_lies_in_them(size):
 
 def test_tensorflow_makes_the_same_bits():
   tf = pytest.importorskip('tensorflow', reason='codecs need NumPy alone, and this compares with TensorFlow')
-  from tff_compress.tensorflow.ops import TensorFlowOps  # pylint: disable=g-import-not-at-top
+  from tff_compress.tensorflow.ops import TensorFlowOps
   net = made((1000, 1400))
   x = (RNG.standard_normal(2400) * 0.01).astype(np.float32)
 
@@ -96,7 +97,8 @@ def test_files_are_read_as_written_and_damage_is_a_typed_error(tmp_path):
   again = network.unpack(net.packed)
   assert again.digest == net.digest and again.packed == net.packed and again.latent == 20
   assert net.decoder_bytes < len(net.packed) and net.decoder_bytes > 20 * 1100 + 1100 * 1200
-  small = network.Autoencoder(6, (layer(6, 2),), (layer(2, 6),), (6,), np.zeros(1, np.float32), np.ones(1, np.float32)).packed
+  small = network.Autoencoder(6, (layer(6, 2),), (layer(2, 6),), (6,), np.zeros(1, np.float32),
+                              np.ones(1, np.float32)).packed
   for length in range(len(small)):
     with pytest.raises(ArtefactError):
       network.unpack(small[:length])
@@ -123,7 +125,8 @@ def test_files_are_read_as_written_and_damage_is_a_typed_error(tmp_path):
 
 
 def test_layers_that_do_not_fit_are_refused():
-  for encoder, decoder in (((layer(6, 2),), (layer(3, 6),)), ((layer(5, 2),), (layer(2, 6),)), ((layer(6, 6),), (layer(6, 6),)),
+  for encoder, decoder in (((layer(6, 2),), (layer(3, 6),)), ((layer(5, 2),), (layer(2, 6),)),
+                           ((layer(6, 6),), (layer(6, 6),)),
                            ((), (layer(6, 6),)), ((layer(6, 2, 1, network.RESIDUAL),), (layer(2, 6),))):
     with pytest.raises(ArtefactError):
       network.Autoencoder(6, encoder, decoder)
@@ -153,11 +156,13 @@ def test_a_codec_names_its_weights_by_digest():
 def test_columns_are_the_rows_of_the_transposed_matrix():
   x = RNG.standard_normal((2, 3, 5, 7)).astype(np.float32)
   keys = dict(seed=0, round=0, client=0)
-  rows, columns = (codec_lib(f'concat | autoencoder:9,length=30,order={order},weights=cosine | float32') for order in ('rows', 'columns'))
+  rows, columns = (codec_lib(f'concat | autoencoder:9,length=30,order={order},weights=cosine | float32')
+                   for order in ('rows', 'columns'))
   bias = np.arange(6, dtype=np.float32)
   update, turned = {'a': x, 'b': bias}, {'a': np.ascontiguousarray(x.reshape(30, 7).T), 'b': bias}
   assert columns.encode(update, **keys) == rows.encode(turned, **keys) != rows.encode(update, **keys)
-  decoded, expected = columns.decode(columns.encode(update, **keys), update, **keys), rows.decode(rows.encode(turned, **keys), turned, **keys)
+  decoded, expected = columns.decode(columns.encode(update, **keys), update,
+                                     **keys), rows.decode(rows.encode(turned, **keys), turned, **keys)
   np.testing.assert_array_equal(decoded['a'].reshape(30, 7), expected['a'].T)
   np.testing.assert_array_equal(decoded['b'], expected['b'])
 
@@ -167,6 +172,8 @@ def test_what_is_decoded_after_the_sum_of_messages_is_the_sum():
   net = network.cosine(64, 8)
   x = RNG.standard_normal((2, 640)).astype(np.float32)
   sums = [net.encode(xp, v, 640) for v in x]
-  np.testing.assert_allclose(net.decode(xp, sums[0] + sums[1], 640), sum(net.decode(xp, s, 640) for s in sums), atol=1e-3)
+  np.testing.assert_allclose(net.decode(xp, sums[0] + sums[1], 640), sum(net.decode(xp, s, 640) for s in sums),
+                             atol=1e-3)
   assert net.linear and not made().linear
-  assert not dataclasses.replace(net, means=np.ones(1, np.float32), deviations=np.ones(1, np.float32), sizes=(640,)).digest == net.digest
+  assert not dataclasses.replace(net, means=np.ones(1, np.float32), deviations=np.ones(1, np.float32),
+                                 sizes=(640,)).digest == net.digest

@@ -43,7 +43,8 @@ def test_blocks_have_scales_of_their_own():
 
 
 def test_the_sum_of_signs_is_the_vote():
-  """Sign of the sum of what five clients' messages decode to: an outvoted client changes nothing, and ties are zero sums."""
+  """Sign of the sum of what five clients' messages decode to: an outvoted client changes nothing, and ties are zero
+  sums."""
   x = measure.gaussian(2000)
   clients = [x, x, x, -x, np.where(np.arange(2000) % 2, x, -x)]
   votes = sum(next(measure.decodes('signsgd', c.astype(np.float32), 1))[0] for c in clients)

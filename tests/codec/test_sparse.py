@@ -1,4 +1,5 @@
-"""Sparse binary and ternary compression: worked example, exact counts, and bits against the formula for Golomb positions."""
+"""Sparse binary and ternary compression: worked example, exact counts, and bits against the formula for Golomb
+positions."""
 
 import math
 
@@ -70,7 +71,8 @@ def test_stc_sends_signs_and_their_mean(x, symbols, mean):
   assert made.tolist() == symbols and sent == mean
 
 
-@pytest.mark.parametrize('text, p', [('stc:p=1/400', 1 / 400), ('stc:p=0.0123', 0.0123), ('sbc:p=1/100', 0.01), ('stc:p=1', 1)])
+@pytest.mark.parametrize('text, p',
+                         [('stc:p=1/400', 1 / 400), ('stc:p=0.0123', 0.0123), ('sbc:p=1/100', 0.01), ('stc:p=1', 1)])
 @pytest.mark.parametrize('make', [measure.gaussian, measure.lognormal, lambda n: np.ones(n, np.float32)])
 def test_exactly_k_values_are_sent_with_their_mean(text, p, make):
   x = make(20_001)
@@ -91,7 +93,8 @@ def test_the_error_of_stc_is_what_the_mean_leaves():
   assert measure.nmse('stc:p=1/400', x) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize('p, expected', [('0.1', 4.756), ('0.04', 6.085), ('0.01', 8.108), ('1/400', 10.114), ('0.001', 11.495)])
+@pytest.mark.parametrize('p, expected',
+                         [('0.1', 4.756), ('0.04', 6.085), ('0.01', 8.108), ('1/400', 10.114), ('0.001', 11.495)])
 @pytest.mark.parametrize('preset, sign_bits', [('sbc', 0), ('stc', 1)])
 def test_bits_per_value_sent_are_those_of_the_formula(p, expected, preset, sign_bits):
   """Within 1 % of b* + 1 / (1 - (1 - p)^(2^b*)), and one more for STC's signs, from payloads of 1.2 million values."""

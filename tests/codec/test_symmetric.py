@@ -28,7 +28,8 @@ def test_the_error_is_the_formula_of_qsgd(levels, make):
   x = make(D)
   expected = _variance(x, levels, np.linalg.norm(x.astype(np.float64)))
   assert measure.nmse(f'symmetric:levels={levels},per=tensor | elias', x, 20) == pytest.approx(expected, rel=0.05)
-  assert expected <= min(D / levels**2, math.sqrt(D) / levels) <= Symmetric(levels=levels, per='tensor').nmse_bound(Real(D)) * 4
+  assert expected <= min(D / levels**2, math.sqrt(D) / levels) <= Symmetric(levels=levels,
+                                                                            per='tensor').nmse_bound(Real(D)) * 4
 
 
 @pytest.mark.parametrize('levels, nmse', [(1, 105), (4, 27.6), (141, 0.167), (564, 0.0105)])
@@ -104,8 +105,9 @@ def test_whole_norms_are_exact(make):
   assert sums.root_mean_square(numpy_ops, x, x.size)[0] == pytest.approx(exact / math.sqrt(x.size), rel=1e-4)
 
 
-@pytest.mark.parametrize('text', ['symmetric:levels=0 | pack', 'symmetric:levels=5000 | elias', 'symmetric:block=8 | pack',
-                                  'symmetric:norm=l1 | pack', 'symmetric:levels=200 | rans', 'sigma-clip:0 | float32'])
+@pytest.mark.parametrize('text',
+                         ['symmetric:levels=0 | pack', 'symmetric:levels=5000 | elias', 'symmetric:block=8 | pack',
+                          'symmetric:norm=l1 | pack', 'symmetric:levels=200 | rans', 'sigma-clip:0 | float32'])
 def test_parameters_out_of_range_are_refused(text):
   with pytest.raises(codec_lib.CodecError):
     codec_lib(text)

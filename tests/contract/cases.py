@@ -74,7 +74,8 @@ class Case:
   def update(self, size=600, seed=0):
     """An update of about `size` float32 values: heavy tails, several shapes; reproducible on any machine.
 
-    Where a stage asks for shapes, the kernel is one of convolutions, 3 x 3 values for each of 7 filters and some inputs.
+    Where a stage asks for shapes, the kernel is one of convolutions, 3 x 3 values for each of 7 filters and some
+    inputs.
     """
     made = update(max(size, self.large), seed)
     if any(stage.needs_shapes for rule in self.codec.rules for stage in rule.pipeline.stages):

@@ -138,7 +138,8 @@ def constant_zero_and_spiked_vectors_stay_within_the_bound(case):
 def every_shape_comes_back(case):
   """Sizes around the powers of two, scalars, several dimensions and none, in one message."""
   sizes = [0, 1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 99, 101, 127, 129, 255, 256, 257, 1023, 1024, 1025]
-  shapes = [(n,) for n in sizes] + [(), (1, 1, 1), (3, 5, 7), (2, 0, 4), (4, 1, 64), (3, 3, 2, 5), (5, 3, 0, 1), (1, 1, 4, 2)]
+  shapes = [(n,) for n in sizes] + [(), (1, 1, 1), (3, 5, 7), (2, 0, 4), (4, 1, 64), (3, 3, 2, 5), (5, 3, 0, 1),
+                                    (1, 1, 4, 2)]
   update = {f'v{i}': cases.values(int(np.prod(shape)), i).reshape(shape) for i, shape in enumerate(shapes)}
   decoded = decode(case, encode(case, update), update)
   for name, value in update.items():
@@ -298,8 +299,8 @@ def same_keys_give_the_same_bytes_and_others_do_not(case):
 def linear_prefix_decodes_the_sum(case):
   """decode(sum of the prefixes) = sum of the decodes, over clients with different updates.
 
-  A summable stage that is not linear, such as the median of sketches, decodes the sum as it decodes the sum of the updates;
-  held to that where nothing behind it adds an error.
+  A summable stage that is not linear, such as the median of sketches, decodes the sum as it decodes the sum of the
+  updates; held to that where nothing behind it adds an error.
   """
   updates = [case.update(600, seed=10 * i) for i in range(4)]
   spec = codec_lib.Spec.of(updates[0])

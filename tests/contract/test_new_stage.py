@@ -53,7 +53,7 @@ def _failing(case):
   for check in checks.ALL:
     try:
       check(case)
-    except Exception:  # pylint: disable=broad-exception-caught
+    except Exception:
       failing.append(check.__name__)
   return failing
 

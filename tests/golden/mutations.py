@@ -22,7 +22,6 @@ from tests.golden import regenerate
 from tff_compress.codec import codec as codec_lib
 from tff_compress.codec import grammar
 from tff_compress.codec import pipeline as pipeline_lib
-from tff_compress.codec.ops import numpy_ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,7 +349,7 @@ MUTATIONS = [Mutation(*entry) for entry in (
 
 
 # What is remembered from before an error.
-_CACHES = (codec_lib.Codec.plan, pipeline_lib.Pipeline.signals, grammar._parse)  # pylint: disable=protected-access
+_CACHES = (codec_lib.Codec.plan, pipeline_lib.Pipeline.signals, grammar._parse)
 
 
 def _functions(owner, module):
@@ -407,7 +406,7 @@ def _forget():
     cache.cache_clear()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _expected(golden):
   """(frame, what it decodes to) of a golden frame, from its file."""
   frame = (regenerate.FOLDER / golden.file).read_bytes()

@@ -111,7 +111,7 @@ class Golden:
     return wire.pack(self.codec, update_of(self), seed=cases.SEED, round=cases.ROUND, client=cases.CLIENT)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def goldens():
   """Every golden frame, in the order of the manifest: the contract's codecs, then stages with irregular values."""
   found = [Golden(case.name, case.text, _update_name(case)) for case in cases.byte_cases()]
@@ -129,7 +129,7 @@ def _update_name(case):
   return f'heavy.{max(SIZE, case.large)}' + ('.convolution' if _needs_shapes(case) else '')
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def descriptions():
   """{name of an update: its description}."""
   found = {}
@@ -139,7 +139,7 @@ def descriptions():
           'many': updates.many(), 'lanes': updates.lanes(), 'dtypes': updates.dtypes(), 'long': updates.long()}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _update(name):
   return updates.make(descriptions()[name])
 

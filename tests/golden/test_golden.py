@@ -18,7 +18,7 @@ from tff_compress.codec import artefacts
 HOW = 'if the format was meant to change, run `python -m tests.golden.regenerate`'
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _manifest():
   return json.loads((regenerate.FOLDER / regenerate.MANIFEST).read_text(encoding='utf-8'))
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec.errors import CompressionError
-from tff_compress.keras import FederateError
 from tff_compress.keras import federate
+from tff_compress.keras import FederateError
 from tff_compress.keras import federation
 from tff_compress.keras import training
 from tff_compress.keras.model import Blueprint
@@ -226,7 +226,7 @@ def copy_in_session(blueprint, run):
   """Runs `run(client_model, session)` on a client's model in a graph such as TFF makes, with the user's weights in it.
   """
   start = blueprint.weights()
-  with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     client_model = ClientModel(blueprint)
     session.run([tf.compat.v1.global_variables_initializer(), tf.compat.v1.tables_initializer()])
     for variable, value in zip(client_model.trainable_variables + client_model.non_trainable_variables,
@@ -325,7 +325,8 @@ def test_models_that_draw_nothing_get_no_keys():
 
 def test_statistics_are_reported_as_changes_times_examples_and_only_those_that_move():
   model = with_layers(layers.Dense(5, trainable=False), layers.BatchNormalization(momentum=0.5, name='moves'),
-                      layers.BatchNormalization(trainable=False, name='rests'), layers.Normalization(mean=0.0, variance=1.0),
+                      layers.BatchNormalization(trainable=False, name='rests'),
+                      layers.Normalization(mean=0.0, variance=1.0),
                       layers.Dense(3))
   blueprint = Blueprint(model, SPEC)
   assert [t.name for t in blueprint.statistics_spec.tensors] == ['moves/moving_mean', 'moves/moving_variance']

@@ -160,7 +160,8 @@ def test_constraints_hold_after_every_step():
   variables = [tf.Variable(tf.zeros([4, 2]), constraint=keras.constraints.UnitNorm(axis=0)), tf.Variable(tf.zeros([2]))]
   constrained = optimizers.constrained(plain, variables)
   weights, gradients = (tf.ones([4, 2]), tf.ones([2])), (tf.ones([4, 2]) * 0.1, tf.ones([2]))
-  _, (first, second) = constrained.next(constrained.initialize((tf.TensorSpec([4, 2]), tf.TensorSpec([2]))), weights, gradients)
+  _, (first, second) = constrained.next(constrained.initialize((tf.TensorSpec([4, 2]), tf.TensorSpec([2]))), weights,
+                                        gradients)
   np.testing.assert_allclose(np.linalg.norm(first, axis=0), 1.0, rtol=1e-5)
   np.testing.assert_allclose(second, 0.5)
   assert optimizers.constrained(plain, variables[1:]) is plain

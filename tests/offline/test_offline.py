@@ -36,7 +36,7 @@ def test_an_attempt_in_a_thread_is_noted():
   def reach():
     try:
       socket.create_connection(ADDRESS)
-    except BaseException as error:  # pylint: disable=broad-exception-caught
+    except BaseException as error:
       found.append(error)
 
   thread = threading.Thread(target=reach)

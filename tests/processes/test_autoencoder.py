@@ -1,4 +1,5 @@
-"""Autoencoders that clients learn in a pre-pass: what is sent, when the fallback is, and that nothing is decoded with another's decoder."""
+"""Autoencoders that clients learn in a pre-pass: what is sent, when the fallback is, and that nothing is decoded with
+another's decoder."""
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ def test_decoders_are_sent_once_and_latent_values_after(process):
 
 @pytest.mark.parametrize('target', ['weights', 'delta'])
 def test_the_server_applies_the_mean_of_what_each_decoder_gives(target):
-  """With as many latent values as snapshots, the weights of the pre-pass itself come back; the first round repeats its first pass."""
+  """With as many latent values as snapshots, the weights of the pre-pass itself come back; the first round repeats its
+  first pass."""
   process = built(target=target, snapshots=4, tolerance=0.2, uplink='concat | autoencoder:4 | float32')
   runner, plain = processes.Runner(process), processes.Runner(tff_compress.build_fed_avg(model_fn, seed=1))
   runner.prepass([0, 1], [dataset(0), dataset(1)])
@@ -93,7 +95,8 @@ def test_the_server_applies_the_mean_of_what_each_decoder_gives(target):
 
 
 def test_the_fallback_is_the_codec(process):
-  """A tolerance of 0 sends every update with the fallback: the rounds are those of that codec, and after five it is time to learn again."""
+  """A tolerance of 0 sends every update with the fallback: the rounds are those of that codec, and after five it is
+  time to learn again."""
   runner = processes.Runner(built(tolerance=0, fallback='int8'))
   plain = processes.Runner(tff_compress.build_fed_avg(model_fn, uplink='int8', seed=1))
   runner.prepass([0, 1], [dataset(0), dataset(1)])
@@ -177,8 +180,10 @@ def test_shared_decoders_are_learned_by_the_server_and_sent_to_clients():
 
 
 def test_error_feedback_keeps_what_is_lost_until_the_fallback_sends_it():
-  """The residual is x less what was decoded; it grows where the autoencoder is blind, until the fallback, exact here, sends all."""
-  process = built(uplink='concat | autoencoder:2,length=13 | float32', error_feedback=True, tolerance=0.7, fallback='float32')
+  """The residual is x less what was decoded; it grows where the autoencoder is blind, until the fallback, exact here,
+  sends all."""
+  process = built(uplink='concat | autoencoder:2,length=13 | float32', error_feedback=True, tolerance=0.7,
+                  fallback='float32')
   runner, plain = processes.Runner(process), processes.Runner(tff_compress.build_fed_avg(model_fn, seed=1))
   runner.prepass([0], [dataset(0)])
   fallbacks = []
@@ -196,7 +201,8 @@ def test_error_feedback_keeps_what_is_lost_until_the_fallback_sends_it():
 def test_a_server_with_data_of_its_own_learns_beforehand():
   """No pre-pass: the codec names what the server has learned, and keeps its sums and error feedback."""
   spec = codec_lib.Spec.of({'kernel': np.zeros((12, 5), np.float32), 'bias': np.zeros(5, np.float32)})
-  rule = autoencoders.LearnedRule('kernel => concat | autoencoder:3,length=12,order=columns | float32; * => float32', spec)
+  rule = autoencoders.LearnedRule('kernel => concat | autoencoder:3,length=12,order=columns | float32; * => float32',
+                                  spec)
   snapshots = autoencoders.snapshots(model_fn, dataset(9), rule, count=6, steps=1)
   assert snapshots.shape == (6, 60)
   net = autoencoders.fit(autoencoders.linear(12, 3), snapshots, rule.sizes, center=False)
@@ -209,30 +215,37 @@ def test_a_server_with_data_of_its_own_learns_beforehand():
 
 
 def test_snapshots_are_what_uplinks_encode():
-  """The first is the update of a round, before less after; without steps each is a pass over all data; NaN is refused."""
+  """The first is the update of a round, before less after; without steps each is a pass over all data; NaN is
+  refused."""
   first, second = autoencoders.snapshots(model_fn, dataset(0), count=2)
   runner = processes.Runner(tff_compress.build_fed_avg(model_fn, seed=1))
   before = trainable(runner)
   runner.next([0], [dataset(0)])
-  np.testing.assert_allclose(first, np.concatenate([(a - b).ravel() for a, b in zip(before, trainable(runner))]), atol=1e-6)
+  np.testing.assert_allclose(first, np.concatenate([(a - b).ravel() for a, b in zip(before, trainable(runner))]),
+                             atol=1e-6)
   halves = autoencoders.snapshots(model_fn, dataset(0), count=4, steps=1)
   np.testing.assert_allclose(halves[0] + halves[1], first, atol=1e-6)
   np.testing.assert_allclose(halves[2] + halves[3], second, atol=1e-6)
   weights = autoencoders.snapshots(model_fn, dataset(0), count=2, target='weights')
   np.testing.assert_allclose(weights[0] - weights[1], second, atol=1e-6)
-  for wrong in (dict(count=1), dict(target='both'), dict(steps=0), dict(dataset=dataset(0, bad=True)), dict(dataset=dataset(0).take(0))):
+  for wrong in (dict(count=1), dict(target='both'), dict(steps=0), dict(dataset=dataset(0, bad=True)),
+                dict(dataset=dataset(0).take(0))):
     with pytest.raises(autoencoders.SnapshotError):
       autoencoders.snapshots(model_fn, **{'dataset': dataset(0), **wrong})
 
 
-@pytest.mark.parametrize('wrong', [dict(uplink='int8'), dict(uplink='autoencoder:4 | float32'), dict(target='both'), dict(snapshots=1),
+@pytest.mark.parametrize('wrong', [dict(uplink='int8'), dict(uplink='autoencoder:4 | float32'), dict(target='both'),
+                                   dict(snapshots=1),
                                    dict(uplink='concat | autoencoder:4,weights=cosine | float32'), dict(tolerance=-1),
-                                   dict(uplink='concat | autoencoder:65 | float32'), dict(architecture='deep'), dict(learning_epochs=0),
+                                   dict(uplink='concat | autoencoder:65 | float32'), dict(architecture='deep'),
+                                   dict(learning_epochs=0),
                                    dict(fallback='nonsense'), dict(seed=-1),
-                                   dict(decoders='both'), dict(decoders=0), dict(decoders=True), dict(decoders=101), dict(snapshot_steps=0),
+                                   dict(decoders='both'), dict(decoders=0), dict(decoders=True), dict(decoders=101),
+                                   dict(snapshot_steps=0),
                                    dict(target='weights', error_feedback=True), dict(error_feedback=1),
                                    dict(uplink='concat | autoencoder:9,length=8 | float32'),
-                                   dict(uplink='size<9 => concat | autoencoder:2 | pack; * => concat | autoencoder:2 | float32')], ids=str)
+                                   dict(uplink='size<9 => concat | autoencoder:2 | pack; '
+                                               '* => concat | autoencoder:2 | float32')], ids=str)
 def test_bad_arguments_are_typed_errors(wrong):
   with pytest.raises(codec_lib.CompressionError):
     built(**wrong)

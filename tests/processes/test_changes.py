@@ -1,4 +1,5 @@
-"""Downlinks of changes as graph functions: every client's copy is the server's model, bit for bit, whoever took part."""
+"""Downlinks of changes as graph functions: every client's copy is the server's model, bit for bit, whoever took
+part."""
 
 import struct
 
@@ -140,7 +141,8 @@ KERNELS = codec_lib.Spec.of(
 
 
 class PooledChanges:
-  """A server whose model moves in the pooled subspace, as with the uplink `rpn`; it sends what changed since the start."""
+  """A server whose model moves in the pooled subspace, as with the uplink `rpn`; it sends what changed since the
+  start."""
 
   def __init__(self, **kwargs):
     self.downlink = Downlink(Changes('rpn', since='start', **kwargs), KERNELS)

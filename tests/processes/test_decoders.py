@@ -15,7 +15,8 @@ def parts(shared, groups=2, rate=1e-3, architecture=None):
   from tff_compress.processes import decoders
   from tff_compress.processes.learned import Networks
   architecture = architecture or autoencoders.linear(LENGTH, 2)
-  rule = autoencoders.LearnedRule('concat | autoencoder:2,length=8 | float32', {'a': np.zeros(20, np.float32), 'b': np.zeros(4, np.float32)})
+  rule = autoencoders.LearnedRule('concat | autoencoder:2,length=8 | float32',
+                                  {'a': np.zeros(20, np.float32), 'b': np.zeros(4, np.float32)})
   networks, learner = Networks(architecture, SIZES, 1), learning.Learner(architecture, 24, SIZES, rate)
   if shared:
     return decoders.SharedDecoders(learner, networks, 2, rule, 3, groups, 1)
@@ -37,7 +38,8 @@ def memory(client, learned=False):
 def sent(decoders, book, state, clients, learned=()):
   """What the clients of a pre-pass send."""
   import tensorflow as tf
-  messages = [decoders.learn(tf.constant(snapshots(c)), book.offered(state), memory(c, c in learned), tf.constant(0))[0] for c in clients]
+  messages = [decoders.learn(tf.constant(snapshots(c)), book.offered(state), memory(c, c in learned),
+                             tf.constant(0))[0] for c in clients]
   return collections.OrderedDict(messages=tf.concat(messages, 0), lengths=tf.stack([tf.size(m) for m in messages]),
                                  clients=tf.constant(clients, tf.int64))
 
@@ -54,7 +56,8 @@ def test_own_decoders_replace_each_other():
   decoders = parts(False)
   book = lib.Book(decoders)
   state, rows, received = after(decoders, book, book.initial(), [7, 3, 5])
-  assert len(state['frames']) == 3 and sorted(rows.values()) == [0, 1, 2] and received == 0 and len(book.offered(state)) == 0
+  assert len(state['frames']) == 3 and sorted(rows.values()) == [0, 1,
+                                                                 2] and received == 0 and len(book.offered(state)) == 0
   state, rows, _ = after(decoders, book, state, [3, 9], learned=[3])
   assert len(state['frames']) == 4 and set(rows) == {3, 5, 7, 9}
   vector = decoders.learn(snapshots(5), None, memory(5), np.int32(0))[1]
@@ -73,7 +76,8 @@ def test_groups_share_decoders_that_later_clients_take():
   message = sent(decoders, book, state, [6])
   assert int(message['lengths'][0]) == 4
   state, rows, received = after(decoders, book, state, [6, 5])
-  assert rows[6] == rows[2] and rows[5] == rows[1] and received == 4 * decoders.frame_bytes and len(state['frames']) == 2
+  assert rows[6] == rows[2] and rows[5] == rows[1]
+  assert received == 4 * decoders.frame_bytes and len(state['frames']) == 2
   # Those who learn again share a new one; the others keep theirs until nobody has it.
   state, rows, _ = after(decoders, book, state, [1, 5], learned=[1, 5])
   assert len(state['frames']) >= 3 and rows[3] not in (rows[1], rows[5]) and rows[2] == rows[4] == rows[6]

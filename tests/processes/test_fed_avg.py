@@ -75,7 +75,8 @@ def built():
       if arguments.pop('uniform', False):
         arguments['client_weighting'] = tff.learning.ClientWeighting.UNIFORM
       made[case] = processes.build_fed_avg(
-          model_fn, client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE)), seed=SEED, spec=SPEC, **arguments)
+          model_fn, client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE)), seed=SEED, spec=SPEC,
+          **arguments)
     return made[case]
   return build
 
@@ -230,7 +231,8 @@ def test_a_runner_goes_on_after_a_restart_and_after_errors(built, tmp_path):
 
   data = [dataset(0), dataset(1)]
   before = runner.state
-  for wrong, error in ((['client 0'] * 2, 'times in one round'), (['a'], 'one for each'), ([True, 'b'], 'text or a whole'),
+  for wrong, error in ((['client 0'] * 2, 'times in one round'), (['a'], 'one for each'),
+                       ([True, 'b'], 'text or a whole'),
                        ([], 'at least one')):
     with pytest.raises(processes.ClientError, match=error):
       runner.next(wrong, data if wrong else [])
@@ -294,7 +296,8 @@ def test_structured_updates_change_nothing_outside_the_mask(normalize):
   """One step is the masked gradient, as it is or times 1/p; many steps with momentum leave the rest at exactly 0."""
   import tensorflow_federated as tff
   uplink = 'concat | subsample:1/4,key=client | float32'
-  process = processes.build_fed_avg(model_fn, uplink=uplink, structured=processes.Structured(normalize), seed=SEED, spec=SPEC,
+  process = processes.build_fed_avg(model_fn, uplink=uplink, structured=processes.Structured(normalize), seed=SEED,
+                                    spec=SPEC,
                                     client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(RATE), 0.9))
   ones = {name: np.ones(w.shape, np.float32) for name, w in zip(NAMES, START)}
   masks = []
@@ -315,6 +318,7 @@ def test_fetch_sgd_keeps_all_memory_on_the_server():
   """Clients are never the same. The server's steps are those of `FetchServer` on the mean of the sketches."""
   import tensorflow as tf
   import tensorflow_federated as tff
+
   from tff_compress.processes.fetch import FetchServer
   from tff_compress.tensorflow import MessageFunctions
   uplink, fetch = 'concat | countsketch:3/5,rows=3 | float32', processes.FetchSgd('concat | topk:1/10 | float32', 0.5)
@@ -325,7 +329,8 @@ def test_fetch_sgd_keeps_all_memory_on_the_server():
   state, weights, server = simulated.initial(), START, process.initialize()
   for number in range(3):
     ids = [100 * number + c for c in range(2)]
-    server, metrics, states = process.next(server, [dataset(c) for c in range(2)], [process.initialize_client(i) for i in ids])
+    server, metrics, states = process.next(server, [dataset(c) for c in range(2)],
+                                           [process.initialize_client(i) for i in ids])
     assert communication(metrics)['uplink_bytes'] == 2 * (wire.FRAME_OVERHEAD + 4 * 39)
     counts = [len(examples(c)[1]) for c in range(2)]
     sketches = [messages.decode_to_prefixes(messages.encode(update(weights, c), tf.constant(0), tf.constant(i)))[0]
@@ -348,8 +353,10 @@ def test_aggregation_factories_refuse_what_clients_would_have_to_remember():
     tff_compress.downlink(processes.Changes(SPARSE), model_fn)
 
 
-@pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(uplink='dgc:p=1/10'), dict(error_feedback='yes'),
-                                   dict(relevance=0.8), dict(structured=True), dict(server=True), dict(server='powersgd'),
+@pytest.mark.parametrize('wrong', [dict(uplink={1: 'float32'}), dict(uplink='nonsense'), dict(uplink='dgc:p=1/10'),
+                                   dict(error_feedback='yes'),
+                                   dict(relevance=0.8), dict(structured=True), dict(server=True),
+                                   dict(server='powersgd'),
                                    dict(structured=processes.Structured()),
                                    dict(seed=-1), dict(client_weighting='uniform'),
                                    dict(downlink='nonsense'), dict(spec={'a': np.zeros(3)})])

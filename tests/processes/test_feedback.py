@@ -50,7 +50,8 @@ def test_what_is_sent_in_full_leaves_nothing():
 
 
 def test_sign_descent_reaches_the_minimum_only_with_feedback():
-  """f(x) = |x1 + x2| / 2 + |x1 - x2| from (1, 1.5), Karimireddy et al. 2019: signs of its gradients are all (1, -1) or so."""
+  """f(x) = |x1 + x2| / 2 + |x1 - x2| from (1, 1.5), Karimireddy et al. 2019: signs of its gradients are all (1, -1) or
+  so."""
   def f(x):
     return 0.5 * abs(x[0] + x[1]) + abs(x[0] - x[1])
 
@@ -113,12 +114,14 @@ def test_long_updates_are_shortened_before_they_are_remembered():
   for residual, velocity, before in zip(filled['residual'], filled['velocity'], memory['residual']):
     np.testing.assert_array_equal(residual, before + velocity)
   for update in ([0.25, -1.5], [0, 0]):
-    filled = ErrorFeedback(clip=6.5).accumulate(xp, {'residual': [np.float32([0, 0])]}, [np.float32(update)], np.int32(0))
+    filled = ErrorFeedback(clip=6.5).accumulate(xp, {'residual': [np.float32([0, 0])]}, [np.float32(update)],
+                                                np.int32(0))
     np.testing.assert_array_equal(filled['residual'][0], update)
 
 
 def test_an_update_is_relevant_where_enough_signs_agree():
-  before, now = [np.zeros(4, np.float32), np.zeros((1, 2), np.float32)], [np.float32([1, -1, 1, 0]), np.float32([[2, -2]])]
+  before, now = [np.zeros(4, np.float32), np.zeros((1, 2), np.float32)], [np.float32([1, -1, 1, 0]),
+                                                                          np.float32([[2, -2]])]
   update = [np.float32([3, -3, -3, 5]), np.float32([[0, 1]])]  # Of five that moved, three agree: 0 counts as positive.
   for threshold, expected in ((0.6, True), (0.61, False)):
     assert processes.Relevance(threshold).holds(xp, update, before, now, np.int32(9)) == expected

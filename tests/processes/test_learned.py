@@ -84,12 +84,14 @@ def test_latent_values_that_cannot_be_encoded_are_not():
 
 
 def test_without_a_tolerance_the_better_is_sent():
-  """Learned: about 80 bytes. float32 is better and larger; the cheap one is worse and smaller, or better and smaller."""
+  """Learned: about 80 bytes. float32 is better and larger; the cheap one is worse and smaller, or better and
+  smaller."""
   free = lambda fallback, inside: encode(messages(fallback=fallback, tolerance=None), update(inside))[0].numpy()
   cheap = 'concat | topk:1/3 | float32'
   assert free('float32', 0.7) == 1 and free('float32', 0.0) == 1  # Larger, so never instead.
   assert free('concat | uniform:bits=1 | pack', 1.0) == 1
   assert free('int8', 0.3) == 0 and free(cheap, 1.0) == 1
   # An update outside of what the network can say, with a bias of 0: no better than nothing.
-  outside = [np.cos(np.pi / 8 * 5 * (np.arange(8) + 0.5))[:, None].astype(np.float32) * np.ones((1, 6), np.float32), np.zeros(6, np.float32)]
+  outside = [np.cos(np.pi / 8 * 5 * (np.arange(8) + 0.5))[:, None].astype(np.float32) * np.ones((1, 6), np.float32),
+             np.zeros(6, np.float32)]
   assert encode(messages(tolerance=None), [1e-3 * x for x in outside])[0] == 0

@@ -1,4 +1,5 @@
-"""Every method by name: its text, its page, its arguments, and two rounds of it in TFF. Methods come in by being registered."""
+"""Every method by name: its text, its page, its arguments, and two rounds of it in TFF. Methods come in by being
+registered."""
 
 import pathlib
 
@@ -15,7 +16,8 @@ from tff_compress.processes import steps
 from tff_compress.simulation.run import RunConfig
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / 'docs'
-EXAMPLES = [f'{name}:{text}' if text else name for name, kind in sorted(methods.registry().items()) for text in kind.examples]
+EXAMPLES = [f'{name}:{text}' if text else name for name,
+            kind in sorted(methods.registry().items()) for text in kind.examples]
 FEEDBACK = [name for name, kind in sorted(presets.registry().items()) if kind.feedback]
 SPEC = codec_lib.Spec.of({'kernel': np.zeros((12, 5), np.float32), 'bias': np.zeros(5, np.float32)})
 
@@ -35,7 +37,8 @@ def test_text_and_method_are_the_same(text):
     codec.plan(SPEC)
 
 
-@pytest.mark.parametrize('kind', [*methods.registry().values(), *presets.registry().values()], ids=lambda kind: kind.name)
+@pytest.mark.parametrize('kind', [*methods.registry().values(), *presets.registry().values()],
+                         ids=lambda kind: kind.name)
 def test_every_method_and_preset_is_described(kind):
   assert kind.summary and kind.source
   assert f'`{kind.name}' in (DOCS / kind.page).read_text(encoding='utf-8')
@@ -53,7 +56,8 @@ def test_every_method_is_an_uplink_of_a_run(text):
 def test_a_codec_is_a_method_with_feedback_where_it_is_meant():
   for name in FEEDBACK:
     assert processes.method(name).error_feedback == processes.ErrorFeedback()
-  for text in ('float32', 'int8', 'topk:1/100 | float32', '*/bias => float32; * => int8'.replace('int8', 'uniform | pack')):
+  for text in ('float32', 'int8', 'topk:1/100 | float32',
+               '*/bias => float32; * => int8'.replace('int8', 'uniform | pack')):
     assert processes.method(text).error_feedback is None and processes.method(text).plain
   assert processes.method('topk:1/4 | float32 @3 stc').error_feedback is not None
 
@@ -71,19 +75,24 @@ def test_warm_up_of_dgc():
 
 def test_schedules_as_text():
   assert steps.schedule('int8 @3 drive @10 float32') == steps.schedule({0: 'int8', 3: 'drive', 10: 'float32'})
-  for wrong in ('int8 @0 drive', 'int8 @5 drive @5 drive', 'int8 @5 drive @4 drive', '@5 drive', 'int8 @5', 'int8 @-1 drive',
+  for wrong in ('int8 @0 drive', 'int8 @5 drive @5 drive', 'int8 @5 drive @4 drive', '@5 drive', 'int8 @5',
+                'int8 @-1 drive',
                 'int8 @5 nonsense', 'int8 @99999999999 drive', 'int8 @4294967296 drive'):
     with pytest.raises(codec_lib.CompressionError):
       steps.schedule(wrong)
 
 
 @pytest.mark.parametrize('text, says', [
-    ('dgcc', 'did you mean dgc'), ('dgc:p=0', 'above 0 and at most 1'), ('dgc:p=1.01', 'above 0 and at most 1'), ('dgc:p=-1', 'above 0'),
+    ('dgcc', 'did you mean dgc'), ('dgc:p=0', 'above 0 and at most 1'), ('dgc:p=1.01', 'above 0 and at most 1'),
+    ('dgc:p=-1', 'above 0'),
     ('dgc:p=nan', 'fraction'), ('dgc:p=1/0', 'fraction'), ('dgc:q=1', 'it takes p'), ('dgc:p=1/2,p=1/2', 'twice'),
     ('dgc:momentum=1', 'momentum'), ('dgc:warmup=-1', 'warmup'), ('dgc:clip=-1', 'clip'), ('dgc:clip=inf', 'clip'),
-    ('dgc:clients=0', 'clients'), ('dgc @5 dgc', 'alone'), ('stc:p=0', 'above 0'), ('sbc:p=2', 'at most 1'), ('ef-topk:p=2', 'at most 1'),
-    ('signum:step=0', 'step'), ('signum:step=nan', 'step'), ('signum:momentum=0', 'momentum'), ('signsgd-majority:step=inf', 'step'),
-    ('cmfl:threshold=2', 'threshold'), ('cmfl:codec=nothing', 'nothing'), ('fetchsgd:rows=2', 'rows'), ('fetchsgd:k=0', 'above 0'),
+    ('dgc:clients=0', 'clients'), ('dgc @5 dgc', 'alone'), ('stc:p=0', 'above 0'), ('sbc:p=2', 'at most 1'),
+    ('ef-topk:p=2', 'at most 1'),
+    ('signum:step=0', 'step'), ('signum:step=nan', 'step'), ('signum:momentum=0', 'momentum'),
+    ('signsgd-majority:step=inf', 'step'),
+    ('cmfl:threshold=2', 'threshold'), ('cmfl:codec=nothing', 'nothing'), ('fetchsgd:rows=2', 'rows'),
+    ('fetchsgd:k=0', 'above 0'),
     ('fetchsgd:momentum=1', 'momentum'), ('random-mask:fraction=0', 'above 0'), ('random-mask:normalize=x', 'one of'),
     ('low-rank:share=1', 'below 1'), ('low-rank:normalize=x', 'one of'), ('powersgd:rank=0', 'from 1 to 1024'),
     ('fedpaq:steps=0', 'steps'), ('fedpaq:levels=0', 'levels'), (7, 'int'), ('', 'empty'),
@@ -91,7 +100,8 @@ def test_schedules_as_text():
     ('autoencoder-prepass:latent=1024', 'compress nothing'), ('autoencoder-prepass:fallback=stc', 'feedback'),
     ('autoencoder-prepass:tolerance=nan', 'tolerance'), ('autoencoder-prepass:tolerance=-1', 'tolerance'),
     ('autoencoder-prepass:decoders=0', 'decoders'), ('autoencoder-prepass:decoders=all', 'decoders'),
-    ('autoencoder-prepass:least=-1', 'least'), ('autoencoder-prepass:feedback=yes,target=weights', 'feedback'), ('autoencoder-prepass:bits=99', 'bits'),
+    ('autoencoder-prepass:least=-1', 'least'), ('autoencoder-prepass:feedback=yes,target=weights', 'feedback'),
+    ('autoencoder-prepass:bits=99', 'bits'),
     ('autoencoder-prepass:architecture=convolutional,length=1000', 'multiple'),
     ('federated-dropout:keep=0', 'keep'), ('federated-dropout:codec=stc', 'feedback'),
     pytest.param('x' * 20_000, 'characters', id='long'),
@@ -102,7 +112,8 @@ def test_bad_texts_are_one_sentence(text, says):
   assert says in str(error.value) and '\n' not in str(error.value) and len(str(error.value)) < 400
 
 
-# ---- in TFF ------------------------------------------------------------------------------------------------------------
+# ---- in TFF
+# ------------------------------------------------------------------------------------------------------------
 
 
 def keras_model(hidden=()):
@@ -123,7 +134,8 @@ def dataset(client):
   import tensorflow as tf
   rng = np.random.default_rng(client)
   y = rng.integers(0, 5, 30).astype(np.int32)
-  return tf.data.Dataset.from_tensor_slices(((rng.standard_normal((30, 12)) + y[:, None]).astype(np.float32), y)).batch(30)
+  return tf.data.Dataset.from_tensor_slices(((rng.standard_normal((30, 12)) + y[:, None]).astype(np.float32),
+                                             y)).batch(30)
 
 
 @pytest.mark.xdist_group('tff')

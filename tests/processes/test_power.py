@@ -51,7 +51,7 @@ def test_two_rounds_are_one_power_iteration():
   matrix = matrix.astype(np.float32)
   best = np.sqrt(np.sum(np.linalg.svd(matrix, compute_uv=False)[4:]**2))
   server = built([matrix.shape], 4)
-  right, ratios = server.initial()['right'][0].numpy(), []
+  left, right, ratios = None, server.initial()['right'][0].numpy(), []
   for number, ((applied,), _, _, _, state) in enumerate(simulate(server, [[[matrix]]] * 12)):
     if number % 2:
       expected = left @ (left.T @ matrix)

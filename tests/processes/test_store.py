@@ -79,7 +79,7 @@ def test_states_newer_than_a_round_can_be_taken_back(folder):
 def recent(history, now, limit):
   """{client: (round, number)} of the clients that took part most recently: what a limit leaves, by definition."""
   last = {client: (number, number) for number in range(1, now + 1) for client in history[number]}
-  order = sorted(last, key=lambda client: (last[client], store_lib._name(client)))  # pylint: disable=protected-access
+  order = sorted(last, key=lambda client: (last[client], store_lib._name(client)))
   return {client: last[client] for client in order[-limit:]}
 
 

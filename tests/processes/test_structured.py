@@ -54,6 +54,7 @@ def test_the_optimizer_is_that_of_the_coordinates(text, name):
   """W moves as W0 + V B with B trained from 0 by the gradient V^T dL/dW."""
   import tensorflow as tf
   import tensorflow_federated as tff
+
   from tff_compress.tensorflow import MessageFunctions
   optimizers = tff.learning.optimizers
   make = {'sgd': lambda: optimizers.build_sgdm(0.1), 'momentum': lambda: optimizers.build_sgdm(0.1, 0.9),

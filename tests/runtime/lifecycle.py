@@ -1,4 +1,5 @@
-"""A process that installs, replaces and connects runtimes, for test_context.py; it prints what it saw as one line of JSON.
+"""A process that installs, replaces and connects runtimes, for test_context.py; it prints what it saw as one line of
+JSON.
 
 Separate from the tests because `install` and `connect` replace the runtime that all other tests of a process share.
 """
@@ -29,7 +30,8 @@ def restart(worker):
   port = worker.target.rpartition(':')[2]
   os.kill(worker.pid, signal.SIGKILL)
   worker.ending(wait=5)
-  again = subprocess.Popen([compat.worker_binary(), f'--port={port}'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+  again = subprocess.Popen([compat.worker_binary(), f'--port={port}'], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)
   assert wait_for(lambda: listens(port))
   return again
@@ -58,7 +60,7 @@ def main():
   seen['two workers'] = int(total([1, 2, 3]))
 
   elsewhere = [process_lib.WorkerProcess(compat.worker_binary()) for _ in range(2)]
-  with runtime.connect([worker.target for worker in elsewhere], timeout=5) as connected:
+  with runtime.connect([worker.target for worker in elsewhere], timeout=5):
     seen['second closed by connect'] = second.closed
     seen['connected'] = int(total([1, 2, 3]))
     again = restart(elsewhere[1])

@@ -7,7 +7,8 @@ import time
 
 
 def state(pid):
-  """Returns the state letter of a process: R or S runs, T is stopped, Z has ended unread; None: there is no such process."""
+  """Returns the state letter of a process: R or S runs, T is stopped, Z has ended unread; None: there is no such
+  process."""
   try:
     return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
   except FileNotFoundError:

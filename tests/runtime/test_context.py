@@ -168,7 +168,8 @@ def test_two_workers_merge_once(two_workers, tff_runtime):
     assert aggregate([1, 2, 3, 4, 5]) == 15 + 1000
 
 
-@pytest.mark.parametrize('shards, expected', [(1, [[1, 2, 3]]), (2, [[1], [2, 3]]), (3, [[1], [2], [3]]), (5, [[1], [2], [3]])])
+@pytest.mark.parametrize('shards, expected',
+                         [(1, [[1, 2, 3]]), (2, [[1], [2, 3]]), (3, [[1], [2], [3]]), (5, [[1], [2], [3]])])
 def test_clients_are_split_in_order(shards, expected):
   value_type = tff.StructType([('clients', CLIENT_FLOATS), ('server', tff.FederatedType(np.float32, tff.SERVER))])
   parts = compat.split(collections.OrderedDict(clients=[1, 2, 3], server=9), value_type, shards)
@@ -345,19 +346,21 @@ def test_install_replaces_connects_and_leaves_nothing_behind():
   # In the background and through a pipe, where TFF's own runtime never ends.
   command = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh', sys.executable, str(script)]
   root = pathlib.Path(__file__).parents[2]
-  done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, text=True, cwd=root,
+  done = subprocess.run(command, capture_output=True, timeout=300, text=True, cwd=root,
                         env={**os.environ, 'PYTHONPATH': str(root)}, check=False)
   assert done.returncode == 0, done.stderr
   seen = json.loads(done.stdout)
   pid = seen.pop('pid')
   gone = seen.pop('worker gone')
   assert seen == {
-      'one worker': 6, 'first closed by second': True, 'two workers': 6, 'second closed by connect': True, 'connected': 6,
+      'one worker': 6, 'first closed by second': True, 'two workers': 6, 'second closed by connect': True,
+      'connected': 6,
       'worker restarted': 6, 'connect leaves workers running': True, 'last': 6}
   assert 'no TFF worker answers at 127.0.0.1' in gone
   assert not is_running(pid)
 
 
 def test_importing_the_package_does_not_import_tensorflow():
-  code = 'import sys, tff_compress.runtime; print([m for m in ("tensorflow", "tensorflow_federated", "grpc") if m in sys.modules])'
+  code = ('import sys, tff_compress.runtime; '
+          'print([m for m in ("tensorflow", "tensorflow_federated", "grpc") if m in sys.modules])')
   assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'

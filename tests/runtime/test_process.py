@@ -29,7 +29,8 @@ def start():
 
 
 def run_child(script, *, end=None, ignore_sigint=False):
-  """Runs a Python process that prints a worker's pid, ends it with a signal if `end` is one, and reads its output to the end.
+  """Runs a Python process that prints a worker's pid, ends it with a signal if `end` is one, and reads its output to
+  the end.
 
   Returns:
     The worker's pid and what the process printed after it.

@@ -22,7 +22,8 @@ def test_every_field_of_a_run_is_a_setting_with_its_default():
 
 @pytest.mark.parametrize('name, text, value', [
     ('rounds', '12', 12), ('clients', 'none', None), ('client_learning_rate', '1e-3', 1e-3), ('ema', 'none', None),
-    ('dropout', 'true', True), ('only_digits', 'no', False), ('uplink', 'none', 'none'), ('seed', '18446744073709551615', 2**64 - 1),
+    ('dropout', 'true', True), ('only_digits', 'no', False), ('uplink', 'none', 'none'),
+    ('seed', '18446744073709551615', 2**64 - 1),
 ])
 def test_texts_become_values_of_the_field(name, text, value):
   parsed = config.settings()[name].parse(text)
@@ -30,8 +31,10 @@ def test_texts_become_values_of_the_field(name, text, value):
 
 
 @pytest.mark.parametrize('name, value', [
-    ('rounds', '1.5'), ('rounds', 1.0), ('rounds', True), ('rounds', ''), ('rounds', None), pytest.param('rounds', '9' * 5000, id='long'), ('rounds', [1]),
-    ('client_learning_rate', 'fast'), ('client_learning_rate', {}), ('dropout', 'maybe'), ('dropout', 1.5), ('uplink', 7), ('uplink', False),
+    ('rounds', '1.5'), ('rounds', 1.0), ('rounds', True), ('rounds', ''), ('rounds', None),
+    pytest.param('rounds', '9' * 5000, id='long'), ('rounds', [1]),
+    ('client_learning_rate', 'fast'), ('client_learning_rate', {}), ('dropout', 'maybe'), ('dropout', 1.5),
+    ('uplink', 7), ('uplink', False),
 ])
 def test_a_value_of_another_type_is_a_config_error(name, value):
   with pytest.raises(config.ConfigError, match=f'^{name} must be .* not ') as error:
@@ -41,7 +44,8 @@ def test_a_value_of_another_type_is_a_config_error(name, value):
 
 @pytest.mark.parametrize('values', [
     {'rounds': 0}, {'rounds': -1}, {'client_learning_rate': float('nan')}, {'client_learning_rate': float('inf')},
-    {'clients': 5, 'clients_per_round': 6}, {'uplink': 'hadamrd | pack'}, {'uplink': 'tff:nothing'}, {'downlink': 'tff:compression_aggregator'},
+    {'clients': 5, 'clients_per_round': 6}, {'uplink': 'hadamrd | pack'}, {'uplink': 'tff:nothing'},
+    {'downlink': 'tff:compression_aggregator'},
     {'model': 'resnet'}, {'seed': -1}, {'ema': 1.0}, {'batch_size': 0},
 ])
 def test_values_no_run_can_have_are_config_errors(values):
@@ -105,7 +109,8 @@ def test_yaml_that_refers_to_itself_a_billion_times_is_refused_at_once(tmp_path)
   with pytest.raises(config.ConfigError, match='no setting'):
     config.load_yaml(write(tmp_path, '\n'.join(lines)))
   with pytest.raises(config.ConfigError, match='rounds must be a whole number, not a list'):
-    config.load_yaml(write(tmp_path, '\n'.join(['seed: &a [1, 1]', 'rounds: &b [*a, *a]', 'clients: [*b, *b]'][1:]).replace('*a', '1')))
+    config.load_yaml(write(tmp_path, '\n'.join(['seed: &a [1, 1]', 'rounds: &b [*a, *a]',
+                                                'clients: [*b, *b]'][1:]).replace('*a', '1')))
 
 
 def test_what_is_not_a_file_is_refused(tmp_path):

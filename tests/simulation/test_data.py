@@ -32,7 +32,8 @@ LABELS = np.arange(30, dtype=np.uint8) % 10
 
 
 def write_idx_folder(folder, packed, **replaced):
-  arrays = {'x_train': idx(PIXELS[:20]), 'y_train': idx(LABELS[:20]), 'x_test': idx(PIXELS[20:]), 'y_test': idx(LABELS[20:])}
+  arrays = {'x_train': idx(PIXELS[:20]), 'y_train': idx(LABELS[:20]), 'x_test': idx(PIXELS[20:]),
+            'y_test': idx(LABELS[20:])}
   return idx_files.write(folder, {**arrays, **replaced}, packed)
 
 
@@ -55,7 +56,8 @@ def write_zip(path, members, compression=zipfile.ZIP_STORED):
 
 
 def good_members(**replaced):
-  arrays = {'x_train': npy(PIXELS[:20]), 'y_train': npy(LABELS[:20]), 'x_test': npy(PIXELS[20:]), 'y_test': npy(LABELS[20:])}
+  arrays = {'x_train': npy(PIXELS[:20]), 'y_train': npy(LABELS[:20]), 'x_test': npy(PIXELS[20:]),
+            'y_test': npy(LABELS[20:])}
   return {f'{name}.npy': content for name, content in {**arrays, **replaced}.items()}
 
 
@@ -73,7 +75,8 @@ def refused(*, match=None, peak=8e6, **arguments):
   return text
 
 
-# ---- digits ------------------------------------------------------------------------------------------------------------
+# ---- digits
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_digits_are_scikit_learns_digits_with_a_fixed_stratified_fifth_for_testing():
@@ -111,7 +114,8 @@ def test_the_callers_arrays_stay_writeable():
   assert not made.x_train.flags.writeable
 
 
-# ---- names and options -------------------------------------------------------------------------------------------------
+# ---- names and options
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('name', ['', 'mnist', 'Digits', None, 3, 'x' * 10**6])
@@ -146,7 +150,8 @@ def test_unknown_options_are_refused():
 def test_importing_and_loading_digits_needs_no_tensorflow():
   code = (
       'import sys; from tff_compress.simulation import load, split; d = load(); split("iid", d.y_train, 3, 0);'
-      'sys.exit(any(name.split(".")[0] in ("tensorflow", "tensorflow_federated", "keras", "h5py") for name in sys.modules))'
+      'heavy = ("tensorflow", "tensorflow_federated", "keras", "h5py"); '
+      'sys.exit(any(name.split(".")[0] in heavy for name in sys.modules))'
   )
   assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
 
@@ -164,12 +169,14 @@ def test_errors_are_value_errors_of_this_package():
   assert issubclass(DataError, CompressionError) and issubclass(DataError, ValueError)
 
 
-# ---- Dataset -----------------------------------------------------------------------------------------------------------
+# ---- Dataset
+# -----------------------------------------------------------------------------------------------------------
 
 
 def dataset(**replaced):
   x, y = np.full((4, 2, 2, 1), 0.5, np.float32), np.arange(4, dtype=np.int32)
-  return data.Dataset(**{**dict(name='mine', x_train=x, y_train=y, x_test=x[:2], y_test=y[:2], num_classes=4), **replaced})
+  return data.Dataset(**{**dict(name='mine', x_train=x, y_train=y, x_test=x[:2], y_test=y[:2], num_classes=4),
+                         **replaced})
 
 
 @pytest.mark.parametrize(
@@ -204,7 +211,8 @@ def test_a_dataset_is_checked_when_it_is_made(replaced):
   assert str(caught.value).startswith('mine: ')
 
 
-# ---- fashion-mnist -----------------------------------------------------------------------------------------------------
+# ---- fashion-mnist
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('packed', [True, False])
@@ -342,7 +350,8 @@ def test_a_file_above_the_limits_is_refused(tmp_path, monkeypatch):
   refused(name='fashion-mnist', path=tmp_path, match='more than 15679 values')
 
 
-# ---- cifar10 -----------------------------------------------------------------------------------------------------------
+# ---- cifar10
+# -----------------------------------------------------------------------------------------------------------
 
 RECORDS = RNG.integers(0, 256, (60, 3073), np.uint8)
 RECORDS[:, 0] = np.arange(60) % 10
@@ -468,7 +477,8 @@ def test_hostile_cifar10_archives_are_refused_with_little_memory(tmp_path, tar):
   refused(name='cifar10', path=write_archive(tmp_path / 'a.tar.gz', tar), match='a.tar.gz')
 
 
-# ---- colour-shapes -----------------------------------------------------------------------------------------------------
+# ---- colour-shapes
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -496,7 +506,8 @@ def test_the_colour_of_a_shape_shows_in_colour_only(colour_shapes):
   assert right(mean @ [0.299, 0.587, 0.114]) < 0.7
 
 
-# ---- npz ---------------------------------------------------------------------------------------------------------------
+# ---- npz
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_npz_with_all_four_arrays(tmp_path):
@@ -546,7 +557,8 @@ def test_a_label_with_one_example_stays_in_training(tmp_path):
     ],
 )
 def test_images_of_any_plain_type_are_the_same_images(tmp_path, stored):
-  np.savez(tmp_path / 'd.npz', x_train=stored, y_train=LABELS[:20].astype('>u8'), x_test=PIXELS[20:], y_test=LABELS[20:])
+  np.savez(tmp_path / 'd.npz', x_train=stored, y_train=LABELS[:20].astype('>u8'), x_test=PIXELS[20:],
+           y_test=LABELS[20:])
   loaded = data.load('npz', path=tmp_path / 'd.npz')
   assert loaded.x_train.dtype == np.float32 and loaded.x_train.dtype.isnative
   np.testing.assert_allclose(loaded.x_train[..., 0], PIXELS[:20] / 255, atol=1e-7)
@@ -593,7 +605,8 @@ def test_npz_arrays_that_are_no_data_set_are_refused(tmp_path, replaced):
 
 
 @pytest.mark.parametrize(
-    'names', [(), ('x',), ('y',), ('x_train',), ('x', 'y_train'), ('x', 'y', 'x_train'), ('x_train', 'y_train', 'x_test')]
+    'names',
+    [(), ('x',), ('y',), ('x_train',), ('x', 'y_train'), ('x', 'y', 'x_train'), ('x_train', 'y_train', 'x_test')]
 )
 def test_npz_with_other_arrays_says_which_to_save(tmp_path, names):
   np.savez(tmp_path / 'd.npz', other=LABELS, **{name: LABELS if name[0] == 'y' else PIXELS for name in names})
@@ -669,7 +682,8 @@ def test_strings_with_impossible_characters_are_refused(tmp_path):
   for order in '<>':
     values = np.full(20, 0x110000, f'{order}u4').tobytes()
     array = npy_with_header(f"{{'descr': '{order}U1', 'fortran_order': False, 'shape': (20,)}}".encode(), values)
-    refused(name='npz', path=write_zip(tmp_path / 'd.npz', good_members(client_ids=array)), match='impossible characters')
+    refused(name='npz', path=write_zip(tmp_path / 'd.npz', good_members(client_ids=array)),
+            match='impossible characters')
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
@@ -756,14 +770,15 @@ def test_a_damaged_npz_is_refused_or_gives_the_same_data(damaged, changes):
     loaded = data.load('npz', path=write(change))
   except DataError:
     return
-  # Dates and attributes of the members do not matter, but a checksum protects every value. A name that was changed can turn
-  # four arrays into two, of which a part is held out.
+  # Dates and attributes of the members do not matter, but a checksum protects every value. A name that was changed can
+  # turn four arrays into two, of which a part is held out.
   if len(loaded.x_train) == 4:
     np.testing.assert_array_equal(loaded.y_train, SMALL['y_train'])
     np.testing.assert_array_equal(loaded.x_train[..., 0], (SMALL['x_train'] / 255).astype(np.float32))
 
 
-# ---- emnist from .h5 ---------------------------------------------------------------------------------------------------
+# ---- emnist from .h5
+# ---------------------------------------------------------------------------------------------------
 
 
 def write_h5_pair(folder, train, test):

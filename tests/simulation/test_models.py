@@ -46,7 +46,8 @@ def some_input(name):
   return np.random.Generator(np.random.Philox(0)).random((2, *shape), np.float32)
 
 
-# ---- architectures -----------------------------------------------------------------------------------------------------
+# ---- architectures
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('name', models.ARCHITECTURES)
@@ -70,7 +71,8 @@ def test_models_return_logits_for_the_published_shapes(built, name):
 def test_all_cnn_c_has_the_layers_of_the_table(built):
   kernels = [shape for name, shape in shapes(built['all_cnn_c']).items() if 'kernel' in name]
   assert kernels == [
-      (3, 3, 3, 96), (3, 3, 96, 96), (3, 3, 96, 96), (3, 3, 96, 192), (3, 3, 192, 192), (3, 3, 192, 192), (3, 3, 192, 192),
+      (3, 3, 3, 96), (3, 3, 96, 96), (3, 3, 96, 96), (3, 3, 96, 192), (3, 3, 192, 192), (3, 3, 192, 192),
+      (3, 3, 192, 192),
       (1, 1, 192, 192), (1, 1, 192, 10),
   ]
   assert sum(np.prod(shape) for shape in kernels[1:-1]) == 1_363_968
@@ -83,7 +85,8 @@ def test_digits_cnn_has_a_tensor_that_is_worth_compressing(built):
 
 
 def test_tied_lstm_uses_one_variable_for_input_and_output(built):
-  assert sorted(shapes(built['tied_lstm']).values()) == [(96,), (96, 1024), (256, 96), (256, 1024), (1024,), (10_017, 96)]
+  assert sorted(shapes(built['tied_lstm']).values()) == [(96,), (96, 1024), (256, 96), (256, 1024), (1024,),
+                                                         (10_017, 96)]
   model = models.build('tied_lstm', num_classes=20)
   tokens = np.array([[3]], np.int32)
   table = model.get_layer('embedding').embeddings
@@ -148,7 +151,8 @@ def test_other_shapes_and_numbers_of_classes(name, shape, classes, count):
   assert model.count_params() == count
 
 
-# ---- seeds -------------------------------------------------------------------------------------------------------------
+# ---- seeds
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('name', models.ARCHITECTURES)
@@ -157,7 +161,8 @@ def test_the_same_seed_gives_identical_weights_whatever_the_global_seed_is(built
   tf.random.set_seed(5)
   again = models.build(name, seed=1)
   other = models.build(name, seed=2)
-  for first, second, third, variable in zip(built[name].get_weights(), again.get_weights(), other.get_weights(), again.weights):
+  for first, second, third, variable in zip(built[name].get_weights(), again.get_weights(), other.get_weights(),
+                                            again.weights):
     np.testing.assert_array_equal(first, second)
     if 'bias' not in variable.name:
       assert (first != third).mean() > 0.9
@@ -180,7 +185,8 @@ def test_layers_of_the_same_shape_start_out_different(built):
     assert abs(np.corrcoef(layers[first].ravel(), layers[second].ravel())[0, 1]) < 0.01
 
 
-# ---- bad arguments -----------------------------------------------------------------------------------------------------
+# ---- bad arguments
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -223,19 +229,22 @@ def test_the_smallest_allowed_images_work(name):
   assert model(np.ones((1, smallest, smallest, 1), np.float32)).shape == (1, 10)
 
 
-# ---- training ----------------------------------------------------------------------------------------------------------
+# ---- training
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_digits_cnn_learns_the_digits():
   digits = data.load('digits')
   model = models.build('digits_cnn', seed=3)
-  model.compile(tf.keras.optimizers.SGD(0.1), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), ['accuracy'])
+  model.compile(tf.keras.optimizers.SGD(0.1), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                ['accuracy'])
   model.fit(data.batches(digits.x_train, digits.y_train, batch_size=20, epochs=6, seed=0), verbose=0)
   test = data.batches(digits.x_test, digits.y_test, batch_size=100, seed=None)
   assert model.evaluate(test, verbose=0)[1] > 0.9
 
 
-# ---- batches -----------------------------------------------------------------------------------------------------------
+# ---- batches
+# -----------------------------------------------------------------------------------------------------------
 
 
 def examples(count):
@@ -305,7 +314,8 @@ def test_bad_batch_arguments_are_refused(arguments):
     data.batches(**{**dict(x=x, y=y, batch_size=2, seed=0), **arguments})
 
 
-# ---- emnist through TFF ------------------------------------------------------------------------------------------------
+# ---- emnist through TFF
+# ------------------------------------------------------------------------------------------------
 
 
 def example(value, label, size=28 * 28):
@@ -371,7 +381,8 @@ BAD_DATABASES = {
     'too few pixels': [('digits_only_train', 'f0', example(0, 1, size=783)), TEST_ROW],
     'no example': [('digits_only_train', 'f0', b'nonsense'), TEST_ROW],
     'nothing': [('digits_only_train', 'f0', None), TEST_ROW],
-    'client is nobody': [('digits_only_train', None, example(0, 2)), ('digits_only_train', 'f0', example(0, 2)), TEST_ROW],
+    'client is nobody': [('digits_only_train', None, example(0, 2)), ('digits_only_train', 'f0', example(0, 2)),
+                         TEST_ROW],
     'client with a quote': [('digits_only_train', "f0' --", example(0, 2)), TEST_ROW],
 }
 

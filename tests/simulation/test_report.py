@@ -16,7 +16,8 @@ from tff_compress.simulation import report
 PARAMETERS = 1000
 
 
-def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6, 0.7), bits=(32, 32), estimate='', **changes):
+def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6, 0.7), bits=(32, 32), estimate='',
+        **changes):
   """A run with ten clients a round that sends the same bytes in every round."""
   rounds = []
   for i, accuracy in enumerate(accuracies):
@@ -26,23 +27,27 @@ def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6,
       entry[f'{direction}_bits_per_parameter{suffix}'] = width
       entry[f'{direction}_ratio{suffix}'] = 32 / width if width else 0
     rounds.append(entry)
-  fields = {'settings': {'dataset': 'digits', 'model': 'mlp', 'rounds': len(rounds)}, 'parameters': PARAMETERS, **changes}
+  fields = {'settings': {'dataset': 'digits', 'model': 'mlp', 'rounds': len(rounds)}, 'parameters': PARAMETERS,
+            **changes}
   return report.Run(uplink, downlink, seed, rounds=tuple(rounds), **fields)
 
 
 def save(folder, **changes):
   """A folder with the result.json of a run."""
   one = run(**{'accuracies': (0.5, 0.6), **changes})
-  config = {'uplink': one.uplink, 'downlink': one.downlink, 'seed': one.seed, 'output': str(folder), 'workers': 1, **one.settings}
+  config = {'uplink': one.uplink, 'downlink': one.downlink, 'seed': one.seed, 'output': str(folder), 'workers': 1,
+            **one.settings}
   folder.mkdir(parents=True)
-  result = {'format': 1, 'status': 'finished', 'config': config, 'parameters': one.parameters, 'rounds': list(one.rounds)}
+  result = {'format': 1, 'status': 'finished', 'config': config, 'parameters': one.parameters,
+            'rounds': list(one.rounds)}
   (folder / 'result.json').write_text(json.dumps(result))
   return result
 
 
 def comparison():
   return [run(seed=0, accuracies=(0.5, 0.8, 0.8, 0.8)), run(seed=1, accuracies=(0.5, 0.6, 0.6, 0.6)),
-          run('int8', 'int8', 0, (0.5, 0.79, 0.79, 0.79), (8, 8)), run('int8', 'int8', 1, (0.5, 0.61, 0.61, 0.61), (8, 8)),
+          run('int8', 'int8', 0, (0.5, 0.79, 0.79, 0.79), (8, 8)),
+          run('int8', 'int8', 1, (0.5, 0.61, 0.61, 0.61), (8, 8)),
           run('sketch', 'int8', 1, (0.4, 0.5, 0.5, 0.5), (1, 8))]
 
 
@@ -90,7 +95,8 @@ def test_prepasses_are_in_totals_and_ratios_but_not_in_the_bits_of_messages():
   row = rows[series.index(one)]
   assert row[titles.index('MB pre-pass')] == '0.128' and row[titles.index('fallbacks %')] == '25.0'
   assert 'MB pre-pass is' in report.caption(series) and 'MB pre-pass' not in report.rows(report.summarize([plain]))[0]
-  page = report.page(series, {(name, theme): b'' for name in ('accuracy_rounds', 'accuracy_bytes') for theme in ('light', 'dark')})
+  page = report.page(series, {(name, theme): b'' for name in ('accuracy_rounds', 'accuracy_bytes')
+                              for theme in ('light', 'dark')})
   assert '0.0075 MB up, 0.12 MB down, 10 s; again before round 2' in page
   assert '<td>5</td><td>10</td><td>2,500</td><td>40,000</td></tr>' in page and page.count('<th>fallbacks</th>') == 1
 
@@ -99,7 +105,8 @@ def test_difference_to_float32_is_paired_by_seed():
   plain, int8, sketch = report.summarize(comparison())
   assert plain.difference is None and plain.pairs == 0
   # +1 and -1 point: no difference in the mean, though the seeds lie twenty points apart.
-  assert int8.difference == pytest.approx(0) and int8.difference_error == pytest.approx(statistics.stdev([1, -1]) / math.sqrt(2))
+  assert int8.difference == pytest.approx(0) and int8.difference_error == pytest.approx(
+      statistics.stdev([1, -1]) / math.sqrt(2))
   assert int8.accuracy_deviation == pytest.approx(statistics.stdev([0.79, 0.61]))
   # One seed only: paired with that one, not with the mean.
   assert sketch.difference == pytest.approx(-10) and sketch.difference_error is None and sketch.pairs == 1
@@ -132,7 +139,8 @@ def test_an_estimate_is_called_one():
   entry, = report.summarize([run('tff:compression_aggregator', bits=(8, 32), estimate='_estimate')])
   assert entry.estimated and entry.uplink_ratio == 4
   numbers = entry.as_dict()
-  assert numbers['uplink_bytes_estimate'] == 4 * 10 * PARAMETERS and 'uplink_bytes' not in numbers and 'ratio' not in numbers
+  assert numbers['uplink_bytes_estimate'] == 4 * 10 * PARAMETERS
+  assert 'uplink_bytes' not in numbers and 'ratio' not in numbers
   assert numbers['downlink_bytes'] == 16 * 10 * PARAMETERS
   header, (row,) = report.rows([entry])
   assert row[header.index('MB up')] == '≈0.04' and row[header.index('MB down')] == '0.16'
@@ -179,7 +187,7 @@ def test_table_has_a_row_per_codec():
     [run(f'uniform:bits={i}', seed=s) for i in range(1, 9) for s in range(2)] + [run()],
 ], ids=['comparison', 'one', 'never evaluated', 'nan', 'nothing sent', 'many'])
 def test_plots_are_pictures_of_their_size(runs):
-  from PIL import Image  # pylint: disable=g-import-not-at-top
+  from PIL import Image
   series = report.summarize(runs)
   for plot in (report.plot_rounds, report.plot_bytes):
     for theme in ('light', 'dark'):
@@ -210,9 +218,9 @@ def test_end_labels_do_not_overlap():
       return getattr(self._axes, name)
     def annotate(self, text, *positions, **keywords):
       texts.append(self._axes.annotate(text, *positions, **keywords))
-  figure, (axes,) = report._figure('light', 1, (8, 4))  # pylint: disable=protected-access
+  figure, (axes,) = report._figure('light', 1, (8, 4))
   axes.plot([0, 1], [0, 90])
-  report._label_ends(figure, Axes(axes), [(1, 90 + i / 10, f'label {i}', 'red') for i in range(4)])  # pylint: disable=protected-access
+  report._label_ends(figure, Axes(axes), [(1, 90 + i / 10, f'label {i}', 'red') for i in range(4)])
   figure.savefig(io.BytesIO(), format='png')
   # Of the text alone: an annotation's own extent has its line in it.
   boxes = sorted((matplotlib.text.Text.get_window_extent(text) for text in texts), key=lambda box: box.y0)
@@ -222,7 +230,7 @@ def test_end_labels_do_not_overlap():
 
 def test_end_labels_keep_their_distance_and_order():
   wanted = [100, 99, 98, 50, 49, 10]
-  places = report._apart(wanted, 10)  # pylint: disable=protected-access
+  places = report._apart(wanted, 10)
   assert all(above - below >= 10 - 1e-9 for above, below in zip(places, places[1:]))
   assert places[-1] == 10 and statistics.fmean(places[:3]) == pytest.approx(99)
 
@@ -264,12 +272,14 @@ def test_page_is_self_contained(tmp_path):
   assert all(reference.startswith('data:image/png;base64,') for reference in page.references)
   assert not re.search(r'https?:|@import|url\(', text)
   assert 'tff-compress compare --uplink int8' in text and '70.0 ± 12.7' in text
-  assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['accuracy_bytes.png', 'accuracy_rounds.png', 'report.html']
+  assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['accuracy_bytes.png', 'accuracy_rounds.png',
+                                                                  'report.html']
 
 
 def test_texts_from_outside_stay_texts(tmp_path, no_plots):
   bad = '<script>alert(1)</script>&"\''
-  page = open(report.write([run(bad, bad, settings={'dataset': bad, bad: bad})], tmp_path, bad), encoding='utf-8').read()
+  page = open(report.write([run(bad, bad, settings={'dataset': bad, bad: bad})], tmp_path, bad),
+              encoding='utf-8').read()
   assert bad not in page and _Page(page).tags.count('script') == 1  # The page's own.
 
 
@@ -294,7 +304,8 @@ def test_load_finds_the_runs_below_a_folder(tmp_path):
   (tmp_path / 'seed-0' / 'float32' / 'checkpoints').mkdir()
   runs = report.load(tmp_path)
   assert [(r.uplink, r.seed) for r in runs] == [('float32', 0), ('int8', 1)]
-  assert runs[0].settings == run(accuracies=(0.5, 0.6)).settings  # Neither the folder nor the workers are part of the task.
+  assert runs[0].settings == run(accuracies=(0.5,
+                                             0.6)).settings  # Neither the folder nor the workers are part of the task.
   assert [(r.uplink, r.seed) for r in report.load(tmp_path / 'seed-1' / 'int8')] == [('int8', 1)]
 
 

@@ -1,4 +1,5 @@
-"""Simulated runs: what a configuration may be, the same clients for every codec, and going on where a run was cut short."""
+"""Simulated runs: what a configuration may be, the same clients for every codec, and going on where a run was cut
+short."""
 
 import contextlib
 import csv
@@ -22,22 +23,24 @@ from tff_compress.simulation import report
 from tff_compress.simulation.config import ConfigError
 from tff_compress.simulation.folder import Folder
 from tff_compress.simulation.folder import FolderError
-from tff_compress.simulation.run import RunConfig
 from tff_compress.simulation.run import compare
 from tff_compress.simulation.run import run
+from tff_compress.simulation.run import RunConfig
 from tff_compress.simulation.run import variants
 
 pytestmark = pytest.mark.xdist_group('tff')
 
 SMALL = RunConfig(model='mlp', clients=8, clients_per_round=4, rounds=4, client_learning_rate=0.2,
-                  uplink='uniform:bits=4 | pack', downlink='float16', ema=0.5, evaluate_every=2, evaluation_examples=200, seed=5, checkpoint_every=1, workers=0)
+                  uplink='uniform:bits=4 | pack', downlink='float16', ema=0.5, evaluate_every=2,
+                  evaluation_examples=200, seed=5, checkpoint_every=1, workers=0)
 
 
 def untimed(rounds):
   return [{name: value for name, value in entry.items() if name != 'seconds'} for entry in rounds]
 
 
-# ---- configurations ----------------------------------------------------------------------------------------------------
+# ---- configurations
+# ----------------------------------------------------------------------------------------------------
 
 
 BAD = {
@@ -48,20 +51,27 @@ BAD = {
     'momentum': dict(client_momentum=1.0), 'ema': dict(ema=1.0), 'seed': dict(seed=-1), 'seed large': dict(seed=2**64),
     'dataset': dict(dataset='mnist'), 'model': dict(model='resnet'), 'algorithm': dict(algorithm='sgd'),
     'weighting': dict(weighting='x'),
-    'uplink': dict(uplink='xyzzy'), 'downlink': dict(downlink='hadamard'), 'downlink of TFF': dict(downlink='tff:hadamard:bits=1'),
+    'uplink': dict(uplink='xyzzy'), 'downlink': dict(downlink='hadamard'),
+    'downlink of TFF': dict(downlink='tff:hadamard:bits=1'),
     'baseline': dict(uplink='tff:gzip'), 'baseline bits': dict(uplink='tff:hadamard:bits=99'),
-    'clients': dict(clients=3, clients_per_round=4), 'no clients': dict(clients=None), 'dropout': dict(dropout=True, model='mlp'),
+    'clients': dict(clients=3, clients_per_round=4), 'no clients': dict(clients=None),
+    'dropout': dict(dropout=True, model='mlp'),
     'server momentum': dict(server_momentum=0.5, server_optimizer='adam'), 'emnist only': dict(max_clients=3),
     'feedback momentum': dict(feedback_momentum=0.5), 'feedback': dict(error_feedback='yes'),
     'downlink changes': dict(downlink_changes=1), 'since': dict(downlink_since='start'),
-    'feedback decay': dict(feedback_decay=1.1), 'drop after': dict(feedback_drop_after=-1), 'states': dict(state_clients=0),
-    'state bytes': dict(state_bytes=1.5), 'steps': dict(local_steps=0), 'steps and epochs': dict(local_steps=3, local_epochs=2),
+    'feedback decay': dict(feedback_decay=1.1), 'drop after': dict(feedback_drop_after=-1),
+    'states': dict(state_clients=0),
+    'state bytes': dict(state_bytes=1.5), 'steps': dict(local_steps=0),
+    'steps and epochs': dict(local_steps=3, local_epochs=2),
     'method': dict(uplink='dgc:q=1'), 'p': dict(uplink='stc:p=0'), 'method down': dict(downlink='dgc'),
     'feedback of a baseline': dict(error_feedback=True, uplink='tff:compression_aggregator'),
-    'feedback of a method': dict(error_feedback=False, uplink='dgc'), 'momentum of a method': dict(feedback_momentum=0.5, uplink='dgc'),
+    'feedback of a method': dict(error_feedback=False, uplink='dgc'),
+    'momentum of a method': dict(feedback_momentum=0.5, uplink='dgc'),
     'feedback that a method has not': dict(error_feedback=True, uplink='fetchsgd'),
-    'downlink of a vote': dict(downlink='int8', uplink='signum'), 'changes of a vote': dict(downlink_changes=True, uplink='signum'),
-    'weighting of a vote': dict(weighting='examples', uplink='signum'), 'steps of a method': dict(local_steps=3, uplink='fedpaq'),
+    'downlink of a vote': dict(downlink='int8', uplink='signum'),
+    'changes of a vote': dict(downlink_changes=True, uplink='signum'),
+    'weighting of a vote': dict(weighting='examples', uplink='signum'),
+    'steps of a method': dict(local_steps=3, uplink='fedpaq'),
     'changes of a prepass': dict(downlink_changes=True, uplink='autoencoder-prepass'),
     'downlink of a prepass': dict(downlink='rpn', uplink='autoencoder-prepass'),
     'feedback of a prepass': dict(error_feedback=True, uplink='autoencoder-prepass'),
@@ -90,18 +100,22 @@ def test_what_is_not_said_is_settled_by_uplink_and_downlink():
   assert RunConfig(downlink='rpn').changes == 'start' and RunConfig(downlink='int8').changes == ''
   assert not RunConfig(downlink='stc', downlink_changes=False).has_memory
   assert RunConfig(downlink='int8', downlink_changes=True, downlink_since='start').changes == 'start'
-  assert RunConfig(uplink='dgc:momentum=0.5', feedback_decay=0.5).feedback == processes.ErrorFeedback(decay=0.5, momentum=0.5)
+  assert RunConfig(uplink='dgc:momentum=0.5', feedback_decay=0.5).feedback == processes.ErrorFeedback(decay=0.5,
+                                                                                                      momentum=0.5)
   assert RunConfig(uplink='fetchsgd', feedback_decay=0.5).feedback is None
   vote = RunConfig(uplink='signsgd-majority')
   assert vote.downlink == 'signsgd' and vote.feedback is None and vote.has_memory
   assert RunConfig(**json.loads(json.dumps(vote.as_dict()))) == vote
-  assert RunConfig(uplink='fedpaq:steps=3').steps == 3 and RunConfig(local_steps=4).steps == 4 and RunConfig().steps is None
-  assert [(c.uplink, c.downlink) for c in variants(RunConfig(downlink='int8'), ['dgc', 'signum', ('signum', None), 'stc'])] == [
+  assert RunConfig(uplink='fedpaq:steps=3').steps == 3 and RunConfig(local_steps=4).steps == 4
+  assert RunConfig().steps is None
+  assert [(c.uplink, c.downlink)
+          for c in variants(RunConfig(downlink='int8'), ['dgc', 'signum', ('signum', None), 'stc'])] == [
       ('dgc', 'int8'), ('signum', 'signsgd'), ('signum', 'signsgd'), ('stc', 'int8')]
 
 
 def test_settings_reach_the_process():
   import tensorflow_federated as tff
+
   from tff_compress.simulation import engine
   weighting = tff.learning.ClientWeighting
   for config, expected in (
@@ -127,7 +141,8 @@ def test_variants_have_folders_of_their_own():
     compare([configs[0], dataclasses.replace(configs[1], output='./out/float32')])
 
 
-# ---- folders -----------------------------------------------------------------------------------------------------------
+# ---- folders
+# -----------------------------------------------------------------------------------------------------------
 
 
 def entry(number):
@@ -203,7 +218,8 @@ def test_writing_replaces_a_file_or_leaves_it(tmp_path, monkeypatch):
   assert os.listdir(tmp_path) == ['result.json'] and len(folder.read()['rounds']) == 1
 
 
-# ---- runs on a TFF worker ----------------------------------------------------------------------------------------------
+# ---- runs on a TFF worker
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -306,7 +322,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(whole, tmp_pat
 
 
 def test_rounds_behind_the_last_checkpoint_are_trained_again(whole, tmp_path):
-  """As when a process ends after a round was written and before its checkpoint was; and Ctrl-C, which leaves valid files."""
+  """As when a process ends after a round was written and before its checkpoint was; and Ctrl-C, which leaves valid
+  files."""
   config = dataclasses.replace(SMALL, output=str(tmp_path), checkpoint_every=2)
 
   def interrupt(record):
@@ -365,12 +382,14 @@ def test_divergence_is_a_result(tmp_path):
 def test_a_run_whose_clients_remember_goes_on_as_if_nothing_had_happened(tmp_path, tff_runtime):
   """Stopped two rounds after its last checkpoint: the clients' states go back to it with the server's."""
   del tff_runtime
-  config = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', downlink='concat | topk:1/10 | float32', rounds=6,
+  config = dataclasses.replace(SMALL, uplink='concat | topk:1/20 | float32', downlink='concat | topk:1/10 | float32',
+                               rounds=6,
                                error_feedback=True, downlink_changes=True, checkpoint_every=3)
   whole = run(config)
   first, last = whole.rounds[0], whole.rounds[-1]
   # At first everyone needs the whole model; then most have it, and receive a tenth of it per round that they missed.
-  assert first['downlink_ratio'] < 1.01 and first['uplink_ratio'] > 8 and last['downlink_bytes'] < 0.6 * first['downlink_bytes']
+  assert first['downlink_ratio'] < 1.01 and first['uplink_ratio'] > 8
+  assert last['downlink_bytes'] < 0.6 * first['downlink_bytes']
   assert last['train_loss'] < first['train_loss'] and last['client_states_bytes'] > 4 * 2 * 4 * whole.parameters
 
   def stop(entry):
@@ -394,7 +413,8 @@ def test_a_run_whose_clients_remember_goes_on_as_if_nothing_had_happened(tmp_pat
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
   with pytest.raises(processes.StateError, match='is damaged'):
     run(longer)
-  assert sorted((tmp_path / 'clients').iterdir()) == sorted(states) and len(folder_lib.read_result(str(tmp_path))['rounds']) == 6
+  assert sorted((tmp_path / 'clients').iterdir()) == sorted(states) and len(
+      folder_lib.read_result(str(tmp_path))['rounds']) == 6
   for path in states:
     path.unlink()
   assert [entry['round'] for entry in run(longer).rounds] == [1, 2, 3, 4, 5, 6, 7]
@@ -542,7 +562,8 @@ def test_a_round_in_which_nobody_uploads_is_a_round(tff_runtime):
   config = dataclasses.replace(SMALL, uplink='cmfl:threshold=1.0,decay=1.0', downlink=None, clients=4, rounds=3)
   result = run(config)
   first, silent, third = result.rounds
-  assert first['uplink_ratio'] == pytest.approx(1, rel=1e-2)  # Who never took part uploads; then all run against the others.
+  # Who never took part uploads; then all run against the others.
+  assert first['uplink_ratio'] == pytest.approx(1, rel=1e-2)
   assert silent['uplink_bytes'] == silent['uplink_bits_per_parameter'] == 0 and silent['uplink_ratio'] is None
   assert third['uplink_bytes'] == first['uplink_bytes']  # Nothing has moved that an update could run against.
   entry, = report.summarize([report.Run.of(result)])
@@ -552,7 +573,8 @@ def test_a_round_in_which_nobody_uploads_is_a_round(tff_runtime):
 
 def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):
   del tff_runtime
-  config = dataclasses.replace(SMALL, uplink='dgc:p=1/20,warmup=0', downlink=None, rounds=3, local_steps=2, state_clients=3)
+  config = dataclasses.replace(SMALL, uplink='dgc:p=1/20,warmup=0', downlink=None, rounds=3, local_steps=2,
+                               state_clients=3)
   result = run(config)
   for entry in result.rounds:
     assert entry['examples'] == 4 * 2 * config.batch_size and entry['uplink_ratio'] > 10
@@ -561,11 +583,13 @@ def test_a_method_by_name_with_local_steps_and_a_limit_of_states(tff_runtime):
 
 
 def test_a_prepass_is_in_the_totals_and_survives_what_cuts_a_run_short(tmp_path, tff_runtime, one_process, monkeypatch):
-  """Cut short in the pre-pass, between it and round 1, and before the pre-pass of a later round: the numbers are the same."""
+  """Cut short in the pre-pass, between it and round 1, and before the pre-pass of a later round: the numbers are the
+  same."""
   del tff_runtime, one_process
   from tff_compress.keras import training
-  config = dataclasses.replace(SMALL, uplink='autoencoder-prepass:latent=4,length=64,least=100,coder=pack,tolerance=0.6', downlink=None,
-                               rounds=7, evaluate_every=7)
+  config = dataclasses.replace(
+      SMALL, uplink='autoencoder-prepass:latent=4,length=64,least=100,coder=pack,tolerance=0.6', downlink=None,
+      rounds=7, evaluate_every=7)
   learned, trained = [], []
   listen = dict(on_prepass=lambda costs, clients: learned.append((costs['round'], costs['prepass_clients'], clients)),
                 on_round=lambda entry: trained.append(entry['round']))

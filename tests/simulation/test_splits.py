@@ -40,13 +40,15 @@ def same(first, second):
   return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second))
 
 
-# ---- every kind --------------------------------------------------------------------------------------------------------
+# ---- every kind
+# --------------------------------------------------------------------------------------------------------
 
 
 @SETTINGS
 @hypothesis.given(LABELS, st.integers(1, 40), st.integers(0, 2**70), st.data())
 def test_every_split_deals_out_every_example_once_and_nobody_is_empty(labels, clients, seed, data):
-  text = data.draw(st.sampled_from(['iid', 'dirichlet:0.001', 'dirichlet:0.3', 'dirichlet:1e6', 'shards:1', 'shards:3']))
+  text = data.draw(st.sampled_from(['iid', 'dirichlet:0.001', 'dirichlet:0.3', 'dirichlet:1e6', 'shards:1',
+                                    'shards:3']))
   try:
     parts = splits.split(text, labels, clients, seed)
   except SplitError:
@@ -121,7 +123,8 @@ def test_labels_are_left_as_they_were():
   np.testing.assert_array_equal(labels, before)
 
 
-# ---- generator ---------------------------------------------------------------------------------------------------------
+# ---- generator
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_different_seeds_and_purposes_give_different_streams():
@@ -144,7 +147,8 @@ def test_seeds_that_are_no_whole_numbers_are_refused(seed):
     splits.iid([0, 1], 1, seed)
 
 
-# ---- iid ---------------------------------------------------------------------------------------------------------------
+# ---- iid
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_iid_sizes_differ_by_at_most_one():
@@ -156,7 +160,8 @@ def test_iid_clients_have_the_global_label_mix():
   assert distance_to_global(splits.iid(MNIST_LABELS, 10, 0), MNIST_LABELS).max() < 0.03
 
 
-# ---- dirichlet ---------------------------------------------------------------------------------------------------------
+# ---- dirichlet
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_dirichlet_shares_have_the_variance_of_the_distribution():
@@ -171,7 +176,8 @@ def test_dirichlet_shares_have_the_variance_of_the_distribution():
 
 
 def test_dirichlet_approaches_iid_as_alpha_grows():
-  distances = [distance_to_global(splits.dirichlet(MNIST_LABELS, 10, alpha, 0), MNIST_LABELS).mean() for alpha in (0.05, 0.5, 5, 1e6)]
+  distances = [distance_to_global(splits.dirichlet(MNIST_LABELS, 10, alpha, 0), MNIST_LABELS).mean()
+               for alpha in (0.05, 0.5, 5, 1e6)]
   assert distances == sorted(distances, reverse=True)
   assert distances[0] > 0.5 and distances[-1] < 0.001
 
@@ -206,7 +212,8 @@ def test_concentrations_that_cannot_be_sampled_are_refused(alpha):
     splits.dirichlet([0, 1, 2], 2, alpha, 0)
 
 
-# ---- shards ------------------------------------------------------------------------------------------------------------
+# ---- shards
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_shards_give_each_client_few_labels():
@@ -230,7 +237,8 @@ def test_more_shards_than_examples_are_refused():
     splits.shards(np.arange(10), 4, 3, 0)
 
 
-# ---- table -------------------------------------------------------------------------------------------------------------
+# ---- table
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_mnist_table_has_the_totals_of_mnist_and_of_the_paper():
@@ -292,7 +300,8 @@ def test_tables_that_make_no_sense_are_refused(table):
     splits.count_table([0, 0, 1], table, 0, scale=True)
 
 
-# ---- natural -----------------------------------------------------------------------------------------------------------
+# ---- natural
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('ids', [['b', 'a', 'b', 'c'], [7, -3, 7, 9]])
@@ -322,7 +331,8 @@ def test_ids_that_are_no_ids_are_refused(ids):
     splits.natural(ids)
 
 
-# ---- texts and bad arguments -------------------------------------------------------------------------------------------
+# ---- texts and bad arguments
+# -------------------------------------------------------------------------------------------
 
 
 def test_texts_name_the_functions():
@@ -335,7 +345,8 @@ def test_texts_name_the_functions():
 
 @pytest.mark.parametrize(
     'text',
-    ['', 'idd', 'IID', 'iid:1', 'table:2', 'natural:1', 'dirichlet', 'dirichlet:', 'dirichlet:x', 'dirichlet:nan', 'dirichlet:0',
+    ['', 'idd', 'IID', 'iid:1', 'table:2', 'natural:1', 'dirichlet', 'dirichlet:', 'dirichlet:x', 'dirichlet:nan',
+     'dirichlet:0',
      'dirichlet:-1', 'dirichlet:1e400', 'dirichlet:0.5:1', 'shards', 'shards:', 'shards:0', 'shards:-1', 'shards:1.5',
      'shards:' + '9' * 5000, 'x' * 10**6, ':', None, 3],
 )

@@ -7,9 +7,9 @@ import zlib
 import numpy as np
 import pytest
 
+from tests.contract import cases
 import tff_compress
 from tff_compress import codec as codec_lib
-from tests.contract import cases
 
 SEED = 2**63 + 12345
 ROUND = 2**31 + 7
@@ -107,10 +107,12 @@ def test_low_rank_of_matrices_with_large_blocks_has_the_same_bytes():
 
 def test_many_keys_and_long_names_are_derived_as_on_the_host():
   from tff_compress.codec import random
-  from tff_compress.tensorflow import keys, messages
+  from tff_compress.tensorflow import keys
+  from tff_compress.tensorflow import messages
   requests = [('round', 'a' * n, 1 + n % 5, n << 10) for n in (0, 1, 22, 23, 24, 31, 32, 33, 87, 88, 300)]
   requests += [('client', 'größe/kernel', 4, 0)]
-  made = keys.GraphKeys(requests, SEED, tf().constant(messages.signed(ROUND)), tf().constant(messages.signed(2**32 - 2)))
+  made = keys.GraphKeys(requests, SEED, tf().constant(messages.signed(ROUND)),
+                        tf().constant(messages.signed(2**32 - 2)))
   for scope, name, purpose, chunk in requests:
     client = 2**32 - 2 if scope == 'client' else random.SHARED_CLIENT
     row = made.key(scope, name, purpose, chunk).numpy()
@@ -161,7 +163,8 @@ def check_verdicts(case, decode, signed, spec, frame):
   """The verdict on damaged frames is the same, and what both accept they decode alike."""
   refused = 0
   for mutant in mutants(frame, zlib.crc32(case.name.encode()), MUTANTS):
-    read = lambda: decode(tf().constant(np.frombuffer(mutant, np.uint8)), signed(ROUND), signed(CLIENTS[0]))
+    read = lambda mutant=mutant: decode(tf().constant(np.frombuffer(mutant, np.uint8)),
+                                          signed(ROUND), signed(CLIENTS[0]))
     try:
       known, _ = tff_compress.wire.unpack(case.text, mutant, spec, seed=SEED, round=ROUND, client=CLIENTS[0])
     except codec_lib.PayloadError as error:

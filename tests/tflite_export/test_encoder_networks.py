@@ -125,7 +125,7 @@ def test_int8_costs_little_and_anyone_can_decode_it(architecture, name):
 @pytest.mark.parametrize('name', interpreters.NAMES)
 def test_what_stands_around_the_network_is_that_of_numpy(name):
   text = text_of('dense', 'columns')
-  made, codec, update = exported(text), codec_lib(text), update_of(snapshots(1, 9)[0])
+  made, update = exported(text), update_of(snapshots(1, 9)[0])
   pieces, latents, outputs = run(made, name, update)
   segment = made.layout.parts[0].segment
   stage, signal = segment.pipeline.stages[0], segment.pipeline.signals(segment.size)[0]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group('plan')
 
 @pytest.fixture(scope='module')
 def model():
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
   tf.keras.utils.set_random_seed(3)
   return tf.keras.Sequential([tf.keras.Input((6,)), tf.keras.layers.Dense(5, activation='relu', name='first'),
                               tf.keras.layers.Dense(3, name='second')], name='small')
@@ -28,15 +28,16 @@ def data():
 
 
 def settings():
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
   return {'uplink': UPLINK, 'downlink': 'int8', 'batch_size': 4, 'optimizer': tf.keras.optimizers.SGD(0.1),
           'loss': tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
 
 
 @pytest.fixture(scope='module')
 def plan(model, data, tmp_path_factory):
-  from tflite_export import manifest  # pylint: disable=g-import-not-at-top
-  return manifest.export_plan(model, path=tmp_path_factory.mktemp('plans') / 'plan', representative_data=data, **settings())
+  from tflite_export import manifest
+  return manifest.export_plan(model, path=tmp_path_factory.mktemp('plans') / 'plan', representative_data=data,
+                              **settings())
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def copy(plan, tmp_path):
 
 
 def load(path):
-  from tflite_export import manifest  # pylint: disable=g-import-not-at-top
+  from tflite_export import manifest
   return manifest.load_plan(path)
 
 
@@ -66,7 +67,7 @@ def test_the_manifest_says_what_the_files_are(plan, model):
 
 
 def test_the_same_input_gives_the_same_bytes(plan, model, data, tmp_path):
-  from tflite_export import manifest  # pylint: disable=g-import-not-at-top
+  from tflite_export import manifest
   again = manifest.export_plan(model, path=tmp_path / 'again', representative_data=data, **settings())
   for path in plan.path.iterdir():
     assert (again.path / path.name).read_bytes() == path.read_bytes(), path.name
@@ -75,7 +76,6 @@ def test_the_same_input_gives_the_same_bytes(plan, model, data, tmp_path):
 @pytest.mark.parametrize('runtime', ['tf.lite', 'litert'])
 def test_a_round_needs_nothing_but_the_plan(plan, runtime):
   """Down, training, up: with the plan's files and the app's half of the codec alone, against the server's NumPy."""
-  # pylint: disable=g-import-not-at-top
   from tflite_export import encoder
   from tflite_export import interpreters
   plan = load(plan.path)
@@ -114,8 +114,9 @@ def test_a_round_needs_nothing_but_the_plan(plan, runtime):
 
 def _keys(entry, seed, round_number, client):
   """The input of the random numbers, made of nothing but the manifest's list of requests."""
-  from tff_compress.codec import random  # pylint: disable=g-import-not-at-top
-  keys = [random.derive_key(seed, round_number, client if request['scope'] == 'client' else codec_lib.SHARED_CLIENT, request['name'],
+  from tff_compress.codec import random
+  keys = [random.derive_key(seed, round_number, client if request['scope'] == 'client' else codec_lib.SHARED_CLIENT,
+                            request['name'],
                             request['purpose'], request['chunk']) for request in entry['requests']]
   return {'keys': np.concatenate(keys)} if keys else {}
 
@@ -143,7 +144,7 @@ def _keys(entry, seed, round_number, client):
      'no manifest'),
 ])
 def test_a_damaged_plan_is_refused_in_one_sentence(copy, damage, message):
-  from tflite_export.errors import FileError  # pylint: disable=g-import-not-at-top
+  from tflite_export.errors import FileError
   load(copy)
   damage(copy)
   with pytest.raises(FileError, match=message) as caught:
@@ -183,7 +184,6 @@ FREE = {
 
 
 def test_every_change_of_a_manifest_is_refused_but_of_what_nothing_else_says(copy, monkeypatch):
-  # pylint: disable=g-import-not-at-top
   from tflite_export import encoder
   from tflite_export import flatbuffer
   from tflite_export.errors import FileError
@@ -214,8 +214,8 @@ def test_every_change_of_a_manifest_is_refused_but_of_what_nothing_else_says(cop
 
 
 def test_the_writer_keeps_to_the_schema_and_the_guide_shows_it(model, data, tmp_path, monkeypatch):
-  # pylint: disable=g-import-not-at-top
   import pathlib
+
   from tflite_export import manifest
   from tflite_export.errors import FileError
   guide = (pathlib.Path(__file__).parents[2] / 'docs' / 'plan.md').read_text(encoding='utf-8')
@@ -240,7 +240,6 @@ def rename(folder, name):
 
 
 def test_a_folder_that_is_in_use_is_left_alone(model, plan, tmp_path):
-  # pylint: disable=g-import-not-at-top
   from tflite_export import manifest
   from tflite_export.errors import FileError
   before = {path.name: path.read_bytes() for path in plan.path.iterdir()}
@@ -256,7 +255,6 @@ def test_a_folder_that_is_in_use_is_left_alone(model, plan, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing_behind(model, tmp_path):
-  # pylint: disable=g-import-not-at-top
   from tff_compress.codec.errors import CompressionError
   from tflite_export import manifest
   for wrong in ({'uplink': 'hadamrd'}, {'uplink': 'topk:2 | float32'}, {'batch_size': 0}, {'recipe': 'int9'}):
@@ -273,7 +271,6 @@ def test_an_export_that_fails_leaves_nothing_behind(model, tmp_path):
     (dict(uplink=UPLINK, downlink='int8', error_feedback=True), True, None),
 ])
 def test_a_plan_says_what_its_presets_are_meant_for(model, tmp_path, monkeypatch, options, feedback, changes):
-  # pylint: disable=g-import-not-at-top
   from tflite_export import inference
   from tflite_export import manifest
   from tflite_export import training

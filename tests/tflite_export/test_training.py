@@ -12,9 +12,9 @@ from tflite_export import flatbuffer
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
+from tflite_export.training import export_training
 from tflite_export.training import LowRank
 from tflite_export.training import RandomMask
-from tflite_export.training import export_training
 
 keras = tf.keras
 layers = tf.keras.layers

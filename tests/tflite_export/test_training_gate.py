@@ -9,12 +9,12 @@ import tensorflow as tf
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
 from tflite_export.errors import ParityError
-from tflite_export.training import Tolerances
 from tflite_export.training import batches
 from tflite_export.training import export_training
 from tflite_export.training import losses
 from tflite_export.training import optimizers
 from tflite_export.training import program
+from tflite_export.training import Tolerances
 
 keras = tf.keras
 layers = tf.keras.layers

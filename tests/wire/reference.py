@@ -5,11 +5,11 @@ and catches an encoder and a decoder of the product that go wrong together.
 """
 
 import copy
+from fractions import Fraction
 import hashlib
 import math
 import struct
 import zlib
-from fractions import Fraction
 
 MASK = 0xFFFFFFFF
 SHARED = 0xFFFFFFFF
@@ -224,7 +224,8 @@ class Stage:
       if not equals:
         field, value = list(self.p)[position], field
       words = {'key', 'rounding', 'range', 'scale', 'norm', 'per', 'mode', 'weights', 'order'}
-      kind = str if field in words else {'fraction': Fraction, 'share': Fraction, 'threshold': float, 'deviations': float,
+      kind = str if field in words else {'fraction': Fraction, 'share': Fraction, 'threshold': float,
+                                         'deviations': float,
                                         'error': float}.get(field, int)
       self.p[field] = kind(value)
     self.streams, self.shapes = streams, shapes
@@ -281,7 +282,8 @@ class Stage:
       self.low, self.high = limits(), limits()
       require(all(a <= b for a, b in zip(self.low, self.high)), 'range out of order')
     elif self.name == 'cluster':
-      self.codebook = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(self.p['centroids'] if self.size else 0)]
+      self.codebook = [real(struct.unpack('<f', reader.take(4))[0])
+                       for _ in range(self.p['centroids'] if self.size else 0)]
     elif self.name == 'sparsify':
       self.step = [real(struct.unpack('<f', reader.take(4))[0]) for _ in range(min(self.size, 1))]
       require(all(s >= 0 for s in self.step), 'negative threshold')
@@ -467,7 +469,7 @@ class Stage:
       if rank == short:
         x += b
         continue
-      columns = exactly(rank, short, lambda i: stream.word(used + i))
+      columns = exactly(rank, short, lambda i, used=used: stream.word(used + i))
       blocks = []
       for order in (256, 64, 16, 4, 1):
         blocks += [order] * ((short - sum(blocks)) // order)
@@ -478,7 +480,7 @@ class Stage:
         sign = -1 if stream.negative(32 * (used + short) + i) else 1
         root = math.isqrt(order[i])
 
-        def entry(c):
+        def entry(c, i=i, sign=sign, root=root, first=first):
           (a, b), (j, k) = divmod(i - first[i], root), divmod(c - first[i], root)
           return sign * (-1)**(bin(a & k).count('1') + bin(b & j).count('1')) / root if first[i] == first[c] else 0
         v = [entry(c) for c in columns]

@@ -131,7 +131,8 @@ def test_it_reads_larger_messages_too():
 
 
 @pytest.mark.parametrize('case', [case for case in cases.all_cases()
-                                  if case.name.startswith(('larger', 'rans', 'rice', 'elias', 'huffman', 'bound'))], ids=str)
+                                  if case.name.startswith(('larger', 'rans', 'rice', 'elias', 'huffman', 'bound'))],
+                                  ids=str)
 def test_both_decoders_refuse_the_same_payloads(case):
   """Flipped bits and cuts behind a new checksum: what one refuses the other does, so the document says all checks."""
   update = case.update(40)

@@ -1,7 +1,7 @@
 """Uplinks: aggregation factories whose clients send encoded updates and whose server decodes them."""
 
+from tff_compress.aggregators.accounting import communication
 from tff_compress.aggregators.codec_sum import CodecSumFactory
 from tff_compress.aggregators.codec_sum import uplink
-from tff_compress.aggregators.accounting import communication
 
 __all__ = ['CodecSumFactory', 'communication', 'uplink']

@@ -86,7 +86,8 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     spec = spec_of_structure(structure, self._spec)
     for tensor in spec.tensors:
       if tensor.dtype == 'bool':
-        raise codec_lib.SpecError(f'variable {tensor.name!r} is boolean, which has no sum: cast it to an integer first.')
+        raise codec_lib.SpecError(
+            f'variable {tensor.name!r} is boolean, which has no sum: cast it to an integer first.')
     messages = messages_lib.MessageFunctions(self._codec, spec, self._seed)
     total = frame_sum.FrameSum(messages)
     nonce = self._nonce

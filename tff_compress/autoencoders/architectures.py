@@ -15,7 +15,8 @@ LENGTH = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """One layer: `positions` pieces of `inputs` values become `outputs` values each; `activation` as in `codec.network`."""
+  """One layer: `positions` pieces of `inputs` values become `outputs` values each; `activation` as in
+  `codec.network`."""
   inputs: int
   outputs: int
   positions: int = 1
@@ -60,7 +61,8 @@ class Architecture:
 
 
 def linear(length, latent):
-  """Principal components: the best that linear layers can do, learned without gradients. Linear, so messages can be added up."""
+  """Principal components: the best that linear layers can do, learned without gradients. Linear, so messages can be
+  added up."""
   return Architecture('linear', length, latent, (Shape(length, latent),), (Shape(latent, length),))
 
 

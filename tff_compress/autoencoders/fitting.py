@@ -42,8 +42,9 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, cen
   if sizes and sum(sizes) != snapshots.shape[1]:
     raise SnapshotError(f'the variables have {sum(sizes)} values and a snapshot {snapshots.shape[1]}: give the sizes '
                         'of all variables.')
-  from tff_compress.autoencoders import learning  # pylint: disable=g-import-not-at-top
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
+
+  from tff_compress.autoencoders import learning
   learner = learning.Learner(architecture, snapshots.shape[1], sizes, learning_rate, seed, center)
   if architecture.kind == 'linear':
     return learning.numbers_of(learner.learn(tf.constant(snapshots), epochs))
@@ -60,7 +61,7 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, cen
 
 def relative_error(autoencoder, snapshots):
   """||decoded - x||^2 / ||x||^2 of each snapshot, float[n]: 1 is what sending nothing has."""
-  from tff_compress.codec.ops import numpy_ops as xp  # pylint: disable=g-import-not-at-top
+  from tff_compress.codec.ops import numpy_ops as xp
   errors = []
   for x in np.asarray(snapshots, np.float32):
     decoded = autoencoder.decode(xp, autoencoder.encode(xp, x, x.size), x.size)

@@ -63,11 +63,12 @@ class Learner:
     return tf.reshape(padded, [-1, self._architecture.length]), means, deviations
 
   def standardised(self, pieces):
-    """float32[m, length] -> (the same as Adam is given them; float32[length] mean and float32 scale that were taken out).
+    """float32[m, length] -> (the same as Adam is given them; float32[length] mean and float32 scale that were taken
+    out).
 
-    Snapshots of one training are nearly alike. A dense network that sees them whole learns to be constant before anything
-    else, and its ReLUs die of it; so it sees what they differ by. Convolutions share weights between places, and cannot
-    give back a mean of each.
+    Snapshots of one training are nearly alike. A dense network that sees them whole learns to be constant before
+    anything else, and its ReLUs die of it; so it sees what they differ by. Convolutions share weights between places,
+    and cannot give back a mean of each.
     """
     mean, scale = tf.zeros([pieces.shape[1]]), tf.ones([])
     if self._architecture.kind == 'dense':
@@ -141,7 +142,7 @@ class Learner:
     Returns:
       (layers, state, mean loss of the steps).
     """
-    import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+    import tensorflow_federated as tff
     adam = tff.learning.optimizers.build_adam(self._rate)
     flat = tuple(tf.nest.flatten(layers))
     if state is None:
@@ -182,7 +183,8 @@ def _batch(pieces):
 
 
 def _centering(kernel, mean):
-  """The bias with which a layer takes a mean from its inputs: of the rounded weights, by which it will be multiplied."""
+  """The bias with which a layer takes a mean from its inputs: of the rounded weights, by which it will be
+  multiplied."""
   whole, scale = network.rounded(TensorFlowOps(), kernel)
   return -tf.linalg.matvec(whole * scale, mean, transpose_a=True)
 

@@ -76,7 +76,7 @@ def measured(prepasses, rounds, update_bytes, model_bytes):
   """
   found = {}
   for direction, size in (('uplink', update_bytes), ('downlink', model_bytes)):
-    total = lambda all_of, field: sum(one[f'{direction}_{field}'] for one in all_of)
+    total = lambda all_of, field, direction=direction: sum(one[f'{direction}_{field}'] for one in all_of)
     found[direction] = Savings(size * total(rounds, 'clients'), total(rounds, 'bytes'), total(prepasses, 'bytes'),
                                len(rounds))
   up, down = found['uplink'], found['downlink']

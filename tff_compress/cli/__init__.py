@@ -1,7 +1,8 @@
 """The command `tff-compress`. program.py says what holds for all of its commands.
 
-One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`, `report`), autoencoders.py
-(`fit-autoencoder`). TensorFlow is imported by the commands that train or learn, when they start, and by nothing else.
+One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`, `report`),
+autoencoders.py (`fit-autoencoder`). TensorFlow is imported by the commands that train or learn, when they start, and by
+nothing else.
 """
 
 import tff_compress

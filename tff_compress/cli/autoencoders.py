@@ -41,8 +41,9 @@ def load(options):
 def add_fit_autoencoder(parser):
   """Gives the parser of `fit-autoencoder` its options."""
   parser.set_defaults(function=_fit)
-  parser.description = ("Learn an autoencoder from snapshots of a model's updates or weights, write it into a file, and "
-                        'say what it does to snapshots that it was not learned from.')
+  parser.description = (
+      "Learn an autoencoder from snapshots of a model's updates or weights, write it into a file, and "
+      'say what it does to snapshots that it was not learned from.')
   parser.epilog = """\
       A snapshot is an .npz file with one array per variable. An .npy file holds several: one row each, all values of
       the model one after the other; --spec then says which variables these are.
@@ -142,7 +143,8 @@ def _show(result, as_json):
       ('file', f'{result["file"]}, {result["file_bytes"]:,} bytes, of which a receiver needs '
                f'{result["decoder_bytes"]:,}'),
       ('digest', result['digest']),
-      ('learned', f'{result["parameters"]:,} parameters ({result["architecture"]}) from {result["snapshots"]} snapshots '
+      ('learned',
+       f'{result["parameters"]:,} parameters ({result["architecture"]}) from {result["snapshots"]} snapshots '
                   f'of {result["values"]:,} values'),
       ('message', f'{result["message_bytes"]:,.0f} bytes, {result["bits_per_parameter"]:.3g} bits per parameter'),
       ('codec', result['codec'])]))

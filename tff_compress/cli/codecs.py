@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import inspect
 import typing
-from typing import Union
 
 import numpy as np
 
@@ -42,11 +41,11 @@ class Entry:
     page: of a preset or method, where it is described, from the repository's top; None for stages.
     memory: what has to remember something between rounds: 'clients', 'server', 'clients, server' or 'nothing'.
     command: of a preset or method, how to train with it; None for stages.
-    measured: the codec that was measured: a preset as it is, a stage with the stages that it needs around it, of a method its
-      uplink, or the last one where it changes with the round.
+    measured: the codec that was measured: a preset as it is, a stage with the stages that it needs around it, of a
+      method its uplink, or the last one where it changes with the round.
     bits_per_parameter: bits of the payload per value of the tensor.
-    nmse: ||decoded - x||^2 / ||x||^2 on the tensor, of this one message; None for coders, which are lossless, and for methods,
-      of which one message says little.
+    nmse: ||decoded - x||^2 / ||x||^2 on the tensor, of this one message; None for coders, which are lossless, and for
+      methods, of which one message says little.
     bias: 'unbiased', 'biased', or 'either' where that is a parameter's choice; None for methods.
     linear: 'yes', 'no', or 'either': whether a sum of encoded updates can be decoded at once. For a preset: 'yes' where
       it starts with stages that can. None for methods.
@@ -55,14 +54,14 @@ class Entry:
   kind: str
   summary: str
   source: str
-  page: Union[str, None]
+  page: str | None
   memory: str
-  command: Union[str, None]
+  command: str | None
   measured: str
   bits_per_parameter: float
-  nmse: Union[float, None]
-  bias: Union[str, None]
-  linear: Union[str, None]
+  nmse: float | None
+  bias: str | None
+  linear: str | None
 
 
 @functools.lru_cache(maxsize=1)
@@ -75,8 +74,8 @@ def _values():
 def measure(codec, lossless=False, coded=lambda update: update):
   """(bits per parameter, NMSE) of one message of a `Codec` on the fixed tensor.
 
-  `lossless` says that the stage of interest adds no error; the NMSE, which would be that of the stages around it, is then
-  None. So it has to be where the codec is given something else of the tensor, by the function `coded`.
+  `lossless` says that the stage of interest adds no error; the NMSE, which would be that of the stages around it, is
+  then None. So it has to be where the codec is given something else of the tensor, by the function `coded`.
   """
   update = {'kernel': coded(_values())}
   payload = codec.encode(update, **_MESSAGE)
@@ -216,14 +215,14 @@ def list_all(as_json):
     print(output.table([header for header, _, _ in chosen], rows, ''.join(side for _, side, _ in chosen)))
     print()
   size = SHAPE[0] * SHAPE[1]
-  print(f'bits    measured bits per parameter of one message with {size:,} normally distributed values; a stage is measured')
-  print('        with the stages it needs around it: `tff-compress codecs NAME` shows them')
+  print(f'bits    measured bits per parameter of one message with {size:,} normally distributed values; a stage is')
+  print('        measured with the stages it needs around it: `tff-compress codecs NAME` shows them')
   print('NMSE    squared error of that message over the squared norm')
   print('linear  the server decodes the sum of all clients once; for a preset: its first stages')
-  print('memory  what has to remember something between rounds; `tff-compress run` sees to it. Bits and NMSE are those of')
-  print('        one message without it')
-  print("\nA codec is a chain of stages, 'hadamard | uniform:bits=2 | pack', or a preset, 'int8'. A method is more than a")
-  print('codec, and is an uplink for `tff-compress run` and `compare`.')
+  print('memory  what has to remember something between rounds; `tff-compress run` sees to it. Bits and NMSE are those')
+  print('        of one message without it')
+  print("\nA codec is a chain of stages, 'hadamard | uniform:bits=2 | pack', or a preset, 'int8'. A method is more")
+  print('than a codec, and is an uplink for `tff-compress run` and `compare`.')
 
 
 def describe(name, as_json):
@@ -234,7 +233,7 @@ def describe(name, as_json):
   """
   stages, named = stage_lib.registry(), _named()
   if name not in stages and name not in named:
-    import difflib  # pylint: disable=g-import-not-at-top
+    import difflib
     close = difflib.get_close_matches(name, [*stages, *named], 1)
     hint = f'did you mean {close[0]}?' if close else '`tff-compress codecs` lists them all.'
     raise CodecError(f'there is no stage, preset or method {output.printable(name)[:60]!r}; {hint}')

@@ -27,8 +27,9 @@ MAX_VALUES = 1 << 28
 def add_inspect(parser):
   """Gives the parser of `inspect` its options."""
   parser.set_defaults(function=_inspect)
-  parser.description = ('Show what a file with one frame says. With the codec and the spec: also its segments; with the '
-                        'seed: also statistics of the decoded variables.')
+  parser.description = (
+      'Show what a file with one frame says. With the codec and the spec: also its segments; with the '
+      'seed: also statistics of the decoded variables.')
   parser.epilog = """\
       The spec is {"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}]} in a .json file,
       an .npz file with one array per variable, or a Keras model in an .h5 file."""
@@ -75,7 +76,8 @@ def inspect(path, codec_text, spec_path, seed, as_json):
   data = read_frame(path)
   frame = wire.read_header(data)
   result = {
-      'file': path, 'bytes': len(data), 'version': data[3], 'fingerprint': frame.fingerprint.hex(), 'round': frame.round,
+      'file': path, 'bytes': len(data), 'version': data[3], 'fingerprint': frame.fingerprint.hex(),
+      'round': frame.round,
       'client': None if frame.client == codec_lib.SHARED_CLIENT else frame.client,
       'payload_bytes': len(frame.payload), 'overhead_bytes': wire.FRAME_OVERHEAD, 'checksum': data[-4:][::-1].hex(),
   }

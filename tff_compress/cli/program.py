@@ -67,7 +67,7 @@ class _Parser(argparse.ArgumentParser):
 
   def _get_values(self, action, arg_strings):
     """Called for each time that an option is given: argparse itself would take the last."""
-    if action.option_strings and not isinstance(action, argparse._AppendAction):  # pylint: disable=protected-access
+    if action.option_strings and not isinstance(action, argparse._AppendAction):
       if action in self._given:
         raise argparse.ArgumentError(None, f'{action.option_strings[-1]} is given twice; leave one of them out')
       self._given.add(action)
@@ -206,7 +206,7 @@ def _guarded(program, arguments):
     where = '' if error.filename is None else f'{os.fsdecode(error.filename)}: '
     _complain(program, f'{where}{files.reason(error)}.')
     return BAD_INPUT
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     if debug:
       raise
     what = ' '.join(str(error).split())

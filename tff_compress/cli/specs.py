@@ -30,9 +30,9 @@ def read_spec(path):
   """The spec that a file describes.
 
   Args:
-    path: a .json file such as {"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}]} (without
-      a dtype: float32), an .npz file with one array per variable (only the shapes are read), or an .h5 file with a whole
-      Keras model (its trainable variables; this imports TensorFlow).
+    path: a .json file such as {"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}]}
+      (without a dtype: float32), an .npz file with one array per variable (only the shapes are read), or an .h5 file
+      with a whole Keras model (its trainable variables; this imports TensorFlow).
 
   Returns:
     Spec
@@ -124,7 +124,7 @@ def _from_npy(path, archive, info):
 
 def _from_h5(path):
   """The trainable variables of a Keras model. Refuses what would run code out of the file."""
-  import h5py  # pylint: disable=g-import-not-at-top
+  import h5py
   with files.readable(path) as alias, h5py.File(alias, 'r') as file:
     text = file.attrs.get('model_config')
   if text is None:
@@ -135,9 +135,10 @@ def _from_h5(path):
   except (ValueError, TypeError, RecursionError):
     raise SpecError(f'{path} holds a model configuration that cannot be read.') from None
   if code:
-    raise SpecError(f'{path} has a part of kind {code[:60]!r}, which may run code from the file: give the spec as .json or '
-                    '.npz.')
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    raise SpecError(
+        f'{path} has a part of kind {code[:60]!r}, which may run code from the file: give the spec as .json or '
+        '.npz.')
+  import tensorflow as tf
   try:
     with files.readable(path) as alias:
       model = tf.keras.models.load_model(alias, compile=False)

@@ -35,7 +35,8 @@ _DOWNLINK = 'a codec for the model on its way to the clients (that of the method
 _FLAGS = (
     ('data', (
         ('dataset', f'{", ".join(data_lib.NAMES)}'),
-        ('data_dir', 'folder of the original files (fashion-mnist, emnist, cifar10), or the archive or .npz file to read'),
+        ('data_dir',
+         'folder of the original files (fashion-mnist, emnist, cifar10), or the archive or .npz file to read'),
         ('max_clients', 'emnist: at most this many writers'),
         ('only_digits', 'emnist: ten labels; otherwise all 62'),
         ('split', 'how examples are dealt out: iid, dirichlet:ALPHA, shards:N, table or natural'),
@@ -80,8 +81,9 @@ _FLAGS = (
 def add_run(parser):
   """Gives the parser of `run` its options."""
   parser.set_defaults(function=_run)
-  parser.description = ('Train once, with one uplink and one downlink. All settings may stand in a YAML file; flags come '
-                        'first.')
+  parser.description = (
+      'Train once, with one uplink and one downlink. All settings may stand in a YAML file; flags come '
+      'first.')
   parser.epilog = """\
       examples:
         tff-compress run --uplink int8 --downlink int8 --output runs/int8
@@ -102,8 +104,9 @@ def add_run(parser):
 def add_compare(parser):
   """Gives the parser of `compare` its options."""
   parser.set_defaults(function=_compare)
-  parser.description = ('Train with several codecs, side by side: the same clients, data, initial weights and draws. Ends '
-                        'in a table, plots and a page.')
+  parser.description = (
+      'Train with several codecs, side by side: the same clients, data, initial weights and draws. Ends '
+      'in a table, plots and a page.')
   parser.epilog = """\
       --downlink is given once for all uplinks, or as often as --uplink: then they belong together, in order.
       float32 in both directions is added where it is missing, as what the others are compared with.
@@ -189,7 +192,8 @@ def _run(options):
     extras.need('plots', 'matplotlib')  # Before it trains, and not when the report is made.
   with _training([config], options) as train:
     result, = train()
-  details = {'config': config.as_dict(), 'status': result.status, 'parameters': result.parameters, 'rounds': result.rounds}
+  details = {'config': config.as_dict(), 'status': result.status, 'parameters': result.parameters,
+             'rounds': result.rounds}
   _finish([result], config.output, options, details)
 
 
@@ -295,7 +299,7 @@ class _Progress:
   def __enter__(self):
     if sys.stderr is not None and sys.stderr.isatty():
       with contextlib.suppress(ImportError):  # Lines do as well.
-        import tqdm  # pylint: disable=g-import-not-at-top
+        import tqdm
         total = sum(config.rounds for config in self._configs)
         self._bar = tqdm.tqdm(total=total, desc='starting TensorFlow Federated', unit='round', dynamic_ncols=True,
                               nrows=20, leave=False)  # A terminal that does not know its height has one too.
@@ -322,7 +326,8 @@ class _Progress:
     self._shown = time.monotonic()
     sent = report_lib.Run.figure(entry, 'uplink', 'bytes')
     parts = [f'{label}: round {entry["round"]}/{config.rounds}', accuracy,
-             f'{output.bytes_text(sent)} up, {output.bytes_text(entry["downlink_bytes"])} down', f'{entry["seconds"]:.1f} s']
+             f'{output.bytes_text(sent)} up, {output.bytes_text(entry["downlink_bytes"])} down',
+             f'{entry["seconds"]:.1f} s']
     if entry.get('uplink_fallbacks'):
       parts.append(f'{entry["uplink_fallbacks"]} of {entry["clients"]} clients with the fallback')
     output.say(', '.join(part for part in parts if part))
@@ -350,7 +355,8 @@ class _Progress:
 
 def prepass_text(costs):
   """'3.1 MB up, 12 MB down, 41 s' of the `prepass_…` fields."""
-  return (f'{output.bytes_text(costs["prepass_uplink_bytes"])} up, {output.bytes_text(costs["prepass_downlink_bytes"])} down, '
+  return (f'{output.bytes_text(costs["prepass_uplink_bytes"])} up, '
+          f'{output.bytes_text(costs["prepass_downlink_bytes"])} down, '
           f'{costs["prepass_seconds"]:.0f} s')
 
 
@@ -362,8 +368,9 @@ def _finish(results, folder, options, details=None):
   for result in results:
     if not result.rounds:
       config = result.config
-      output.say(output.printable(f'{config.uplink} / {config.downlink}, seed {config.seed}: training came to NaN or infinite '
-                                  'values in the first round, so it is left out.'))
+      output.say(
+          output.printable(f'{config.uplink} / {config.downlink}, seed {config.seed}: training came to NaN or infinite '
+                           'values in the first round, so it is left out.'))
   path = None
   if folder is not None:
     command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])

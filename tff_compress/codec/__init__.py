@@ -3,8 +3,9 @@
 The module is callable: `tff_compress.codec('hadamard | uniform:bits=2 | pack')` makes a `Codec`.
 
 The architecture from the folders: `transforms/` (R→R), `quantizers/` (R→Z or R→bytes) and `coders/` (Z→bytes) hold one
-stage per file; `presets/` one named codec per file. `stage.py` says what a stage is, `pipeline.py` chains them, `codec.py`
-gives each variable its pipeline, `grammar.py` reads the text. All maths is written over the table of `ops.py`.
+stage per file; `presets/` one named codec per file. `stage.py` says what a stage is, `pipeline.py` chains them,
+`codec.py` gives each variable its pipeline, `grammar.py` reads the text. All maths is written over the table of
+`ops.py`.
 """
 
 import sys
@@ -25,7 +26,8 @@ from tff_compress.codec.random import SHARED_CLIENT
 from tff_compress.codec.spec import Spec
 from tff_compress.codec.spec import TensorSpec
 
-__all__ = ['Codec', 'CodecError', 'CompressionError', 'MAX_TEXT', 'PayloadError', 'Plan', 'SHARED_CLIENT', 'Spec', 'SpecError',
+__all__ = ['Codec', 'CodecError', 'CompressionError', 'MAX_TEXT', 'PayloadError', 'Plan', 'SHARED_CLIENT', 'Spec',
+           'SpecError',
            'TensorSpec', 'UnmatchedRuleWarning', 'UpdateError', 'parse', 'preset']
 
 

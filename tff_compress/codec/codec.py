@@ -143,7 +143,7 @@ class Codec:
       return str(self.rules[0].pipeline)
     return '; '.join(map(str, self.rules))
 
-  @functools.lru_cache(maxsize=256)
+  @functools.lru_cache(maxsize=256)  # noqa: B019 - equal codecs share an entry, and there are few
   def plan(self, spec):
     """The layout of this codec's messages for a spec: a `Plan`.
 
@@ -206,7 +206,7 @@ class Codec:
   def fingerprint(self, spec):
     """Four bytes that differ, nearly surely, for another codec or another spec."""
     table = '\n'.join(f'{t.name}\t{t.dtype}\t{",".join(map(str, t.shape))}' for t in spec.tensors)
-    return hashlib.sha256(f'{self}\n{table}'.encode('utf-8')).digest()[:4]
+    return hashlib.sha256(f'{self}\n{table}'.encode()).digest()[:4]
 
 
 class Plan:
@@ -364,7 +364,7 @@ def _some(names):
 
 def _level_of_caller():
   """The `stacklevel` with which a warning of the function that calls this shows the line outside of this package."""
-  frame, level = sys._getframe(1), 1  # pylint: disable=protected-access
+  frame, level = sys._getframe(1), 1
   while frame.f_back and frame.f_globals.get('__name__', '').startswith(f'{__package__.partition(".")[0]}.'):
     frame, level = frame.f_back, level + 1
   return level

@@ -9,8 +9,8 @@ SMALLEST = np.float32(2.0**-64)
 """A block whose largest magnitude is below this is encoded as zero, so that no denormal can decide a bit."""
 
 LARGEST = np.float32(2.0**88)
-"""Larger magnitudes are refused by decoders. Updates hold at most 2^64, so the norm of 2^31 values is at most 2^79.5, and a
-scale of a block of 4096 is at most 64 times its norm."""
+"""Larger magnitudes are refused by decoders. Updates hold at most 2^64, so the norm of 2^31 values is at most 2^79.5,
+and a scale of a block of 4096 is at most 64 times its norm."""
 
 
 SMALLEST_NORMAL = np.float32(2.0**-126)

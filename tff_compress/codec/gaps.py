@@ -6,8 +6,8 @@ b bits and, in unary, g >> b. The two parts lie apart:
 
     b (1 byte) | unary length (a count) | low bits, packed | unary part
 
-Random positions of density p cost about b + 1 / (1 - (1 - p)^(2^b)) bits each, within 1.4 % of their entropy (Sattler et al.
-2019, eq. 14, with b* = 1 + floor(log2(ln(phi - 1) / ln(1 - p)))).
+Random positions of density p cost about b + 1 / (1 - (1 - p)^(2^b)) bits each, within 1.4 % of their entropy (Sattler
+et al. 2019, eq. 14, with b* = 1 + floor(log2(ln(phi - 1) / ln(1 - p)))).
 """
 
 import numpy as np

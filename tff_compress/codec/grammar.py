@@ -7,8 +7,8 @@
     stage     = name [":" parameter ("," parameter)*]
     parameter = value | field "=" value              a value without a field is the stage's first parameter
 
-The first rule whose conditions all hold gives a variable its pipeline. `concat` encodes all variables of the rule as one
-vector. Presets are names for whole codecs; they are replaced by what they stand for.
+The first rule whose conditions all hold gives a variable its pipeline. `concat` encodes all variables of the rule as
+one vector. Presets are names for whole codecs; they are replaced by what they stand for.
 """
 
 import dataclasses
@@ -96,7 +96,7 @@ def _pipeline(text):
 
 def preset(text):
   """The preset that a codec's text names, with its parameters; None where it names none. Raises CodecError."""
-  from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
+  from tff_compress.codec import presets
   kind = presets.registry().get(name_of(text))
   return None if kind is None else configured(kind, text.strip(), 'preset')
 
@@ -112,7 +112,7 @@ def _stage(text):
   if name == 'concat':
     raise CodecError('concat may only stand first in a pipeline, and has no parameters.')
   if name not in stages:
-    from tff_compress.codec import presets  # pylint: disable=g-import-not-at-top
+    from tff_compress.codec import presets
     if name in presets.registry():
       raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a part of another: '
                        f'write it alone, or write out what it stands for ("tff-compress codecs" shows it).')

@@ -56,7 +56,8 @@ def _named(codec):
 
 
 def _unless_meant(named, codec, meant, instead, purpose):
-  """The `Codec`, unless it is this `Preset`, meant for something else; `purpose` is what its chain is to be written for."""
+  """The `Codec`, unless it is this `Preset`, meant for something else; `purpose` is what its chain is to be written
+  for."""
   if named is not None:
     raise CodecError(f'{named.name} is meant for {meant}: {instead}, or write {str(parse(codec))!r} to {purpose}.')
   return codec if isinstance(codec, Codec) else parse(codec)

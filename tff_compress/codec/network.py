@@ -112,7 +112,8 @@ def _product(xp, rows, weights):
 
 
 def _total(xp, whole, weights):
-  """The product of whole numbers, rounded once to float32: exact for `_PIECE` inputs, and those are added as integers."""
+  """The product of whole numbers, rounded once to float32: exact for `_PIECE` inputs, and those are added as
+  integers."""
   parts = [xp.matmul(whole[:, start:start + _PIECE], xp.cast(weights[start:start + _PIECE], np.float32))
            for start in range(0, weights.shape[0], _PIECE)]
   if len(parts) == 1:
@@ -141,7 +142,8 @@ class Autoencoder:
     widths = [self.length]
     for layer in (*self.encoder, *self.decoder):
       _check(layer.inputs == widths[-1], f'a layer takes {layer.inputs} values and is given {widths[-1]}')
-      _check(layer.activation != RESIDUAL or layer.outputs == layer.inputs, 'a residual layer has as many outputs as inputs')
+      _check(layer.activation != RESIDUAL or layer.outputs == layer.inputs,
+             'a residual layer has as many outputs as inputs')
       widths.append(layer.outputs)
     _check(self.encoder and self.decoder, 'there is no layer in the encoder or the decoder')
     _check(widths[-1] == self.length, f'the decoder gives {widths[-1]} values instead of {self.length}')
@@ -206,7 +208,8 @@ class Autoencoder:
              np.asarray(self.sizes, '<u4').tobytes(), np.asarray(self.means, '<f4').tobytes(),
              np.asarray(self.deviations, '<f4').tobytes()]
     for layer in (*self.encoder, *self.decoder):
-      parts += [_LAYER.pack(*layer.weights.shape, layer.positions, layer.activation), layer.weights.astype('<i1').tobytes(),
+      parts += [_LAYER.pack(*layer.weights.shape, layer.positions, layer.activation),
+                layer.weights.astype('<i1').tobytes(),
                 layer.scale.astype('<f4').tobytes(), layer.bias.astype('<f4').tobytes()]
     return b''.join(parts)
 

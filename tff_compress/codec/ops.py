@@ -19,7 +19,6 @@ import numpy as np
 from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
 
-
 SIGNS_OF_BYTES = np.where(np.arange(256)[:, None] >> np.arange(7, -1, -1) & 1, np.float32(-1), np.float32(1))
 """float32 [256, 8]: what `signs` gives for each byte."""
 
@@ -150,8 +149,8 @@ class NumpyOps:
   def by_rows(self, function, *arrays):
     """Evaluates function(*arrays) -> tuple of arrays, where row i of the results depends on row i of the arrays alone.
 
-    Done in slices that stay in cache, for which `random.Rows` are drawn then and there. The results lie in memory as the
-    first array does, so that those for a transposed view can be transposed back without a copy.
+    Done in slices that stay in cache, for which `random.Rows` are drawn then and there. The results lie in memory as
+    the first array does, so that those for a transposed view can be transposed back without a copy.
     """
     rows = arrays[0].shape[0]
     step = max(1, self.slice_size * rows // max(arrays[0].size, 1))
@@ -370,13 +369,14 @@ class NumpyOps:
     return function(self, *static, *arrays)
 
   def split(self, x, sizes):
-    """Parts of these sizes (ints, or int32[n]), one behind the other, which are all of x: a list, of one part x itself."""
+    """Parts of these sizes (ints, or int32[n]), one behind the other, which are all of x: a list, of one part x
+    itself."""
     places = np.cumsum([0, *sizes], dtype=np.int64).tolist()
     return [x[start:stop] for start, stop in zip(places[:-1], places[1:])]
 
   def each(self, function, static, *columns):
-    """`apart` for every entry of lists of vectors, or of vectors of scalars: the list of what the function gives, vectors
-    or tuples of them."""
+    """`apart` for every entry of lists of vectors, or of vectors of scalars: the list of what the function gives,
+    vectors or tuples of them."""
     return [function(self, *static, *entry) for entry in zip(*columns)]
 
   def segments(self, segments, method, values, keys):

@@ -42,12 +42,14 @@ class Pipeline:
       raise CodecError(problem + hint)
     for position, stage in enumerate(self.stages):
       if stage.needs_shapes and position:
-        raise CodecError(f'{stage} works on variables in their shape, which {self.stages[position - 1]} changes: put it first.')
+        raise CodecError(
+            f'{stage} works on variables in their shape, which {self.stages[position - 1]} changes: put it first.')
       if stage.needs_rotation:
         rotations = [s for s in self.stages[:position] if s.isotropic]
         if not rotations or rotations[-1].linear:
           raise CodecError(f'{stage} owes its unbiasedness to a rotation of the client\'s own: put hadamard:key=client '
-                           f'{"directly before it" if rotations else "(or hadamard:rotations=2,key=client) before it"}.')
+                           f'{"directly before it" if rotations else "(or hadamard:rotations=2,key=client) before it"}'
+                           '.')
     # Lets a stage refuse what the one before gives, such as too many different symbols.
     signals = self.signals(1)
     if self.entropy_coder:
@@ -60,7 +62,7 @@ class Pipeline:
     """The same pipeline for variables of these shapes: itself where no stage asks for shapes."""
     return dataclasses.replace(self, shapes=tuple(shapes)) if self.stages[0].needs_shapes else self
 
-  @functools.lru_cache(maxsize=1024)
+  @functools.lru_cache(maxsize=1024)  # noqa: B019 - equal pipelines share an entry, and there are few
   def signals(self, size):
     """The signals before each stage and behind the last for `size` values: a tuple, one longer than `stages`."""
     fitting = size == sum(math.prod(shape) for shape in self.shapes)
@@ -247,5 +249,6 @@ def _chain_problem(stages):
   if current is not stage_lib.Bytes:
     ends = sorted(s.name for s in stage_lib.registry().values()
                   if s.codomain is stage_lib.Bytes and s.domain is current)
-    return f'the codec ends with {stages[-1]}, which gives {_NOUNS[current]}: add a last stage such as {", ".join(ends)}.'
+    return (f'the codec ends with {stages[-1]}, which gives {_NOUNS[current]}: add a last stage such as '
+            f'{", ".join(ends)}.')
   return ''

@@ -100,7 +100,8 @@ class Stream:
     return parts[0] if len(parts) == 1 else xp.concat(parts)
 
   def _words_of(self, size, start, each):
-    """The words that hold numbers start … start + size - 1 when a word holds `each`, and the place of the first in them."""
+    """The words that hold numbers start … start + size - 1 when a word holds `each`, and the place of the first in
+    them."""
     first = start // each
     return self.words(-(-(start + size) // each) - first, first), start - first * each
 

@@ -24,5 +24,6 @@ def largest_magnitudes(xp, x, k):
 
 
 def largest_values(xp, x, k):
-  """int32[k]: ascending positions of the k largest values; of equal ones, which all below zero are, the lower positions."""
+  """int32[k]: ascending positions of the k largest values; of equal ones, which all below zero are, the lower
+  positions."""
   return xp.largest(xp.maximum(settled(xp, x), np.float32(0)), k)

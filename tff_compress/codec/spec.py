@@ -109,7 +109,8 @@ class Spec:
     if hasattr(source, 'trainable_variables'):
       variables, containers = source.trainable_variables, _sequential(source)
       names = unique_names([_variable_name(v, containers) for v in variables])
-      return cls(tuple(TensorSpec(n, tuple(v.shape), np.dtype(v.dtype.as_numpy_dtype).name if hasattr(v.dtype, 'as_numpy_dtype') else str(v.dtype))
+      return cls(tuple(TensorSpec(n, tuple(v.shape), np.dtype(v.dtype.as_numpy_dtype).name
+                                  if hasattr(v.dtype, 'as_numpy_dtype') else str(v.dtype))
                        for n, v in zip(names, variables)))
     if isinstance(source, collections.abc.Mapping):
       tensors = []

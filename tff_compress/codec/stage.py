@@ -13,7 +13,7 @@ import fractions
 import importlib
 import pkgutil
 import re
-from typing import ClassVar, Union
+from typing import ClassVar
 
 from tff_compress.codec.errors import CodecError
 
@@ -24,8 +24,8 @@ class Real:
 
   Attributes:
     size: number of values.
-    shapes: shapes of the variables that lie in the vector one after the other; () behind the first stage, and where no stage
-      asks for them.
+    shapes: shapes of the variables that lie in the vector one after the other; () behind the first stage, and where no
+      stage asks for them.
   """
   size: int
   shapes: tuple = ()
@@ -42,7 +42,7 @@ class Integers:
 @dataclasses.dataclass(frozen=True)
 class Bytes:
   """A byte string; `size` is None where it depends on the values."""
-  size: Union[int, None]
+  size: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Side:
   """
   name: str
   size: int
-  width: Union[int, None]
+  width: int | None
   below: int = 0
 
 
@@ -76,8 +76,8 @@ class Stage:
     isotropic: the stage rotates; quantizers that owe their unbiasedness to a rotation ask for it.
     needs_rotation: the stage is only unbiased behind an isotropic stage with the client's own key.
     needs_shapes: the stage works on variables in their shape (`signal.shapes`), so it can only stand first.
-    summable: what the clients of a round encode may be added before it is decoded. So it is where `decode` is linear; other
-      stages may say so where decoding the sum is what they are for.
+    summable: what the clients of a round encode may be added before it is decoded. So it is where `decode` is linear;
+      other stages may say so where decoding the sum is what they are for.
   """
   name: ClassVar[str] = ''
   domain: ClassVar[type] = Real

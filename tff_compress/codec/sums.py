@@ -36,8 +36,8 @@ def whole(xp, x, bits, largest):
     largest: float32[1], at least the largest magnitude of x.
 
   Returns:
-    (int32[n], float32[1]): round(|x| 2^bits / p), which is at most 2^(bits + 1), with p the power of two below `largest`;
-    and p / 2^bits, what one counts for. Both are 0 where `largest` is below 2^-64.
+    (int32[n], float32[1]): round(|x| 2^bits / p), which is at most 2^(bits + 1), with p the power of two below
+    `largest`; and p / 2^bits, what one counts for. Both are 0 where `largest` is below 2^-64.
   """
   up, unit = scale(xp, bits, largest)
   return xp.cast(xp.floor(xp.abs(x) * up + np.float32(0.5)), np.int32), unit
@@ -49,20 +49,23 @@ def total(xp, whole_numbers):
 
 
 def mean_of_positive(xp, whole_numbers, unit):
-  """(int32[n] of 0 and 1: which numbers are above 0; float32[1]: the mean of those, times `unit`, 0 where there are none)."""
+  """(int32[n] of 0 and 1: which numbers are above 0; float32[1]: the mean of those, times `unit`, 0 where there are
+  none)."""
   positive = xp.cast(whole_numbers > 0, np.int32)
   return positive, total(xp, whole_numbers) / xp.maximum(total(xp, positive), np.float32(1)) * unit
 
 
 def root_mean_square(xp, x, size):
-  """float32[1] of float32[size], size > 0: exact but for values below 2^-15 of the largest magnitude, which count as 0."""
+  """float32[1] of float32[size], size > 0: exact but for values below 2^-15 of the largest magnitude, which count as
+  0."""
   numbers, unit = whole(xp, x, _SQUARE_BITS, xp.reduce_max(xp.abs(x)))
   # A product, because graph optimizers turn a division by a constant into one, which rounds differently.
   return floats.square_root(xp, total(xp, numbers * numbers) * np.float32(1 / size)) * unit
 
 
 def norm(xp, x):
-  """float32[1]: the Euclidean norm of float32[n], n > 0, as exact as `root_mean_square`; never below the largest magnitude."""
+  """float32[1]: the Euclidean norm of float32[n], n > 0, as exact as `root_mean_square`; never below the largest
+  magnitude."""
   largest = xp.reduce_max(xp.abs(x))
   numbers, unit = whole(xp, x, _SQUARE_BITS, largest)
   return xp.maximum(floats.square_root(xp, total(xp, numbers * numbers)) * unit, largest)

@@ -43,8 +43,9 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
     CodecError: the codec is not valid, does not match a variable, or needs clients that remember.
   """
   if not isinstance(codec, (str, codec_lib.Codec)):
-    raise codec_lib.CodecError(f'a downlink is a codec or its text, not {type(codec).__name__}; for a downlink of changes, use '
-                               'tff_compress.build_fed_avg(model_fn, downlink=…).')
+    raise codec_lib.CodecError(
+        f'a downlink is a codec or its text, not {type(codec).__name__}; for a downlink of changes, use '
+        'tff_compress.build_fed_avg(model_fn, downlink=…).')
   codec = meaning.of_whole_models(
       codec, 'use tff_compress.build_fed_avg(model_fn, downlink=…), whose clients keep a model')
   seed = checked_seed(seed)

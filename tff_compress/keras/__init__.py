@@ -1,6 +1,7 @@
 """Keras in, Keras out: federated training of a compiled Keras model with encoded updates.
 
-    model, history = tff_compress.keras.federate(model, client_data, uplink='hadamard | uniform:bits=2 | pack', rounds=20)
+    model, history = tff_compress.keras.federate(model, client_data, uplink='hadamard | uniform:bits=2 | pack',
+    rounds=20)
 
 federation.py has the one function; model.py turns a compiled model into what TFF's clients run, tracing.py keeps users'
 code out of TFF's graphs, clients.py lays out the clients' data, learning.py builds the learning process, training.py

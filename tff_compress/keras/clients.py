@@ -1,8 +1,8 @@
 """The clients' data, as users have it and as TFF takes it.
 
-Every round, the examples of the clients that were drawn are laid out in the order in which they are trained on and handed
-to TFF as plain tensors. A user's `tf.data` pipeline runs in this process, as in Keras: it may call Python, shuffles anew
-for every pass, and reads files that workers on other machines do not have.
+Every round, the examples of the clients that were drawn are laid out in the order in which they are trained on and
+handed to TFF as plain tensors. A user's `tf.data` pipeline runs in this process, as in Keras: it may call Python,
+shuffles anew for every pass, and reads files that workers on other machines do not have.
 """
 
 import collections
@@ -45,8 +45,8 @@ class Clients:
 
   Args:
     client_data: list or mapping of clients' data, or `tff.simulation.datasets.ClientData`. A client's data is a
-      `tf.data.Dataset` of (x, y) or (x, y, sample_weight), in batches or of single examples, or such a tuple of arrays; x, y
-      and sample_weight may be nested in tuples and dicts.
+      `tf.data.Dataset` of (x, y) or (x, y, sample_weight), in batches or of single examples, or such a tuple of arrays;
+      x, y and sample_weight may be nested in tuples and dicts.
     model: Keras model, whose inputs tell batches from single examples.
     batch_size: rows per batch of arrays and of data sets of single examples.
     local_epochs: how often clients go through their examples in a round.
@@ -73,7 +73,7 @@ class Clients:
     if isinstance(client_data, tff.simulation.datasets.ClientData):
       self.names = [str(name) for name in client_data.client_ids]
       self._load = lambda index: client_data.create_tf_dataset_for_client(client_data.client_ids[index])
-      checked = range(min(1, len(self.names)))  # Each takes a moment to open: the others are checked when their turn comes.
+      checked = range(min(1, len(self.names)))  # Each takes a moment to open: the others are checked in their turn.
     elif isinstance(client_data, collections.abc.Mapping):
       self.names = [repr(name) for name in client_data]
       values = list(client_data.values())
@@ -129,10 +129,12 @@ class Clients:
       total += size
       if size > _CLIENT_BYTES or total > _ROUND_BYTES:
         whose = f'client {self.names[index]} has' if size > _CLIENT_BYTES else f'{len(indices)} clients have'
+        most = _CLIENT_BYTES if size > _CLIENT_BYTES else _ROUND_BYTES
         raise FederateError(f'{whose} {max(size, total) / 1e6:.0f} MB of examples in a round and TFF takes '
-                            f'{(_CLIENT_BYTES if size > _CLIENT_BYTES else _ROUND_BYTES) / 1e6:.0f} MB: use more clients with '
-                            'less each, fewer local epochs, or integers that the model rescales.')
-      datasets = [tf.data.Dataset.from_tensor_slices(_element(run.arrays, input_spec)).batch(run.batch_size) for run in runs]
+                            f'{most / 1e6:.0f} MB: use more clients with less each, fewer local epochs, or '
+                            'integers that the model rescales.')
+      datasets = [tf.data.Dataset.from_tensor_slices(_element(run.arrays, input_spec)).batch(run.batch_size)
+                  for run in runs]
       dataset = datasets[0]
       for other in datasets[1:]:
         dataset = dataset.concatenate(other)
@@ -164,7 +166,8 @@ class Clients:
     else:
       parts = self._arrays(data, name)
       shape = lambda leaf: leaf.shape[1:]
-    return tuple(tf.nest.map_structure(lambda leaf: tf.TensorSpec([None, *shape(leaf)], _kept(tf.as_dtype(leaf.dtype))), part)
+    return tuple(tf.nest.map_structure(lambda leaf: tf.TensorSpec([None, *shape(leaf)], _kept(tf.as_dtype(leaf.dtype))),
+                                       part)
                  for part in parts)
 
   def _arrays(self, data, name):
@@ -184,8 +187,9 @@ class Clients:
       raise FederateError(f'the data of client {name} must be arrays with one row per example.')
     lengths = sorted({len(leaf) for leaf in leaves})
     if len(lengths) > 1:
-      raise FederateError(f'the arrays of client {name} have {lengths[0]} and {lengths[-1]} rows: give one row per example '
-                          'in each.')
+      raise FederateError(
+          f'the arrays of client {name} have {lengths[0]} and {lengths[-1]} rows: give one row per example '
+          'in each.')
     if lengths == [0]:
       raise FederateError(f'client {name} has no examples: leave it out.')
     return parts
@@ -216,9 +220,11 @@ class Clients:
       for _ in self._passes(lambda: len(batches)):
         try:
           for batch in data:
-            batches.append(tf.nest.map_structure(lambda t: t.numpy(), tf.nest.flatten(_parts(batch, self.names[index]))))
+            batches.append(tf.nest.map_structure(lambda t: t.numpy(),
+                                                 tf.nest.flatten(_parts(batch, self.names[index]))))
         except tf.errors.OpError as error:
-          raise FederateError(f'the data set of client {self.names[index]} cannot be read: {first_line(error)}.') from error
+          raise FederateError(
+              f'the data set of client {self.names[index]} cannot be read: {first_line(error)}.') from error
       runs = _joined(batches)
     else:
       arrays = tf.nest.flatten(self._arrays(data, self.names[index]))
@@ -316,7 +322,8 @@ def _wider(flexible, ours, theirs):
     return tf.TensorSpec(shape, ours.dtype)
   if tf.string in (ours.dtype, theirs.dtype):
     raise ValueError
-  return tf.TensorSpec(shape, _kept(tf.as_dtype(np.result_type(ours.dtype.as_numpy_dtype, theirs.dtype.as_numpy_dtype))))
+  return tf.TensorSpec(shape,
+                       _kept(tf.as_dtype(np.result_type(ours.dtype.as_numpy_dtype, theirs.dtype.as_numpy_dtype))))
 
 
 def _shown(spec):

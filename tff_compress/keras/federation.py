@@ -76,8 +76,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     `seconds`, `uplink_bytes` and `downlink_bytes` (all clients, as sent), `uplink_bits_per_parameter`,
     `downlink_bits_per_parameter`, `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), where clients
     remember something `client_states_bytes`, and, with validation data, `val_loss` and so on. Where clients learn in a
-    pre-pass, `uplink_fallbacks` (clients whose encoder did not fit), `uplink_drift` (whether too many of late), and of a
-    pre-pass before the round `prepass_clients`, `prepass_uplink_bytes`, `prepass_downlink_bytes` and
+    pre-pass, `uplink_fallbacks` (clients whose encoder did not fit), `uplink_drift` (whether too many of late), and of
+    a pre-pass before the round `prepass_clients`, `prepass_uplink_bytes`, `prepass_downlink_bytes` and
     `prepass_seconds`: what was sent in all is `uplink_bytes` and `prepass_uplink_bytes` together.
 
   Raises:
@@ -138,7 +138,8 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     process = links.process(
         blueprint, model, weighting == 'uniform', codec_seed, client_optimizer=client_optimizer,
         server_optimizer=server_optimizer, proximal_strength=float(proximal_strength))
-    trainer = training.Trainer(blueprint, clients, clients_per_round, process, links.method.prepass if links.method else '')
+    trainer = training.Trainer(blueprint, clients, clients_per_round, process,
+                               links.method.prepass if links.method else '')
     try:
       for number in range(1, rounds + 1):
         trainer.learn(display.learn)
@@ -181,8 +182,9 @@ class _Links:
     self._downlink = processes.Changes.of(own or ('float32' if downlink is None else downlink))
     changes = isinstance(self._downlink, processes.Changes)
     if changes and self.method is not None and self.method.whole:
-      raise FederateError(f'the uplink {str(self.method)!r} needs a downlink of the whole model: choose one that is not of '
-                          'changes.')
+      raise FederateError(
+          f'the uplink {str(self.method)!r} needs a downlink of the whole model: choose one that is not of '
+          'changes.')
     if changes and self._factory is not None:
       raise FederateError('a downlink of changes needs an uplink of this package, not an aggregation factory.')
     self._remembers = changes or self._factory is None and (
@@ -198,8 +200,10 @@ class _Links:
     """What `training.Trainer` runs; `others` are arguments of `learning.build`."""
     if not self._remembers:
       aggregator = self._factory or uplink_lib(self.method.uplink, seed=seed, spec=blueprint.trainable_spec)
-      return learning.build(blueprint, aggregator=aggregator, downlink=self._downlink, uniform=uniform, seed=seed, **others)
-    arguments = {'downlink': self._downlink, 'client_weighting': learning.weighting(uniform), **self.method.arguments(model)}
+      return learning.build(blueprint, aggregator=aggregator, downlink=self._downlink, uniform=uniform, seed=seed,
+                            **others)
+    arguments = {'downlink': self._downlink, 'client_weighting': learning.weighting(uniform),
+                 **self.method.arguments(model)}
     return processes.Runner(learning.build_with_memory(blueprint, self.method, arguments, seed=seed, **others))
 
 

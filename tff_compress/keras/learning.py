@@ -58,7 +58,8 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
   return _moving(process, blueprint) if blueprint.statistics else process
 
 
-def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0, seed=None):
+def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0,
+                      seed=None):
   """Builds the process that trains a model on clients that remember: a `tff_compress.processes.ClientStateProcess`.
 
   Args:
@@ -70,8 +71,9 @@ def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_
     FederateError: the model has moving statistics, which such a process does not move.
   """
   if blueprint.statistics:
-    raise FederateError('the model has moving statistics, as of batch normalization, which clients that remember do not '
-                        'send: use a codec without memory, or layers without, such as GroupNormalization.')
+    raise FederateError(
+        'the model has moving statistics, as of batch normalization, which clients that remember do not '
+        'send: use a codec without memory, or layers without, such as GroupNormalization.')
   return method.build(
       blueprint.client_model, client_optimizer_fn=_of_clients(client_optimizer, proximal_strength, blueprint),
       server_optimizer_fn=server_optimizer, seed=seed, spec=blueprint.weights_spec, **arguments)

@@ -44,8 +44,8 @@ class Blueprint:
 
   Args:
     model: compiled `tf.keras.Model`. It is read, not changed.
-    element_spec: (x, y, sample_weight) structures of `tf.TensorSpec` of one batch, with an unknown first dimension; y and
-      sample_weight may be None or ().
+    element_spec: (x, y, sample_weight) structures of `tf.TensorSpec` of one batch, with an unknown first dimension; y
+      and sample_weight may be None or ().
 
   Attributes:
     input_spec: OrderedDict that describes one batch for TFF: x, y, and w (weights) where there are any, as tuples of
@@ -72,8 +72,9 @@ class Blueprint:
       raise FederateError('the model has no trainable weights: set trainable=True for the layers to train.')
     for variable in model.trainable_variables:
       if variable.dtype != tf.float32:
-        raise FederateError(f'the weight {variable.name!r} has dtype {tf.as_dtype(variable.dtype).name}: federated training '
-                            'needs float32 weights.')
+        raise FederateError(
+            f'the weight {variable.name!r} has dtype {tf.as_dtype(variable.dtype).name}: federated training '
+            'needs float32 weights.')
     if model.loss is not None and element_spec[1] in (None, ()):
       raise FederateError("the clients' data have no y: give (x, y).")
     _mend(model)
@@ -133,7 +134,8 @@ class Blueprint:
     losses, metrics = self._source.compiled_loss, self._source.compiled_metrics
     names = getattr(self._source, 'output_names', None)
     loss_container = type(losses)(losses._user_losses, losses._user_loss_weights, output_names=names)
-    metric_container = type(metrics)(_fresh_metrics(metrics._user_metrics), _fresh_metrics(metrics._user_weighted_metrics),
+    metric_container = type(metrics)(_fresh_metrics(metrics._user_metrics),
+                                     _fresh_metrics(metrics._user_weighted_metrics),
                                      output_names=names)
     loss_container.build(output_spec)
     if self.y_spec is not None:
@@ -318,8 +320,8 @@ def _finalizer(metric, result):
 class _KeyedGenerator(backend.RandomGenerator):
   """Random numbers of a layer as a function of the batch's key, so that a run can be repeated bit for bit.
 
-  The layer's own generators would differ from worker to worker, and give every client of a round the same masks, as each
-  starts from the layer's seed.
+  The layer's own generators would differ from worker to worker, and give every client of a round the same masks, as
+  each starts from the layer's seed.
   """
 
   def __init__(self, index, key):
@@ -362,11 +364,13 @@ def check_model(model):
     raise FederateError('the model is not compiled: call model.compile(optimizer=…, loss=…, metrics=[…]) first.')
   for name in _STEP:
     if getattr(getattr(model, name), '__func__', None) is not getattr(tf.keras.Model, name):
-      raise FederateError(f'{type(model).__name__} has a {name} of its own, which clients cannot run: use the standard one, '
-                          'or write a tff.learning.models.VariableModel and train that with TFF.')
+      raise FederateError(
+          f'{type(model).__name__} has a {name} of its own, which clients cannot run: use the standard one, '
+          'or write a tff.learning.models.VariableModel and train that with TFF.')
   for layer in _layers(model):
     if getattr(layer, 'stateful', False) and isinstance(layer, tf.keras.layers.RNN):
-      raise FederateError(f'the layer {layer.name!r} is stateful, and clients keep nothing between batches: use stateful=False.')
+      raise FederateError(
+          f'the layer {layer.name!r} is stateful, and clients keep nothing between batches: use stateful=False.')
 
 
 def _mend(model):

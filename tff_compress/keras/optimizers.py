@@ -17,7 +17,8 @@ SUPPORTED = ('SGD', 'Adam', 'AdamW', 'Adagrad', 'RMSprop')
 
 # Options that TFF's optimizers do not have, with the value that means "not used".
 _UNUSED = {
-    'nesterov': False, 'amsgrad': False, 'centered': False, 'clipnorm': None, 'clipvalue': None, 'global_clipnorm': None,
+    'nesterov': False, 'amsgrad': False, 'centered': False, 'clipnorm': None, 'clipvalue': None,
+    'global_clipnorm': None,
     'use_ema': False, 'weight_decay': None, 'decay': 0.0, 'momentum': 0.0,
 }
 _OWN = {'SGD': ('momentum',), 'AdamW': ('weight_decay',)}
@@ -26,8 +27,8 @@ _OWN = {'SGD': ('momentum',), 'AdamW': ('weight_decay',)}
 def from_keras(optimizer, learning_rate=None, model=None):
   """Makes the TFF optimizer that does what a Keras optimizer does.
 
-  SGD, Adam and AdamW and Adagrad are the same, step for step. RMSprop divides by sqrt(v) + sqrt(epsilon) where Keras divides
-  by sqrt(v + epsilon): at most a factor of sqrt(2) apart.
+  SGD, Adam and AdamW and Adagrad are the same, step for step. RMSprop divides by sqrt(v) + sqrt(epsilon) where Keras
+  divides by sqrt(v + epsilon): at most a factor of sqrt(2) apart.
 
   Args:
     optimizer: a Keras optimizer, new or legacy.
@@ -40,7 +41,7 @@ def from_keras(optimizer, learning_rate=None, model=None):
   Raises:
     FederateError: TFF has no such optimizer, or not with these options.
   """
-  layers = list(model._flatten_layers()) if model is not None else ()  # pylint: disable=protected-access
+  layers = list(model._flatten_layers()) if model is not None else ()
   if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
     half = next((layer for layer in layers if layer.compute_dtype == 'float16'
                  and (layer._autocast or not isinstance(layer, tf.keras.Model))), None)  # Else its layers compute.
@@ -77,8 +78,9 @@ def from_keras(optimizer, learning_rate=None, model=None):
   if learning_rate is None:
     learning_rate = config['learning_rate']
     if isinstance(learning_rate, dict):
-      raise FederateError('the learning rate is a schedule over optimizer steps, which start again on every client: pass '
-                          'learning_rate= with a number.')
+      raise FederateError(
+          'the learning rate is a schedule over optimizer steps, which start again on every client: pass '
+          'learning_rate= with a number.')
   rate = checked_rate(learning_rate, 'learning_rate')
   library = tff.learning.optimizers
   if kind == 'SGD':
@@ -136,7 +138,8 @@ def sgd(learning_rate, momentum=0.0):
 
 
 def of_server(name, learning_rate, momentum=0.0):
-  """Makes the server's optimizer: 'sgd', 'adam', 'yogi' or 'adagrad', with the constants of Reddi et al. 2021, section 5."""
+  """Makes the server's optimizer: 'sgd', 'adam', 'yogi' or 'adagrad', with the constants of Reddi et al. 2021, section
+  5."""
   library = tff.learning.optimizers
   if isinstance(momentum, (bool, str)) or not np.isscalar(momentum) or not 0 <= momentum < 1:
     raise FederateError(f'server_momentum must be a number from 0 to below 1, not {momentum!r}.')
@@ -189,10 +192,11 @@ class _Constrained(tff.learning.optimizers.Optimizer):
 
 
 def proximal(optimizer, strength):
-  """The optimizer with FedProx's term: strength / 2 * ||w - w_0||^2 is added to the loss, w_0 being the server's weights.
+  """The optimizer with FedProx's term: strength / 2 * ||w - w_0||^2 is added to the loss, w_0 being the server's
+  weights.
 
-  TFF 0.87 has `build_weighted_fed_prox`, which adds strength * (w_0 - w) to the gradient: the wrong sign, so that clients are
-  driven away from the server's weights (python/learning/templates/proximal_client_work.py).
+  TFF 0.87 has `build_weighted_fed_prox`, which adds strength * (w_0 - w) to the gradient: the wrong sign, so that
+  clients are driven away from the server's weights (python/learning/templates/proximal_client_work.py).
 
   Source: Li et al. 2020, "Federated optimization in heterogeneous networks", equation 2.
 
@@ -217,7 +221,8 @@ class _Proximal(tff.learning.optimizers.Optimizer):
   def next(self, state, weights, gradients):
     start = tf.nest.map_structure(lambda old, w: tf.where(state['started'], old, w), state['start'], weights)
     gradients = tf.nest.map_structure(
-        lambda w, w_0, g: None if g is None else tf.convert_to_tensor(g) + self._strength * (w - w_0), weights, start, gradients)
+        lambda w, w_0, g: None if g is None else tf.convert_to_tensor(g) + self._strength * (w - w_0), weights, start,
+        gradients)
     inner, weights = self._optimizer.next(state['inner'], weights, gradients)
     return collections.OrderedDict(inner=inner, started=tf.constant(True), start=start), weights
 

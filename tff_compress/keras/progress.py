@@ -16,7 +16,7 @@ class Progress:
     self._rounds, self._enabled = rounds, enabled
     self._bar = None
     if enabled and _is_terminal(sys.stderr):
-      import tqdm  # pylint: disable=g-import-not-at-top
+      import tqdm
       self._bar = tqdm.tqdm(total=rounds, unit='round', dynamic_ncols=True)
 
   def say(self, text):

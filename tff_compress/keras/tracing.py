@@ -11,7 +11,6 @@ from tensorflow.python.framework import auto_control_deps_utils
 
 from tff_compress.keras.errors import FederateError
 
-
 _PYTHON = ('PyFunc', 'PyFuncStateless', 'EagerPyFunc')
 
 

@@ -10,10 +10,8 @@ import tensorflow_federated as tff
 
 from tff_compress import runtime
 from tff_compress.aggregators import communication
-from tff_compress.keras import learning
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.model import first_line
-
 
 PREPASS = ('prepass_clients', 'prepass_uplink_bytes', 'prepass_downlink_bytes', 'prepass_seconds')
 """What is said of a pre-pass: clients that learned, bytes of all of them, and how long it took."""
@@ -24,7 +22,8 @@ class Diverged(FederateError):
 
 
 class _Forgetful:
-  """Runs a learning process whose clients remember nothing, as `tff_compress.processes.Runner` runs one whose clients do."""
+  """Runs a learning process whose clients remember nothing, as `tff_compress.processes.Runner` runs one whose clients
+  do."""
 
   def __init__(self, process):
     self.process, self.state = process, process.initialize()
@@ -75,8 +74,8 @@ class Trainer:
     return self.state.global_model_weights
 
   def learn(self, report):
-    """Runs the pre-pass where one is due: for all clients before the first round, and later for those of the coming round
-    where the last one said so.
+    """Runs the pre-pass where one is due: for all clients before the first round, and later for those of the coming
+    round where the last one said so.
 
     Args:
       report: called with (`learned` so far, number of clients that learn) after each group of clients.
@@ -121,8 +120,8 @@ class Trainer:
       `PREPASS` fields of what `learn` did before.
 
     Raises:
-      Diverged: no client had a finite update, or the loss or the server's weights are not finite. The state is left as it
-        was before the round.
+      Diverged: no client had a finite update, or the loss or the server's weights are not finite. The state is left as
+        it was before the round.
       FederateError: a client's data cannot be used.
     """
     start = time.perf_counter()
@@ -134,8 +133,9 @@ class Trainer:
                                   lambda state, metrics: self._check(state, metrics, record, len(chosen)))
     except grpc.RpcError as error:  # The computation itself failed; a lost worker raises errors of the runtime.
       if 'of an update holds a NaN, an infinity' in str(error.details()):
-        raise Diverged(f'training diverged in round {self.round + 1}: an update or its sum is too large to be encoded; lower '
-                       'the learning rate.') from None
+        raise Diverged(
+            f'training diverged in round {self.round + 1}: an update or its sum is too large to be encoded; lower '
+            'the learning rate.') from None
       raise FederateError(f'round {self.round + 1} failed on a client: {first_line(error)}.') from error
     record.update(self._costs(metrics, len(chosen)))
     if 'client_states' in metrics:
@@ -158,11 +158,13 @@ class Trainer:
       raise Diverged(f'training diverged in round {self.round + 1}: no client has a finite update; lower the learning '
                      'rate, and look for NaN in the data.')
     if not np.isfinite(record.get('loss', 0.0)):
-      raise Diverged(f'training diverged in round {self.round + 1}: the loss is {record["loss"]}; lower the learning rate.')
+      raise Diverged(
+          f'training diverged in round {self.round + 1}: the loss is {record["loss"]}; lower the learning rate.')
     weights = state.global_model_weights
     if not all(np.isfinite(w).all() for w in list(weights.trainable) + list(weights.non_trainable)):
-      raise Diverged(f"training diverged in round {self.round + 1}: the server's weights are not finite; lower the learning "
-                     'rate.')
+      raise Diverged(
+          f"training diverged in round {self.round + 1}: the server's weights are not finite; lower the learning "
+          'rate.')
     record.update(clients=clients, failed_clients=clients - trained, examples=examples)
 
   def _costs(self, metrics, clients):

@@ -1,7 +1,7 @@
 """Learning processes whose clients keep state between rounds.
 
-`build_fed_avg` makes one; a `Runner` runs it, and keeps the clients' states in a store of its own, by client id. TensorFlow
-and TFF are imported when a name that needs them is used.
+`build_fed_avg` makes one; a `Runner` runs it, and keeps the clients' states in a store of its own, by client id.
+TensorFlow and TFF are imported when a name that needs them is used.
 """
 
 import importlib

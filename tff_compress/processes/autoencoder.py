@@ -323,7 +323,8 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
   @tff.tensorflow.computation(uplink_type, sum_type)
   def keep(state, added):
     book, received = parts.book.after(state['book'], added, state['round'])
-    # Where learning again did not help, it is asked for half as often each time. Groups of one pre-pass follow each other.
+    # Where learning again did not help, it is asked for half as often each time. Groups of one pre-pass follow each
+    # other.
     patience = tf.where(_drifts(state), tf.minimum(2 * state['patience'], 1 << 20),
                         tf.where(state['since'] > 0, DRIFT_ROUNDS, state['patience']))
     following = collections.OrderedDict(round=state['round'], book=book, **_no_rounds(patience))

@@ -21,7 +21,6 @@ lemma 2.
 
 import collections
 import dataclasses
-from typing import Optional
 
 import tensorflow as tf
 
@@ -59,7 +58,7 @@ class Changes:
   codec: object
   residual: bool = True
   step: float = 1.0
-  since: Optional[str] = None
+  since: str | None = None
 
   def __post_init__(self):
     if self.since is None:

@@ -1,10 +1,10 @@
 """Error feedback: a client keeps what its codec lost, and adds it to its next update.
 
-The algebra is written over the operation table of `tff_compress.codec.ops`, so that it is the same in NumPy and in a graph.
+The algebra is written over the operation table of `tff_compress.codec.ops`, so that it is the same in NumPy and in a
+graph.
 """
 
 import dataclasses
-from typing import Optional
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from tff_compress.processes.errors import ProcessError
 class ErrorFeedback:
   """What a client remembers between rounds, around any codec C.
 
-  With x the client's update, e its residual and c = decode(C(e)) what the server receives (Seide et al. 2014; Stich et al.
-  2018):
+  With x the client's update, e its residual and c = decode(C(e)) what the server receives (Seide et al. 2014; Stich et
+  al. 2018):
 
       e += x;  send C(e);  e -= c
 
@@ -26,11 +26,11 @@ class ErrorFeedback:
 
       u = m u + x;  e += u;  send C(e);  where c is not 0: e = 0 and u = 0
 
-  Without residual, velocity alone is kept, u = m u + x, and C(u) is sent: with the codec signsgd that is Signum (Bernstein
-  et al. 2018).
+  Without residual, velocity alone is kept, u = m u + x, and C(u) is sent: with the codec signsgd that is Signum
+  (Bernstein et al. 2018).
 
-  The residual is in units of the update as it is before clients are weighted. It delays what it keeps by as many rounds as
-  a value waits for being sent, about 1/p where the share p is sent: use a smaller step than without.
+  The residual is in units of the update as it is before clients are weighted. It delays what it keeps by as many rounds
+  as a value waits for being sent, about 1/p where the share p is sent: use a smaller step than without.
 
   Attributes:
     decay: e and u are multiplied by this for each round that the client missed, 0 … 1.
@@ -38,15 +38,15 @@ class ErrorFeedback:
     momentum: m, 0 … below 1; 0 for none.
     masking: with momentum, whether e and u are zeroed where values were sent. Without, e -= c and u stays.
     residual: whether there is e. Without, momentum must not be 0.
-    clip: largest Euclidean norm of x, over all variables; a longer x is shortened to it first. None: no limit. Deep gradient
-      compression has thr / sqrt(N), thr being a limit for the sum over N clients.
+    clip: largest Euclidean norm of x, over all variables; a longer x is shortened to it first. None: no limit. Deep
+      gradient compression has thr / sqrt(N), thr being a limit for the sum over N clients.
   """
   decay: float = 1.0
-  drop_after: Optional[int] = None
+  drop_after: int | None = None
   momentum: float = 0.0
   masking: bool = True
   residual: bool = True
-  clip: Optional[float] = None
+  clip: float | None = None
 
   def __post_init__(self):
     for name, most in (('decay', 'at most 1'), ('momentum', 'below 1')):

@@ -15,8 +15,8 @@ from tff_compress.tensorflow import MessageFunctions
 class FetchSgd:
   """Momentum and error feedback on the server, in the space of sums of messages, for clients that are seen once.
 
-  With S the mean of the clients' messages before the codec's linear part is undone, such as their sketches, for the codec
-  'countsketch:1/5 | float32':
+  With S the mean of the clients' messages before the codec's linear part is undone, such as their sketches, for the
+  codec 'countsketch:1/5 | float32':
 
       U = m U + S;  E += U;  D = top(unsketch(E));  E -= sketch(D);  the model moves by D
 

@@ -99,7 +99,8 @@ class Files:
       return [tf.ensure_shape(tf.io.decode_raw(tf.strings.substr(data, start, size * dtype.size), dtype), [size])
               for start, size, dtype in places]
 
-    return tf.cond(tf.strings.length(memory['source']) > 0, read, lambda: [tf.zeros([size], d) for _, size, d in places])
+    return tf.cond(tf.strings.length(memory['source']) > 0, read,
+                   lambda: [tf.zeros([size], d) for _, size, d in places])
 
   def save(self, memory, slots):
     """The state after these slots, a dict of name to list of vectors, and the others as they are were written."""

@@ -11,8 +11,8 @@ from tff_compress.processes.errors import ProcessError
 class Relevance:
   """A client uploads only if enough of its update's signs are those of the last global update.
 
-  The global update is what the client's model changed by since it last took part, so it costs no bytes. Values that it did
-  not change are left out, and 0 in the client's update counts as positive. A client that never took part uploads.
+  The global update is what the client's model changed by since it last took part, so it costs no bytes. Values that it
+  did not change are left out, and 0 in the client's update counts as positive. A client that never took part uploads.
 
   Source: Wang, Wang, Li 2019, "CMFL: mitigating communication overhead for federated learning".
 

@@ -98,8 +98,9 @@ class Runner:
     if rounds and isinstance(self._process, AutoencoderProcess):
       for name, memory in zip(names, memories):
         if not self._process.knows(self.state, memory):
-          raise StateError(f'the server does not have the decoder of client {name!r}: run the pre-pass for it again, or '
-                           'load the state that the server had after the last one.')
+          raise StateError(
+              f'the server does not have the decoder of client {name!r}: run the pre-pass for it again, or '
+              'load the state that the server had after the last one.')
     try:
       try:
         state, metrics, following = computation(self.state, datasets, memories)

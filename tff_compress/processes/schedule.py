@@ -13,7 +13,8 @@ def messages(steps, spec, seed):
 
 
 class _ScheduledMessages:
-  """Has the methods of `MessageFunctions`. As codecs have different linear prefixes, sums are of whole decoded arrays."""
+  """Has the methods of `MessageFunctions`. As codecs have different linear prefixes, sums are of whole decoded
+  arrays."""
 
   def __init__(self, steps, spec, seed):
     self._starts = [start for start, _ in steps]

@@ -11,8 +11,8 @@ def schedule(codec):
   """((first round, `Codec`), …) in ascending order, the first from round 0.
 
   Args:
-    codec: `Codec` or its text, or a mapping of round to such: each is used from that round on. A text may be a schedule too:
-      'topk:1/4 | float32 @5 topk:1/100 | float32' is {0: 'topk:1/4 | float32', 5: 'topk:1/100 | float32'}.
+    codec: `Codec` or its text, or a mapping of round to such: each is used from that round on. A text may be a schedule
+      too: 'topk:1/4 | float32 @5 topk:1/100 | float32' is {0: 'topk:1/4 | float32', 5: 'topk:1/100 | float32'}.
 
   Raises:
     ProcessError: the rounds are not whole numbers from 0 on, or in a text not in ascending order.

@@ -33,7 +33,6 @@ import struct
 import tempfile
 import weakref
 import zlib
-from typing import Optional
 
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
@@ -79,7 +78,7 @@ class Record:
 class _File:
   """A state on disk: its size, and the round from which it was not live any more; None: it is."""
   size: int
-  end: Optional[int] = None
+  end: int | None = None
 
 
 class ClientStore:
@@ -118,7 +117,8 @@ class ClientStore:
         os.makedirs(self.folder, exist_ok=True)
       found = self._found()
     except OSError as error:
-      raise StateError(f'{folder or "the temporary folder"} cannot hold the states of clients: {error.strerror}.') from None
+      raise StateError(
+          f'{folder or "the temporary folder"} cannot hold the states of clients: {error.strerror}.') from None
     self._files = found  # {name of client: {round: `_File`}}
     self._live, self._bytes, self._ended = {}, 0, set()
     self._targets = {}
@@ -265,7 +265,8 @@ class ClientStore:
         file.seek(max(0, min(layout.body_bytes, size - _TAIL.size - _CHECKSUM.size)))
         rest = file.read(layout.fields_bytes + len(encoded) + _TAIL.size + _CHECKSUM.size)
     except OSError as error:
-      raise StateError(f'the state of client {client!r} in {path} cannot be read ({error.strerror}): {remedy}.') from None
+      raise StateError(
+          f'the state of client {client!r} in {path} cannot be read ({error.strerror}): {remedy}.') from None
     if len(rest) >= _TAIL.size + _CHECKSUM.size:
       tail, stated = rest[:-_CHECKSUM.size], rest[-_CHECKSUM.size:]
       fingerprint, written, length, version, magic = _TAIL.unpack(tail[-_TAIL.size:])
@@ -300,7 +301,8 @@ class ClientStore:
       raise StateError(f"the state of client {client!r} was not written to {self.folder}: use a folder that TFF's "
                        'workers see under the same name.') from None
     except OSError as error:
-      raise StateError(f'the state of client {client!r} cannot be written into {self.folder}: {error.strerror}.') from error
+      raise StateError(
+          f'the state of client {client!r} cannot be written into {self.folder}: {error.strerror}.') from error
     return identity[0], identity, checksum
 
   def _replace(self, round_number, written):

@@ -59,8 +59,9 @@ def check_uplink(plans, normalize):
                        "'subsample:1/16,key=client | float32' or 'lowrank:1/4,key=client | float32', "
                        'and has no second one.')
   if normalize == 'count' and any(isinstance(s, Subspace) and not isinstance(s, Subsample) for s in first):
-    raise ProcessError("structured: normalize='count' counts who sent a coordinate, for which the uplink must begin with "
-                       "a mask, such as 'subsample:1/16,key=client | float32'.")
+    raise ProcessError(
+        "structured: normalize='count' counts who sent a coordinate, for which the uplink must begin with "
+        "a mask, such as 'subsample:1/16,key=client | float32'.")
 
 
 def sent(messages, frame):

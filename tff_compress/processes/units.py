@@ -153,8 +153,8 @@ class _Walk:
   def _run(self, model, inputs):
     """The units of a model's outputs, from those of its inputs: lists in the order of the tensors."""
     known = {id(tensor): units for tensor, units in zip(tf.nest.flatten(model.inputs), inputs)}
-    for depth in sorted(model._nodes_by_depth, reverse=True):  # pylint: disable=protected-access
-      for node in model._nodes_by_depth[depth]:  # pylint: disable=protected-access
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+      for node in model._nodes_by_depth[depth]:
         if isinstance(node.layer, _L.InputLayer):
           continue
         tensors = tf.nest.flatten(node.keras_inputs)

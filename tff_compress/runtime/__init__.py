@@ -24,7 +24,8 @@ from tff_compress.runtime.errors import TffRuntimeError
 _LAZY = ('Runtime', 'connect', 'install', 'local_context')
 _MODULES = ('compat', 'context')
 
-__all__ = ['NotMergeableError', 'RuntimeConnectionError', 'RuntimeDeadlineError', 'RuntimeStartError', 'TffRuntimeError',
+__all__ = ['NotMergeableError', 'RuntimeConnectionError', 'RuntimeDeadlineError', 'RuntimeStartError',
+           'TffRuntimeError',
            *_LAZY]
 
 

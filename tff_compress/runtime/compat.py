@@ -124,7 +124,8 @@ class _Stub(remote_executor_stub.RemoteExecutorStub):
   def _forget(self, rpc, request):
     try:
       return rpc(request)
-    except (grpc.RpcError, ValueError):  # ValueError: the channel is closed. Either way there is nothing left to forget.
+    except (grpc.RpcError,
+            ValueError):  # ValueError: the channel is closed. Either way there is nothing left to forget.
       return None
 
   def get_executor(self, request):
@@ -180,8 +181,8 @@ def remote_context(channel, default_num_clients):
 def mergeable_compiler():
   """Returns a function that gives a computation's mergeable form, and remembers it.
 
-  The form is TFF's: `up_to_merge` runs on each shard of the clients, `merge` on two of its results, and `after_merge` on a
-  shard and the merged result. It is None for a computation that has no federated values.
+  The form is TFF's: `up_to_merge` runs on each shard of the clients, `merge` on two of its results, and `after_merge`
+  on a shard and the merged result. It is None for a computation that has no federated values.
 
   Raises (the function returned):
     NotMergeableError: an aggregation depends on the result of another.
@@ -197,8 +198,9 @@ def _compile_mergeable(computation):
   except ValueError as error:
     if 'aggregate dependent on another' not in str(error):
       raise
-    raise NotMergeableError('this computation aggregates what depends on another aggregation, which several workers cannot '
-                            'do in one pass: use workers=1.') from error
+    raise NotMergeableError(
+        'this computation aggregates what depends on another aggregation, which several workers cannot '
+        'do in one pass: use workers=1.') from error
 
 
 def split(value, value_type, shards):
@@ -233,7 +235,8 @@ def _clients_between(value, value_type, start, stop):
   if isinstance(value_type, tff.StructType):
     names_and_types = structure.to_elements(value_type)
     return structure.Struct([(name, _clients_between(element, element_type, start, stop))
-                             for element, (name, element_type) in zip(structure.from_container(value), names_and_types)])
+                             for element,
+                             (name, element_type) in zip(structure.from_container(value), names_and_types)])
   return value
 
 
@@ -254,4 +257,5 @@ def returns_client_values(form):
 def join(form, results):
   """Returns one result from those of the shards, with the clients in the order of the shards."""
   result_type = form.after_merge.type_signature.result
-  return type_conversions.type_to_py_container(mergeable._repackage_partitioned_values(results, result_type), result_type)
+  return type_conversions.type_to_py_container(mergeable._repackage_partitioned_values(results, result_type),
+                                               result_type)

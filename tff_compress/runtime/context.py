@@ -127,14 +127,16 @@ class _Worker:
           # Someone started the worker again since the last call. Nothing of this call has run.
           connection.close()
           if last:
-            raise RuntimeConnectionError(f'the TFF worker at {self._target} forgets what it is sent: restart it.') from error
+            raise RuntimeConnectionError(
+                f'the TFF worker at {self._target} forgets what it is sent: restart it.') from error
         except compat.LostConnection as error:
           # The connection ends a little before the process that held it.
           problem = _ending(connection, wait=1) or f'was lost ({error})'
           connection.close()
           remedy = ('call again to start another, with fewer clients if it ran out of memory' if connection.process else
                     'see that it runs, then call again')
-          raise RuntimeConnectionError(f'the TFF worker at {connection.target} {problem} during a call: {remedy}.') from error
+          raise RuntimeConnectionError(
+              f'the TFF worker at {connection.target} {problem} during a call: {remedy}.') from error
         finally:
           connection.lock.release()
     except BaseException as error:  # The caller waits for it, whatever it is.
@@ -183,17 +185,18 @@ def _ending(connection, wait=0):
 class Runtime(compat.SyncContext):
   """Runs TFF computations on one worker, or on several that each take a share of the clients.
 
-  `install`, `connect` and `local_context` make one. A `with` block on it closes it, and so does the end of the process. TFF
-  has a default context for each thread: another thread uses this one `with tff.framework.get_context_stack().install(runtime)`.
+  `install`, `connect` and `local_context` make one. A `with` block on it closes it, and so does the end of the process.
+  TFF has a default context for each thread: another thread uses this one `with
+  tff.framework.get_context_stack().install(runtime)`.
 
-  Several workers run a computation as TFF's mergeable context does, and need what that needs: no aggregation may depend on
-  the result of another. Unlike there, workers run at the same time, and partial results merge in the order of the clients,
-  as the clients' own results come back: the same inputs give the same floats.
+  Several workers run a computation as TFF's mergeable context does, and need what that needs: no aggregation may depend
+  on the result of another. Unlike there, workers run at the same time, and partial results merge in the order of the
+  clients, as the clients' own results come back: the same inputs give the same floats.
 
   Attributes:
-    deadline: seconds that one call may take, None for no limit. When it is over, the call ends with RuntimeDeadlineError and
-      local workers that were still busy are replaced at the next call. Splitting a computation for several workers, once
-      for each computation, comes before the clock starts.
+    deadline: seconds that one call may take, None for no limit. When it is over, the call ends with
+      RuntimeDeadlineError and local workers that were still busy are replaced at the next call. Splitting a computation
+      for several workers, once for each computation, comes before the clock starts.
   """
 
   def __init__(self, workers, *, deadline):
@@ -261,7 +264,8 @@ class Runtime(compat.SyncContext):
     return None if self._deadline is None else time.monotonic() + self._deadline
 
   def _gather(self, calls, expiry):
-    """Runs (worker, computation, argument) at the same time; returns the results in order, or raises the first error."""
+    """Runs (worker, computation, argument) at the same time; returns the results in order, or raises the first
+    error."""
     running = [(worker, worker.submit(computation, argument)) for worker, computation, argument in calls]
     futures = [future for _, future in running]
     try:
@@ -271,8 +275,9 @@ class Runtime(compat.SyncContext):
         if future.done() and future.exception():
           raise future.exception()
       if pending:
-        raise RuntimeDeadlineError(f'a call took longer than its deadline of {self._deadline:g} s: give it more time, or '
-                                   'fewer clients.')
+        raise RuntimeDeadlineError(
+            f'a call took longer than its deadline of {self._deadline:g} s: give it more time, or '
+            'fewer clients.')
     except BaseException:  # Ctrl-C too must not leave workers busy with what no one waits for.
       for worker, future in running:
         if not future.done() and not future.cancel():
@@ -319,7 +324,8 @@ def _start(*, workers, max_concurrent_computation_calls, default_num_clients, de
         compat.worker_binary(), max_concurrent_computation_calls=max_concurrent_computation_calls,
         log_path=None if log_dir is None else os.path.join(log_dir, f'worker-{index}.log'))
 
-  return Runtime([_Worker(default_num_clients=share, connect_timeout=_CONNECT_SECONDS, launch=functools.partial(launch, index))
+  return Runtime([_Worker(default_num_clients=share, connect_timeout=_CONNECT_SECONDS,
+                          launch=functools.partial(launch, index))
                   for index, share in enumerate(_shares(default_num_clients, workers))], deadline=deadline)
 
 
@@ -384,12 +390,14 @@ def connect(targets, *, default_num_clients=0, deadline=None, timeout=30.0):
     raise ValueError(f"targets is a list of addresses such as ['localhost:8000'], not {targets!r}.")
   shares = _shares(default_num_clients, len(targets))
   return _install(Runtime(
-      [_Worker(default_num_clients=share, connect_timeout=timeout, target=target) for target, share in zip(targets, shares)],
+      [_Worker(default_num_clients=share, connect_timeout=timeout, target=target) for target,
+       share in zip(targets, shares)],
       deadline=deadline))
 
 
 @contextlib.contextmanager
-def local_context(*, workers=1, max_concurrent_computation_calls=None, default_num_clients=0, deadline=None, log_dir=None):
+def local_context(*, workers=1, max_concurrent_computation_calls=None, default_num_clients=0, deadline=None,
+                  log_dir=None):
   """`install` for the length of a `with` block, over whatever context is installed; yields the `Runtime`."""
   runtime = _start(
       workers=workers, max_concurrent_computation_calls=max_concurrent_computation_calls,

@@ -1,7 +1,8 @@
-"""Becomes a program that dies with the thread that started it; run as a script: launcher.py PARENT_PID PROGRAM ARGUMENT...
+"""Becomes a program that dies with the thread that started it; run as a script: launcher.py PARENT_PID PROGRAM
+ARGUMENT...
 
-A `preexec_fn` would do the same between fork and exec, where Python code can deadlock in a process that has other threads,
-as every process with TensorFlow in it has. So this is a program of its own, which then turns into PROGRAM.
+A `preexec_fn` would do the same between fork and exec, where Python code can deadlock in a process that has other
+threads, as every process with TensorFlow in it has. So this is a program of its own, which then turns into PROGRAM.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """TFF worker processes that never outlive the Python process that started them, nor hold its output open.
 
-TFF stops its own worker in a destructor, with SIGINT: after `os._exit`, `kill -9` or SIGTERM the worker is left, with the
-standard output it inherited; and started in the background, where SIGINT is ignored, Python waits for it for ever.
+TFF stops its own worker in a destructor, with SIGINT: after `os._exit`, `kill -9` or SIGTERM the worker is left, with
+the standard output it inherited; and started in the background, where SIGINT is ignored, Python waits for it for ever.
 """
 
 import os
@@ -33,14 +33,17 @@ class WorkerProcess:
 
     Args:
       binary: path of TFF's `worker_binary`.
-      max_concurrent_computation_calls: how many calls of one computation the worker runs at the same time; None: no limit.
+      max_concurrent_computation_calls: how many calls of one computation the worker runs at the same time; None: no
+        limit.
       log_path: file to which what the worker prints is appended; None: it is thrown away.
 
     Raises:
       RuntimeStartError: the worker stopped, or did not listen within a minute.
     """
     if sys.platform != 'linux':
-      warnings.warn(f'on {sys.platform} a TFF worker can outlive a Python process that is killed; only on Linux it cannot.')
+      warnings.warn(
+          f'on {sys.platform} a TFF worker can outlive a Python process that is killed; only on Linux it cannot.',
+          stacklevel=2)
     self._port = _reserve_port()
     port = self._port.getsockname()[1]
     self.target = f'127.0.0.1:{port}'
@@ -103,8 +106,8 @@ class WorkerProcess:
 def _reserve_port():
   """Returns a socket bound to a free port, never listening, that keeps other programs off the port while it is open.
 
-  gRPC servers bind with SO_REUSEPORT, so the worker can bind the same port beside it. Without a reservation two processes
-  that pick one port at the same time would both get it, and each other's calls.
+  gRPC servers bind with SO_REUSEPORT, so the worker can bind the same port beside it. Without a reservation two
+  processes that pick one port at the same time would both get it, and each other's calls.
   """
   for family, host in ((socket.AF_INET6, '::'), (socket.AF_INET, '0.0.0.0')):
     try:

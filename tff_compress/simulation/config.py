@@ -1,8 +1,8 @@
 """Settings of runs from text: command-line flags and YAML files to `RunConfig`.
 
-The settings are the fields of `tff_compress.simulation.run.RunConfig`, which also says what values they may have. Here texts
-become values of the right type, and a name that does not exist is answered with the nearest that does. None of it needs
-TensorFlow, so that a mistake is found before seconds are spent on an import.
+The settings are the fields of `tff_compress.simulation.run.RunConfig`, which also says what values they may have. Here
+texts become values of the right type, and a name that does not exist is answered with the nearest that does. None of it
+needs TensorFlow, so that a mistake is found before seconds are spent on an import.
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ MAX_YAML = 1 << 16
 """Largest YAML file, in bytes."""
 
 MAX_BRACKETS = 200
-"""Most opening brackets in a YAML file: the time that PyYAML takes for nested ones grows with the square of their number."""
+"""Most opening brackets in a YAML file: the time that PyYAML takes for nested ones grows with the square of their
+number."""
 
 
 class ConfigError(CompressionError):
@@ -80,7 +81,7 @@ class Setting:
 @functools.lru_cache(maxsize=1)
 def settings():
   """{name: `Setting`} of all fields of `RunConfig`, in their order."""
-  from tff_compress.simulation.run import RunConfig  # pylint: disable=g-import-not-at-top
+  from tff_compress.simulation.run import RunConfig
   hints = typing.get_type_hints(RunConfig)
   result = {}
   for field in dataclasses.fields(RunConfig):
@@ -99,7 +100,7 @@ def make(values):
   Raises:
     ConfigError: a setting does not exist, cannot have its value, or does not go with another.
   """
-  from tff_compress.simulation.run import RunConfig  # pylint: disable=g-import-not-at-top
+  from tff_compress.simulation.run import RunConfig
   for name in values:
     if name not in settings():
       raise ConfigError(f'there is no setting {shown(name)}; {nearest(name, settings())}')
@@ -134,9 +135,10 @@ def load_yaml(path, known=None, lists=()):
     dict of setting name to its value, or to a list of values.
 
   Raises:
-    ConfigError: the file cannot be read, is no such file, or has a setting that does not exist or cannot have its value.
+    ConfigError: the file cannot be read, is no such file, or has a setting that does not exist or cannot have its
+      value.
   """
-  import yaml  # pylint: disable=g-import-not-at-top
+  import yaml
 
   class Loader(yaml.SafeLoader):
     """A safe loader that refuses a key that is there twice; YAML's own takes the last."""
@@ -192,7 +194,8 @@ def _read(path):
 
 def _yaml_problem(error):
   mark = getattr(error, 'problem_mark', None)
-  problem = getattr(error, 'problem', None) or ('it is nested too deeply' if isinstance(error, RecursionError) else str(error))
+  problem = getattr(error, 'problem',
+                    None) or ('it is nested too deeply' if isinstance(error, RecursionError) else str(error))
   where = f' in line {mark.line + 1}' if mark else ''
   hint = '; put a codec that starts with * in quotes' if 'alias' in str(error) else ''
   return ' '.join(str(problem).split())[:150].rstrip('.') + where + hint

@@ -1,8 +1,8 @@
 """Data sets for simulations, as plain NumPy arrays that have been checked.
 
-`load(name)` returns a `Dataset`. Files are treated as hostile: every size is checked against a limit and against the size
-of the file before memory is taken for it, nothing is unpickled, and whatever is wrong is reported as a `DataError` with one
-sentence that says what to do.
+`load(name)` returns a `Dataset`. Files are treated as hostile: every size is checked against a limit and against the
+size of the file before memory is taken for it, nothing is unpickled, and whatever is wrong is reported as a `DataError`
+with one sentence that says what to do.
 
 Importing this module needs NumPy only.  scikit-learn (digits), h5py and TFF (emnist) and TensorFlow (`batches`, and the
 download of fashion-mnist) are imported when they are needed.
@@ -33,8 +33,8 @@ __all__ = ['NAMES', 'DataError', 'Dataset', 'batches', 'load']
 
 NAMES = ('digits', 'fashion-mnist', 'emnist', 'cifar10', 'colour-shapes', 'npz')
 
-# The limits are above every data set this is meant for (the largest, all of EMNIST, has 527 million pixels), and low enough
-# that a file that claims more is refused and not tried.
+# The limits are above every data set this is meant for (the largest, all of EMNIST, has 527 million pixels), and low
+# enough that a file that claims more is refused and not tried.
 MAX_VALUES = 2**29  # per array; 2 GiB as float32
 MAX_BYTES = 2**31  # of one file, and of the arrays in it before conversion
 MAX_CLASSES = 100_000
@@ -102,15 +102,18 @@ class Dataset:
       if x.size == 0:
         raise DataError(f'{self.name}: x_{part} has shape {x.shape} and so no values: give at least one example.')
       if len(x) != len(y):
-        raise DataError(f'{self.name}: x_{part} has {len(x)} examples and y_{part} has {len(y)} labels: give one label per example.')
+        raise DataError(f'{self.name}: x_{part} has {len(x)} examples and y_{part} has {len(y)} labels: '
+                        'give one label per example.')
       # Written so that NaN fails it too.
       if not (x.min() >= 0 and x.max() <= 1):
-        raise DataError(f'{self.name}: x_{part} has values that are NaN or outside [0, 1]: clean or rescale them first.')
+        raise DataError(
+            f'{self.name}: x_{part} has values that are NaN or outside [0, 1]: clean or rescale them first.')
       if y.min() < 0 or y.max() >= self.num_classes:
         raise DataError(f'{self.name}: the labels in y_{part} must lie between 0 and {self.num_classes - 1}.')
     if self.x_train.shape[1:] != self.x_test.shape[1:]:
       raise DataError(
-          f'{self.name}: training examples have shape {self.x_train.shape[1:]} and test examples {self.x_test.shape[1:]}: '
+          f'{self.name}: training examples have shape {self.x_train.shape[1:]} and test examples '
+          f'{self.x_test.shape[1:]}: '
           'give both the same shape.'
       )
     if self.num_classes < 2:
@@ -145,23 +148,26 @@ def load(
 ) -> Dataset:
   """Loads a data set by name.
 
-  | name            | what it is                                                                                          |
-  |-----------------|-----------------------------------------------------------------------------------------------------|
-  | `digits`        | scikit-learn's bundled 8x8 digits: 1,797 examples, a fixed stratified fifth of them for testing     |
-  | `fashion-mnist` | the four original idx files, plain or .gz, 28x28: in `path`, else where Debian's                    |
-  |                 | dataset-fashion-mnist puts them, else in Keras's cache, else downloaded there by Keras              |
-  | `emnist`        | Federated EMNIST (LEAF) with its writers as clients, 28x28, background 1 and ink 0 as TFF gives it: |
-  |                 | TFF's emnist_all.sqlite or its earlier fed_emnist_*.h5 pair in `path`, else TFF's cache or download |
-  | `cifar10`       | the binary version, 32x32 in colour: `path` is the folder of data_batch_1.bin to data_batch_5.bin   |
-  |                 | and test_batch.bin, the folder around it, or the archive cifar-10-binary.tar.gz                     |
-  | `colour-shapes` | synthetic, 32x32 in colour: five shapes in warm or cold colours make ten labels; 5,000 examples for |
-  |                 | training, 1,000 for testing, always the same. Without colour the shape is seen, and at times the    |
-  |                 | colour guessed from the brightness                                                                  |
-  | `npz`           | the .npz file `path` with x_train, y_train, and x_test, y_test; without these two, or with x, y     |
-  |                 | only, a fixed stratified fifth is held out for testing; client_ids (per training example) if there  |
+  | name            | what it is                                                                                      |
+  |-----------------|-------------------------------------------------------------------------------------------------|
+  | `digits`        | scikit-learn's bundled 8x8 digits: 1,797 examples, a fixed stratified fifth of them for testing |
+  | `fashion-mnist` | the four original idx files, plain or .gz, 28x28: in `path`, else where Debian's dataset-       |
+  |                 | fashion-mnist puts them, else in Keras's cache, else downloaded there by Keras                  |
+  | `emnist`        | Federated EMNIST (LEAF) with its writers as clients, 28x28, background 1 and ink 0 as TFF gives |
+  |                 | it: TFF's emnist_all.sqlite or its earlier fed_emnist_*.h5 pair in `path`, else TFF's cache or  |
+  |                 | download                                                                                        |
+  | `cifar10`       | the binary version, 32x32 in colour: `path` is the folder of data_batch_1.bin to                |
+  |                 | data_batch_5.bin and test_batch.bin, the folder around it, or the archive                       |
+  |                 | cifar-10-binary.tar.gz                                                                          |
+  | `colour-shapes` | synthetic, 32x32 in colour: five shapes in warm or cold colours make ten labels; 5,000 examples |
+  |                 | for training, 1,000 for testing, always the same. Without colour the shape is seen, and at      |
+  |                 | times the colour guessed from the brightness                                                    |
+  | `npz`           | the .npz file `path` with x_train, y_train, and x_test, y_test; without these two, or with x, y |
+  |                 | only, a fixed stratified fifth is held out for testing; client_ids (per training example) if    |
+  |                 | there                                                                                           |
 
-  In an .npz, images are [n, h, w] or [n, h, w, c]; integers are intensities 0 to 255 and are divided by 255; floats must
-  lie in [0, 1]; labels are integers from 0 on.
+  In an .npz, images are [n, h, w] or [n, h, w, c]; integers are intensities 0 to 255 and are divided by 255; floats
+  must lie in [0, 1]; labels are integers from 0 on.
 
   Args:
     name: one of the above.
@@ -195,7 +201,8 @@ def load(
       raise DataError('colour-shapes is made up and not read from a path: leave --data-dir out.')
     return _colour_shapes()
   if name == 'emnist':
-    if max_clients is not None and (isinstance(max_clients, bool) or not isinstance(max_clients, int) or max_clients < 1):
+    if max_clients is not None and (isinstance(max_clients, bool) or not isinstance(max_clients, int)
+                                    or max_clients < 1):
       raise DataError(f'max_clients must be a whole number of at least 1, not {max_clients!r}.')
     return _emnist(path, max_clients, only_digits, download)
   if path is None:
@@ -208,8 +215,8 @@ def batches(x, y, *, batch_size: int, seed: splits.Seed | None, epochs: int = 1)
 
   Every epoch goes through all examples once, in an order of its own that depends only on `seed` and the epoch; the last
   batch of an epoch is smaller when batch_size does not divide n. The order is fixed when the data set is made, so going
-  through it twice gives the same batches, and no global or stateful generator takes part. A client without examples gives
-  no batches.
+  through it twice gives the same batches, and no global or stateful generator takes part. A client without examples
+  gives no batches.
 
   Args:
     x: array [n, ...].
@@ -241,8 +248,8 @@ def batches(x, y, *, batch_size: int, seed: splits.Seed | None, epochs: int = 1)
 
   import tensorflow as tf
 
-  # The order travels inside the data set because tf.data's own shuffle also depends on the global seed, and gives another
-  # order each time the data set is gone through.
+  # The order travels inside the data set because tf.data's own shuffle also depends on the global seed, and gives
+  # another order each time the data set is gone through.
   def epoch(indices):
     return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
 
@@ -252,7 +259,8 @@ def batches(x, y, *, batch_size: int, seed: splits.Seed | None, epochs: int = 1)
   return tf.data.Dataset.from_tensor_slices(order).flat_map(epoch).map(gather)
 
 
-# ---- digits ------------------------------------------------------------------------------------------------------------
+# ---- digits
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _digits() -> Dataset:
@@ -280,7 +288,8 @@ def _holdout(name: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-# ---- fashion-mnist -----------------------------------------------------------------------------------------------------
+# ---- fashion-mnist
+# -----------------------------------------------------------------------------------------------------
 
 
 def _fashion_mnist(path: pathlib.Path | None, download: bool) -> Dataset:
@@ -315,7 +324,8 @@ def _fashion_mnist(path: pathlib.Path | None, download: bool) -> Dataset:
     arrays[f'y_{part}'] = _read_idx(labels, 1).astype(np.int32)
     pixels = _read_idx(images, 3)
     if pixels.shape[1:] != (28, 28):
-      raise DataError(f'{images} holds images of {pixels.shape[1]}x{pixels.shape[2]}: give the original files of 28x28.')
+      raise DataError(
+          f'{images} holds images of {pixels.shape[1]}x{pixels.shape[2]}: give the original files of 28x28.')
     arrays[f'x_{part}'] = _from_bytes(pixels)[..., np.newaxis]
   return Dataset('fashion-mnist', num_classes=10, **arrays)
 
@@ -348,10 +358,12 @@ def _read_idx(path: pathlib.Path, ndim: int) -> np.ndarray:
       shape = struct.unpack(f'>{ndim}I', header[4:])
       count = math.prod(shape)
       if not 0 < count <= MAX_VALUES:
-        raise DataError(f'{path} claims the shape {shape}, which is empty or more than {MAX_VALUES} values: give the original file.')
+        raise DataError(f'{path} claims the shape {shape}, which is empty or more than {MAX_VALUES} values: '
+                        'give the original file.')
       # Deflate cannot pack more than 1032 bytes into one, so a header that lies about a small file is caught here.
       if count + len(header) > size * 1032 if packed else count + len(header) != size:
-        raise DataError(f'{path} claims the shape {shape}, which does not fit its size of {size} bytes: give the original file.')
+        raise DataError(
+            f'{path} claims the shape {shape}, which does not fit its size of {size} bytes: give the original file.')
       values = _read_exactly(stream, count)
       if values is None or stream.read(1):
         raise DataError(f'{path} does not hold the {count} values it claims: give the original file.')
@@ -360,7 +372,8 @@ def _read_idx(path: pathlib.Path, ndim: int) -> np.ndarray:
   return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-# ---- cifar10 -----------------------------------------------------------------------------------------------------------
+# ---- cifar10
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _cifar10(path: pathlib.Path | None) -> Dataset:
@@ -442,7 +455,8 @@ def _cifar10_archive(path: pathlib.Path, wanted: list[str]) -> dict[str, bytes]:
   return files
 
 
-# ---- colour-shapes -----------------------------------------------------------------------------------------------------
+# ---- colour-shapes
+# -----------------------------------------------------------------------------------------------------
 
 
 def _colour_shapes() -> Dataset:
@@ -452,7 +466,8 @@ def _colour_shapes() -> Dataset:
 
 
 def _shapes_in_colour(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """(images, labels): label 2 i + j is shape i in colour j; place, size, angle, shade and background vary, with noise."""
+  """(images, labels): label 2 i + j is shape i in colour j; place, size, angle, shade and background vary, with
+  noise."""
   rng = splits.generator('data/colour-shapes', seed)
   between = lambda low, high: rng.uniform(low, high, (count, 1, 1))
   y = np.arange(count) % (len(SHAPES) * len(COLOURS))
@@ -481,7 +496,8 @@ def _rgb(hue, saturation, value):
   return value[..., np.newaxis] * (1 - missing)
 
 
-# ---- npz ---------------------------------------------------------------------------------------------------------------
+# ---- npz
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _npz(path: pathlib.Path) -> Dataset:
@@ -514,11 +530,13 @@ def _npz(path: pathlib.Path) -> Dataset:
 
 def _images(name: str, array: np.ndarray) -> np.ndarray:
   if array.dtype.kind not in 'uif' or array.ndim not in (3, 4) or array.size == 0:
-    raise DataError(f'{name} is {array.dtype} {array.shape}: give images as a non-empty numeric array [n, h, w] or [n, h, w, c].')
+    raise DataError(
+        f'{name} is {array.dtype} {array.shape}: give images as a non-empty numeric array [n, h, w] or [n, h, w, c].')
   if array.dtype.kind == 'f':
     # Before the conversion, in which a huge value would overflow with a warning.
     if not (array.min() >= 0 and array.max() <= 1):
-      raise DataError(f'{name} has values that are NaN or outside [0, 1]: clean or rescale them, or save 0 to 255 as uint8.')
+      raise DataError(
+          f'{name} has values that are NaN or outside [0, 1]: clean or rescale them, or save 0 to 255 as uint8.')
     array = array.astype(np.float32)
   else:
     if array.min() < 0 or array.max() > 255:
@@ -560,7 +578,8 @@ def _read_npz(path: pathlib.Path, wanted: tuple[str, ...]) -> dict[str, np.ndarr
             raise DataError(f'{path} unpacks to more than {MAX_BYTES} bytes: save fewer examples or smaller types.')
           with archive.open(info) as stream:
             arrays[name] = _read_npy(f'{path}: {name}', stream, info.file_size)
-  except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error) as error:
+  except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError,
+          struct.error) as error:
     raise DataError(f'{path} cannot be read as .npz ({_one_line(error)}): save it with numpy.savez.') from None
   return arrays
 
@@ -596,25 +615,29 @@ def _read_npy(name: str, stream, size: int) -> np.ndarray:
       raise TypeError
     dtype = np.dtype(descr)
   except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-    raise DataError(f'{name} has a header that describes no plain array: save numbers with numpy.savez, not objects.') from None
+    raise DataError(
+        f'{name} has a header that describes no plain array: save numbers with numpy.savez, not objects.') from None
   if dtype.kind not in 'uifU' or dtype.itemsize == 0 or (dtype.kind == 'f' and dtype.itemsize > 8):
     raise DataError(f'{name} has the type {str(dtype)[:40]}: save integers or floats, and never objects.')
   count = math.prod(shape)
   nbytes = count * dtype.itemsize
   if count > MAX_VALUES or nbytes != size - (8 + length_bytes + length):
-    raise DataError(f'{name} claims the shape {str(shape)[:60]}, which does not fit its size of {size} bytes: save it again.')
+    raise DataError(
+        f'{name} claims the shape {str(shape)[:60]}, which does not fit its size of {size} bytes: save it again.')
   values = _read_exactly(stream, nbytes)
   if values is None or stream.read(1):
     raise DataError(f'{name} does not hold the {count} values it claims: save it again.')
   if dtype.kind == 'U':
     # Anything above the last code point would make Python strings that cannot be made.
-    if nbytes and np.frombuffer(values, np.uint32 if dtype.isnative else np.dtype(np.uint32).newbyteorder()).max() > 0x10FFFF:
+    if nbytes and np.frombuffer(values,
+                                np.uint32 if dtype.isnative else np.dtype(np.uint32).newbyteorder()).max() > 0x10FFFF:
       raise DataError(f'{name} has strings with impossible characters: save it again.')
   array = np.frombuffer(values, dtype).reshape(shape, order='F' if fortran_order else 'C')
   return np.ascontiguousarray(array, dtype.newbyteorder('='))
 
 
-# ---- emnist ------------------------------------------------------------------------------------------------------------
+# ---- emnist
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _emnist(path: pathlib.Path | None, max_clients: int | None, only_digits: bool, download: bool) -> Dataset:
@@ -699,7 +722,8 @@ def _from_sqlite(folder: pathlib.Path, cache: str, max_clients: int | None, only
     sources = tff.simulation.datasets.emnist.load_data(only_digits=only_digits, cache_dir=cache)
   except Exception as error:  # Any network, file, SQL or TFF error: all of them mean that the file is not usable.
     if not os.path.exists(file):
-      raise DataError(f'emnist is not on this machine and could not be downloaded ({_one_line(error)}): {get_it}.') from None
+      raise DataError(
+          f'emnist is not on this machine and could not be downloaded ({_one_line(error)}): {get_it}.') from None
     raise DataError(f'{file} cannot be read ({_one_line(error)}): {again}.') from None
   parts = []
   ids = None
@@ -747,7 +771,8 @@ def _emnist_h5(files: list[pathlib.Path], max_clients: int | None, num_classes: 
           _check_h5(file, client, pixels, 'f', (28, 28), collector.room)
           _check_h5(file, client, label, 'iu', (), collector.room)
           if len(pixels) != len(label):
-            raise DataError(f'{file}: writer {client[:40]!r} has {len(pixels)} images and {len(label)} labels: give the original file.')
+            raise DataError(f'{file}: writer {client[:40]!r} has {len(pixels)} images and {len(label)} labels: '
+                            'give the original file.')
           if len(label):
             collector.add(np.full(len(label), client), pixels[()], label[()])
     except (OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -775,10 +800,12 @@ def _check_h5(file: pathlib.Path, client: str, stored, kinds: str, shape: tuple[
       and os.path.samefile(stored.file.filename, file)
   )
   if not usable:
-    raise DataError(f'{file}: writer {client[:40]!r} does not have the expected arrays, or too many examples: give the original file.')
+    raise DataError(f'{file}: writer {client[:40]!r} does not have the expected arrays, or too many examples: '
+                    'give the original file.')
 
 
-# ---- shared ------------------------------------------------------------------------------------------------------------
+# ---- shared
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _file_size(path: pathlib.Path, limit: int = MAX_BYTES) -> int:

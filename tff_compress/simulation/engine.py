@@ -41,7 +41,8 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
     (status, rounds, parameters).
   """
   model = _model(config, dataset)
-  clients = Clients([(dataset.x_train[part], dataset.y_train[part]) for part in parts], model, batch_size=config.batch_size,
+  clients = Clients([(dataset.x_train[part], dataset.y_train[part]) for part in parts], model,
+                    batch_size=config.batch_size,
                     local_epochs=config.local_epochs, local_steps=config.steps, shuffle=True, seed=config.seed)
   blueprint = Blueprint(model, clients.element_spec)
   parameters = blueprint.trainable_spec.parameters
@@ -105,7 +106,8 @@ def _learned(on_prepass, coming, learned, clients):
 def _model(config, dataset):
   model = models.build(config.model, input_shape=dataset.input_shape, num_classes=dataset.num_classes,
                        seed=config.seed & 0x7FFFFFFF, dropout=config.dropout)
-  model.compile(optimizer='sgd', loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=['accuracy'])
+  model.compile(optimizer='sgd', loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=['accuracy'])
   return model
 
 
@@ -114,14 +116,15 @@ def _text(codec):
 
 
 def _uplink(config, blueprint):
-  """(aggregation factory, or None of a process with one of its own; bytes per client and round by estimate, or None)."""
+  """(aggregation factory, or None of a process with one of its own; bytes per client and round by estimate, or
+  None)."""
   if config.has_memory:
     return None, None
   if not config.baseline:
     codec = codec_lib(config.method.uplink)
     codec.plan(blueprint.trainable_spec)  # Says what is wrong before a worker is started.
     return uplink_lib(codec, seed=config.seed, spec=blueprint.trainable_spec), None
-  from tff_compress.simulation import baselines  # pylint: disable=g-import-not-at-top
+  from tff_compress.simulation import baselines
   bits = run_lib.hadamard_bits(config.uplink)
   return baselines.aggregator(bits), baselines.bytes_estimate(bits, blueprint.weights().trainable)
 
@@ -130,7 +133,8 @@ def _process(config, model, blueprint, aggregator, folder):
   """What `Trainer` runs: a learning process, or a `Runner` of one whose clients remember."""
   common = dict(
       client_optimizer=optimizers.sgd(config.client_learning_rate, config.client_momentum),
-      server_optimizer=optimizers.of_server(config.server_optimizer, config.server_learning_rate, config.server_momentum),
+      server_optimizer=optimizers.of_server(config.server_optimizer, config.server_learning_rate,
+                                            config.server_momentum),
       seed=config.seed,
       proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
   if not config.has_memory:
@@ -142,7 +146,8 @@ def _process(config, model, blueprint, aggregator, folder):
 
 
 def process_arguments(config, model):
-  """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a dict."""
+  """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a
+  dict."""
   downlink = _text(config.downlink)
   return {
       'downlink': processes.Changes(downlink, since=config.changes) if config.changes else codec_lib(downlink),

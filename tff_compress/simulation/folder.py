@@ -8,9 +8,9 @@
 
 Before the first round there may be a pre-pass: then result.json says what it cost, and a checkpoint of round 0 follows.
 
-A round is written in this order, so whatever round the last checkpoint belongs to is complete in everything else, and what
-lies beyond it is dropped and trained again. Every file is written under another name and then renamed: a process that is
-killed leaves nothing half-written, only files under temporary names, which the next one removes.
+A round is written in this order, so whatever round the last checkpoint belongs to is complete in everything else, and
+what lies beyond it is dropped and trained again. Every file is written under another name and then renamed: a process
+that is killed leaves nothing half-written, only files under temporary names, which the next one removes.
 
 Importing this module does not import TensorFlow.
 """
@@ -43,8 +43,8 @@ RUNNING, FINISHED, DIVERGED = 'running', 'finished', 'diverged'
 _CHECKPOINT_SECONDS = 10
 _CHECKPOINTS_KEPT = 2
 
-# Settings that change neither the clients nor, but for rounding, the numbers: a run may go on with others. More rounds are a
-# longer run.
+# Settings that change neither the clients nor, but for rounding, the numbers: a run may go on with others. More rounds
+# are a longer run.
 _FREE = ('output', 'data_dir', 'workers', 'checkpoint_every', 'rounds')
 
 
@@ -81,7 +81,8 @@ class Folder:
       try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
-        raise FolderError(f'another process is running in {self.path}: wait for it, or use another output folder.') from None
+        raise FolderError(
+            f'another process is running in {self.path}: wait for it, or use another output folder.') from None
       yield
     finally:
       os.close(descriptor)
@@ -101,8 +102,9 @@ class Folder:
     for name, value in self._settings.items():
       before = result['config'].get(name, value)
       if name == 'rounds' and before > value and len(result['rounds']) > value:
-        raise FolderError(f'{self.path} holds a run of {len(result["rounds"])} rounds, more than {value}: use another output '
-                          'folder.')
+        raise FolderError(
+            f'{self.path} holds a run of {len(result["rounds"])} rounds, more than {value}: use another output '
+            'folder.')
       if name not in _FREE and before != value:
         raise FolderError(f'{self.path} holds a run with {name}={before!r}, not {value!r}: use another output folder.')
     return result
@@ -151,7 +153,7 @@ class Journal:
   """
 
   def __init__(self, folder, checkpoint_every, details):
-    import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
+    import tensorflow_federated as tff
     self._folder, self._every, self._details = folder, checkpoint_every, details
     self._open = contextlib.ExitStack()
     self._root = self._open.enter_context(files.readable(folder.path))
@@ -192,7 +194,8 @@ class Journal:
       self.checkpoints = tuple(versions[:number])
       return rounds[:version], state
     if problem is not None:
-      raise FolderError(f'no checkpoint in {self._folder.path} can be read: remove the folder, or use another.') from problem
+      raise FolderError(
+          f'no checkpoint in {self._folder.path} can be read: remove the folder, or use another.') from problem
     self._prepare([])
     return [], None
 
@@ -207,7 +210,7 @@ class Journal:
 
   def _write_tables(self, rounds, new):
     """Writes the table of all rounds, and those that are new for TensorBoard."""
-    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    import tensorflow as tf
     files.write(os.path.join(self._folder.path, METRICS), _table(rounds).encode(), FolderError)
     with self._naming(TENSORBOARD):
       if self._board is None:
@@ -343,13 +346,15 @@ def read_result(path):
   if (not isinstance(rounds, list) or not isinstance(result.get('config'), dict) or result.get('format') != FORMAT
       or not isinstance(result.get('parameters'), int)
       or result.get('status') not in (RUNNING, FINISHED, DIVERGED) or not _are_numbers(result.get('prepass', {}))
-      or [entry.get('round') if isinstance(entry, dict) else None for entry in rounds] != list(range(1, len(rounds) + 1))):
+      or [entry.get('round') if isinstance(entry, dict) else None
+          for entry in rounds] != list(range(1, len(rounds) + 1))):
     raise FolderError(f'{path} is not the result of a run of this version.')
   return result
 
 
 def _are_numbers(values):
-  return isinstance(values, dict) and all(type(value) in (int, float) and 0 <= value < 1e18 for value in values.values())
+  return isinstance(values,
+                    dict) and all(type(value) in (int, float) and 0 <= value < 1e18 for value in values.values())
 
 
 def finite(value):

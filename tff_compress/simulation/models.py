@@ -1,20 +1,20 @@
 """Keras models for simulations, by name, with initial weights that depend on the seed alone.
 
-The architectures are those of the papers whose results are reproduced here, with exactly their numbers of parameters, plus
-small ones for tests. All models return logits: train them with `from_logits=True`. They are not compiled.
+The architectures are those of the papers whose results are reproduced here, with exactly their numbers of parameters,
+plus small ones for tests. All models return logits: train them with `from_logits=True`. They are not compiled.
 
 Importing this module does not import TensorFlow; `build` does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 import hashlib
 import math
 import operator
 import types
-from typing import Mapping
 
 from tff_compress.codec.errors import CompressionError
 
@@ -51,14 +51,21 @@ class Architecture:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = types.MappingProxyType({
-    'mnist_cnn': Architecture((28, 28, 1), 10, 1_199_882, 6, True, 'the MNIST example of Keras; Huang et al., "RPN", table 1'),
-    'digits_cnn': Architecture((8, 8, 1), 10, 38_282, 2, False, 'ours: small enough to train in seconds, one tensor above 20,000'),
-    'small_cnn': Architecture((28, 28, 1), 10, 130_414, 7, False, 'ours: the small model of the bytes-to-accuracy benchmark'),
-    'small_all_cnn': Architecture((28, 28, 1), 10, 14_378, 1, False, 'ours: nothing but convolutions, for residual pooling'),
-    'all_cnn_c': Architecture((32, 32, 3), 10, 1_369_738, 1, True, 'Springenberg et al. 2015, model C; Konecny et al. 2016, section 4'),
+    'mnist_cnn': Architecture((28, 28, 1), 10, 1_199_882, 6, True,
+                              'the MNIST example of Keras; Huang et al., "RPN", table 1'),
+    'digits_cnn': Architecture((8, 8, 1), 10, 38_282, 2, False,
+                               'ours: small enough to train in seconds, one tensor above 20,000'),
+    'small_cnn': Architecture((28, 28, 1), 10, 130_414, 7, False,
+                              'ours: the small model of the bytes-to-accuracy benchmark'),
+    'small_all_cnn': Architecture((28, 28, 1), 10, 14_378, 1, False,
+                                  'ours: nothing but convolutions, for residual pooling'),
+    'all_cnn_c': Architecture((32, 32, 3), 10, 1_369_738, 1, True,
+                              'Springenberg et al. 2015, model C; Konecny et al. 2016, section 4'),
     'cifar_cnn': Architecture((32, 32, 3), 10, 550_570, 8, False, 'Chandar et al. 2021, section 4, for CIFAR-10'),
-    'cifar_small': Architecture((32, 32, 3), 10, 34_930, 8, False, 'ours: a quarter of the filters and units of cifar_cnn'),
-    'tied_lstm': Architecture((None,), 10_017, 1_347_776, 1, False, 'Konecny et al. 2016, section 4: next-word prediction'),
+    'cifar_small': Architecture((32, 32, 3), 10, 34_930, 8, False,
+                                'ours: a quarter of the filters and units of cifar_cnn'),
+    'tied_lstm': Architecture((None,), 10_017, 1_347_776, 1, False,
+                              'Konecny et al. 2016, section 4: next-word prediction'),
     'mlp': Architecture((28, 28, 1), 10, 15_910, 1, False, 'Chandar et al., autoencoder-compressed updates: 784-20-10'),
     'logistic': Architecture((28, 28, 1), 10, 7_850, 1, False, 'logistic regression; Sattler et al. 2020 (STC)'),
 })
@@ -74,22 +81,23 @@ def build(
 ):
   """Builds a Keras model.
 
-  | name            | layers (stride after the slash)                                                                      |
-  |-----------------|------------------------------------------------------------------------------------------------------|
-  | `mnist_cnn`     | conv 3x3x32, conv 3x3x64, max-pool 2, (dropout .25), dense 128, (dropout .5), dense; no padding      |
-  | `digits_cnn`    | conv 3x3x16, conv 3x3x32, max-pool 2, dense 64, dense; padding keeps the size                        |
-  | `small_cnn`     | conv 3x3x16/2, conv 3x3x32/2, dense 108, dense; no padding                                           |
-  | `all_cnn_c`     | (dropout .2), 3x3 conv 96, 96, 96/2, (dropout .5), 192, 192, 192/2, (dropout .5), 192, 1x1 conv 192, |
-  |                 | 1x1 conv to the classes, mean over the positions; padding keeps the size                             |
-  | `small_all_cnn` | conv 3x3x16/2, 3x3x32/2, 3x3x32, 1x1 conv to the classes, mean over the positions; padding keeps the |
-  |                 | size                                                                                                 |
-  | `cifar_cnn`     | conv 3x3x32 twice, max-pool 2, conv 3x3x64 twice, max-pool 2, conv 3x3x128 twice, max-pool 2, dense  |
-  |                 | 128, dense; padding keeps the size                                                                   |
-  | `cifar_small`   | the same with 8, 16 and 32 filters and 32 units                                                      |
-  | `tied_lstm`     | embedding 96, LSTM 256, dense 96, times the transposed embedding; the rows of the embedding have L2  |
-  |                 | norm 1, at the start and, through a constraint that Keras's own optimizers apply, after each step    |
-  | `mlp`           | flatten, dense 20, dense                                                                             |
-  | `logistic`      | flatten, dense                                                                                       |
+  | name            | layers (stride after the slash)                                                                 |
+  |-----------------|-------------------------------------------------------------------------------------------------|
+  | `mnist_cnn`     | conv 3x3x32, conv 3x3x64, max-pool 2, (dropout .25), dense 128, (dropout .5), dense; no padding |
+  | `digits_cnn`    | conv 3x3x16, conv 3x3x32, max-pool 2, dense 64, dense; padding keeps the size                   |
+  | `small_cnn`     | conv 3x3x16/2, conv 3x3x32/2, dense 108, dense; no padding                                      |
+  | `all_cnn_c`     | (dropout .2), 3x3 conv 96, 96, 96/2, (dropout .5), 192, 192, 192/2, (dropout .5), 192, 1x1 conv |
+  |                 | 192, 1x1 conv to the classes, mean over the positions; padding keeps the size                   |
+  | `small_all_cnn` | conv 3x3x16/2, 3x3x32/2, 3x3x32, 1x1 conv to the classes, mean over the positions; padding      |
+  |                 | keeps the size                                                                                  |
+  | `cifar_cnn`     | conv 3x3x32 twice, max-pool 2, conv 3x3x64 twice, max-pool 2, conv 3x3x128 twice, max-pool 2,   |
+  |                 | dense 128, dense; padding keeps the size                                                        |
+  | `cifar_small`   | the same with 8, 16 and 32 filters and 32 units                                                 |
+  | `tied_lstm`     | embedding 96, LSTM 256, dense 96, times the transposed embedding; the rows of the embedding     |
+  |                 | have L2 norm 1, at the start and, through a constraint that Keras's own optimizers apply, after |
+  |                 | each step                                                                                       |
+  | `mlp`           | flatten, dense 20, dense                                                                        |
+  | `logistic`      | flatten, dense                                                                                  |
 
   Hidden activations are ReLU (the LSTM has its own). The layers have fixed names, so that a variable is called the same
   in every model built, for example `conv1/kernel:0`. The same seed gives the same initial weights, bit for bit on one
@@ -97,8 +105,8 @@ def build(
 
   Args:
     name: a key of `ARCHITECTURES`.
-    input_shape: of one example: (h, w, c), or (length,) or (None,) for `tied_lstm`, whose input is int32 tokens; None: as
-      published.
+    input_shape: of one example: (h, w, c), or (length,) or (None,) for `tied_lstm`, whose input is int32 tokens; None:
+      as published.
     num_classes: how many outputs; None: as published.
     seed: a whole number >= 0.
     dropout: whether to put in the dropout layers (in parentheses above) of a model that has them.
@@ -175,9 +183,11 @@ class _Layers:
   def glorot(self, tensor: str):
     return self.keras.initializers.GlorotUniform(seed=self.seed(tensor))
 
-  def conv(self, name: str, filters: int, size: int = 3, *, strides: int = 1, padding: str = 'valid', activation: str | None = 'relu'):
+  def conv(self, name: str, filters: int, size: int = 3, *, strides: int = 1, padding: str = 'valid',
+           activation: str | None = 'relu'):
     # He et al.: the variance that keeps a deep stack of ReLUs from fading.
-    initializer = self.keras.initializers.HeNormal if 'all_cnn' in self._model else self.keras.initializers.GlorotUniform
+    initializers = self.keras.initializers
+    initializer = initializers.HeNormal if 'all_cnn' in self._model else initializers.GlorotUniform
     return self.keras.layers.Conv2D(
         filters, size, strides, padding, activation=activation, name=name,
         kernel_initializer=initializer(seed=self.seed(f'{name}/kernel')),
@@ -307,7 +317,7 @@ def _tied_lstm(make: _Layers, shape, classes: int):
 # The two classes below derive from Keras classes, so they are made when TensorFlow is first needed, and then only once.
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _tied_embedding_class():
   import tensorflow as tf
 
@@ -321,7 +331,7 @@ def _tied_embedding_class():
   return TiedEmbedding
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _unit_rows_class():
   import tensorflow as tf
 

@@ -1,7 +1,7 @@
 """Tables, plots and a page of finished runs.
 
-`load` reads the result.json files that runs leave behind, `summarize` turns runs into one row per codec, `write` makes the
-plots and a self-contained HTML page. Works without TensorFlow; matplotlib is imported when a plot is made.
+`load` reads the result.json files that runs leave behind, `summarize` turns runs into one row per codec, `write` makes
+the plots and a self-contained HTML page. Works without TensorFlow; matplotlib is imported when a plot is made.
 
 What is measured and how it is put together:
 
@@ -10,7 +10,8 @@ What is measured and how it is put together:
 * accuracy of a codec: mean and sample standard deviation over its seeds;
 * difference to float32: seeds are paired, as the same seed gives every codec the same clients, data and initial model.
   Mean and standard error of the differences. Standard deviations between seeds say little about this;
-* bytes: lengths of what was sent, over all clients and rounds; MB is 10^6 bytes. What TFF's own aggregators send cannot be
+* bytes: lengths of what was sent, over all clients and rounds; MB is 10^6 bytes. What TFF's own aggregators send cannot
+  be
   measured: the size of what their encoder returns stands in for it, and is marked as an estimate.
 """
 
@@ -68,7 +69,8 @@ class Run:
   @classmethod
   def of(cls, result):
     """Makes one of a `RunResult`."""
-    return cls.of_dict({'config': result.config.as_dict(), 'parameters': result.parameters, 'rounds': list(result.rounds),
+    return cls.of_dict({'config': result.config.as_dict(), 'parameters': result.parameters,
+                        'rounds': list(result.rounds),
                         'status': result.status})
 
   @classmethod
@@ -134,8 +136,8 @@ class Run:
     return statistics.fmean(last) if last else math.nan
 
   def total(self, direction):
-    """(bytes that were sent, bytes that float32 would have taken, number of values), over all clients and rounds, without
-    pre-passes."""
+    """(bytes that were sent, bytes that float32 would have taken, number of values), over all clients and rounds,
+    without pre-passes."""
     sent = plain = 0
     for entry in self.rounds:
       count, ratio = (self.figure(entry, direction, name) for name in ('bytes', 'ratio'))
@@ -168,8 +170,8 @@ class Series:
       for a single pair); both None where float32 was not run with any of these seeds, or this is float32 itself.
     pairs: seeds that the difference is made of.
     uplink_bytes, downlink_bytes: of all clients and rounds of a run, pre-passes with them, mean over seeds.
-    uplink_bits_per_parameter, downlink_bits_per_parameter: mean over messages, without pre-passes; None where nothing was
-      sent.
+    uplink_bits_per_parameter, downlink_bits_per_parameter: mean over messages, without pre-passes; None where nothing
+      was sent.
     uplink_ratio, ratio: float32's bytes over the bytes sent, pre-passes with them; uplink only, and both directions
       together.
     prepass_uplink_bytes, prepass_downlink_bytes: of pre-passes alone, mean over seeds; None where there were none.
@@ -264,7 +266,8 @@ def _read(path):
 
 
 def summarize(runs):
-  """One `Series` per group of runs that differ in their seed only: float32 first, then from the most bytes to the fewest.
+  """One `Series` per group of runs that differ in their seed only: float32 first, then from the most bytes to the
+  fewest.
 
   Args:
     runs: sequence of `Run`, not empty. Of two that do not differ at all, the later one counts.
@@ -316,7 +319,8 @@ def _series(label, group, plain):
   pairs = [100 * (group[seed].accuracy - plain[seed].accuracy) for seed in paired]
   later = [entry for run in runs for entry in (run.rounds[1:] or run.rounds)]
   seconds = [entry['seconds'] for entry in later if entry['seconds'] is not None]
-  kept = [run.rounds[-1]['client_states_bytes'] for run in runs if run.rounds[-1].get('client_states_bytes') is not None]
+  kept = [run.rounds[-1]['client_states_bytes'] for run in runs
+          if run.rounds[-1].get('client_states_bytes') is not None]
   up, down = ([statistics.fmean(numbers) for numbers in zip(*(run.total(direction) for run in runs))]
               for direction in ('uplink', 'downlink'))
   learning_up, learning_down = (statistics.fmean(run.prepass(f'{direction}_bytes') for run in runs)
@@ -341,7 +345,8 @@ def _per(amount, by):
   return amount / by if by else None
 
 
-# ---- plots -------------------------------------------------------------------------------------------------------------
+# ---- plots
+# -------------------------------------------------------------------------------------------------------------
 
 # Colours that stay apart for the colour-blind (Okabe and Ito 2008), lightened on dark ground. Float32 has the ink.
 _THEMES = {
@@ -433,7 +438,8 @@ def plot_bytes(series, theme='light'):
 
 
 def _curve(entry):
-  """[(round, mean, worst, best accuracy in %, mean bytes up, mean bytes up and down)] where every seed was evaluated."""
+  """[(round, mean, worst, best accuracy in %, mean bytes up, mean bytes up and down)] where every seed was
+  evaluated."""
   tables = [{point[0]: point for point in run.evaluations()} for run in entry.runs]
   result = []
   for number in sorted(set.intersection(*map(set, tables))):
@@ -447,7 +453,7 @@ def _curve(entry):
 
 def _figure(theme, panels, size):
   """A figure with `panels` plots of accuracy side by side. No pyplot: its figures are global."""
-  from matplotlib import figure as figure_lib  # pylint: disable=g-import-not-at-top
+  from matplotlib import figure as figure_lib
   theme = _THEMES[theme]
   figure = figure_lib.Figure(figsize=size, dpi=160, layout='constrained', facecolor=theme['page'])
   all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
@@ -467,7 +473,8 @@ def _figure(theme, panels, size):
 
 
 def _label_ends(figure, axes, ends):
-  """Writes each label right of where its line ends, moved apart where they would overlap, with a thin line to its place."""
+  """Writes each label right of where its line ends, moved apart where they would overlap, with a thin line to its
+  place."""
   if not ends:
     return
   axes.margins(x=0.01)
@@ -497,17 +504,18 @@ def _apart(wanted, distance):
       if bottom - top >= distance:
         break
       groups[-2:] = [above + below]
-  return [statistics.fmean(group) + ((len(group) - 1) / 2 - i) * distance for group in groups for i in range(len(group))]
+  return [statistics.fmean(group) + ((len(group) - 1) / 2 - i) * distance for group in groups
+          for i in range(len(group))]
 
 
 def _beside(axes, points):
   """Data coordinates, moved right by some points."""
-  from matplotlib import transforms  # pylint: disable=g-import-not-at-top
+  from matplotlib import transforms
   return transforms.offset_copy(axes.transData, fig=axes.figure, x=points, units='points')
 
 
 def _megabytes():
-  from matplotlib import ticker  # pylint: disable=g-import-not-at-top
+  from matplotlib import ticker
   return ticker.FuncFormatter(lambda value, _: f'{value:g}')
 
 
@@ -518,7 +526,8 @@ def _png(figure):
   return buffer.getvalue()
 
 
-# ---- page --------------------------------------------------------------------------------------------------------------
+# ---- page
+# --------------------------------------------------------------------------------------------------------------
 
 
 def write(runs, folder, command=''):
@@ -567,7 +576,8 @@ def page(series, images, command=''):
   title = ' against '.join(_title_part(series))
   figures = [
       ('accuracy_rounds', 'Test accuracy after each round.'),
-      ('accuracy_bytes', 'Test accuracy against what had been sent by then, over all clients: the further left, the less.'),
+      ('accuracy_bytes',
+       'Test accuracy against what had been sent by then, over all clients: the further left, the less.'),
   ]
   if banded(series):
     spread = f' Lines are means over seeds; the band reaches from the worst to the best seed of {banded(series).label}.'
@@ -703,11 +713,13 @@ def caption(series):
   if seeds > 1:
     text += f', then mean ± standard deviation over {seeds} seeds'
   if any(_difference(entry) for entry in series):
-    text += '; vs float32: the difference in points' + (', mean ± standard error over the same seeds' if seeds > 1 else '')
+    text += '; vs float32: the difference in points' + (', mean ± standard error over the same seeds' if seeds > 1
+                                                        else '')
   text += '. Bits are per parameter and message; × is how many times fewer bytes than float32.'
   if any(entry.fallbacks is not None for entry in series):
-    text += (' MB pre-pass is what clients sent and received to learn, which MB up, MB down and × have in them and bits '
-             'have not; fallbacks is the share of messages that the autoencoder did not fit.')
+    text += (
+        ' MB pre-pass is what clients sent and received to learn, which MB up, MB down and × have in them and bits '
+        'have not; fallbacks is the share of messages that the autoencoder did not fit.')
   if any(entry.client_states_bytes is not None for entry in series):
     text += ' MB kept is what is stored of what clients remember, in the end.'
   if any(entry.estimated for entry in series):
@@ -759,11 +771,13 @@ def _section(entry, colours):
            ('sent in a run', f'{_sent(entry, entry.uplink_bytes / 1e6)} MB up, '
                              f'{_significant(entry.downlink_bytes / 1e6)} MB down'),
            *_learning(entry)]
-  details = [f'<details><summary>Every round, seed {run.seed}</summary><div class="scroll">{_rounds_table(run)}</div></details>'
+  details = [f'<details><summary>Every round, seed {run.seed}</summary>'
+             f'<div class="scroll">{_rounds_table(run)}</div></details>'
              for run in entry.runs]
   table = ''.join(_property(name, value) for name, value in facts)
-  return (f'<h3>{_swatch(colours)}{html.escape(entry.label)}</h3><table><tbody class="properties">{table}</tbody></table>'
-          + '\n'.join(details))
+  return (
+      f'<h3>{_swatch(colours)}{html.escape(entry.label)}</h3><table><tbody class="properties">{table}</tbody></table>'
+      + '\n'.join(details))
 
 
 def _learning(entry):
@@ -793,7 +807,8 @@ def _rounds_table(run):
       cells += (item.get('uplink_fallbacks', ''), learned or '', *([f'{count:,}' for count in figures] or ['', '']))
     lines.append('<tr>' + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
   mark = ' (estimate)' if run.estimated else ''
-  titles = ('round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far',
+  titles = ('round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}',
+            'MB down so far',
             'seconds', *(('fallbacks', 'learned before', 'bytes up for it', 'bytes down for it') if learns else ()))
   return (f'<table><thead><tr>{"".join(f"<th>{title}</th>" for title in titles)}</tr></thead>'
           f'<tbody>{"".join(lines)}</tbody></table>')

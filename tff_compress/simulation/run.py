@@ -1,7 +1,7 @@
 """Runs of federated training in simulation: what one is (`RunConfig`), how to start it (`run`), several (`compare`).
 
-Importing this module does not import TensorFlow. The rounds themselves are in engine.py, what a run leaves in its folder is
-in folder.py.
+Importing this module does not import TensorFlow. The rounds themselves are in engine.py, what a run leaves in its
+folder is in folder.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import functools
 import math
 import os
 import re
-from typing import Optional
 
 from tff_compress import codec as codec_lib
-from tff_compress.codec import meaning
 from tff_compress import processes
+from tff_compress.codec import meaning
 from tff_compress.processes import methods
 from tff_compress.simulation import data as data_lib
 from tff_compress.simulation import folder as folder_lib
@@ -34,8 +33,8 @@ BASELINES = ('tff:compression_aggregator', 'tff:hadamard:bits=N')
 class RunConfig:
   """Everything a run's result depends on, and where to put it.
 
-  Two configurations that differ in `uplink` and `downlink` only train on the same clients, the same examples in the same
-  order, with the same dropout and from the same initial weights.
+  Two configurations that differ in `uplink` and `downlink` only train on the same clients, the same examples in the
+  same order, with the same dropout and from the same initial weights.
 
   Attributes:
     dataset: a name that `simulation.load` knows.
@@ -51,48 +50,49 @@ class RunConfig:
     algorithm: 'fedavg' (McMahan et al. 2017) or 'fedprox' (Li et al. 2020).
     proximal_strength: the mu of fedprox.
     local_epochs: passes over a client's examples in a round.
-    local_steps: batches that a client trains on in a round (communication delay), however many examples it has; in place of
-      local_epochs. None: as the uplink's method has it, or else local_epochs.
+    local_steps: batches that a client trains on in a round (communication delay), however many examples it has; in
+      place of local_epochs. None: as the uplink's method has it, or else local_epochs.
     batch_size: examples per local step.
     client_learning_rate, client_momentum: of the clients' SGD.
     server_optimizer: 'sgd', 'adam', 'yogi' or 'adagrad' (Reddi et al. 2021).
     server_learning_rate, server_momentum: of the server; the momentum is for 'sgd' only.
-    weighting: 'examples' weights clients by their number of examples, 'uniform' does not; None: as the uplink's method has
-      it, or else 'examples'.
+    weighting: 'examples' weights clients by their number of examples, 'uniform' does not; None: as the uplink's method
+      has it, or else 'examples'.
     uplink: a codec's text or a method's (`tff_compress.processes.method` reads both), or a schedule such as
-      'stc:p=1/10 @20 stc:p=1/100'; 'none' (the same as float32), 'tff:compression_aggregator' (TFF's own: 8-bit quantization
-      of tensors above 20,000 values, with adaptive zeroing and clipping) or 'tff:hadamard:bits=N' (TFF's EncodedSumFactory
-      with a Hadamard transform and an N-bit quantizer, N from 1 to 16).
+      'stc:p=1/10 @20 stc:p=1/100'; 'none' (the same as float32), 'tff:compression_aggregator' (TFF's own: 8-bit
+      quantization of tensors above 20,000 values, with adaptive zeroing and clipping) or 'tff:hadamard:bits=N' (TFF's
+      EncodedSumFactory with a Hadamard transform and an N-bit quantizer, N from 1 to 16).
     downlink: codec text, or 'none'. None becomes what the uplink's method has, or else 'float32'.
-    error_feedback: whether clients remember what their uplink loses, and add it to their next update; None: if the uplink is
-      a preset that is meant for it.
+    error_feedback: whether clients remember what their uplink loses, and add it to their next update; None: if the
+      uplink is a preset that is meant for it.
     feedback_momentum: momentum of the feedback (deep gradient compression); 0 for none.
-    feedback_decay, feedback_drop_after: what clients remember is multiplied by the one for each round that they missed, and
-      dropped after more missed rounds than the other (None: never). Both count only where there is feedback.
-    downlink_changes: whether the downlink sends what changed in the model instead of all of it, and clients keep a copy;
+    feedback_decay, feedback_drop_after: what clients remember is multiplied by the one for each round that they missed,
+      and dropped after more missed rounds than the other (None: never). Both count only where there is feedback.
+    downlink_changes: whether the downlink sends what changed in the model instead of all of it, and clients keep a
+      copy;
       None: if the downlink is a preset that is meant for it.
-    downlink_since: 'last': changes since the last message, of which a client receives all that it missed; 'start': since the
-      start, in one message. None: as the downlink's preset is meant, or else 'last'.
-    state_clients, state_bytes: at most as many clients, and bytes, are remembered; None: no limit. Those that took part least
-      recently start anew.
+    downlink_since: 'last': changes since the last message, of which a client receives all that it missed; 'start':
+      since the start, in one message. None: as the downlink's preset is meant, or else 'last'.
+    state_clients, state_bytes: at most as many clients, and bytes, are remembered; None: no limit. Those that took part
+      least recently start anew.
     seed: whole number that the split, the draw of clients, the order of examples, the initial weights, dropout and the
       codecs' randomness come from.
     evaluate_every: rounds between evaluations on the test set; the last round is always evaluated.
     evaluation_examples: evaluate on this many test examples, the first ones of a fixed shuffle; None: on all.
-    ema: factor of an exponential moving average of the server's weights that is evaluated in their place: after each round
-      average := ema * average + (1 - ema) * weights. None: the weights themselves are evaluated.
+    ema: factor of an exponential moving average of the server's weights that is evaluated in their place: after each
+      round average := ema * average + (1 - ema) * weights. None: the weights themselves are evaluated.
     output: folder for results, checkpoints and logs; None: nothing is written.
-    checkpoint_every: rounds between checkpoints; None: one when ten seconds have passed since the last, as one takes a moment.
-      The last round always has one.
+    checkpoint_every: rounds between checkpoints; None: one when ten seconds have passed since the last, as one takes a
+      moment. The last round always has one.
     workers: local TFF workers that the clients of a round are split over; 0 for the TFF context that is installed.
   """
 
   dataset: str = 'digits'
-  data_dir: Optional[str] = None
-  max_clients: Optional[int] = None
+  data_dir: str | None = None
+  max_clients: int | None = None
   only_digits: bool = True
   split: str = 'dirichlet:0.5'
-  clients: Optional[int] = 20
+  clients: int | None = 20
   clients_per_round: int = 10
   rounds: int = 20
   model: str = 'digits_cnn'
@@ -100,30 +100,30 @@ class RunConfig:
   algorithm: str = 'fedavg'
   proximal_strength: float = 0.1
   local_epochs: int = 1
-  local_steps: Optional[int] = None
+  local_steps: int | None = None
   batch_size: int = 20
   client_learning_rate: float = 0.05
   client_momentum: float = 0.0
   server_optimizer: str = 'sgd'
   server_learning_rate: float = 1.0
   server_momentum: float = 0.0
-  weighting: Optional[str] = None
+  weighting: str | None = None
   uplink: str = 'float32'
-  downlink: Optional[str] = None
-  error_feedback: Optional[bool] = None
+  downlink: str | None = None
+  error_feedback: bool | None = None
   feedback_momentum: float = 0.0
   feedback_decay: float = 1.0
-  feedback_drop_after: Optional[int] = None
-  downlink_changes: Optional[bool] = None
-  downlink_since: Optional[str] = None
-  state_clients: Optional[int] = None
-  state_bytes: Optional[int] = None
+  feedback_drop_after: int | None = None
+  downlink_changes: bool | None = None
+  downlink_since: str | None = None
+  state_clients: int | None = None
+  state_bytes: int | None = None
   seed: int = 0
   evaluate_every: int = 1
-  evaluation_examples: Optional[int] = None
-  ema: Optional[float] = None
-  output: Optional[str] = None
-  checkpoint_every: Optional[int] = None
+  evaluation_examples: int | None = None
+  ema: float | None = None
+  output: str | None = None
+  checkpoint_every: int | None = None
   workers: int = 1
 
   def __post_init__(self):
@@ -133,8 +133,9 @@ class RunConfig:
       if checked is not value:
         object.__setattr__(self, field.name, checked)
     if self.clients is not None and self.clients_per_round > self.clients:
-      raise ConfigError(f'clients_per_round is {self.clients_per_round} but there are {self.clients} clients: use at most '
-                        'that many.')
+      raise ConfigError(
+          f'clients_per_round is {self.clients_per_round} but there are {self.clients} clients: use at most '
+          'that many.')
     if self.clients is None and self.split != 'natural':
       raise ConfigError(f"clients must be given for the split {self.split!r}; only 'natural' brings its own.")
     if self.dropout and not models_lib.ARCHITECTURES[self.model].dropout:
@@ -161,7 +162,8 @@ class RunConfig:
       if needed and getattr(self, name) not in (None, needed):
         raise ConfigError(f'{name} is {needed} with the uplink {self.uplink!r}: leave it out.')
     if own and (self.downlink_changes, self.downlink_since) != (None, None):
-      raise ConfigError(f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
+      raise ConfigError(
+          f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
     if method.whole and self.changes:
       what = 'downlink_changes' if self.downlink_changes else f'the downlink {self.downlink!r}, which sends changes,'
       raise ConfigError(f'{what} is not for the uplink {self.uplink!r}, whose clients need the whole model: use '
@@ -169,7 +171,8 @@ class RunConfig:
     if self.downlink_since is not None and not self.changes:
       raise ConfigError('downlink_since is for downlink_changes: give both, or none.')
     if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):
-      raise ConfigError(f'error_feedback and feedback_momentum are settled by the uplink {self.uplink!r}: leave them out.')
+      raise ConfigError(
+          f'error_feedback and feedback_momentum are settled by the uplink {self.uplink!r}: leave them out.')
     if self.feedback_momentum and self.feedback is None:
       raise ConfigError('feedback_momentum is for error_feedback: give both, or none.')
 
@@ -193,7 +196,8 @@ class RunConfig:
 
   @property
   def changes(self):
-    """The `since` of a downlink of changes, 'last' or 'start'; '' for the whole model. A method with its own has that."""
+    """The `since` of a downlink of changes, 'last' or 'start'; '' for the whole model. A method with its own has
+    that."""
     preset = meaning.needing_changes(self.downlink)
     meant = '' if preset is None else preset.changes
     if self.downlink_changes is None and not meant or self.downlink_changes is False:
@@ -310,8 +314,9 @@ def hadamard_bits(text):
     return None
   found = re.fullmatch(r'tff:hadamard:bits=([0-9]{1,2})', text)
   if not found or not 1 <= int(found[1]) <= 16:
-    raise ConfigError(f'uplink: there is no {text[:60]!r} in TFF; use tff:compression_aggregator, or tff:hadamard:bits=N '
-                      'with N from 1 to 16.')
+    raise ConfigError(
+        f'uplink: there is no {text[:60]!r} in TFF; use tff:compression_aggregator, or tff:hadamard:bits=N '
+        'with N from 1 to 16.')
   return int(found[1])
 
 
@@ -334,10 +339,10 @@ class RunResult:
       uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to
         float32, None where nothing was sent (`…_estimate`).
       client_states_bytes: of the states that all clients have, where they remember, without copies for checkpoints.
-      uplink_fallbacks, uplink_drift: where clients learn in a pre-pass: how many sent with the fallback, and 1 where that
-        happened so often of late that the clients of the next round learn again.
-      prepass_clients, prepass_uplink_bytes, prepass_downlink_bytes, prepass_seconds: of the pre-pass before this round, of
-        all clients that learned; 0 where there was none. The totals have its bytes in them.
+      uplink_fallbacks, uplink_drift: where clients learn in a pre-pass: how many sent with the fallback, and 1 where
+        that happened so often of late that the clients of the next round learn again.
+      prepass_clients, prepass_uplink_bytes, prepass_downlink_bytes, prepass_seconds: of the pre-pass before this round,
+        of all clients that learned; 0 where there was none. The totals have its bytes in them.
       seconds: of the round with its evaluation; in the first, TFF also builds its programs.
     folder: where it was saved, or None. There, `result.json` has all of this; see folder.py for the rest.
   """
@@ -345,7 +350,7 @@ class RunResult:
   status: str
   parameters: int
   rounds: tuple
-  folder: Optional[str] = None
+  folder: str | None = None
 
   @property
   def accuracy(self):
@@ -364,8 +369,8 @@ def run(config, *, on_round=None, on_prepass=None, resume=True):
   Args:
     config: `RunConfig`.
     on_round: called after each round with its dict; see `RunResult.rounds`.
-    on_prepass: called after each group of clients that learned in a pre-pass with (dict of `round`, the one that follows,
-      and the `prepass_…` fields so far; number of clients that learn in all).
+    on_prepass: called after each group of clients that learned in a pre-pass with (dict of `round`, the one that
+      follows, and the `prepass_…` fields so far; number of clients that learn in all).
     resume: whether to go on where a run in `config.output` stopped; a finished one is returned at once. A run with more
       rounds than the folder has goes on with those that are missing. False starts anew and removes what is there.
 
@@ -396,9 +401,10 @@ def run(config, *, on_round=None, on_prepass=None, resume=True):
                             only_digits=config.only_digits)
     parts = splits_lib.split(config.split, dataset.y_train, config.clients, config.seed, client_ids=dataset.client_ids)
     if config.clients_per_round > len(parts):
-      raise ConfigError(f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most '
-                        'that many.')
-    from tff_compress.simulation import engine  # pylint: disable=g-import-not-at-top
+      raise ConfigError(
+          f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most '
+          'that many.')
+    from tff_compress.simulation import engine
     status, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round, on_prepass)
   return RunResult(config, status, parameters, tuple(rounds), config.output)
 
@@ -408,8 +414,8 @@ def variants(config, uplinks):
 
   Args:
     config: `RunConfig`.
-    uplinks: sequence of uplink texts, which take the configuration's downlink unless a method has its own, or of (uplink,
-      downlink), where a downlink of None is what belongs to the uplink.
+    uplinks: sequence of uplink texts, which take the configuration's downlink unless a method has its own, or of
+      (uplink, downlink), where a downlink of None is what belongs to the uplink.
 
   Returns:
     list of `RunConfig`.

@@ -4,20 +4,20 @@ Every function here takes the training labels and returns one array of example i
 disjoint, and together covering every example exactly once. The same arguments give the same split; nothing is read from
 or written to a global random generator.
 
-No client is silently left without data. `min_examples` (1 unless you ask for 0) is a promise about every client: a split
-that is random by nature (`dirichlet`, a rescaled `count_table`) is repaired by moving as few examples as needed, and a
-split that is fixed by its arguments raises `SplitError` when it cannot keep the promise.
+No client is silently left without data. `min_examples` (1 unless you ask for 0) is a promise about every client: a
+split that is random by nature (`dirichlet`, a rescaled `count_table`) is repaired by moving as few examples as needed,
+and a split that is fixed by its arguments raises `SplitError` when it cannot keep the promise.
 
 This module needs NumPy only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import hashlib
 import heapq
 import math
 import operator
-from typing import Sequence, Union
 
 import numpy as np
 
@@ -35,7 +35,7 @@ __all__ = [
     'split',
 ]
 
-Seed = Union[int, Sequence[int]]
+Seed = int | Sequence[int]
 
 MAX_CLIENTS = 2**20
 MAX_CELLS = 2**27  # clients x labels of the count matrix: 1 GiB of int64
@@ -44,9 +44,9 @@ MAX_CELLS = 2**27  # clients x labels of the count matrix: 1 GiB of int64
 # nothing differs from `iid` any more.
 MIN_ALPHA, MAX_ALPHA = 1e-3, 1e6
 
-# How the 60,000 MNIST training images were dealt to ten clients (rows; columns are the digits 0-9) in Huang et al., "RPN: A
-# Residual Pooling Network for Efficient Federated Learning". The paper prints 425 in the last row for the digit 8; with
-# 415 every row has its printed total and every column has MNIST's number of training images of that digit.
+# How the 60,000 MNIST training images were dealt to ten clients (rows; columns are the digits 0-9) in Huang et al.,
+# "RPN: A Residual Pooling Network for Efficient Federated Learning". The paper prints 425 in the last row for the digit
+# 8; with 415 every row has its printed total and every column has MNIST's number of training images of that digit.
 MNIST_RPN_COUNTS = np.array(
     [
         [763, 586, 423, 533, 582, 607, 690, 568, 539, 541],
@@ -216,7 +216,8 @@ def count_table(labels, counts, seed: Seed, *, scale: bool = False, min_examples
   """
   counts = np.asarray(counts)
   if counts.ndim != 2 or counts.dtype.kind not in 'iu' or counts.size == 0:
-    raise SplitError('A count table is a non-empty array of whole numbers with one row per client and one column per label.')
+    raise SplitError(
+        'A count table is a non-empty array of whole numbers with one row per client and one column per label.')
   if counts.min() < 0 or counts.max() > 2**40:
     raise SplitError('The numbers in a count table must lie between 0 and 2**40.')
   labels, clients, min_examples = _checked(labels, counts.shape[0], min_examples)
@@ -224,13 +225,15 @@ def count_table(labels, counts, seed: Seed, *, scale: bool = False, min_examples
   counts = counts.astype(np.int64)
   columns = counts.shape[1]
   if labels.max() >= columns:
-    raise SplitError(f'The data has a label {labels.max()} and the table has {columns} columns: use a table with a column for it.')
+    raise SplitError(
+        f'The data has a label {labels.max()} and the table has {columns} columns: use a table with a column for it.')
   available = np.bincount(labels, minlength=columns)
   for column in range(columns):
     wanted = int(counts[:, column].sum())
     if scale:
       if wanted == 0 and available[column]:
-        raise SplitError(f'The table gives label {column} to nobody, but the data has {available[column]} examples of it.')
+        raise SplitError(
+            f'The table gives label {column} to nobody, but the data has {available[column]} examples of it.')
       counts[:, column] = _rescale(counts[:, column], wanted, int(available[column]))
     elif wanted != available[column]:
       raise SplitError(
@@ -258,12 +261,14 @@ def natural(client_ids) -> list[np.ndarray]:
   """
   ids = np.asarray(client_ids)
   if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in 'iuUS':
-    raise SplitError('Client ids must be a non-empty one-dimensional array of integers or strings, one per training example.')
+    raise SplitError(
+        'Client ids must be a non-empty one-dimensional array of integers or strings, one per training example.')
   distinct, owner = np.unique(ids, return_inverse=True)
   return _group(owner.astype(np.int64), len(distinct))
 
 
-def split(text: str, labels, clients: int | None, seed: Seed, *, client_ids=None, min_examples: int = 1) -> list[np.ndarray]:
+def split(text: str, labels, clients: int | None, seed: Seed, *, client_ids=None,
+          min_examples: int = 1) -> list[np.ndarray]:
   """The split that a short text names.
 
   | text            | meaning                                                                                   |
@@ -299,7 +304,8 @@ def split(text: str, labels, clients: int | None, seed: Seed, *, client_ids=None
     try:
       value = float(argument) if name == 'dirichlet' else int(argument)
     except ValueError:
-      raise SplitError(f"'{argument[:40]}' is not a number that '{name}' can use: write for example '{example}'.") from None
+      raise SplitError(
+          f"'{argument[:40]}' is not a number that '{name}' can use: write for example '{example}'.") from None
   elif name in ('iid', 'table', 'natural'):
     if colon:
       raise SplitError(f"The split '{name}' takes no argument: write '{name}'.")

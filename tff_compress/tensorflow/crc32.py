@@ -1,8 +1,8 @@
 """CRC-32 of a byte string, in stock TensorFlow operations.
 
-A message is a polynomial over two elements, its CRC the rest after a division by the CRC's polynomial P. A long message is
-first reduced by a sparse multiple of P, which takes three shifted exclusive-ors of whole words; what is left is summed up
-from tables, as every byte adds a value that depends only on it and on its place.
+A message is a polynomial over two elements, its CRC the rest after a division by the CRC's polynomial P. A long message
+is first reduced by a sparse multiple of P, which takes three shifted exclusive-ors of whole words; what is left is
+summed up from tables, as every byte adds a value that depends only on it and on its place.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ import tensorflow as tf
 
 _POLYNOMIAL = 0xEDB88320
 
-# P divides x^7732 + x^1113 + x^138 + 1, found by search; as squaring keeps the number of terms, it also divides the same sum
-# with all exponents times 32 scale, for every power of two `scale`: then they count words.
+# P divides x^7732 + x^1113 + x^138 + 1, found by search; as squaring keeps the number of terms, it also divides the
+# same sum with all exponents times 32 scale, for every power of two `scale`: then they count words.
 _DEGREE = 7732
 _LOWER = (1113, 138, 0)
 _LARGEST_SCALE = 1 << 15

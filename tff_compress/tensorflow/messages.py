@@ -115,8 +115,8 @@ class MessageFunctions:
       round: int32 scalar.
 
     Returns:
-      List of tensors in the order, shapes and dtypes of the spec. Evaluating them fails (InvalidArgumentError) where one
-      holds a value that is not finite.
+      List of tensors in the order, shapes and dtypes of the spec. Evaluating them fails (InvalidArgumentError) where
+      one holds a value that is not finite.
     """
     keys = self._keys('decode_prefix', round, tf.constant(-1, tf.int32))
     xp = ops.TensorFlowOps()
@@ -149,7 +149,8 @@ class MessageFunctions:
     return found
 
   def decode(self, frame, round=None, client=None):
-    """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec; arguments as for `decode_to_prefixes`."""
+    """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec; arguments as for
+    `decode_to_prefixes`."""
     return self.decode_prefixes(self.decode_to_prefixes(frame, round, client), numbers_of(frame)[0])
 
 

@@ -1,4 +1,5 @@
-"""The operation table of `tff_compress.codec.ops` in TensorFlow: stock operations only, so it runs in any TFF worker."""
+"""The operation table of `tff_compress.codec.ops` in TensorFlow: stock operations only, so it runs in any TFF
+worker."""
 
 import functools
 
@@ -276,8 +277,8 @@ class TensorFlowOps:
     return _each(_apart_function(function, static, specs), *columns)
 
   def segments(self, segments, method, values, keys):
-    """As in NumPy. The segments of one pipeline and size share one function, which a loop over them calls: a graph grows
-    with the number of different segments."""
+    """As in NumPy. The segments of one pipeline and size share one function, which a loop over them calls: a graph
+    grows with the number of different segments."""
     places = {}
     for place, segment in enumerate(segments):
       places.setdefault((segment.pipeline, segment.size), []).append(place)
@@ -315,7 +316,8 @@ def _each(function, *columns):
 
   Args:
     function: concrete function that gives a structure of tensors of known shape, or of vectors.
-    *columns: for each argument, a list of such structures, the same for all entries; or a tensor of entries. One is a list.
+    *columns: for each argument, a list of such structures, the same for all entries; or a tensor of entries. One is a
+      list.
   """
   count = next(len(column) for column in columns if not tf.is_tensor(column))
   if count == 1:

@@ -11,8 +11,8 @@
 """
 
 from tff_compress.wire.frame import Frame
-from tff_compress.wire.frame import FrameError
 from tff_compress.wire.frame import FRAME_OVERHEAD
+from tff_compress.wire.frame import FrameError
 from tff_compress.wire.frame import pack
 from tff_compress.wire.frame import read_header
 from tff_compress.wire.frame import unpack

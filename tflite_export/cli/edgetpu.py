@@ -30,7 +30,7 @@ def check(path, as_json):
   Raises:
     FileError: it cannot be read or is no whole .tflite file.
   """
-  from tflite_export.edgetpu import check_edgetpu  # pylint: disable=g-import-not-at-top
+  from tflite_export.edgetpu import check_edgetpu
   report = check_edgetpu(path)
   if as_json:
     output.print_json({'file': path, **report.as_dict()})

@@ -15,7 +15,8 @@ from tff_compress.codec.transforms import autoencoder
 
 _EPILOG = """\
     The model is a Keras model (.keras or .h5), or only the names and shapes of its variables: an .npz file with one
-    array per variable, or {{"variables": [{{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}}]}} in .json.
+    array per variable, or a .json file such as
+      {{"variables": [{{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}}]}}
 
     examples:
       tflite-export {command} 'hadamard | uniform:bits=2 | pack' model.keras -o {command}.tflite
@@ -34,8 +35,8 @@ def add_encoder(parser):
   parser.add_argument('--int8', metavar='FILE',
                       help="write the autoencoder's network to a file of its own, in int8, for an Edge TPU")
   parser.add_argument('--examples', metavar='FILE', nargs='+', action='extend', default=[],
-                      help='updates for --int8, as tff-compress fit-autoencoder takes them: .npz files with one array per '
-                           'variable, or .npy files with one update per row')
+                      help='updates for --int8, as tff-compress fit-autoencoder takes them: .npz files with one array '
+                           'per variable, or .npy files with one update per row')
 
 
 def add_error_feedback(parser):
@@ -83,8 +84,9 @@ def with_autoencoders(codec, paths):
     if stage.weights not in files:
       held = ''.join(f'; {path} holds {digest}' for digest, path in files.items())
       asked = f'asks for the weights {stage.weights}' if stage.weights else 'leaves the weights of an autoencoder open'
-      raise codec_lib.CodecError(f'the codec {asked}{held}: give the file of the ones that are meant with --autoencoder, '
-                                 'and name them in the codec if there are several.')
+      raise codec_lib.CodecError(
+          f'the codec {asked}{held}: give the file of the ones that are meant with --autoencoder, '
+          'and name them in the codec if there are several.')
     used.add(stage.weights)
     return dataclasses.replace(pipeline, stages=(stage, *pipeline.stages[1:]))
 
@@ -105,15 +107,15 @@ def export(kind, options):
   Raises:
     CompressionError: the codec, the model or the path is of no use.
   """
-  # pylint: disable=g-import-not-at-top
   codec = with_autoencoders(codec_lib(options.codec), options.autoencoder)
   from tflite_export import files
   from tflite_export.errors import ExportError
   for path in filter(None, (options.output, options.int8)):
     files.check_free(path, options.overwrite)
   if kind == 'encoder' and bool(options.int8) != bool(options.examples):
-    raise ExportError('--int8 and --examples go together, as what a network in int8 rounds to is measured with updates: '
-                      'give both or none.')
+    raise ExportError(
+        '--int8 and --examples go together, as what a network in int8 rounds to is measured with updates: '
+        'give both or none.')
   # Before TensorFlow is imported, which reads it then; 3 hides what it says about devices that it did not find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '0' if options.debug else '3')
   spec = read(options.model)
@@ -156,7 +158,8 @@ def _print_network(made):
   print('\n' + output.properties([
       ('network', made.network_path), ('size', output.bytes_text(len(network.data))), ('signature', 'network'),
       ('operators', ', '.join(f'{count} {name}' for name, count in network.operators.items())),
-      ('error', f'{network.errors[1]:.4f} of the examples, {network.errors[0]:.4f} without int8; sending nothing has 1'),
+      ('error',
+       f'{network.errors[1]:.4f} of the examples, {network.errors[0]:.4f} without int8; sending nothing has 1'),
       ('Edge TPU', network.check_edgetpu().summary)]))
   for title, tensors in (('in', network.inputs), ('out', network.outputs)):
     print('\n' + output.table([title, 'dtype', 'shape'],
@@ -168,6 +171,6 @@ def _print_network(made):
 def read(path):
   """The `Spec` of a model: of a Keras model in a .keras or .h5 file, or as `specs.read_spec` reads it."""
   if os.path.splitext(path)[1].lower() in ('.keras', '.h5'):
-    from tflite_export import models  # pylint: disable=g-import-not-at-top
+    from tflite_export import models
     return codec_lib.Spec.of(models.load(path))
   return specs.read_spec(path)

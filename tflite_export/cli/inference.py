@@ -73,7 +73,6 @@ def _add_training(parser):
 
 def _read(options):
   """(model, student or None, arrays of the data)"""
-  # pylint: disable=g-import-not-at-top
   from tflite_export import models
   from tflite_export.errors import ExportError
   from tflite_export.inference import examples
@@ -84,7 +83,7 @@ def _read(options):
 
 
 def _training(options):
-  from tflite_export import inference  # pylint: disable=g-import-not-at-top
+  from tflite_export import inference
   return inference.Training(epochs=options.epochs, later_epochs=-(-options.epochs // 4),
                             loss=training_command.loss(options),
                             learning_rate=options.learning_rate, later_learning_rate=options.learning_rate / 10)
@@ -96,7 +95,6 @@ def _train_data(arrays):
 
 def export(options):
   """Makes the file and says what is in it."""
-  # pylint: disable=g-import-not-at-top
   from tflite_export import files
   from tflite_export.inference import recipes
   files.check_free(options.output, options.overwrite)
@@ -126,7 +124,7 @@ def export(options):
 
 def _need_data(recipe, options):
   """Says what is missing before TensorFlow is loaded."""
-  from tflite_export.errors import ExportError  # pylint: disable=g-import-not-at-top
+  from tflite_export.errors import ExportError
   if options.data is None and (recipe.trains or recipe.calibrates):
     what = 'x_train and y_train to train with' if recipe.trains else 'x to measure the range of activations with'
     raise ExportError(f'{recipe} needs examples: give --data FILE.npz with {what}.')
@@ -139,7 +137,6 @@ def _tensor(tensor):
 
 def compare(options):
   """Prints the table."""
-  # pylint: disable=g-import-not-at-top
   from tflite_export.errors import ExportError
   from tflite_export.inference import recipes
   chosen = [recipes.parse(text) for text in options.recipe] if options.recipe else None

@@ -5,18 +5,19 @@ from tff_compress.cli import output
 from tflite_export.cli import encoder
 from tflite_export.cli import training
 
-
 _CHANGES = {None: '', 'last': ', of what changed since the last message', 'start': ', of what changed since the start'}
 
 
 def add_plan(parser):
   """Gives the parser of `plan` its options."""
   parser.set_defaults(function=plan, python_words={'representative_data': 'x of --data', **training.WORDS})
-  parser.description = ('Make a folder with a training model, the encoder of the uplink, the decoder of the downlink, an inference '
-                        'model, and plan.json, which says what they are. The same input gives the same bytes.')
+  parser.description = (
+      'Make a folder with a training model, the encoder of the uplink, the decoder of the downlink, an inference '
+      'model, and plan.json, which says what they are. The same input gives the same bytes.')
   parser.epilog = """\
       example:
-        tflite-export plan model.keras --uplink 'hadamard | uniform:bits=2 | pack' --downlink int8 --data validation.npz -o plan"""
+        tflite-export plan model.keras --uplink 'hadamard | uniform:bits=2 | pack' --downlink int8 \\
+          --data validation.npz -o plan"""
   parser.add_argument('model', metavar='MODEL', help='Keras model: a .keras or .h5 file')
   parser.add_argument('--uplink', metavar='CODEC', required=True, help="codec of the clients' updates")
   parser.add_argument('--downlink', metavar='CODEC',
@@ -29,15 +30,16 @@ def add_plan(parser):
                       help='whether encoder and decoder make their random numbers or the app does (default: inside)')
   encoder.add_error_feedback(parser)
   parser.add_argument('--recipe', metavar='NAME',
-                      help='how the inference model is made, see `inference` (default: int8 with --data, dynamic without)')
-  parser.add_argument('--data', metavar='FILE', help='.npz file with examples, x or x_train, that calibrate an int8 model')
+                      help='how the inference model is made, see `inference` (default: int8 with --data, dynamic '
+                           'without)')
+  parser.add_argument('--data', metavar='FILE',
+                      help='.npz file with examples, x or x_train, that calibrate an int8 model')
   parser.add_argument('--overwrite', action='store_true', help='replace a plan that is there already')
   parser.add_argument('--json', action='store_true', help='print plan.json')
 
 
 def plan(options):
   """Makes a plan and says what is in it."""
-  # pylint: disable=g-import-not-at-top
   from tff_compress import codec as codec_lib
   # A wrong codec is found before TensorFlow is imported.
   uplink = encoder.with_autoencoders(codec_lib(options.uplink), options.autoencoder)
@@ -62,11 +64,13 @@ def plan(options):
     return
   entries, uplink, downlink = made.manifest['files'].values(), made.manifest['uplink'], made.manifest['downlink']
   print(output.table(['file', 'bytes', 'needs', 'SHA-256'],
-                     [[entry['file'], f'{entry["bytes"]:,}', entry['min_runtime_version'], entry['sha256'][:16]] for entry in entries],
+                     [[entry['file'], f'{entry["bytes"]:,}', entry['min_runtime_version'], entry['sha256'][:16]]
+                      for entry in entries],
                      '<>><'))
   print()
   print(output.properties([
-      ('plan', made.path), ('model', f'{made.manifest["model"]["name"]}, {made.manifest["model"]["parameters"]:,} parameters'),
+      ('plan', made.path),
+      ('model', f'{made.manifest["model"]["name"]}, {made.manifest["model"]["parameters"]:,} parameters'),
       ('uplink', f'{uplink["codec"]}{", with error feedback" if uplink["error_feedback"] else ""}'),
       ('downlink', f'{downlink["codec"]}{_CHANGES[downlink["changes"]]}' if downlink else 'float32'),
       ('runtime', f'TensorFlow Lite {made.manifest["min_runtime_version"]} or later, built-in operators only'),

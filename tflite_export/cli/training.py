@@ -20,11 +20,13 @@ WORDS = {'LowRank': '--structure low-rank'}
 def add_training(parser):
   """Gives the parser of `training` its options."""
   parser.set_defaults(function=lambda o: export(o), python_words=WORDS)
-  parser.description = ('Make a .tflite file with the signatures train, infer, get_weights and set_weights out of a Keras model, '
-                        'with built-in operators only. Before it is written, a few of its steps are held against Keras.')
+  parser.description = (
+      'Make a .tflite file with the signatures train, infer, get_weights and set_weights out of a Keras model, '
+      'with built-in operators only. Before it is written, a few of its steps are held against Keras.')
   parser.epilog = """\
       example:
-        tflite-export training model.keras --loss sparse-categorical-crossentropy --from-logits --optimizer sgd -o training.tflite"""
+        tflite-export training model.keras --loss sparse-categorical-crossentropy --from-logits --optimizer sgd \\
+          -o training.tflite"""
   parser.add_argument('model', metavar='MODEL', help='Keras model: a .keras or .h5 file')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
   add_options(parser)
@@ -53,7 +55,7 @@ def add_loss(parser):
 
 def loss(options):
   """`tf.keras.losses.Loss` from the options of `add_loss`; None: what the model was compiled with."""
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
   if not options.loss:
     return None
   logits = {'from_logits': options.from_logits} if options.loss in _WITH_LOGITS else {}
@@ -89,8 +91,8 @@ def _structure(text):
 
 def settings(options):
   """Keyword arguments of `export_training` from the options of `add_options`."""
-  # pylint: disable=g-import-not-at-top
   import tensorflow as tf
+
   from tflite_export import training
   from tflite_export.errors import ExportError
   if options.learning_rate is not None and not options.optimizer:
@@ -110,7 +112,6 @@ def settings(options):
 
 def export(options):
   """Makes the file and says what is in it."""
-  # pylint: disable=g-import-not-at-top
   from tflite_export import files
   files.check_free(options.output, options.overwrite)
   from tflite_export import models

@@ -3,8 +3,8 @@
 `operators.py` is the list, `limits.py` its limits, `check.py` goes through a file.
 """
 
+from tflite_export.edgetpu.check import check_edgetpu
 from tflite_export.edgetpu.check import OperatorReport
 from tflite_export.edgetpu.check import Report
-from tflite_export.edgetpu.check import check_edgetpu
 
 __all__ = ('OperatorReport', 'Report', 'check_edgetpu')

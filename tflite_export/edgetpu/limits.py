@@ -1,8 +1,7 @@
 """Limits of the Edge TPU's documented operator list as functions: a node in, why it is not met (or None) out."""
 
-import numpy as np
-
 from ai_edge_litert import schema_py_generated as schema
+import numpy as np
 
 LONGEST_SOFTMAX = 16000
 LARGEST_VALUES = 1 << 20

@@ -5,8 +5,8 @@
 
 Where a codec begins with a learned encoder, its network may be a file of its own in int8, for an Edge TPU: networks.py.
 
-layout.py says what goes into a file and comes out, ops.py is the table of operations that its graph is made of, graph.py
-the graph, streams.py its random numbers, export.py makes the file. host.py is the app's half in NumPy.
+layout.py says what goes into a file and comes out, ops.py is the table of operations that its graph is made of,
+graph.py the graph, streams.py its random numbers, export.py makes the file. host.py is the app's half in NumPy.
 """
 
 from tflite_export.encoder.export import Export

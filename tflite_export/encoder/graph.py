@@ -49,7 +49,8 @@ def encode(layout, inputs, keys, error_feedback=False, network=None):
 
 
 def pieces(layout, inputs, network, error_feedback=False):
-  """Builds what comes before a network: {name: tensor} of variables and residuals -> {name: tensor} of what it takes."""
+  """Builds what comes before a network: {name: tensor} of variables and residuals -> {name: tensor} of what it
+  takes."""
   xp, flat = _updates(layout, inputs, error_feedback)
   outputs = {'valid': xp.valid}
   for part in layout.parts:

@@ -1,4 +1,5 @@
-"""The app's half of a message in NumPy: from what an encoder gives to a payload, and from one to what a decoder takes."""
+"""The app's half of a message in NumPy: from what an encoder gives to a payload, and from one to what a decoder
+takes."""
 
 import numpy as np
 

@@ -100,12 +100,14 @@ class Layout:
     signals = pipeline.signals(segment.size)
     signal = signals[pipeline.coder]
     if signal.size is None:
-      raise ExportError(f'the size of what {pipeline.stages[pipeline.coder - 1]} gives depends on the values, but arrays '
-                        'of .tflite files have fixed sizes: choose a stage followed by a coder.')
+      raise ExportError(
+          f'the size of what {pipeline.stages[pipeline.coder - 1]} gives depends on the values, but arrays '
+          'of .tflite files have fixed sizes: choose a stage followed by a coder.')
     for stage, given in zip(pipeline.stages[:pipeline.coder], signals):
       if any(side.size is None for side in stage.side(given)):
-        raise ExportError(f'how much {stage} sends depends on the values, but arrays of .tflite files have fixed sizes: '
-                          'choose another stage.')
+        raise ExportError(
+            f'how much {stage} sends depends on the values, but arrays of .tflite files have fixed sizes: '
+            'choose another stage.')
     values = Array(f'values_{index}', _narrowest(signal), signal.size)
     sides = tuple((t, side, Array(f'side_{index}_{t}_{side.name}', 'int32', side.size))
                   for t in range(pipeline.coder) for side in pipeline.stages[t].side(signals[t]))

@@ -3,9 +3,9 @@
     update --> [ encoder, pieces ] --> int8 --> [ network ] --> int8 --> [ encoder, encode ] --> symbols, side values
 
 A layer that serves several positions is a convolution whose windows do not overlap. All pieces of an update lie side by
-side, so that one run encodes it. Weights stay those of the autoencoder, which are int8 with a scale for each output; what
-values are rounded to between the layers comes from examples. A network gives nearly the latent values that `tff_compress`
-computes, and anyone can decode them: it is the error that differs a little, never what a frame means.
+side, so that one run encodes it. Weights stay those of the autoencoder, which are int8 with a scale for each output;
+what values are rounded to between the layers comes from examples. A network gives nearly the latent values that
+`tff_compress` computes, and anyone can decode them: it is the error that differs a little, never what a frame means.
 """
 
 import dataclasses

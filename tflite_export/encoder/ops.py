@@ -1,8 +1,9 @@
 """The operation table of `tff_compress.codec.ops` for .tflite files: operators of the built-in runtime alone.
 
-It is the TensorFlow table with other formulations where one of these holds: TensorFlow Lite has no such operator (bitwise
-and, casts to float16), an interpreter is slow at it (`abs`, maxima of one long row), or the converter would compute it in
-advance and write the result into the file (ranges, zeros). The last is kept from happening by what the converter cannot
+It is the TensorFlow table with other formulations where one of these holds: TensorFlow Lite has no such operator
+(bitwise and, casts to float16), an interpreter is slow at it (`abs`, maxima of one long row), or the converter would
+compute it in advance and write the result into the file (ranges, zeros). The last is kept from happening by what the
+converter cannot
 know: a zero that is computed from an input when the file runs.
 """
 

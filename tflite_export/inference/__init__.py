@@ -5,9 +5,9 @@
 """
 
 from tflite_export.inference.comparison import compare
-from tflite_export.inference.export import InferenceFile
 from tflite_export.inference.export import export_inference
-from tflite_export.inference.finetuning import Training
+from tflite_export.inference.export import InferenceFile
 from tflite_export.inference.finetuning import distill
+from tflite_export.inference.finetuning import Training
 
 __all__ = ('InferenceFile', 'Training', 'compare', 'distill', 'export_inference')

@@ -39,7 +39,7 @@ def read(path, names):
       return {name: _array(archive, info) for name, info in wanted.items()}
   except FileError:
     raise
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     # Whatever a hostile archive leads zipfile, zlib and NumPy to.
     why = ' '.join(str(error).split())[:150].rstrip('.') or type(error).__name__
     raise FileError(f'{path} cannot be read as .npz ({why}): save arrays of numbers with numpy.savez.') from None
@@ -102,7 +102,7 @@ def numbers(given, what):
   """An array of finite numbers with at least one row."""
   try:
     array = np.asarray(given)
-  except Exception:  # pylint: disable=broad-exception-caught
+  except Exception:
     array = np.asarray(None)
   if array.dtype.kind not in 'biuf' or array.ndim == 0:
     raise ExportError(f'{what} must be an array of numbers with one row per example, not {type(given).__name__}.')

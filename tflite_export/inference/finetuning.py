@@ -78,7 +78,7 @@ def copy(model):
   try:
     copied = tf.keras.models.clone_model(model)
     copied.set_weights(model.get_weights())
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     raise ExportError('a model that is trained further must be made of layers with the Sequential or functional API; '
                       f'this one cannot be copied ({_reason(error)}).') from None
   return copied
@@ -139,7 +139,7 @@ class Trainer:
 
 def prune(model, sparsity, two_of_four, trainer):
   """Sets the smallest weights of each layer to zero, more and more of them (Zhu and Gupta 2017, a cubic schedule)."""
-  from tensorflow_model_optimization.sparsity import keras as pruning  # pylint: disable=g-import-not-at-top
+  from tensorflow_model_optimization.sparsity import keras as pruning
   steps = trainer.steps * trainer.settings.epochs
   # The last two fifths are trained with the final masks. Masks are found anew some forty times on the way.
   end, frequency = int(0.6 * steps), max(1, steps // 40)
@@ -154,7 +154,6 @@ def prune(model, sparsity, two_of_four, trainer):
 
 def cluster(model, clusters, pruned, trainer):
   """Gives each layer's weights few values; zeros of a pruned model stay zeros."""
-  # pylint: disable=g-import-not-at-top
   from tensorflow_model_optimization.clustering import keras as clustering
   from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster as experimental
 
@@ -189,7 +188,7 @@ def _wrap(model, wrap, done, others=()):
   source = copy(model)
   try:
     made = tf.keras.models.clone_model(source, clone_function=wrap_or_not)
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     raise ExportError(f'this model cannot be {done} ({_reason(error)}).') from None
   if not wrapped and not others:
     raise ExportError(f'this model cannot be {done}: no layer of it is of a kind that tensorflow-model-optimization '
@@ -200,9 +199,8 @@ def _wrap(model, wrap, done, others=()):
 def quantization_aware(model, pruned, clustered, trainer):
   """Trains with the rounding of int8 in place; zeros and shared values of earlier parts stay. Returns a model to
   convert."""
-  # pylint: disable=g-import-not-at-top
-  from tensorflow_model_optimization.quantization import keras as quantization
   import tensorflow_model_optimization as tfmot
+  from tensorflow_model_optimization.quantization import keras as quantization
   combine = tfmot.experimental.combine
   scheme = {}
   if clustered:
@@ -238,8 +236,8 @@ def distill(teacher, student, data, *, training=Training()):
   Raises:
     ExportError: inputs, outputs and data do not fit each other.
   """
-  from tflite_export.inference import examples  # pylint: disable=g-import-not-at-top
-  from tflite_export.inference import program  # pylint: disable=g-import-not-at-top
+  from tflite_export.inference import examples
+  from tflite_export.inference import program
   training.check()
   specs = program.specs(teacher)
   if isinstance(data, (tuple, list)) and len(data) == 2:

@@ -54,7 +54,7 @@ def check(data, model, recipe, batch_size, examples=None):
              for n in range(count)]
   try:
     wanted = [predictions(model, batch) for batch in batches]
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     # Whatever a model may not take: words that it has not, for example.
     reason = next(line.strip() for line in [*reversed(str(error).splitlines()), type(error).__name__] if line.strip())
     raise ExportError(f'the model fails on {"the" if given else "random"} examples that its file is compared on '

@@ -132,8 +132,9 @@ def _convert(program, signatures):
              if op.type in wanted]
     if not found:
       raise
-    raise ExportError(f'{place(found[0].name)} needs {found[0].type}, which the built-in runtime does not have: use another '
-                      'layer or activation.') from error
+    raise ExportError(
+        f'{place(found[0].name)} needs {found[0].type}, which the built-in runtime does not have: use another '
+        'layer or activation.') from error
   except LookupError as error:
     # tf.gradients found an operator without a gradient.
     raise ExportError(f'the model has an operator that cannot be differentiated: {reason(error)}.') from error
@@ -185,7 +186,8 @@ def _read(model, compiled, batch_size):
   specs = []
   for given in inputs:
     if given.shape.rank is None or None in given.shape[1:]:
-      raise ExportError(f'the input {given.name!r} has shape {tuple(given.shape)}: all sizes but that of the batch must be fixed.')
+      raise ExportError(
+          f'the input {given.name!r} has shape {tuple(given.shape)}: all sizes but that of the batch must be fixed.')
     specs.append(tf.TensorSpec([batch_size, *given.shape[1:]], given.dtype))
   multiple, free = len(specs) > 1, all(given.shape[0] is None for given in inputs)
   with program_lib.exportable(model):

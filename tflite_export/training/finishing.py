@@ -1,8 +1,8 @@
 """The last touches to a converted file: readable names, random numbers without a seed, and nothing that varies."""
 
+from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export import flatbuffer
 

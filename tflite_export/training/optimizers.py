@@ -106,7 +106,7 @@ class Settings:
   def decay(self, variable):
     """The weight decay of a model's variable, 0 for none: before the step w -= decay * learning rate * w."""
     rate = getattr(self.keras, 'weight_decay', None)
-    return float(rate) if rate and self.keras._use_weight_decay(variable) else 0.  # pylint: disable=protected-access
+    return float(rate) if rate and self.keras._use_weight_decay(variable) else 0.
 
   def copy(self, learning_rate, variables, originals):
     """A Keras optimizer of the newer kind that takes such steps with gradients that are clipped already.
@@ -133,7 +133,6 @@ def restore(optimizer, slots, iterations):
     slots: for each variable a list of arrays, as `Sgd.slots` or `Adam.slots` name them.
     iterations: steps taken so far.
   """
-  # pylint: disable=protected-access
   kept = [optimizer.momentums] if hasattr(optimizer, 'momentums') else [optimizer._momentums, optimizer._velocities]
   for n, values in enumerate(slots):
     for variables, value in zip(kept, values):
@@ -153,7 +152,8 @@ def of(optimizer):
   try:
     optimizer = tf.keras.optimizers.get(optimizer)
   except (ValueError, TypeError):
-    raise ExportError(f'there is no optimizer {str(optimizer)[:60]!r}: use SGD or Adam of tf.keras.optimizers.') from None
+    raise ExportError(
+        f'there is no optimizer {str(optimizer)[:60]!r}: use SGD or Adam of tf.keras.optimizers.') from None
   if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
     # Gradients are float32, where a scale that is taken out again changes nothing.
     optimizer = optimizer.inner_optimizer

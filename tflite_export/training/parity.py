@@ -213,7 +213,7 @@ class _Keras:
     weights = sample_weight[kept].reshape(-1, *self._program.loss_axes)
     try:
       logs = self._wrapped.train_on_batch(_batch([x[kept] for x in inputs]), labels[kept], weights, return_dict=True)
-    except Exception as error:  # pylint: disable=broad-exception-caught
+    except Exception as error:
       # Whatever layers and losses of the user's may do.
       raise ExportError(f'Keras cannot train this model: {reason(error)}.') from error
     return _Step(float(logs['loss']), {name: v.numpy() for name, v in zip(self.trained, self._recorder.kept)},

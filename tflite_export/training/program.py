@@ -54,7 +54,7 @@ def noisy(model):
 
 
 def layers(model):
-  return list(model._flatten_layers(include_self=False))  # pylint: disable=protected-access
+  return list(model._flatten_layers(include_self=False))
 
 
 def check_step(model):
@@ -71,21 +71,25 @@ def check_layers(model):
   for layer in layers(model):
     name = type(layer).__name__
     if name in _REFUSED:
-      raise ExportError(f'the layer {layer.name!r} ({name}) cannot be trained on a device: use {_REFUSED[name]} instead.')
+      raise ExportError(
+          f'the layer {layer.name!r} ({name}) cannot be trained on a device: use {_REFUSED[name]} instead.')
     if isinstance(layer, _RECURRENT) and layer.stateful:
       raise ExportError(f'the layer {layer.name!r} is stateful, and a file keeps no states between batches: use '
                         'stateful=False.')
     for rate in ('dropout', 'recurrent_dropout'):
       if name.endswith('Cell') and getattr(layer, rate, 0):
-        raise ExportError(f'the layer {layer.name!r} ({name}) has {rate}, which cannot be exported: put a Dropout layer before '
-                          'or after it instead.')
+        raise ExportError(
+            f'the layer {layer.name!r} ({name}) has {rate}, which cannot be exported: put a Dropout layer before '
+            'or after it instead.')
     kind = layer.compute_dtype
     if (layer.weights and kind not in ('float32', None)
         or kind in ('float16', 'bfloat16') and not isinstance(layer, tf.keras.layers.InputLayer)):
-      raise ExportError(f'the layer {layer.name!r} computes in {layer.compute_dtype}: only float32 models can be exported.')
+      raise ExportError(
+          f'the layer {layer.name!r} computes in {layer.compute_dtype}: only float32 models can be exported.')
   for variable in model.variables:
     if variable.trainable and variable.dtype != tf.float32:
-      raise ExportError(f'the variable {variable.name!r} is {variable.dtype.name}: only float32 models can be exported.')
+      raise ExportError(
+          f'the variable {variable.name!r} is {variable.dtype.name}: only float32 models can be exported.')
 
 
 def _check_random(model, *recordings):
@@ -220,7 +224,8 @@ class Program(tf.Module):
       elif isinstance(structure, structured.LowRank) and structure.applies(v.shape):
         self._factors[name] = structured.Factors.of(v.shape, structure.rank, f'factor{n}')
         if self._constraints[name] is not None:
-          raise ExportError(f'the variable {name!r} has a constraint, which does not go with a product of low rank: take it off.')
+          raise ExportError(
+              f'the variable {name!r} has a constraint, which does not go with a product of low rank: take it off.')
     if isinstance(structure, structured.LowRank) and not self._factors:
       raise ExportError(f'no kernel has both sides above the rank {structure.rank}: choose a smaller one.')
     if self._factors and proximal:

@@ -94,7 +94,7 @@ def trace(function, specs):
     return tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
   except ExportError:
     raise
-  except Exception as error:  # pylint: disable=broad-exception-caught
+  except Exception as error:
     # Whatever a layer of the user's may do.
     raise ExportError(f'the model cannot be called with fixed shapes in a graph: {reason(error)}.') from error
 
@@ -179,8 +179,9 @@ def _replay(graph, known, variables, values, training):
       _inline(op, known, variables, values, training)
       continue
     if op.type in _LOOPS:
-      raise ExportError(f'{place(op.name)} loops or branches inside the graph ({op.type}), which cannot be trained on a '
-                        'device: use a layer that does not.')
+      raise ExportError(
+          f'{place(op.name)} loops or branches inside the graph ({op.type}), which cannot be trained on a '
+          'device: use a layer that does not.')
     if op.type in formulas.UNSUPPORTED:
       raise ExportError(f'{place(op.name)} needs {op.type}, which the built-in runtime cannot train: '
                         f'{formulas.UNSUPPORTED[op.type]}.')
@@ -217,7 +218,7 @@ def _copy(op, arguments):
 
 
 def _inline(op, known, variables, values, training):
-  function = op.graph._get_function(op.get_attr('f').name)  # pylint: disable=protected-access
+  function = op.graph._get_function(op.get_attr('f').name)
   definition = getattr(function, 'cached_definition', None) or function.definition
   inner = function_def_to_graph.function_def_to_graph(definition)
   inside, handles = {}, {}

@@ -27,8 +27,8 @@ class LowRank:
   """Kernels change by a product A B of rank `rank`: A is set by the signature set_bases, B is trained, from 0.
 
   A kernel is a matrix of its last axis and all others. A stands on its shorter side, so that B has the share
-  `rank / shorter side` of the kernel's values. Variables with one axis, and kernels whose shorter side is at most `rank`,
-  are trained whole.
+  `rank / shorter side` of the kernel's values. Variables with one axis, and kernels whose shorter side is at most
+  `rank`, are trained whole.
 
   Attributes:
     rank: a whole number, at least 1.

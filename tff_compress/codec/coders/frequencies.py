@@ -21,7 +21,8 @@ def of(xp, symbols, signal):
 
 
 def frequencies(xp, counts, alphabet, size):
-  """int32[alphabet] counts of `size` symbols -> frequencies that sum to 4096, at least 1 for every symbol that occurs."""
+  """int32[alphabet] counts of `size` symbols -> frequencies that sum to 4096, at least 1 for every symbol that
+  occurs."""
   used = xp.cast(counts > 0, np.int32)
   left = xp.long(TOTAL) - xp.total(used)
   share = xp.cast(xp.cast(counts, np.int64) * left // xp.long(size), np.int32) + used

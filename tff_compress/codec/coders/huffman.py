@@ -13,8 +13,8 @@ from tff_compress.codec.stage import Integers
 from tff_compress.codec.stage import Stage
 
 LONGEST = 16
-"""Bits of the longest word. A word of length L needs frequencies that sum to at least the (L + 2)-th Fibonacci number, which
-is 4181 for 17: more than the 4096 that they sum to."""
+"""Bits of the longest word. A word of length L needs frequencies that sum to at least the (L + 2)-th Fibonacci number,
+which is 4181 for 17: more than the 4096 that they sum to."""
 
 _LANE = 2048
 """Symbols of a lane."""
@@ -29,8 +29,8 @@ _REVERSED = [int(f'{i:08b}'[::-1], 2) for i in range(256)]
 class Huffman(Stage):
   """The best code of whole bits per symbol, for alphabets of at most 256 symbols.
 
-  No symbol takes less than one bit, so for alphabets of which one symbol is nearly all (ternary at a density of 1 % costs 11
-  times its entropy) rice or rans belongs in its place.
+  No symbol takes less than one bit, so for alphabets of which one symbol is nearly all (ternary at a density of 1 %
+  costs 11 times its entropy) rice or rans belongs in its place.
 
   Symbol i belongs to lane i mod L, of one lane for every 2048 symbols. The words of a lane are a bit string of its own,
   so that the lanes are decoded side by side in at most 2048 steps.
@@ -83,7 +83,8 @@ class Huffman(Stage):
     room = _room(xp, lengths)
     occurring = xp.total(xp.cast(lengths > 0, np.int32))
     lonely = xp.equal(occurring, 1) & xp.equal(xp.total(lengths), 1)
-    xp.require(xp.equal(xp.total(room), 1 << LONGEST) | lonely, 'the word lengths of a Huffman code do not make a code.')
+    xp.require(xp.equal(xp.total(room), 1 << LONGEST) | lonely,
+               'the word lengths of a Huffman code do not make a code.')
     head = 2 * (lanes - 1)
     xp.require(xp.size(values) > head, 'a Huffman-coded tensor is cut short.')
     taken = xp.integers_from_bytes(values[:head], 2)
@@ -155,8 +156,8 @@ def _reversed(xp, words):
 def _lengths(xp, weights, alphabet):
   """int32[A] frequencies -> int32[A] lengths of the words of a Huffman code; 0 where the frequency is.
 
-  The two groups of least weight become one, again and again; of equal ones the group of the lowest symbol comes first. A group goes
-  by its first symbol's place in the table; the words of both lengthen by a bit.
+  The two groups of least weight become one, again and again; of equal ones the group of the lowest symbol comes first.
+  A group goes by its first symbol's place in the table; the words of both lengthen by a bit.
   """
   places = xp.iota(alphabet)
   if alphabet == 1:
@@ -189,7 +190,8 @@ def _room(xp, lengths):
 
 
 def _canonical(xp, lengths):
-  """(int32[A] symbols by length and number, those without a word last; int32[A] each symbol's word, at the top of 16 bits)."""
+  """(int32[A] symbols by length and number, those without a word last; int32[A] each symbol's word, at the top of 16
+  bits)."""
   key = (xp.where(lengths > 0, lengths, xp.constant(32, np.int32)) * xp.constant(256, np.int32)
          + xp.iota(xp.size(lengths)))
   before = xp.cast(xp.reshape(key, [1, -1]) < xp.reshape(key, [-1, 1]), np.int32)

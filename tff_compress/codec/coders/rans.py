@@ -101,7 +101,8 @@ class Rans(Stage):
       symbols, state, used = _decode_plain(words, state, table, symbol_of, steps * lanes)
     else:
       symbols, state, used = _decode_lanes(xp, words, state, table, symbol_of, steps)
-    xp.require(xp.equal(used, count) & xp.all(xp.equal(state, 65536)), 'an entropy-coded tensor does not end as it should.')
+    xp.require(xp.equal(used, count) & xp.all(xp.equal(state, 65536)),
+               'an entropy-coded tensor does not end as it should.')
     return xp.cast(symbols[:signal.size], np.int32) + xp.constant(signal.low, np.int32)
 
 

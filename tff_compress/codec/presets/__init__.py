@@ -1,4 +1,5 @@
-"""Named codecs: one file each, a frozen dataclass whose `text` property is the codec it stands for. Found by the registry."""
+"""Named codecs: one file each, a frozen dataclass whose `text` property is the codec it stands for. Found by the
+registry."""
 
 import dataclasses
 import importlib

@@ -8,7 +8,8 @@ from tff_compress.codec.presets import Preset
 
 @dataclasses.dataclass(frozen=True)
 class Qsgd(Preset):
-  """The quantizer of QSGD with a code like its own: gaps between non-zero symbols, signs, and magnitudes in Elias gamma.
+  """The quantizer of QSGD with a code like its own: gaps between non-zero symbols, signs, and magnitudes in Elias
+  gamma.
 
   Attributes:
     levels: above zero, 1 … 4095.

@@ -9,7 +9,8 @@ from tff_compress.codec.presets import Preset
 
 @dataclasses.dataclass(frozen=True)
 class Sbc(Preset):
-  """In each variable, the largest values of one sign as their mean, with Rice-coded positions; meant for error feedback.
+  """In each variable, the largest values of one sign as their mean, with Rice-coded positions; meant for error
+  feedback.
 
   Attributes:
     p: share of the values that is kept.

@@ -16,7 +16,8 @@ class Sketch(Preset):
     bits: bits per kept value.
   """
   name: ClassVar[str] = 'sketch'
-  summary: ClassVar[str] = 'sketched updates: rotation, shared mask, 2-bit stochastic rounding; small tensors as float32'
+  summary: ClassVar[str] = ('sketched updates: rotation, shared mask, 2-bit stochastic rounding; '
+                            'small tensors as float32')
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 3'
   examples: ClassVar[tuple] = ('', 'fraction=1/4,bits=1')
 

@@ -9,7 +9,8 @@ from tff_compress.codec.presets import Preset
 
 @dataclasses.dataclass(frozen=True)
 class Stc(Preset):
-  """In each variable, signs of the largest magnitudes times their mean, with Rice-coded positions; meant for error feedback.
+  """In each variable, signs of the largest magnitudes times their mean, with Rice-coded positions; meant for error
+  feedback.
 
   Attributes:
     p: share of the values that is kept.

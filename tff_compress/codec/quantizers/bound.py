@@ -18,10 +18,10 @@ from tff_compress.codec.stage import Stage
 class Bound(Stage):
   """q = round(x / w) with steps of w just below 2 e; decodes to q w, so that |x - q w| <= e.
 
-  The step is a bfloat16, so q w is exact and the bound holds for the float32 that comes out, not for a real number before
-  its rounding. Values that would need a larger q than `limit`, or that a step cannot bring within e, are sent as float32
-  beside the symbols. There is no predictor: updates are nearly white, and differences would cost more. The error is
-  deterministic, so it does not average out over clients.
+  The step is a bfloat16, so q w is exact and the bound holds for the float32 that comes out, not for a real number
+  before its rounding. Values that would need a larger q than `limit`, or that a step cannot bring within e, are sent as
+  float32 beside the symbols. There is no predictor: updates are nearly white, and differences would cost more. The
+  error is deterministic, so it does not average out over clients.
 
   Attributes:
     error: e, or its share of the range.
@@ -80,7 +80,8 @@ class Bound(Stage):
   def decode(self, xp, values, side, draws, signal):
     outside = xp.where_nonzero(xp.cast(xp.equal(values, -self.limit - 1), np.int32))
     outliers = xp.float_of(side['outliers'])
-    xp.require(xp.equal(xp.size(outside), xp.size(outliers)), 'the outliers of an error-bounded tensor have another count.')
+    xp.require(xp.equal(xp.size(outside), xp.size(outliers)),
+               'the outliers of an error-bounded tensor have another count.')
     xp.require(floats.is_sane(xp, outliers), 'an outlier is not a number of at most 2^88 in magnitude.')
     if not signal.size:
       return xp.zeros([0], np.float32)

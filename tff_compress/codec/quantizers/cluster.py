@@ -17,8 +17,8 @@ from tff_compress.codec.stage import Stage
 class Cluster(Stage):
   """Each value becomes the number of the nearest of k centroids, which are sent as float32.
 
-  The centroids start evenly spaced from the smallest to the largest value, which is deterministic and keeps large values,
-  and become the means of their clusters a fixed number of times. Biased.
+  The centroids start evenly spaced from the smallest to the largest value, which is deterministic and keeps large
+  values, and become the means of their clusters a fixed number of times. Biased.
 
   Attributes:
     centroids: k, 2 … 32.

@@ -34,8 +34,8 @@ class Eden(Stage):
   scale owes its name to a rotation in front that only this client uses: the quantizer itself draws no random number.
   Below one bit per value, put a sub-sampling stage in front.
 
-  NMSE behind a rotation: D / (1 - D) = 0.571, 0.133, 0.0358, 0.0096 at 1 … 4 bits; D = 0.363, 0.117, 0.0345, 0.0095 with
-  the least-error scale, which must not be used for a mean over clients: its bias does not average out.
+  NMSE behind a rotation: D / (1 - D) = 0.571, 0.133, 0.0358, 0.0096 at 1 … 4 bits; D = 0.363, 0.117, 0.0345, 0.0095
+  with the least-error scale, which must not be used for a mean over clients: its bias does not average out.
 
   Attributes:
     bits: 1 … 4.

@@ -8,7 +8,6 @@ import numpy as np
 from tff_compress.codec import bits
 from tff_compress.codec import floats
 from tff_compress.codec.stage import Bytes
-from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
 from tff_compress.codec.stage import Stage
 

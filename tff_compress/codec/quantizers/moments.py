@@ -1,8 +1,8 @@
 """Exact block statistics for quantizers whose scale depends on norms and inner products.
 
-Sums of floats differ between runtimes in their last bits, so they may not decide a payload bit. Here magnitudes are first
-rounded to integers of at most 12 bits relative to the block's largest, and sums are split so that every partial sum
-is an integer of at most 2^24: exact in float32 in any order.
+Sums of floats differ between runtimes in their last bits, so they may not decide a payload bit. Here magnitudes are
+first rounded to integers of at most 12 bits relative to the block's largest, and sums are split so that every partial
+sum is an integer of at most 2^24: exact in float32 in any order.
 """
 
 import numpy as np

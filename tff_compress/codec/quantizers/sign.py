@@ -19,9 +19,9 @@ from tff_compress.codec.stage import Stage
 class Sign(Stage):
   """Symbol 1 for positive values and for zero, 0 for negative ones; decodes to S and -S. Biased.
 
-  With S the mean magnitude this is the least-error quantizer of one bit and scale: the error is ||x||^2 - ||x||_1^2 / d, 0.363
-  of the energy of normally distributed values. It wants error feedback. With S = 1 nothing but signs is sent, the
-  magnitude of the update is lost, and the server's learning rate takes its place.
+  With S the mean magnitude this is the least-error quantizer of one bit and scale: the error is ||x||^2 - ||x||_1^2 /
+  d, 0.363 of the energy of normally distributed values. It wants error feedback. With S = 1 nothing but signs is sent,
+  the magnitude of the update is lost, and the server's learning rate takes its place.
 
   Attributes:
     scale: 'mean' for the mean magnitude, 'unit' for 1.

@@ -19,9 +19,9 @@ from tff_compress.codec.stage import Stage
 class SparseBinary(Stage):
   """1 at the k = max(1, round(fraction d)) largest values, or at the k smallest, else 0; decodes to their signed mean.
 
-  The side is taken whose k values have the larger sum of magnitudes; of equal sums the negative side. Values of the other
-  sign and magnitudes below 2^-24 of the largest count as zero and take no place, so fewer than k positions are sent where
-  there are fewer. Of equal values the lower positions win. Biased: it wants error feedback.
+  The side is taken whose k values have the larger sum of magnitudes; of equal sums the negative side. Values of the
+  other sign and magnitudes below 2^-24 of the largest count as zero and take no place, so fewer than k positions are
+  sent where there are fewer. Of equal values the lower positions win. Biased: it wants error feedback.
 
   Attributes:
     fraction: 0 < fraction <= 1.

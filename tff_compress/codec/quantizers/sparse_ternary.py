@@ -17,10 +17,11 @@ from tff_compress.codec.stage import Stage
 
 @dataclasses.dataclass(frozen=True)
 class SparseTernary(Stage):
-  """sign(x) at the k = max(1, round(fraction d)) largest magnitudes, else 0; decodes to mu sign(x), mu their mean magnitude.
+  """sign(x) at the k = max(1, round(fraction d)) largest magnitudes, else 0; decodes to mu sign(x), mu their mean
+  magnitude.
 
-  Of equal magnitudes the lower positions win. What is below 2^-24 of the largest counts as zero and takes no place, so fewer
-  than k values are sent where an update has fewer. Biased: it wants error feedback.
+  Of equal magnitudes the lower positions win. What is below 2^-24 of the largest counts as zero and takes no place, so
+  fewer than k values are sent where an update has fewer. Biased: it wants error feedback.
 
   Attributes:
     fraction: 0 < fraction <= 1.

@@ -21,10 +21,12 @@ _ROUNDS = 16
 
 @dataclasses.dataclass(frozen=True)
 class Sparsify(Stage):
-  """Value x is kept with probability p = min(1, |x| / l) and decodes to x / p: unbiased, with the least variance for its budget.
+  """Value x is kept with probability p = min(1, |x| / l) and decodes to x / p: unbiased, with the least variance for
+  its budget.
 
-  The threshold l makes the probabilities sum to the budget s = max(1, round(fraction d)). So what is kept at random decodes to -l or l and
-  is sent as a sign, and values of l and above are sent as they are, as float32. The variance is sum x^2 (1 / p - 1).
+  The threshold l makes the probabilities sum to the budget s = max(1, round(fraction d)). So what is kept at random
+  decodes to -l or l and is sent as a sign, and values of l and above are sent as they are, as float32. The variance is
+  sum x^2 (1 / p - 1).
 
   Attributes:
     fraction: expected share of the values that is kept; 0 < fraction <= 1.

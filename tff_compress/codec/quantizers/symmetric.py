@@ -19,10 +19,12 @@ from tff_compress.codec.stage import Stage
 
 @dataclasses.dataclass(frozen=True)
 class Symmetric(Stage):
-  """Value x becomes sign(x) l w, w = norm / levels, with l one of the two whole numbers around |x| / w, at random: unbiased.
+  """Value x becomes sign(x) l w, w = norm / levels, with l one of the two whole numbers around |x| / w, at random:
+  unbiased.
 
-  The variance is w^2 f (1 - f) for each value, f the fraction of |x| / w. With the Euclidean norm most symbols are zero:
-  at most levels (levels + sqrt(block)) of a block are not, so a coder that makes zeros cheap belongs behind (rice, rans).
+  The variance is w^2 f (1 - f) for each value, f the fraction of |x| / w. With the Euclidean norm most symbols are
+  zero: at most levels (levels + sqrt(block)) of a block are not, so a coder that makes zeros cheap belongs behind
+    (rice, rans).
   With the largest magnitude as norm the error is smaller and the symbols cost more.
 
   Attributes:

@@ -17,13 +17,13 @@ from tff_compress.codec.stage import Stage
 class CountSketch(Stage):
   """`rows` tables of c columns, in each of which every value is added to one column with a random sign.
 
-  A row's estimate of value i is its column times the sign: unbiased, with a variance of at most ||x||^2 / c, and the decoder
-  takes the median over the rows. Sketches of a round add up to the sketch of the sum, so the server sums first and
-  decodes once. By itself this has as large an error as sub-sampling; it is meant for a server that takes the
+  A row's estimate of value i is its column times the sign: unbiased, with a variance of at most ||x||^2 / c, and the
+  decoder takes the median over the rows. Sketches of a round add up to the sketch of the sum, so the server sums first
+  and decodes once. By itself this has as large an error as sub-sampling; it is meant for a server that takes the
   largest estimates only (FetchSGD).
 
-  The columns of a row: the values are cut into chunks of c, and each chunk is turned by a random number of columns. So values of one
-  chunk never meet, any two others do with probability 1 / c, and a table is a sum of whole chunks.
+  The columns of a row: the values are cut into chunks of c, and each chunk is turned by a random number of columns. So
+  values of one chunk never meet, any two others do with probability 1 / c, and a table is a sum of whole chunks.
 
   Attributes:
     fraction: of the number of values, what all tables have together; 0 < fraction <= 1.
@@ -78,7 +78,8 @@ class CountSketch(Stage):
     return start + (column + xp.constant(columns, np.int32) - turn) % xp.constant(columns, np.int32)
 
   def sketch(self, xp, x, draws, size):
-    """float32[size], size > 0 -> float32[rows, c]. Exact where the values are whole numbers of which chunk sums fit 24 bits."""
+    """float32[size], size > 0 -> float32[rows, c]. Exact where the values are whole numbers of which chunk sums fit 24
+    bits."""
     columns = self.columns(size)
     chunks = -(-size // columns)
     turns, signs = self._hashes(xp, draws, size)
@@ -91,7 +92,8 @@ class CountSketch(Stage):
     return xp.concat(tables)
 
   def estimate(self, xp, tables, draws, size):
-    """float32[rows, c] sketch of a vector, or sum of sketches -> float32[size]: the median of each value's estimates."""
+    """float32[rows, c] sketch of a vector, or sum of sketches -> float32[size]: the median of each value's
+    estimates."""
     columns = self.columns(size)
     chunks = -(-size // columns)
     turns, signs = self._hashes(xp, draws, size)
@@ -105,8 +107,8 @@ class CountSketch(Stage):
     size = signal.size
     if not size:
       return x, {}
-    # Rounded at random to whole numbers of which a column's worth can be added exactly, in any order. More than 17 bits would
-    # leave too few of float32's 24 for the dither.
+    # Rounded at random to whole numbers of which a column's worth can be added exactly, in any order. More than 17 bits
+    # would leave too few of float32's 24 for the dither.
     chunks = -(-size // self.columns(size))
     bits = min(16, 23 - (chunks - 1).bit_length())
     up, unit = sums.scale(xp, bits, xp.reduce_max(xp.abs(x)))

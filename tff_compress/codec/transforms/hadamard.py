@@ -16,7 +16,7 @@ from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Stage
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def sylvester(order):
   """float32 [order, order] Hadamard matrix of +1 and -1 in Sylvester's (natural) order; order is a power of two."""
   matrix = np.ones((1, 1), np.float32)
@@ -67,7 +67,8 @@ class Hadamard(Stage):
     return Real(signal.size)
 
   def nmse_bound(self, signal):
-    # A value is off by less than one unit, with a variance of at most 1/4; the largest is at least 2^(23 - log2 block) units.
+    # A value is off by less than one unit, with a variance of at most 1/4; the largest is at least 2^(23 - log2 block)
+    # units.
     return self.rotations * (self.block**3 * 2.0**-48 + 1e-9)
 
   def _plan(self, size):
@@ -97,7 +98,8 @@ class Hadamard(Stage):
     used = 0
     for (start, rows, block, across), signs in zip(steps, self._signs(xp, draws, steps)):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      part, = xp.by_rows(lambda x, signs, dither=dithers[used:used + block]: (_forward(xp, x, signs, dither),), part, signs)
+      part, = xp.by_rows(lambda x, signs, dither=dithers[used:used + block]: (_forward(xp, x, signs, dither),), part,
+                         signs)
       used += block
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
@@ -163,8 +165,8 @@ def _forward(xp, x, signs, dither):
   exponent = floats.exponent(xp, xp.maximum(largest, floats.SMALLEST))
   up = floats.power(xp, xp.constant(254 + bits - 1, np.int32) - exponent) * live
   down = floats.power(xp, exponent - xp.constant(bits - 1 + order.bit_length() - 1, np.int32)) * live
-  # All rows share one row of dithers. Each value is still rounded without bias; that errors of different rows go together
-  # is of no account, as they are about 1e-8 of the energy and change with every message.
+  # All rows share one row of dithers. Each value is still rounded without bias; that errors of different rows go
+  # together is of no account, as they are about 1e-8 of the energy and change with every message.
   integers = xp.floor(x * up + dither)
   return transform(xp, integers * signs) * down
 

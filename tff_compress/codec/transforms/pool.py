@@ -16,7 +16,8 @@ LARGEST_THRESHOLD = 2.0**64
 
 @dataclasses.dataclass(frozen=True)
 class Pool(Stage):
-  """Kernels of shape (height, width, in, out) become their mean over height and width; the decoder puts it in all places.
+  """Kernels of shape (height, width, in, out) become their mean over height and width; the decoder puts it in all
+  places.
 
   Variables of any other number of dimensions, and kernels of 1 x 1, stay as they are. Decoding is linear, so any number
   of missed rounds can be sent as one sum of the same size. This is the orthogonal projection on kernels that are

@@ -15,8 +15,8 @@ from tff_compress.codec.stage import Stage
 class SigmaClip(Stage):
   """Every value, limited to -c sigma … c sigma, sigma the root mean square. Biased where a value is larger.
 
-  It keeps a few large values from setting the scale of a following quantizer. At c = 2.5 it costs 0.23 % of the energy of
-  normally distributed values.
+  It keeps a few large values from setting the scale of a following quantizer. At c = 2.5 it costs 0.23 % of the energy
+  of normally distributed values.
 
   Attributes:
     deviations: c, 0.1 … 1000.

@@ -17,8 +17,8 @@ from tff_compress.codec.subspace import Subspace
 class Subsample(Subspace):
   """Keeps a fraction of the coordinates; the decoder multiplies them by d / k (unbiased).
 
-  Where 1/fraction is a whole number s <= 65536, one coordinate is drawn from every s consecutive ones: each is kept with
-  probability exactly 1/s (for s a power of two; otherwise within s / 2^32, relatively), but the choices are not
+  Where 1/fraction is a whole number s <= 65536, one coordinate is drawn from every s consecutive ones: each is kept
+  with probability exactly 1/s (for s a power of two; otherwise within s / 2^32, relatively), but the choices are not
   independent as in simple random sampling. For other fractions a uniform subset of k = round(fraction d) is drawn.
 
   The multiplication is done by the decoder, which keeps the range of a following quantizer small.

@@ -1,7 +1,8 @@
 """Published methods by name: one file each, found by the registry.
 
-A method is more than a codec: it also says what clients or the server remember, who uploads, how votes are counted. What
-one codec is all there is to is a preset of `tff_compress.codec` instead, and no name stands for both. `method` reads
+A method is more than a codec: it also says what clients or the server remember, who uploads, how votes are counted.
+What one codec is all there is to is a preset of `tff_compress.codec` instead, and no name stands for both. `method`
+reads
 either:
 
     method = processes.method('dgc:p=1/1000')
@@ -92,7 +93,7 @@ class Method:
       model_fn: function that makes a `tff.learning.models.VariableModel`.
       **arguments: of `build_fed_avg`, with those that `arguments` gives.
     """
-    from tff_compress.processes.fed_avg import build_fed_avg  # pylint: disable=g-import-not-at-top
+    from tff_compress.processes.fed_avg import build_fed_avg
     return build_fed_avg(model_fn, **arguments)
 
   def arguments(self, model=None):

@@ -109,5 +109,5 @@ class AutoencoderMethod(Method):
         'tolerance': None if self.tolerance == 'none' else float(self.tolerance)}
 
   def build(self, model_fn, **arguments):
-    from tff_compress.processes.autoencoder import build_autoencoder_fed_avg  # pylint: disable=g-import-not-at-top
+    from tff_compress.processes.autoencoder import build_autoencoder_fed_avg
     return build_autoencoder_fed_avg(model_fn, **arguments)

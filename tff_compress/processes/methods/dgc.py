@@ -14,7 +14,8 @@ WARM_UP = tuple(fractions.Fraction(1, 4**i) for i in (1, 2, 3, 4))
 
 @dataclasses.dataclass(frozen=True)
 class Dgc(Method):
-  """The largest values with momentum correction, momentum factor masking, local clipping and a share that falls at first.
+  """The largest values with momentum correction, momentum factor masking, local clipping and a share that falls at
+  first.
 
   Attributes:
     p: share of the values that is sent in the end.

@@ -37,7 +37,7 @@ class FederatedDropoutMethod(Method):
     return self.codec
 
   def arguments(self, model=None):
-    from tff_compress.processes.federated_dropout import FederatedDropout  # pylint: disable=g-import-not-at-top
+    from tff_compress.processes.federated_dropout import FederatedDropout
     if model is None:
       raise ProcessError('federated-dropout has to know the Keras model that clients train: give arguments(model).')
     return {**super().arguments(), 'structured': FederatedDropout(model, self.keep)}

@@ -45,5 +45,5 @@ class FetchSgdMethod(Method):
     return f'concat | topk:{self.k} | float32'
 
   def arguments(self, model=None):
-    from tff_compress.processes.fetch import FetchSgd  # pylint: disable=g-import-not-at-top
+    from tff_compress.processes.fetch import FetchSgd
     return {**super().arguments(), 'server': FetchSgd(self._keep, self.momentum)}

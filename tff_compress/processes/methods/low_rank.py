@@ -30,5 +30,5 @@ class LowRankMethod(Method):
     return f'concat | lowrank:{self.share},key=client | float32'
 
   def arguments(self, model=None):
-    from tff_compress.processes.structured import Structured  # pylint: disable=g-import-not-at-top
+    from tff_compress.processes.structured import Structured
     return {**super().arguments(model), 'structured': Structured(self.normalize)}

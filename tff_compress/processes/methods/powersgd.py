@@ -40,5 +40,5 @@ class PowerSgdMethod(Method):
     return update[:, :self.rank]
 
   def arguments(self, model=None):
-    from tff_compress.processes.power import PowerSgd  # pylint: disable=g-import-not-at-top
+    from tff_compress.processes.power import PowerSgd
     return {**super().arguments(model), 'server': PowerSgd(self.rank)}

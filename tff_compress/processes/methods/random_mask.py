@@ -14,8 +14,8 @@ class RandomMask(Method):
 
   Attributes:
     fraction: share of the values that is trained and sent.
-    normalize: none: the server adds what arrives, as in the paper; inverse_p: times one over the fraction; count: each value is
-      averaged over the clients that sent it.
+    normalize: none: the server adds what arrives, as in the paper; inverse_p: times one over the fraction; count: each
+      value is averaged over the clients that sent it.
   """
   name: ClassVar[str] = 'random-mask'
   summary: ClassVar[str] = 'structured updates: only the values of a random mask are trained and sent'
@@ -31,5 +31,5 @@ class RandomMask(Method):
     return f'concat | subsample:{self.fraction},key=client | float32'
 
   def arguments(self, model=None):
-    from tff_compress.processes.structured import Structured  # pylint: disable=g-import-not-at-top
+    from tff_compress.processes.structured import Structured
     return {**super().arguments(), 'structured': Structured(self.normalize)}

@@ -13,6 +13,8 @@ def check_step(name, step):
 
 def arguments(step):
   """Those of `build_fed_avg` that make the server count votes."""
-  import tensorflow_federated as tff  # pylint: disable=g-import-not-at-top
-  from tff_compress.processes.changes import Changes  # pylint: disable=g-import-not-at-top
-  return {'downlink': Changes(CODEC, residual=False, step=step), 'client_weighting': tff.learning.ClientWeighting.UNIFORM}
+  import tensorflow_federated as tff
+
+  from tff_compress.processes.changes import Changes
+  return {'downlink': Changes(CODEC, residual=False, step=step),
+          'client_weighting': tff.learning.ClientWeighting.UNIFORM}

@@ -6,9 +6,9 @@ matrices is faster than CONV_2D, in LiteRT by far: its products go to XNNPACK, i
 
 import tensorflow as tf
 
-from tflite_export.training.formulas.registry import UNSUPPORTED
 from tflite_export.training.formulas.registry import forward
 from tflite_export.training.formulas.registry import gradient
+from tflite_export.training.formulas.registry import UNSUPPORTED
 from tflite_export.training.formulas.windows import Windows
 
 UNSUPPORTED.update({

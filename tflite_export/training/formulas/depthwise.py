@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from tflite_export.training.formulas.registry import gradient
-from tflite_export.training.formulas.windows import Windows
 from tflite_export.training.formulas.windows import flip
+from tflite_export.training.formulas.windows import Windows
 
 
 @gradient('DepthwiseConv2dNative')
