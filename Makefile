@@ -15,13 +15,14 @@ READY := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint docs bench lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    train with and without compression and show what it saves (ARGS=... goes to tff-compress demo)'
 	@echo 'make test    run the tests (TESTS=path, ARGS=... goes to pytest)'
 	@echo 'make lint    look at all of the code for faults, wrong types and long lines: a few seconds'
+	@echo 'make docs    make the tables of the documents anew that repeat what the code says'
 	@echo 'make bench   run the benchmarks (ARGS=... goes to python -m benchmarks)'
 	@echo 'make setup   only the set-up: $(VENV) with what requirements.lock names'
 	@echo 'make lock    for maintainers: resolve requirements.lock again with uv (UV=path)'
@@ -39,6 +40,9 @@ test: $(READY)
 lint: $(READY)
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
+
+docs: $(READY)
+	@$(VENV)/bin/python -m docs.tables
 
 bench: $(READY)
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
