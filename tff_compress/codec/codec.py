@@ -12,6 +12,7 @@ import numpy as np
 from tff_compress.codec import counts
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import streams
+from tff_compress.codec.checks import shown
 from tff_compress.codec.errors import CodecError
 from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
@@ -20,7 +21,6 @@ from tff_compress.codec.errors import UpdateError
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.pipeline import Pipeline
 from tff_compress.codec.spec import MAX_VALUES
-from tff_compress.codec.spec import shown
 from tff_compress.codec.spec import Spec
 
 LARGEST = 2.0**64

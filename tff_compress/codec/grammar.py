@@ -18,6 +18,7 @@ import re
 import typing
 
 from tff_compress.codec import stage as stage_lib
+from tff_compress.codec.checks import shown
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.codec import Condition
 from tff_compress.codec.codec import Rule
@@ -74,7 +75,7 @@ def _parse(text):
 def _rule(text):
   when, arrow, pipeline = text.partition('=>')
   if not arrow or '=>' in pipeline:
-    raise CodecError(f'each rule is "pattern => pipeline", separated by ";", not {_shown(text)}.')
+    raise CodecError(f'each rule is "pattern => pipeline", separated by ";", not {shown(text.strip())}.')
   return Rule(tuple(_condition(part) for part in when.split('&')), _pipeline(pipeline))
 
 
@@ -89,7 +90,7 @@ def _condition(text):
 def _pipeline(text):
   parts = [part.strip() for part in text.split('|')]
   if any(not part for part in parts):
-    raise CodecError(f'a stage is missing in {_shown(text)}: stages are separated by single "|".')
+    raise CodecError(f'a stage is missing in {shown(text.strip())}: stages are separated by single "|".')
   joined = parts[0] == 'concat'
   return Pipeline(tuple(_stage(part) for part in parts[joined:]), joined)
 
@@ -122,7 +123,7 @@ def _stage(text):
                        f'tff_compress.processes.method({name!r}), call '
                        'method.build(model_fn, **method.arguments(keras_model)).')
     close = difflib.get_close_matches(name, [*stages, *presets.registry(), *METHODS], 1)
-    raise CodecError(f'there is no stage {_shown(name)}; '
+    raise CodecError(f'there is no stage {shown(name)}; '
                      + (f'did you mean {close[0]}?' if close else f'there are {", ".join(sorted(stages))}.'))
   return configured(stages[name], text, 'stage')
 
@@ -147,11 +148,11 @@ def configured(kind, text, noun):
     field, equals, value = (piece.strip() for piece in part.partition('='))
     if not equals:
       if position or not fields:
-        raise CodecError(f'{noun} {name}: {_shown(part)} is not a parameter; '
+        raise CodecError(f'{noun} {name}: {shown(part)} is not a parameter; '
                          + (f'write field=value with a field of {", ".join(fields)}.' if fields else 'it takes none.'))
       field, value = next(iter(fields)), field
     if field not in fields:
-      raise CodecError(f'{noun} {name} has no parameter {_shown(field)}; '
+      raise CodecError(f'{noun} {name} has no parameter {shown(field)}; '
                        + (f'it takes {", ".join(fields)}.' if fields else 'it takes none.'))
     if field in values:
       raise CodecError(f'{noun} {name}: parameter {field} is given twice.')
@@ -161,8 +162,3 @@ def configured(kind, text, noun):
   if missing:
     raise CodecError(f'{noun} {name} needs a value for {missing[0]}, such as {name}:{kind.examples[0]}.')
   return kind(**values)
-
-
-def _shown(text):
-  text = text.strip()
-  return repr(text if len(text) <= 60 else text[:57] + '…')

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tff_compress.codec import checks
 from tff_compress.codec import random
 from tff_compress.codec.errors import SpecError
 
@@ -25,8 +26,7 @@ class MessageKeys:
 
   def __post_init__(self):
     for name, value, bits in (('seed', self.seed, 64), ('round', self.round, 32), ('client', self.client, 32)):
-      if isinstance(value, bool) or not hasattr(value, '__index__') or not 0 <= value.__index__() < 1 << bits:
-        raise SpecError(f'{name} must be a whole number from 0 to 2^{bits}-1, not {value!r}.')
+      checks.whole_number(name, value, SpecError, least=0, most=(1 << bits) - 1)
 
   def key(self, scope, name, purpose, chunk):
     """int32[2] for scope 'round' or 'client'."""

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 
+from tff_compress.codec.checks import shown
 from tff_compress.codec.errors import SpecError
 
 LOSSLESS_DTYPES = ('int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32', 'int64', 'uint64', 'bool')
@@ -26,11 +27,6 @@ MAX_DIMENSIONS = 32
 
 # Fingerprints are made of a text in which names end at tabs and line feeds.
 _UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
-
-
-def shown(name):
-  """A variable's name as errors show it."""
-  return repr(name if len(name) <= 60 else name[:59] + '…')
 
 
 @dataclasses.dataclass(frozen=True)
