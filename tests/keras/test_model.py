@@ -13,8 +13,8 @@ from tff_compress.keras import federate
 from tff_compress.keras import FederateError
 from tff_compress.keras import federation
 from tff_compress.keras import training
-from tff_compress.keras.model import Blueprint
-from tff_compress.keras.model import ClientModel
+from tff_compress.keras.blueprint import Blueprint
+from tff_compress.keras.client_model import ClientModel
 
 pytestmark = pytest.mark.xdist_group('tff')
 

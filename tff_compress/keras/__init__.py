@@ -3,10 +3,21 @@
     model, history = tff_compress.keras.federate(model, client_data, uplink='hadamard | uniform:bits=2 | pack',
     rounds=20)
 
-federation.py has the one function; model.py turns a compiled model into what TFF's clients run, tracing.py keeps users'
-code out of TFF's graphs, clients.py lays out the clients' data, learning.py builds the learning process, training.py
-runs its rounds, optimizers.py translates optimizers, progress.py shows that it goes on. TensorFlow and TFF are imported
-when `federate` is first used.
+    federation.py    the one function, `federate`, from its arguments to the trained model
+    checks.py        which models can be trained
+    blueprint.py     a compiled model, read once and traced: what clients need of it
+    client_model.py  its training step in the form that TFF trains
+    isolation.py     keeps users' code out of TFF's graphs
+    randomness.py    dropout and the like as a function of a batch's key
+    layers.py        the layers of a model and what is in them
+    clients.py       the clients' data, laid out for a round
+    optimizers.py    Keras's optimizers as TFF's
+    learning.py      builds the learning process
+    training.py      runs its rounds
+    progress.py      shows that it goes on
+    errors.py        errors of one sentence
+
+TensorFlow and TFF are imported when `federate` is first used.
 """
 
 import importlib

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress.keras.errors import FederateError
-from tff_compress.keras.model import first_line
+from tff_compress.keras.errors import first_line
 
 # What TFF 0.87 takes: of one client (tff...value_serialization), and of all in one message (protocol buffers).
 _CLIENT_BYTES = 100 * 1024**2
@@ -166,9 +166,10 @@ class Clients:
     else:
       parts = self._arrays(data, name)
       shape = lambda leaf: leaf.shape[1:]
-    return tuple(tf.nest.map_structure(lambda leaf: tf.TensorSpec([None, *shape(leaf)], _kept(tf.as_dtype(leaf.dtype))),
-                                       part)
-                 for part in parts)
+
+    def batch_spec(leaf):
+      return tf.TensorSpec([None, *shape(leaf)], _travel_dtype(tf.as_dtype(leaf.dtype)))
+    return tuple(tf.nest.map_structure(batch_spec, part) for part in parts)
 
   def _arrays(self, data, name):
     """(x, y, sample_weight) as structures of arrays."""
@@ -202,10 +203,10 @@ class Clients:
     """One spec for two clients' batches: dimensions that differ are unknown, and number types the wider of two."""
     try:
       tf.nest.assert_same_structure(ours, theirs)
-      return tf.nest.map_structure(functools.partial(_wider, self._flexible), ours, theirs)
+      return tf.nest.map_structure(functools.partial(_union, self._flexible), ours, theirs)
     except (ValueError, TypeError):
       raise FederateError(f'client {self.names[index]} has other data than client {self.names[0]}: '
-                          f'{_shown(theirs)} and not {_shown(ours)}.') from None
+                          f'{_spec_text(theirs)} and not {_spec_text(ours)}.') from None
 
   def _runs(self, index, round_number):
     """All passes over a client's examples in one round, as runs."""
@@ -225,7 +226,7 @@ class Clients:
         except tf.errors.OpError as error:
           raise FederateError(
               f'the data set of client {self.names[index]} cannot be read: {first_line(error)}.') from error
-      runs = _joined(batches)
+      runs = _joined_batches(batches)
     else:
       arrays = tf.nest.flatten(self._arrays(data, self.names[index]))
       count = len(arrays[0])
@@ -238,7 +239,7 @@ class Clients:
         orders = [np.concatenate(orders)]
       runs = [_Run(tuple(array[order] for array in arrays), self._batch_size) for order in orders]
     if self._steps is not None:
-      runs = _first(runs, self._steps)
+      runs = _first_batches(runs, self._steps)
     return [_Run(tuple(np.asarray(a, s.dtype.as_numpy_dtype) for a, s in zip(run.arrays, leaves)), run.batch_size)
             for run in runs]
 
@@ -252,7 +253,7 @@ class Clients:
       done += 1
 
 
-def _first(runs, batches):
+def _first_batches(runs, batches):
   """The first batches of runs."""
   kept = []
   for run in runs:
@@ -288,7 +289,7 @@ def _parts(element, name):
   return tuple(element) + ((),) * (3 - len(element))
 
 
-def _joined(batches):
+def _joined_batches(batches):
   """Runs from batches, each a list of arrays."""
   runs, open_run = [], []
 
@@ -309,12 +310,12 @@ def _joined(batches):
   return runs
 
 
-def _kept(dtype):
+def _travel_dtype(dtype):
   """The dtype that values travel in: floats of any width become float32, which models take."""
   return tf.float32 if dtype.is_floating else dtype
 
 
-def _wider(flexible, ours, theirs):
+def _union(flexible, ours, theirs):
   if ours.shape.rank != theirs.shape.rank or not flexible and ours.shape[1:] != theirs.shape[1:]:
     raise ValueError
   shape = [a if a == b else None for a, b in zip(ours.shape, theirs.shape)]
@@ -322,11 +323,11 @@ def _wider(flexible, ours, theirs):
     return tf.TensorSpec(shape, ours.dtype)
   if tf.string in (ours.dtype, theirs.dtype):
     raise ValueError
-  return tf.TensorSpec(shape,
-                       _kept(tf.as_dtype(np.result_type(ours.dtype.as_numpy_dtype, theirs.dtype.as_numpy_dtype))))
+  common = np.result_type(ours.dtype.as_numpy_dtype, theirs.dtype.as_numpy_dtype)
+  return tf.TensorSpec(shape, _travel_dtype(tf.as_dtype(common)))
 
 
-def _shown(spec):
+def _spec_text(spec):
   def leaf(s):
     return f'{s.dtype.name}{list(s.shape)}'
   text = str(tf.nest.map_structure(leaf, tuple(part for part in spec if part != ()))).replace("'", '')

@@ -13,10 +13,10 @@ from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.keras import learning
 from tff_compress.keras import optimizers
 from tff_compress.keras import training
+from tff_compress.keras.blueprint import Blueprint
+from tff_compress.keras.checks import check_model
 from tff_compress.keras.clients import Clients
 from tff_compress.keras.errors import FederateError
-from tff_compress.keras.model import Blueprint
-from tff_compress.keras.model import check_model
 from tff_compress.keras.progress import Progress
 from tff_compress.processes import steps
 

@@ -13,10 +13,10 @@ from tff_compress.codec.codec import Condition
 from tff_compress.codec.codec import Rule
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.keras import optimizers
+from tff_compress.keras.client_model import STATISTICS
 from tff_compress.keras.errors import FederateError
-from tff_compress.keras.model import STATISTICS
 
-_AS_THEY_ARE = 'float32'
+_EXACT = 'float32'
 
 
 def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink, residual=False, proximal_strength=0.0,
@@ -46,16 +46,16 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
   """
   arguments = dict(
       client_weighting=weighting(uniform),
-      model_distributor=downlink_lib(_spared(downlink, blueprint), blueprint.client_model, residual=residual, seed=seed,
-                                     spec=blueprint.weights_spec),
+      model_distributor=downlink_lib(_with_exact_statistics(downlink, blueprint), blueprint.client_model,
+                                     residual=residual, seed=seed, spec=blueprint.weights_spec),
       model_aggregator=aggregator,
-      metrics_aggregator=_Metrics(blueprint, seed) if blueprint.statistics else None,
+      metrics_aggregator=_MetricsAndStatistics(blueprint, seed) if blueprint.statistics else None,
       # Bit for bit what DATASET_REDUCE gives, in two thirds of the time.
       loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR)
-  optimizer = _of_clients(client_optimizer, proximal_strength, blueprint)
+  optimizer = _client_optimizer(client_optimizer, proximal_strength, blueprint)
   process = tff.learning.algorithms.build_weighted_fed_avg(blueprint.client_model, optimizer, server_optimizer,
                                                            **arguments)
-  return _moving(process, blueprint) if blueprint.statistics else process
+  return _with_moving_statistics(process, blueprint) if blueprint.statistics else process
 
 
 def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0,
@@ -75,7 +75,7 @@ def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_
         'the model has moving statistics, as of batch normalization, which clients that remember do not '
         'send: use a codec without memory, or layers without, such as GroupNormalization.')
   return method.build(
-      blueprint.client_model, client_optimizer_fn=_of_clients(client_optimizer, proximal_strength, blueprint),
+      blueprint.client_model, client_optimizer_fn=_client_optimizer(client_optimizer, proximal_strength, blueprint),
       server_optimizer_fn=server_optimizer, seed=seed, spec=blueprint.weights_spec, **arguments)
 
 
@@ -84,19 +84,19 @@ def weighting(uniform):
   return tff.learning.ClientWeighting.UNIFORM if uniform else tff.learning.ClientWeighting.NUM_EXAMPLES
 
 
-def _of_clients(optimizer, proximal_strength, blueprint):
+def _client_optimizer(optimizer, proximal_strength, blueprint):
   return optimizers.constrained(optimizers.proximal(optimizer, proximal_strength), blueprint.trainable)
 
 
-def _spared(codec, blueprint):
+def _with_exact_statistics(codec, blueprint):
   """The codec with a rule in front that sends moving statistics as they are."""
   codec = meaning.of_whole_models(codec, 'use build_with_memory, whose clients keep a model')
-  [rule] = codec_lib.parse(_AS_THEY_ARE).rules
+  [rule] = codec_lib.parse(_EXACT).rules
   names = [t.name for t in blueprint.weights_spec.tensors[len(blueprint.trainable):]]
   return Codec(tuple(Rule((Condition(name),), rule.pipeline) for name in names) + codec.rules)
 
 
-class _Metrics:
+class _MetricsAndStatistics:
   """A `metrics_aggregator` of TFF that also adds up the changes of moving statistics, as an uplink of its own."""
 
   def __init__(self, blueprint, seed):
@@ -104,9 +104,9 @@ class _Metrics:
 
   def __call__(self, finalizers, local_type=None):
     del local_type
-    usual = collections.OrderedDict((name, f) for name, f in finalizers.items() if name != STATISTICS)
-    aggregate_usual = tff.learning.metrics.sum_then_finalize(usual)
-    factory = CodecSumFactory(_AS_THEY_ARE, seed=self._seed, spec=self._blueprint.changes_spec)
+    metric_finalizers = collections.OrderedDict((name, f) for name, f in finalizers.items() if name != STATISTICS)
+    aggregate_metrics = tff.learning.metrics.sum_then_finalize(metric_finalizers)
+    factory = CodecSumFactory(_EXACT, seed=self._seed, spec=self._blueprint.changes_spec)
 
     @tff.federated_computation
     def aggregate(values):
@@ -114,7 +114,7 @@ class _Metrics:
 
       @tff.tensorflow.computation(member)
       def metrics_of(report):
-        return collections.OrderedDict((name, report[name]) for name in usual)
+        return collections.OrderedDict((name, report[name]) for name in metric_finalizers)
 
       @tff.tensorflow.computation(member)
       def statistics_of(report):
@@ -124,14 +124,14 @@ class _Metrics:
       process = factory.create(changes.type_signature.member)
       # float32 needs no state: every round may be the first.
       total = process.next(process.initialize(), changes)
-      metrics = aggregate_usual(tff.federated_map(metrics_of, values))
+      metrics = aggregate_metrics(tff.federated_map(metrics_of, values))
       return tff.federated_zip(collections.OrderedDict(
           metrics=metrics, changes=total.result, measured=total.measurements))
 
     return aggregate
 
 
-def _moving(process, blueprint):
+def _with_moving_statistics(process, blueprint):
   """The process, with the server's moving statistics moved by what clients report."""
   state_type = process.initialize.type_signature.result
   variances = set(blueprint.variances())

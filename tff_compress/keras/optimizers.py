@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_compress.keras import tracing
+from tff_compress.keras import isolation
 from tff_compress.keras.errors import FederateError
+from tff_compress.keras.layers import all_layers
 
 SUPPORTED = ('SGD', 'Adam', 'AdamW', 'Adagrad', 'RMSprop')
 
@@ -41,7 +42,7 @@ def from_keras(optimizer, learning_rate=None, model=None):
   Raises:
     FederateError: TFF has no such optimizer, or not with these options.
   """
-  layers = list(model._flatten_layers()) if model is not None else ()
+  layers = all_layers(model) if model is not None else ()
   if isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
     half = next((layer for layer in layers if layer.compute_dtype == 'float16'
                  and (layer._autocast or not isinstance(layer, tf.keras.Model))), None)  # Else its layers compute.
@@ -52,7 +53,7 @@ def from_keras(optimizer, learning_rate=None, model=None):
     optimizer = optimizer.inner_optimizer
   kind = type(optimizer).__name__
   config = optimizer.get_config() if kind in SUPPORTED else {}
-  if kind in SUPPORTED and not _is_kerass_own(optimizer):
+  if kind in SUPPORTED and not _is_of_keras(optimizer):
     raise FederateError(f'the optimizer {kind} is a class of {type(optimizer).__module__}, not the one of Keras, and '
                         'TFF does not know what it does: compile the model with tf.keras.optimizers.…, or pass '
                         'client_optimizer=tff.learning.optimizers.….')
@@ -164,7 +165,7 @@ def constrained(optimizer, weights):
     optimizer: `tff.learning.optimizers.Optimizer`.
     weights: the trainable weights of a Keras model, in order.
   """
-  constraints = [weight.constraint and tracing.Program(weight.constraint, tf.TensorSpec(weight.shape, weight.dtype))
+  constraints = [weight.constraint and isolation.Program(weight.constraint, tf.TensorSpec(weight.shape, weight.dtype))
                  for weight in weights]
   return _Constrained(optimizer, constraints) if any(constraints) else optimizer
 
@@ -246,7 +247,7 @@ def checked_rate(value, name):
   return rate
 
 
-def _is_kerass_own(optimizer):
+def _is_of_keras(optimizer):
   """Whether the class is one of Keras's, and not one of the same name with another rule."""
   kind = type(optimizer).__name__
   modules = (tf.keras.optimizers, tf.keras.optimizers.legacy, tf.keras.optimizers.experimental)

@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 from tff_compress import runtime
 from tff_compress.aggregators import communication
 from tff_compress.keras.errors import FederateError
-from tff_compress.keras.model import first_line
+from tff_compress.keras.errors import first_line
 
 PREPASS = ('prepass_clients', 'prepass_uplink_bytes', 'prepass_downlink_bytes', 'prepass_seconds')
 """What is said of a pre-pass: clients that learned, bytes of all of them, and how long it took."""
@@ -21,7 +21,7 @@ class Diverged(FederateError):
   """Training produced NaN or infinite values."""
 
 
-class _Forgetful:
+class _StatelessRunner:
   """Runs a learning process whose clients remember nothing, as `tff_compress.processes.Runner` runs one whose clients
   do."""
 
@@ -56,7 +56,7 @@ class Trainer:
   def __init__(self, blueprint, clients, clients_per_round, process, prepass=''):
     self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
     self._prepass, self.drifted, self.learned = prepass, False, None
-    self._runner = _Forgetful(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
+    self._runner = _StatelessRunner(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
     self.state = self._runner.process.set_model_weights(self._runner.state, blueprint.weights())
     self.round = 0
 
@@ -153,7 +153,7 @@ class Trainer:
     train = metrics['client_work']['train']
     examples, trained = int(train['num_examples']), int(train['num_clients'])
     for name, value in self._blueprint.named(train).items():
-      record.update(_flat(name, value))
+      record.update(_numbers(name, value))
     if not trained:
       raise Diverged(f'training diverged in round {self.round + 1}: no client has a finite update; lower the learning '
                      'rate, and look for NaN in the data.')
@@ -216,7 +216,7 @@ def running():
       yield context
 
 
-def _flat(name, value):
+def _numbers(name, value):
   """{name: number} of a metric's result, which may be a dict."""
   if isinstance(value, dict):
     return {key: float(v) for key, v in value.items()}

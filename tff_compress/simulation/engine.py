@@ -15,8 +15,8 @@ from tff_compress.aggregators import uplink as uplink_lib
 from tff_compress.keras import learning
 from tff_compress.keras import optimizers
 from tff_compress.keras import training
+from tff_compress.keras.blueprint import Blueprint
 from tff_compress.keras.clients import Clients
-from tff_compress.keras.model import Blueprint
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models
 from tff_compress.simulation import run as run_lib

@@ -1,15 +1,23 @@
-"""Functions that were traced where TensorFlow and Keras behave as users know them, for the graphs of TFF.
+"""Keeps users' code and TFF's graphs apart.
 
 TFF writes computations down in graphs of TensorFlow 1. Python code that runs there finds another world: `==` and `!=`
 compare objects, and Keras gives every layer, model and metric of the process other base classes. So users' code never
-runs there. It is traced as `fit` traces it, and what TFF gets is the finished graph.
+runs there. It is traced as `fit` traces it, and what TFF gets is the finished graph (`Program`). Losses and metrics are
+new objects (`fresh_containers`), so that tracing changes none that others may be using, and classes that someone else's
+graph has changed get their bases back first (`restore_base_classes`).
 """
 
+from keras.src.utils import version_utils
 import tensorflow as tf
 from tensorflow.python.eager import record
 from tensorflow.python.framework import auto_control_deps_utils
 
 from tff_compress.keras.errors import FederateError
+from tff_compress.keras.errors import one_sentence
+from tff_compress.keras.layers import all_layers
+
+_BY_SHAPE = ('accuracy', 'acc', 'crossentropy', 'ce')
+"""Metrics that Keras chooses by the shapes of labels and predictions."""
 
 _PYTHON = ('PyFunc', 'PyFuncStateless', 'EagerPyFunc')
 
@@ -150,3 +158,49 @@ def _without_seeds(definition):
     if 'seed' in node.attr and 'seed2' in node.attr:
       node.attr['seed'].i = node.attr['seed2'].i = 0
   return definition
+
+
+def restore_base_classes(model):
+  """Gives the model's classes the bases they had before someone made a Keras model in a graph of TFF."""
+  for kind in {type(layer) for layer in all_layers(model)}:
+    if issubclass(kind, version_utils.base_layer_v1.Layer):
+      version_utils.swap_class(kind, version_utils.training.Model, version_utils.training_v1.Model, True)
+      version_utils.swap_class(kind, version_utils.base_layer.Layer, version_utils.base_layer_v1.Layer, True)
+
+
+def fresh_containers(model, output_spec, y_spec):
+  """Makes new loss and metric objects, as `compile` would.
+
+  Args:
+    model: compiled Keras model.
+    output_spec: structure of `tf.TensorSpec` of its outputs.
+    y_spec: that of the labels; None where there are none.
+
+  Returns:
+    (losses, metrics), Keras's containers, built for the model's outputs.
+
+  Raises:
+    FederateError: a metric is not known to Keras, or cannot be copied.
+  """
+  losses, metrics = model.compiled_loss, model.compiled_metrics
+  names = getattr(model, 'output_names', None)
+  loss_container = type(losses)(losses._user_losses, losses._user_loss_weights, output_names=names)
+  metric_container = type(metrics)(_fresh_metrics(metrics._user_metrics),
+                                   _fresh_metrics(metrics._user_weighted_metrics),
+                                   output_names=names)
+  loss_container.build(output_spec)
+  if y_spec is not None:
+    metric_container.build(output_spec, metric_container._conform_to_outputs(output_spec, y_spec))
+  return loss_container, metric_container
+
+
+def _fresh_metrics(metrics):
+  """New metric objects in place of those in the structure; names and functions stay as they are."""
+  def fresh(metric):
+    if isinstance(metric, str) and metric not in _BY_SHAPE and isinstance(tf.keras.metrics.get(metric), str):
+      raise FederateError(f'Keras has no metric {metric[:40]!r}: look for its name in tf.keras.metrics.')
+    if not isinstance(metric, tf.keras.metrics.Metric):
+      return metric
+    with one_sentence(f'the metric {metric.name!r} cannot be copied ({{}}): give it a get_config.'):
+      return type(metric).from_config(metric.get_config())
+  return tf.nest.map_structure(fresh, metrics)
