@@ -11,13 +11,18 @@ UNFINISHED = '.tff-compress-'
 """What names of files begin with as long as they are not whole; a process that is killed leaves them behind."""
 
 
-def write(path, data, error=CompressionError):
-  """Replaces a file. Whatever interrupts it, there is the whole new file or what was there before.
+@contextlib.contextmanager
+def replacing(path, error=CompressionError):
+  """A block that writes a new file, which takes the place of `path` at the end of the block.
+
+  Whatever interrupts it, there is the whole new file or what was there before.
 
   Args:
     path: text; the file's folder must exist.
-    data: bytes.
     error: class of the error that is raised.
+
+  Yields:
+    a stream to write bytes to.
 
   Raises:
     `error`: it cannot be written; the message names the file and the reason.
@@ -27,7 +32,7 @@ def write(path, data, error=CompressionError):
     try:
       # Not tempfile's, whose files are for the user alone: here the umask decides.
       with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), 'wb') as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
       os.replace(temporary, path)
@@ -37,6 +42,12 @@ def write(path, data, error=CompressionError):
       raise
   except OSError as problem:
     raise error(f'{path} cannot be written: {reason(problem)}.') from problem
+
+
+def write(path, data, error=CompressionError):
+  """Replaces a file by one of these bytes, as `replacing` does."""
+  with replacing(path, error) as file:
+    file.write(data)
 
 
 def reason(problem):
