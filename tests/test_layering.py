@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = (
     ('codec',),
     ('wire',),
-    ('tensorflow', 'runtime'),
+    ('tensorflow', 'runtime', 'pages'),
     ('autoencoders',),
     ('aggregators', 'distributors', 'processes', 'keras', 'tflite_export'),
     ('simulation', 'serving'),
@@ -123,7 +123,8 @@ def test_importing_the_core_loads_no_tensorflow(statement):
           'print(sorted({name.split(".")[0] for name in sys.modules} - sys.stdlib_module_names))')
   loaded = ast.literal_eval(_run(code))
   assert 'numpy' in loaded and 'tff_compress' in loaded
-  assert not {'tensorflow', 'tensorflow_federated', 'jax', 'keras', 'scipy', 'ml_dtypes', 'matplotlib'} & set(loaded)
+  assert not {'tensorflow', 'tensorflow_federated', 'jax', 'keras', 'scipy', 'ml_dtypes', 'matplotlib',
+              'jinja2'} & set(loaded)
 
 
 def test_the_core_works_where_tensorflow_is_not_installed():

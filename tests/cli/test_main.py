@@ -128,6 +128,8 @@ WITHOUT = """if True:
      "needs ai_edge_litert, which is not installed: install the extra 'tflite'"),
     (('matplotlib',), [('tff-compress', ['report', '.']), ('tff-compress', ['run', '--output', 'there-is-none'])],
      "needs matplotlib, which is not installed: install the extra 'plots'"),
+    (('jinja2',), [('tff-compress', ['report', '.']), ('tff-compress', ['run', '--output', 'there-is-none'])],
+     "needs jinja2, which is not installed: install the extra 'plots'"),
     (('yaml',), [('tff-compress', ['run', '--config', __file__])],
      "needs yaml, which is not installed: install the extra 'yaml'"),
 ])
@@ -143,8 +145,8 @@ def test_a_package_that_is_missing_is_one_sentence_with_the_extra_that_brings_it
 
 
 def test_help_and_commands_of_the_core_need_numpy_alone():
-  absent = ('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert', 'matplotlib', 'yaml', 'h5py', 'tqdm',
-            'scipy', 'grpc')
+  absent = ('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert', 'matplotlib', 'jinja2', 'yaml', 'h5py',
+            'tqdm', 'scipy', 'grpc')
   commands = [(main.name, [name, '--help']) for main in (cli.PROGRAM, export_cli.PROGRAM) for name, *_ in main.commands]
   commands += [('tff-compress', ['codecs', 'drive']), ('tff-compress', ['codecs'])]
   code = WITHOUT.format(root=ROOT, absent=absent, commands=commands)

@@ -10,19 +10,20 @@ import pytest
 
 from tff_compress import cli
 from tff_compress import processes
-from tff_compress.cli import training
+from tff_compress.cli.progress import Progress
 from tff_compress.runtime.errors import NotMergeableError
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import folder
-from tff_compress.simulation import report
 from tff_compress.simulation import run as run_lib
+from tff_compress.simulation.report import plots
+from tff_compress.simulation.report.runs import FLOAT32
 
 PARAMETERS = 1000
 
 
 def entry(number, config):
   """What a round measures: a codec whose text is longer is a little worse and sends less."""
-  up, down = (32 if text in report.PLAIN else 8 for text in (config.uplink, config.downlink))
+  up, down = (32 if text in FLOAT32 else 8 for text in (config.uplink, config.downlink))
   count = config.clients_per_round * PARAMETERS // 8
   suffix = '_estimate' if config.baseline else ''
   return {'round': number, 'clients': config.clients_per_round, 'failed_clients': 0, 'examples': 100, 'train_loss': 1.0,
@@ -48,7 +49,7 @@ def trained(monkeypatch):
     return results
   monkeypatch.setattr(run_lib, 'compare', compare)
   for name in ('plot_rounds', 'plot_bytes'):  # They take most of the time, and have tests of their own.
-    monkeypatch.setattr(report, name, lambda series, theme: b'PNG')
+    monkeypatch.setattr(plots, name, lambda series, theme: b'PNG')
   monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', '3')  # The command sets it, and this puts it back.
   return asked
 
@@ -384,6 +385,6 @@ def test_rounds_that_were_done_before_count_as_done(monkeypatch):
   terminal = _Terminal()
   monkeypatch.setattr(sys, 'stderr', terminal)
   config = run_lib.RunConfig(rounds=10)
-  with training._Progress([config, config], every=0) as progress:
+  with Progress([config, config], every=0) as progress:
     progress.round(1, entry(7, config))
   assert '17/20' in terminal.text

@@ -10,26 +10,14 @@ import statistics
 import matplotlib.text
 import pytest
 
+from tests.simulation.finished_runs import comparison
+from tests.simulation.finished_runs import PARAMETERS
+from tests.simulation.finished_runs import run
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import report
-
-PARAMETERS = 1000
-
-
-def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6, 0.7), bits=(32, 32), estimate='',
-        **changes):
-  """A run with ten clients a round that sends the same bytes in every round."""
-  rounds = []
-  for i, accuracy in enumerate(accuracies):
-    entry = {'round': i + 1, 'accuracy': accuracy, 'loss': 1.0 / (i + 1), 'seconds': 2.0 + i, 'clients': 10}
-    for direction, width, suffix in zip(('uplink', 'downlink'), bits, (estimate, '')):
-      entry[f'{direction}_bytes{suffix}'] = 10 * PARAMETERS * width // 8
-      entry[f'{direction}_bits_per_parameter{suffix}'] = width
-      entry[f'{direction}_ratio{suffix}'] = 32 / width if width else 0
-    rounds.append(entry)
-  fields = {'settings': {'dataset': 'digits', 'model': 'mlp', 'rounds': len(rounds)}, 'parameters': PARAMETERS,
-            **changes}
-  return report.Run(uplink, downlink, seed, rounds=tuple(rounds), **fields)
+from tff_compress.simulation.report import page as page_lib
+from tff_compress.simulation.report import plots
+from tff_compress.simulation.report import table
 
 
 def save(folder, **changes):
@@ -42,13 +30,6 @@ def save(folder, **changes):
             'rounds': list(one.rounds)}
   (folder / 'result.json').write_text(json.dumps(result))
   return result
-
-
-def comparison():
-  return [run(seed=0, accuracies=(0.5, 0.8, 0.8, 0.8)), run(seed=1, accuracies=(0.5, 0.6, 0.6, 0.6)),
-          run('int8', 'int8', 0, (0.5, 0.79, 0.79, 0.79), (8, 8)),
-          run('int8', 'int8', 1, (0.5, 0.61, 0.61, 0.61), (8, 8)),
-          run('sketch', 'int8', 1, (0.4, 0.5, 0.5, 0.5), (1, 8))]
 
 
 def test_accuracy_is_the_mean_of_the_last_three_evaluations():
@@ -73,10 +54,10 @@ def test_what_clients_remember_is_a_column_where_some_do():
   plain, kept = run(accuracies=(0.5, 0.6)), run('stc', accuracies=(0.5, 0.6))
   for entry, size in zip(kept.rounds, (1_500_000, 2_500_000)):
     entry['client_states_bytes'] = size
-  assert 'MB kept' not in report.rows(report.summarize([plain]))[0]
+  assert 'MB kept' not in table.rows(report.summarize([plain]))[0]
   series = report.summarize([plain, kept])
-  titles, rows = report.rows(series)
-  assert [row[titles.index('MB kept')] for row in rows] == ['', '2.5'] and 'MB kept is' in report.caption(series)
+  titles, rows = table.rows(series)
+  assert [row[titles.index('MB kept')] for row in rows] == ['', '2.5'] and 'MB kept is' in table.caption(series)
 
 
 def test_prepasses_are_in_totals_and_ratios_but_not_in_the_bits_of_messages():
@@ -91,11 +72,11 @@ def test_prepasses_are_in_totals_and_ratios_but_not_in_the_bits_of_messages():
   assert (one.uplink_bytes, one.downlink_bytes) == (10_000, 200_000)
   assert (one.prepass_uplink_bytes, one.prepass_downlink_bytes, one.fallbacks) == (7_500, 120_000, 0.25)
   assert one.uplink_bits_per_parameter == 1 and one.uplink_ratio == 8 and one.ratio == pytest.approx(160 / 210)
-  titles, rows = report.rows(series)
+  titles, rows = table.rows(series)
   row = rows[series.index(one)]
   assert row[titles.index('MB pre-pass')] == '0.128' and row[titles.index('fallbacks %')] == '25.0'
-  assert 'MB pre-pass is' in report.caption(series) and 'MB pre-pass' not in report.rows(report.summarize([plain]))[0]
-  page = report.page(series, {(name, theme): b'' for name in ('accuracy_rounds', 'accuracy_bytes')
+  assert 'MB pre-pass is' in table.caption(series) and 'MB pre-pass' not in table.rows(report.summarize([plain]))[0]
+  page = page_lib.render(series, {(name, theme): b'' for name in ('accuracy_rounds', 'accuracy_bytes')
                               for theme in ('light', 'dark')})
   assert '0.0075 MB up, 0.12 MB down, 10 s; again before round 2' in page
   assert '<td>5</td><td>10</td><td>2,500</td><td>40,000</td></tr>' in page and page.count('<th>fallbacks</th>') == 1
@@ -138,16 +119,16 @@ def test_runs_of_other_settings_are_other_rows_and_are_not_paired():
 def test_an_estimate_is_called_one():
   entry, = report.summarize([run('tff:compression_aggregator', bits=(8, 32), estimate='_estimate')])
   assert entry.estimated and entry.uplink_ratio == 4
-  numbers = entry.as_dict()
+  numbers = table.numbers(entry)
   assert numbers['uplink_bytes_estimate'] == 4 * 10 * PARAMETERS
   assert 'uplink_bytes' not in numbers and 'ratio' not in numbers
   assert numbers['downlink_bytes'] == 16 * 10 * PARAMETERS
-  header, (row,) = report.rows([entry])
+  header, (row,) = table.rows([entry])
   assert row[header.index('MB up')] == '≈0.04' and row[header.index('MB down')] == '0.16'
 
 
 def test_a_run_that_diverged_is_marked():
-  header, (row,) = report.rows(report.summarize([run(diverged=True)]))
+  header, (row,) = table.rows(report.summarize([run(diverged=True)]))
   assert row[header.index('accuracy %')] == '60.0 diverged'
 
 
@@ -175,7 +156,7 @@ def test_labels_are_short_and_distinct(links, labels):
 
 
 def test_table_has_a_row_per_codec():
-  header, rows = report.rows(report.summarize(comparison()))
+  header, rows = table.rows(report.summarize(comparison()))
   assert len(rows) == 3 and all(len(row) == len(header) for row in rows)
   assert rows[1][header.index('accuracy %')] == '70.0 ± 12.7'
   assert rows[2][header.index('vs float32')] == '-10.00'
@@ -189,7 +170,7 @@ def test_table_has_a_row_per_codec():
 def test_plots_are_pictures_of_their_size(runs):
   from PIL import Image
   series = report.summarize(runs)
-  for plot in (report.plot_rounds, report.plot_bytes):
+  for plot in (plots.plot_rounds, plots.plot_bytes):
     for theme in ('light', 'dark'):
       image = Image.open(io.BytesIO(plot(series, theme)))
       assert image.format == 'PNG' and image.size[0] == 1344
@@ -198,14 +179,14 @@ def test_plots_are_pictures_of_their_size(runs):
 
 def test_one_band_shows_the_spread_over_seeds():
   plain, int8, sketch = report.summarize(comparison())
-  assert report.banded([int8, plain, sketch]) is plain
-  assert report.banded([int8, sketch]) is int8
-  assert report.banded([sketch, int8]) is None  # A single seed has no spread.
+  assert plots.banded([int8, plain, sketch]) is plain
+  assert plots.banded([int8, sketch]) is int8
+  assert plots.banded([sketch, int8]) is None  # A single seed has no spread.
 
 
 def test_plots_are_reproducible():
   series = report.summarize(comparison())
-  assert report.plot_bytes(series) == report.plot_bytes(series)
+  assert plots.plot_bytes(series) == plots.plot_bytes(series)
 
 
 def test_end_labels_do_not_overlap():
@@ -218,9 +199,9 @@ def test_end_labels_do_not_overlap():
       return getattr(self._axes, name)
     def annotate(self, text, *positions, **keywords):
       texts.append(self._axes.annotate(text, *positions, **keywords))
-  figure, (axes,) = report._figure('light', 1, (8, 4))
+  figure, (axes,) = plots._figure('light', 1, (8, 4))
   axes.plot([0, 1], [0, 90])
-  report._label_ends(figure, Axes(axes), [(1, 90 + i / 10, f'label {i}', 'red') for i in range(4)])
+  plots._label_ends(figure, Axes(axes), [(1, 90 + i / 10, f'label {i}', 'red') for i in range(4)])
   figure.savefig(io.BytesIO(), format='png')
   # Of the text alone: an annotation's own extent has its line in it.
   boxes = sorted((matplotlib.text.Text.get_window_extent(text) for text in texts), key=lambda box: box.y0)
@@ -230,7 +211,7 @@ def test_end_labels_do_not_overlap():
 
 def test_end_labels_keep_their_distance_and_order():
   wanted = [100, 99, 98, 50, 49, 10]
-  places = report._apart(wanted, 10)
+  places = plots._apart(wanted, 10)
   assert all(above - below >= 10 - 1e-9 for above, below in zip(places, places[1:]))
   assert places[-1] == 10 and statistics.fmean(places[:3]) == pytest.approx(99)
 
@@ -239,7 +220,7 @@ def test_end_labels_keep_their_distance_and_order():
 def no_plots(monkeypatch):
   """Plots take most of the time; not every page needs them."""
   for name in ('plot_rounds', 'plot_bytes'):
-    monkeypatch.setattr(report, name, lambda series, theme: b'PNG')
+    monkeypatch.setattr(plots, name, lambda series, theme: b'PNG')
 
 
 class _Page(html.parser.HTMLParser):
@@ -295,7 +276,7 @@ def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path, 
 
 def test_as_dict_is_json():
   for entry in report.summarize(comparison()):
-    assert json.loads(json.dumps(entry.as_dict()))['label'] == entry.label
+    assert json.loads(json.dumps(table.numbers(entry)))['label'] == entry.label
 
 
 def test_load_finds_the_runs_below_a_folder(tmp_path):

@@ -1,11 +1,12 @@
 """The command `tff-compress`. program.py says what holds for all of its commands.
 
-One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`, `report`),
+One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`), reports.py (`report`),
 autoencoders.py (`fit-autoencoder`). TensorFlow is imported by the commands that train or learn, when they start, and by
 nothing else.
 """
 
 import tff_compress
+from tff_compress.cli import extras
 from tff_compress.cli import program
 
 PROGRAM = program.Program(
@@ -16,10 +17,11 @@ PROGRAM = program.Program(
     commands=(
         ('run', 'train once, with one uplink and one downlink', 'training', ('tensorflow_federated',)),
         ('compare', 'train with several codecs on the same clients and seeds', 'training',
-         ('tensorflow_federated', 'matplotlib')),
-        ('report', 'make the plots and the page of finished runs again', 'training', ('matplotlib',)),
+         ('tensorflow_federated', *extras.EXTRAS['plots'])),
+        ('report', 'make the plots and the page of finished runs again', 'reports',
+         extras.EXTRAS['plots']),
         ('demo', 'train a small CNN on digits with and without compression, up and down', 'training',
-         ('tensorflow_federated', 'matplotlib')),
+         ('tensorflow_federated', *extras.EXTRAS['plots'])),
         ('codecs', 'list the stages and presets that codecs are made of, with measured bits', 'codecs', ()),
         ('inspect', 'take a frame apart', 'frames', ()),
         ('fit-autoencoder', 'learn an autoencoder from snapshots of updates', 'autoencoders', ('tensorflow',)),

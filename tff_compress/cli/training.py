@@ -1,26 +1,21 @@
-"""`tff-compress run`, `compare`, `demo` and `report`: training, and what is shown of it."""
+"""`tff-compress run`, `compare` and `demo`: training. What is shown of it is in progress.py and reports.py."""
 
 import contextlib
 import dataclasses
-import math
 import os
-import shlex
-import sys
-import textwrap
-import time
 
 from tff_compress.cli import autoencoders
 from tff_compress.cli import extras
-from tff_compress.cli import output
-from tff_compress.codec import files
-from tff_compress.codec.errors import CompressionError
+from tff_compress.cli import reports
+from tff_compress.cli.progress import Progress
 from tff_compress.runtime.errors import NotMergeableError
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import data as data_lib
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
-from tff_compress.simulation import report as report_lib
 from tff_compress.simulation import run as run_lib
+from tff_compress.simulation.report.formats import counted
+from tff_compress.simulation.report.runs import FLOAT32
 
 # What `demo` trains: small enough for two cores and three minutes, TFF's import included.
 DEMO = {'dataset': 'digits', 'model': 'digits_cnn', 'split': 'dirichlet:0.5', 'clients': 20, 'clients_per_round': 10,
@@ -123,14 +118,6 @@ def add_compare(parser):
                       help='folder for results, checkpoints, plots and report.html (comparison)')
 
 
-def add_report(parser):
-  """Gives the parser of `report` its options."""
-  parser.set_defaults(function=_report)
-  parser.description = 'Read the result.json files in a folder, and make its plots and report.html from them.'
-  parser.add_argument('folder', metavar='DIR', help='what --output was, or a folder of such folders')
-  parser.add_argument('--json', action='store_true', help='print JSON')
-
-
 def add_demo(parser):
   """Gives the parser of `demo` its options."""
   parser.set_defaults(function=_demo)
@@ -189,12 +176,12 @@ def _run(options):
   values = _values(options)
   config = config_lib.make(values)
   if config.output is not None:
-    extras.need('plots', 'matplotlib')  # Before it trains, and not when the report is made.
+    extras.need('plots', *extras.EXTRAS['plots'])  # Before it trains, and not when the report is made.
   with _training([config], options) as train:
     result, = train()
   details = {'config': config.as_dict(), 'status': result.status, 'parameters': result.parameters,
              'rounds': result.rounds}
-  _finish([result], config.output, options, details)
+  reports.finish([result], config.output, options, details)
 
 
 def _compare(options):
@@ -209,7 +196,7 @@ def _compare(options):
   configs = _variants(config, _pairs(uplinks, downlinks), seeds)
   with _training(configs, options) as train:
     results = train()
-  _finish(results, config.output, options)
+  reports.finish(results, config.output, options)
 
 
 def _demo(options):
@@ -217,13 +204,7 @@ def _demo(options):
   configs = _variants(config, DEMO_LINKS, 1)
   with _training(configs, options, resumes=False) as train:
     results = train()
-  _finish(results, config.output, options)
-
-
-def _report(options):
-  runs = report_lib.load(options.folder, lambda problem: output.say(output.printable(f'Left out: {problem}')))
-  path = report_lib.write(runs, options.folder, _read_command(options.folder))
-  _show(runs, path, options)
+  reports.finish(results, config.output, options)
 
 
 _MAX_SEEDS = 1000
@@ -237,11 +218,11 @@ def _pairs(uplinks, downlinks):
   if len(downlinks) == 1:
     downlinks = downlinks * len(uplinks)
   if len(downlinks) != len(uplinks):
-    raise config_lib.ConfigError(f'there are {report_lib.counted(len(uplinks), "uplink")} and '
-                                 f'{report_lib.counted(len(downlinks), "downlink")}: give --downlink once, or once for '
+    raise config_lib.ConfigError(f'there are {counted(len(uplinks), "uplink")} and '
+                                 f'{counted(len(downlinks), "downlink")}: give --downlink once, or once for '
                                  'each --uplink.')
   pairs = list(dict.fromkeys(zip(uplinks, downlinks)))
-  if not any(up in report_lib.PLAIN and down in (None, *report_lib.PLAIN) for up, down in pairs):
+  if not any(up in FLOAT32 and down in (None, *FLOAT32) for up, down in pairs):
     pairs.insert(0, ('float32', 'float32'))
   return pairs
 
@@ -261,7 +242,7 @@ def _training(configs, options, resumes=True):
 
   `resumes` says whether the command goes on with what is in the output folder.
   """
-  progress = _Progress(configs, every=0.0 if len(configs) == 1 else 10.0)
+  progress = Progress(configs, every=0.0 if len(configs) == 1 else 10.0)
 
   def train():
     return run_lib.compare(configs, on_round=progress.round, on_prepass=progress.prepass,
@@ -282,134 +263,3 @@ def _training(configs, options, resumes=True):
     elif resumes:
       hint = ' There is no checkpoint yet: the same command begins again.'
     raise KeyboardInterrupt('Stopped.' + hint) from None
-
-
-class _Progress:
-  """Shows rounds as they end, on standard error: a bar on a terminal, lines elsewhere.
-
-  Args:
-    configs: the runs.
-    every: seconds between lines, where lines are shown; the last round of a run always has one.
-  """
-
-  def __init__(self, configs, every):
-    self._configs, self._every, self._shown = configs, every, -math.inf
-    self._bar = None
-
-  def __enter__(self):
-    if sys.stderr is not None and sys.stderr.isatty():
-      with contextlib.suppress(ImportError):  # Lines do as well.
-        import tqdm
-        total = sum(config.rounds for config in self._configs)
-        self._bar = tqdm.tqdm(total=total, desc='starting TensorFlow Federated', unit='round', dynamic_ncols=True,
-                              nrows=20, leave=False)  # A terminal that does not know its height has one too.
-    return self
-
-  def __exit__(self, *unused):
-    if self._bar is not None:
-      self._bar.close()
-
-  def round(self, position, entry):
-    """A round of the run at this position ended; `entry` is what was measured in it."""
-    config, label = self._configs[position], self._label(position)
-    accuracy = '' if entry['accuracy'] is None else f'accuracy {100 * entry["accuracy"]:.1f} %'
-    if self._bar is not None:
-      self._bar.set_description_str(label, refresh=False)
-      self._bar.set_postfix_str(accuracy, refresh=False)
-      # Rounds that an earlier process had done count as done.
-      done = sum(c.rounds for c in self._configs[:position]) + entry['round']
-      self._bar.update(done - self._bar.n)
-      self._bar.refresh()
-      return
-    if time.monotonic() - self._shown < self._every and entry['round'] != config.rounds:
-      return
-    self._shown = time.monotonic()
-    sent = report_lib.Run.figure(entry, 'uplink', 'bytes')
-    parts = [f'{label}: round {entry["round"]}/{config.rounds}', accuracy,
-             f'{output.bytes_text(sent)} up, {output.bytes_text(entry["downlink_bytes"])} down',
-             f'{entry["seconds"]:.1f} s']
-    if entry.get('uplink_fallbacks'):
-      parts.append(f'{entry["uplink_fallbacks"]} of {entry["clients"]} clients with the fallback')
-    output.say(', '.join(part for part in parts if part))
-
-  def prepass(self, position, learned, clients):
-    """Some more clients learned in a pre-pass of the run at this position; `learned` as `run` says."""
-    text = 'pre-pass' if learned['round'] == 1 else f'pre-pass again before round {learned["round"]}'
-    text += f': {learned["prepass_clients"]} of {clients} clients learned'
-    last = learned['prepass_clients'] == clients
-    if last:
-      text += f', {prepass_text(learned)}'
-    if self._bar is not None:
-      self._bar.set_description_str(text)
-    elif last or time.monotonic() - self._shown >= self._every:
-      self._shown = time.monotonic()
-      output.say(f'{self._label(position)}: {text}')
-
-  def _label(self, position):
-    config = self._configs[position]
-    label = config.uplink if config.uplink == config.downlink else f'{config.uplink} / {config.downlink}'
-    if len(self._configs) > 1:
-      label = f'[{position + 1}/{len(self._configs)}] {label}'
-    return output.printable(label if len(label) <= 40 else label[:39] + '…')
-
-
-def prepass_text(costs):
-  """'3.1 MB up, 12 MB down, 41 s' of the `prepass_…` fields."""
-  return (f'{output.bytes_text(costs["prepass_uplink_bytes"])} up, '
-          f'{output.bytes_text(costs["prepass_downlink_bytes"])} down, '
-          f'{costs["prepass_seconds"]:.0f} s')
-
-
-def _finish(results, folder, options, details=None):
-  """Writes the report of finished runs, and shows them; `details` is what else `--json` prints."""
-  runs = [report_lib.Run.of(result) for result in results if result.rounds]
-  if not runs:
-    raise CompressionError('training came to NaN or infinite values in the first round: lower client_learning_rate.')
-  for result in results:
-    if not result.rounds:
-      config = result.config
-      output.say(
-          output.printable(f'{config.uplink} / {config.downlink}, seed {config.seed}: training came to NaN or infinite '
-                           'values in the first round, so it is left out.'))
-  path = None
-  if folder is not None:
-    command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])
-    try:
-      path = report_lib.write(runs, folder, command)
-      _write_command(folder, command)
-    except report_lib.ReportError:
-      _show(runs, None, options, details)  # What was measured is not lost with the page.
-      raise
-  _show(runs, path, options, details)
-
-
-def _show(runs, path, options, details=None):
-  """Prints the table and where the report is."""
-  series = report_lib.summarize(runs)
-  if options.json:
-    output.print_json({**(details or {}), 'summary': [entry.as_dict() for entry in series], 'report': path})
-    return
-  header, rows = report_lib.rows(series)
-  print(output.printable(report_lib.subtitle(series)) + '\n')
-  rows = [[cell if len(cell) <= 40 else cell[:39] + '…' for cell in row] for row in rows]
-  print(output.table(header, rows, ['<' if name in report_lib.TEXT_COLUMNS else '>' for name in header], wrap=False))
-  print('\n' + textwrap.fill(report_lib.caption(series), 120))
-  if path is not None:
-    print(f'\nReport: {path}')
-
-
-_COMMAND = 'command.txt'
-
-
-def _write_command(folder, command):
-  """Keeps the command in the folder, for `report`; a path in it may hold bytes that are no text."""
-  files.write(os.path.join(folder, _COMMAND), f'{command}\n'.encode(errors='surrogateescape'), report_lib.ReportError)
-
-
-def _read_command(folder):
-  """The command that made the runs in a folder; '' where it is not known."""
-  try:
-    with open(os.path.join(folder, _COMMAND), encoding='utf-8', errors='surrogateescape') as file:
-      return file.read(10_000).strip()
-  except OSError:
-    return ''

@@ -1,0 +1,75 @@
+"""Columns of the table that ends `run`, `compare`, `demo` and `report`: one file each, found by being in this folder.
+
+A column says all that is said of it anywhere: the table, the page with its sorting, the caption, `--json` and the list
+in docs/command-line.md follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import importlib
+import inspect
+import pkgutil
+from typing import ClassVar
+
+from tff_compress.simulation.report import formats
+from tff_compress.simulation.report.series import Series
+
+_registry: list[Column] = []
+
+
+class Column:
+  """Base class of columns. The first paragraph of a column's docstring is its line in docs/command-line.md.
+
+  Class attributes:
+    name: in `--json`, and of the file.
+    title: above it.
+    position: where it stands among the others: smaller ones are on the left.
+    sentence: what the caption below the table says of it, without the full stop; one that begins with ';' goes on in
+      the sentence of the column before it.
+    scale: what its numbers are divided by to be shown, such as 1e6 for megabytes.
+    of_uplink: whether its numbers come from the uplink's bytes, and so are estimates where these are.
+    is_text: whether it has words and not numbers: it stands on the left, and is not in `--json`.
+  """
+  name: ClassVar[str] = ''
+  title: ClassVar[str] = ''
+  position: ClassVar[int] = 0
+  sentence: ClassVar[str] = ''
+  scale: ClassVar[float] = 1
+  of_uplink: ClassVar[bool] = False
+  is_text: ClassVar[bool] = False
+
+  def value(self, series: Series) -> float | str | None:
+    """What the page sorts by, and `--json` has; None where there is none."""
+    raise NotImplementedError
+
+  def text(self, series: Series) -> str:
+    """What is shown; '' for nothing. A column that shows nothing in any row is left out."""
+    value = self.value(series)
+    mark = '≈' if self.of_uplink and series.estimated and value is not None else ''
+    return mark + formats.significant(None if value is None else value / self.scale)
+
+  def caption(self, rows: Sequence[Series]) -> str:
+    """What the caption says of it below these rows; as `sentence`."""
+    del rows
+    return self.sentence
+
+  def figures(self, series: Series) -> dict:
+    """Its numbers in `--json`."""
+    return {self.name: self.value(series)}
+
+  @property
+  def meaning(self) -> str:
+    """What it shows, in words: Markdown on one line."""
+    return ' '.join((inspect.getdoc(type(self)) or '').partition('\n\n')[0].split())
+
+
+def registry() -> list[Column]:
+  """All columns, from left to right."""
+  if not _registry:
+    for module in pkgutil.iter_modules(__path__):
+      found = importlib.import_module(f'{__name__}.{module.name}')
+      _registry.extend(value() for value in vars(found).values() if isinstance(value, type)
+                       and issubclass(value, Column) and value.title and value.__module__ == found.__name__)
+    _registry.sort(key=lambda column: (column.position, column.title))
+  return list(_registry)
