@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks import break_even
-from benchmarks import harness
-from benchmarks import local_training
-from benchmarks import two_collaborators
-from benchmarks import validation_model
+from benchmarks.lib import harness
+from benchmarks.lib import local_training
+from benchmarks.published import break_even
+from benchmarks.published import two_collaborators
+from benchmarks.published import validation_model
 from tests.simulation import idx_files
 from tff_compress.codec import network
 from tff_compress.simulation import data

@@ -5,8 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import bytes_to_accuracy
-from benchmarks import fedavg
+from benchmarks.lib import fedavg
+from benchmarks.training import bytes_to_accuracy
 from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.simulation import data

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks import learned_to_accuracy
+from benchmarks.training import learned_to_accuracy
 
 
 def loss(weights, x, y):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import published
+from benchmarks.published import published
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import rate_distortion
+from benchmarks.codecs import rate_distortion
 from tff_compress import codec as codec_lib
 
 

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import client_store
-from benchmarks import harness
-from benchmarks import methods
-from benchmarks import methods_to_accuracy
-from benchmarks import non_iid
-from benchmarks import rpn
-from benchmarks import simulations
-from benchmarks import structured
+from benchmarks.codecs import methods
+from benchmarks.lib import harness
+from benchmarks.lib import scores
+from benchmarks.lib import simulations
+from benchmarks.published import non_iid
+from benchmarks.published import rpn
+from benchmarks.published import structured
+from benchmarks.rounds import client_store
+from benchmarks.training import methods_to_accuracy
 from tff_compress.simulation import run as run_lib
 
 UP, DOWN, CLIENTS = 100, 400, 10
@@ -70,10 +71,10 @@ def test_a_run_that_diverges_counts_as_guessing():
 
 
 def test_the_error_of_a_mean_is_that_of_independent_values():
-  mean, error = simulations.mean_and_error([1.0, 2.0, 6.0])
+  mean, error = scores.mean_and_error([1.0, 2.0, 6.0])
   assert mean == 3 and error == pytest.approx(np.sqrt(7 / 3))
-  assert simulations.mean_and_error([1.0]) == (1.0, None)
-  assert simulations.mean_and_error([]) == (None, None)
+  assert scores.mean_and_error([1.0]) == (1.0, None)
+  assert scores.mean_and_error([]) == (None, None)
 
 
 def test_losses_are_paired_by_seed():

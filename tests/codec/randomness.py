@@ -1,8 +1,9 @@
 """Statistics of 32-bit words: what an ideal source would give, and how far a given source is from it.
 
-Shared by tests/codec/test_random.py (small samples, fixed keys) and benchmarks/randomness.py (full size). A `Source`
-yields words block by block. A statistic is an object with `count`, which turns one block into a small array, and
-`judge`, which turns the sum of these arrays over all blocks into a p-value; so memory does not grow with the sample.
+Shared by tests/codec/test_random.py (small samples, fixed keys) and benchmarks/codecs/randomness.py (full size). A
+`Source` yields words block by block. A statistic is an object with `count`, which turns one block into a small array,
+and `judge`, which turns the sum of these arrays over all blocks into a p-value; so memory does not grow with the
+sample.
 
 Every p-value is two-sided: a source that is too even is as suspect as one that is too uneven.
 """

@@ -1,0 +1,1 @@
+"""Codecs by themselves, in NumPy: bytes, errors, speed, memory, random numbers."""

@@ -1,0 +1,1 @@
+"""Exported files in the interpreters of devices: size, time, memory, accuracy."""

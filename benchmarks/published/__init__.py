@@ -1,0 +1,1 @@
+"""Results that papers report, measured here."""

@@ -1,0 +1,1 @@
+"""What a round takes in TFF: seconds, memory, and the states of clients."""

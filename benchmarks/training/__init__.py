@@ -1,0 +1,1 @@
+"""Bytes against accuracy in federated training."""
