@@ -17,7 +17,7 @@ class FileError(ExportError):
   """A file is missing, in the way, too large or not what it should be."""
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
   """The first sentence of a foreign error, at most 200 characters and without its full stop.
 
   Where Keras reports that a layer failed, this is the layer's name and why.

@@ -3,6 +3,9 @@
 Exporting compares the loss, each gradient and the output with Keras; here the tolerances are tight.
 """
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -39,7 +42,8 @@ def attention():
   keras.utils.set_random_seed(1)
   x = keras.Input((6, 4))
   y = layers.LayerNormalization()(layers.Add()([x, layers.MultiHeadAttention(2, 3, dropout=.1)(x, x)]))
-  joined = layers.Concatenate()([layers.Multiply()([x, y]), layers.Subtract()([x, y]), layers.Maximum()([x, y])])
+  joined = layers.Concatenate()([layers.Multiply()([x, y]), layers.Subtract()([x, y]), layers.Maximum()([x, y]),
+                                 layers.Average()([x, y])])
   return keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling1D()(joined)))
 
 
@@ -72,9 +76,11 @@ MODELS = {
     'pooling': lambda: images(
         layers.Conv2D(4, 1), layers.MaxPooling2D(3, 1, 'same'), layers.AveragePooling2D(3, 1, 'same'),
         layers.MaxPooling2D(2),
-        layers.UpSampling2D(2), layers.AveragePooling2D(2), layers.UpSampling2D((2, 3), interpolation='bilinear')),
+        layers.UpSampling2D(2), layers.AveragePooling2D(2), layers.UpSampling2D((2, 3), interpolation='bilinear'),
+        layers.Conv2D(4, 1), layers.GlobalMaxPooling2D()),
     'pooling in one dimension': lambda: sequences(
-        layers.Conv1D(4, 1), layers.MaxPooling1D(2, 1), layers.AveragePooling1D(2), layers.Conv1D(4, 1),
+        layers.Conv1D(4, 1), layers.MaxPooling1D(2, 1), layers.AveragePooling1D(2), layers.ZeroPadding1D(1),
+        layers.Cropping1D((1, 0)), layers.SpatialDropout1D(.1), layers.TimeDistributed(layers.Dense(4)),
         layers.GlobalMaxPooling1D()),
     'batch normalization': lambda: images(
         layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU(), layers.Flatten(), layers.Dense(5),
@@ -96,7 +102,8 @@ MODELS = {
     'shapes': lambda: images(
         layers.Conv2D(4, 3), layers.ZeroPadding2D(1), layers.Cropping2D(2), layers.Rescaling(.5),
         layers.SpatialDropout2D(.2),
-        layers.GaussianNoise(.2), layers.Permute((3, 1, 2)), layers.Reshape((4, -1)), layers.Dropout(.3)),
+        layers.GaussianNoise(.2), layers.Permute((3, 1, 2)), layers.Reshape((4, -1)), layers.Dropout(.3),
+        layers.Lambda(lambda x: x * x)),
     'recurrent': lambda: sequences(
         layers.Bidirectional(layers.LSTM(3, return_sequences=True)), layers.GRU(3, return_sequences=True),
         layers.SimpleRNN(3)),
@@ -114,6 +121,20 @@ def test_layers_train_as_in_keras(name):
   assert not any(':' in operator for operator in file.operators)
   assert set(file.parity.errors) == set(interpreters.NAMES)
   assert all(errors['loss'] < 1e-5 and errors['gradient'] < 1e-4 for errors in file.parity.errors.values())
+
+
+def _kinds(model):
+  """Names of the classes of layers in a model, but for what other layers are made of."""
+  inner = ('InputLayer', 'EinsumDense')
+  kinds = {type(layer).__name__ for layer in model._flatten_layers(include_self=False)}
+  return {kind for kind in kinds if kind not in inner and not kind.endswith('Cell')}
+
+
+def test_the_guide_names_the_layers_that_are_trained_here():
+  guide = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'training-on-device.md'
+  table = re.search(r'\n\| family \| layers \|\n(.*?)\n\n', guide.read_text(encoding='utf-8'), re.DOTALL)[1]
+  named = {word for word in re.findall(r'\w+', table) if isinstance(getattr(layers, word, None), type)}
+  assert named == set().union(*(_kinds(model()) for model in MODELS.values()))
 
 
 @pytest.mark.parametrize('activation', ['relu', 'elu', 'selu', 'softplus', 'softsign', 'gelu', 'relu6', 'leaky_relu',

@@ -4,29 +4,30 @@ import math
 
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import forward
 from tflite_export.training.formulas.registry import gradient
 
 
-@gradient('Relu')
+@gradient('Relu', examples=[Example(tf.nn.relu, (4, 5))])
 def _relu(op, dy):
   # The sign of y is 1 or 0. It takes a sixth of the time of comparing and casting.
   return dy * tf.sign(op.outputs[0])
 
 
-@gradient('Relu6')
+@gradient('Relu6', examples=[Example(lambda x: tf.nn.relu6(5 * x), (4, 5))])
 def _relu6(op, dy):
   y = op.outputs[0]
   return dy * (tf.sign(y) * tf.sign(6 - y))
 
 
-@gradient('LeakyRelu')
+@gradient('LeakyRelu', examples=[Example(tf.nn.leaky_relu, (4, 5))])
 def _leaky_relu(op, dy):
   alpha = op.get_attr('alpha')
   return dy * (alpha + (1 - alpha) * tf.sign(tf.nn.relu(op.inputs[0])))
 
 
-@gradient('Elu')
+@gradient('Elu', examples=[Example(tf.nn.elu, (4, 5))])
 def _elu(op, dy):
   # y = exp(x) - 1 below zero, so its derivative there is y + 1.
   return dy * (1 + tf.minimum(op.outputs[0], 0))
@@ -46,7 +47,7 @@ def _selu_value(x):
   return y, back
 
 
-@forward('Selu')
+@forward('Selu', examples=[Example(tf.nn.selu, (4, 5))])
 def _selu(op, inputs, training):
   del op, training
   return [_selu_value(inputs[0])]
@@ -58,13 +59,13 @@ def _softplus_value(x):
   return tf.nn.relu(x) + tf.math.log(1 + tf.exp(-tf.abs(x))), lambda dy: dy * tf.sigmoid(x)
 
 
-@forward('Softplus')
+@forward('Softplus', examples=[Example(lambda x: tf.nn.softplus(50 * x), (4, 5))])
 def _softplus(op, inputs, training):
   del op, training
   return [_softplus_value(inputs[0])]
 
 
-@forward('Softsign')
+@forward('Softsign', examples=[Example(tf.nn.softsign, (4, 5))])
 def _softsign(op, inputs, training):
   del op, training
   x, = inputs
@@ -95,24 +96,29 @@ def _erf_value(x):
   return value, lambda dy: dy * (2 / math.sqrt(math.pi)) * tf.exp(-x * x)
 
 
-@forward('Erf')
+@forward('Erf', examples=[Example(lambda x: tf.math.erf(2 * x), (4, 5))])
 def _erf(op, inputs, training):
   del op, training
   return [_erf_value(inputs[0])]
 
 
-@gradient('Sqrt')
+@gradient('Sqrt', examples=[Example(lambda x: tf.sqrt(x * x + .1), (4, 5))])
 def _sqrt(op, dy):
   return dy * 0.5 / op.outputs[0]
 
 
-@gradient('Rsqrt')
+@gradient('Rsqrt', examples=[Example(lambda x: tf.math.rsqrt(x * x + .1), (4, 5))])
 def _rsqrt(op, dy):
   y = op.outputs[0]
   return dy * -0.5 * y * y * y
 
 
-@gradient('Maximum', 'Minimum')
+def _clip(a, b):
+  """Equal where `b` is 0, and where both are."""
+  return tf.maximum(tf.minimum(a, a + b), b)
+
+
+@gradient('Maximum', 'Minimum', examples=[Example(_clip, (4, 5), (5,)), Example(_clip, (5,), (4, 1))])
 def _extremum(op, dy):
   # TensorFlow gives the gradient of equal inputs to the first one.
   a, b = op.inputs

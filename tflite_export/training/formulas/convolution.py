@@ -6,6 +6,7 @@ matrices is faster than CONV_2D, in LiteRT by far: its products go to XNNPACK, i
 
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import forward
 from tflite_export.training.formulas.registry import gradient
 from tflite_export.training.formulas.registry import UNSUPPORTED
@@ -88,7 +89,13 @@ def _spread(w, dy, windows):
   return tf.reshape(sent, [batch, *windows.extent, channels])
 
 
-@forward('Conv2D')
+def _convolved(strides, padding, dilations=1, channels=6, groups=1):
+  return Example(lambda x, w: tf.nn.conv2d(x, w, strides, padding, dilations=dilations),
+                 (2, 6, 5, channels), (3, 2, channels // groups, 4))
+
+
+@forward('Conv2D', examples=[
+    _convolved(1, 'SAME'), _convolved(1, 'VALID', dilations=2), _convolved(1, 'SAME', groups=2)])
 def _conv2d(op, inputs, training):
   x, w = inputs
   groups = x.shape[-1] // w.shape[2]
@@ -114,7 +121,9 @@ def _conv2d(op, inputs, training):
   return [convolution(x, w)]
 
 
-@gradient('Conv2D')
+@gradient('Conv2D', examples=[
+    _convolved(2, 'SAME', channels=3), _convolved(2, 'VALID', channels=3),
+    _convolved(1, [[0, 0], [1, 2], [0, 1], [0, 0]], channels=3)])
 def _conv2d_gradient(op, dy):
   x, w = op.inputs
   windows = Windows.of(op, x.shape[1:3], w.shape[:2], op.outputs[0].shape[1:3])
@@ -122,7 +131,12 @@ def _conv2d_gradient(op, dy):
           kernel_gradient(x, dy, windows, w.shape)]
 
 
-@gradient('Conv2DBackpropInput')
+def _transposed(strides, padding, size):
+  return Example(lambda x, w: tf.nn.conv2d_transpose(x, w, [2, *size, 3], strides, padding),
+                 (2, 3, 4, 6), (3, 2, 3, 6))
+
+
+@gradient('Conv2DBackpropInput', examples=[_transposed(2, 'SAME', (6, 8)), _transposed(1, 'VALID', (5, 5))])
 def _conv2d_transpose(op, dy):
   _, w, x = op.inputs
   windows = Windows.of(op, dy.shape[1:3], w.shape[:2], x.shape[1:3])

@@ -2,12 +2,20 @@
 
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import gradient
 from tflite_export.training.formulas.windows import flip
 from tflite_export.training.formulas.windows import Windows
 
 
-@gradient('DepthwiseConv2dNative')
+def _convolved(strides, padding, dilation, multiplier):
+  return Example(lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, strides, strides, 1], padding,
+                                                     dilations=[dilation, dilation]),
+                 (2, 6, 5, 3), (3, 2, 3, multiplier))
+
+
+@gradient('DepthwiseConv2dNative',
+          examples=[_convolved(1, 'SAME', 1, 1), _convolved(2, 'SAME', 1, 2), _convolved(1, 'VALID', 2, 1)])
 def _depthwise(op, dy):
   x, w = op.inputs
   windows = Windows.of(op, x.shape[1:3], w.shape[:2], op.outputs[0].shape[1:3])

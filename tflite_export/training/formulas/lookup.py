@@ -6,10 +6,11 @@ numbers repeat. Keras clips them like that, before it adds them up.
 
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import gradient
 
 
-@gradient('GatherV2')
+@gradient('GatherV2', examples=[Example(lambda table: tf.gather(table, [[2, 0], [5, 2]]), (6, 3))])
 def _gather(op, dy):
   table, rows, _ = op.inputs
   axis = int(tf.get_static_value(op.inputs[2]))

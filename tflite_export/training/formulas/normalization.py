@@ -3,10 +3,25 @@
 import numpy as np
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import forward
 
 
-@forward('FusedBatchNormV3')
+def _normalized(training):
+  """Of a batch, plus the new averages: averages are no variables that are trained, and have no gradients."""
+  def function(x, scale, offset, mean, root):
+    mean, variance = tf.stop_gradient(mean), tf.stop_gradient(root * root + .1)
+    y, *averages = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, mean, variance, is_training=training,
+                                                    exponential_avg_factor=.1)
+    return y + tf.stop_gradient(tf.add_n(averages))
+  return Example(function, (4, 3, 2, 5), (5,), (5,), (5,), (5,))
+
+
+def _unscaled(x):
+  return tf.compat.v1.nn.fused_batch_norm(x, tf.ones([5]), tf.zeros([5]))[0]
+
+
+@forward('FusedBatchNormV3', examples=[_normalized(True), _normalized(False), Example(_unscaled, (4, 3, 2, 5))])
 def _batch_normalization(op, inputs, training):
   """Normalizes [batch, height, width, channels] per channel.
 
@@ -83,4 +98,3 @@ def _normalize(x, scale, offset, channels, epsilon):
 def _is_constant(tensor, value):
   static = tf.get_static_value(tensor)
   return static is not None and np.all(static == value)
-

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import gradient
 from tflite_export.training.formulas.registry import UNSUPPORTED
 from tflite_export.training.formulas.windows import Windows
@@ -18,7 +19,11 @@ def _windows(op):
   return Windows.of(op, x.shape[1:3], op.get_attr('ksize')[1:3], y.shape[1:3])
 
 
-@gradient('MaxPool')
+def _pooled(pool, window, stride, padding):
+  return Example(lambda x: pool(x, window, stride, padding), (2, 6, 5, 3))
+
+
+@gradient('MaxPool', examples=[_pooled(tf.nn.max_pool2d, 2, 2, 'VALID'), _pooled(tf.nn.max_pool2d, 3, 2, 'SAME')])
 def _max_pool(op, dy):
   """Each window sends its gradient to its largest value, the first one of several, as TensorFlow does."""
   x, y, windows = op.inputs[0], op.outputs[0], _windows(op)
@@ -35,7 +40,7 @@ def _max_pool(op, dy):
   return windows.unpad(windows.gather(sent))
 
 
-@gradient('AvgPool')
+@gradient('AvgPool', examples=[_pooled(tf.nn.avg_pool2d, 2, 2, 'VALID'), _pooled(tf.nn.avg_pool2d, 3, 2, 'SAME')])
 def _average_pool(op, dy):
   """Each window spreads its gradient evenly over the inputs that it covers; padding is not counted."""
   windows = _windows(op)
@@ -44,5 +49,3 @@ def _average_pool(op, dy):
   share = 1 / np.outer(*counts).astype(np.float32)[None, :, :, None]
   dy = dy * (float(share.flat[0]) if np.all(share == share.flat[0]) else share)
   return windows.unpad(windows.gather([dy] * len(windows.taps)))
-
-

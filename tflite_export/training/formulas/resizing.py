@@ -3,10 +3,16 @@
 import numpy as np
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import forward
 
 
-@forward('ResizeBilinear', 'ResizeBicubic', 'ResizeNearestNeighbor')
+def _resized(method):
+  return Example(lambda x: tf.image.resize(x, (7, 4), method), (2, 4, 5, 3))
+
+
+@forward('ResizeBilinear', 'ResizeBicubic', 'ResizeNearestNeighbor',
+         examples=[_resized('bilinear'), _resized('bicubic'), _resized('nearest')])
 def _resize(op, inputs, training):
   x = inputs[0]
   batch, height, width, channels = x.shape

@@ -2,10 +2,13 @@
 
 import tensorflow as tf
 
+from tflite_export.training.formulas.registry import Example
 from tflite_export.training.formulas.registry import gradient
 
 
-@gradient('StridedSlice')
+@gradient('StridedSlice', examples=[
+    Example(lambda x: x[1:-1, ::3], (5, 7)), Example(lambda x: x[::-2, None, 2], (5, 7)),
+    Example(lambda x: x[..., 1:], (2, 3, 4))])
 def _strided_slice(op, dy):
   """Puts the piece back into zeros."""
   shape = op.inputs[0].shape.as_list()

@@ -1,0 +1,13 @@
+"""What `tflite_export` knows to do."""
+
+from docs.tables import code
+from docs.tables import Table
+
+
+def formulas():
+  """The operators that have a formula, and those that are known to have none."""
+  from tflite_export.training import formulas as tables
+  shown = {'`@forward`: computed otherwise': tables.FORWARD, '`@gradient`: differentiated otherwise': tables.GRADIENTS,
+           'none: the error says what to use instead': tables.UNSUPPORTED}
+  return Table(('formula', 'TensorFlow operators'),
+               [(title, ', '.join(map(code, sorted(table)))) for title, table in shown.items()])
