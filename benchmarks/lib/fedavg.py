@@ -16,7 +16,7 @@ from benchmarks.lib import harness
 from benchmarks.lib import progress
 from tff_compress import codec as codec_lib
 from tff_compress import wire
-from tff_compress.simulation import data
+from tff_compress.simulation import datasets
 from tff_compress.simulation import splits
 
 SHAPES = {
@@ -54,7 +54,7 @@ class Trainer:
   def __init__(self, task, dataset=None):
     import tensorflow as tf
     self._tf, self._task = tf, task
-    self.dataset = dataset or data.load('fashion-mnist')
+    self.dataset = dataset or datasets.load('fashion-mnist')
     self._x, self._y = tf.constant(self.dataset.x_train), tf.constant(self.dataset.y_train)
     self._train = tf.function(self._epochs, reduce_retracing=True)
     self._predict = tf.function(lambda weights, x: tf.argmax(self.logits(weights, x), axis=-1, output_type=tf.int32))

@@ -16,7 +16,7 @@ from benchmarks.lib import plots
 from benchmarks.lib import progress
 from tff_compress import wire
 from tff_compress.autoencoders import savings
-from tff_compress.simulation import data
+from tff_compress.simulation import datasets
 
 VALUES, LATENT = 550_570, 320
 ROUNDS = (8, 40)
@@ -45,7 +45,7 @@ def measure(model, images, learned):
   from tff_compress import autoencoders
   from tff_compress.codec import artefacts
   trainer = local_training.Trainer(model, seed=0, batch=25, learning_rate=0.02)
-  dataset = data.load('colour-shapes')
+  dataset = datasets.load('colour-shapes')
   examples = trainer.examples(dataset.x_train[:images], dataset.y_train[:images])
   weights = [trainer.start]
   for vector in trainer.epochs(trainer.start, examples, SNAPSHOTS + 2, np.random.default_rng(0)):

@@ -19,8 +19,8 @@ from benchmarks.lib import local_training
 from benchmarks.lib import plots
 from benchmarks.lib import progress
 from benchmarks.lib import scores
+from tff_compress import simulation
 from tff_compress import wire
-from tff_compress.simulation import data
 from tff_compress.simulation import splits
 
 CIFAR10 = harness.CACHE / 'cifar-10-binary.tar.gz'
@@ -93,7 +93,7 @@ def trained(method, seed, rounds, epochs, alone, images, dataset):
     round; `errors`, the relative error of each message; and bytes of all.
   """
   trainer = local_training.Trainer(MODEL, seed, batch=25, learning_rate=0.01)
-  loaded = data.load(dataset, path=CIFAR10 if dataset == 'cifar10' else None)
+  loaded = simulation.load(dataset, path=CIFAR10 if dataset == 'cifar10' else None)
   examples = collaborators(trainer, loaded, seed, images)
   codecs = dict.fromkeys(COLLABORATORS, 'float32')
   target, decoders = 'changes', 0
@@ -170,7 +170,7 @@ def through_process(method, seed, rounds, epochs, alone, images, dataset):
   from tff_compress.simulation import models
   arguments = PROCESSES[method]
   trainer = local_training.Trainer(MODEL, seed, batch=25, learning_rate=0.01)
-  loaded = data.load(dataset, path=CIFAR10 if dataset == 'cifar10' else None)
+  loaded = simulation.load(dataset, path=CIFAR10 if dataset == 'cifar10' else None)
   examples = collaborators(trainer, loaded, seed, images)
 
   def model_fn():
@@ -179,7 +179,7 @@ def through_process(method, seed, rounds, epochs, alone, images, dataset):
         input_spec=(tf.TensorSpec([None, 32, 32, 3]), tf.TensorSpec([None], tf.int32)))
 
   def datasets(purpose, number, passes):
-    return [data.batches(x.numpy(), y.numpy(), batch_size=25, epochs=passes, seed=(seed, purpose, number, client))
+    return [simulation.batches(x.numpy(), y.numpy(), batch_size=25, epochs=passes, seed=(seed, purpose, number, client))
             for client, ((x, y), _) in enumerate(examples.values())]
 
   # A round's change is that of all its epochs; weights are taken after each.

@@ -18,7 +18,7 @@ from benchmarks.lib import local_training
 from benchmarks.lib import plots
 from benchmarks.lib import progress
 from benchmarks.lib import scores
-from tff_compress.simulation import data
+from tff_compress.simulation import datasets
 from tff_compress.simulation import splits
 
 FOLDER = harness.CACHE / 'validation'
@@ -51,7 +51,7 @@ def finished(*arguments):
 def trained(seed, epochs, examples, settings):
   """Rows of one seed: accuracies of the original and of every reconstruction."""
   from tff_compress import autoencoders
-  dataset = data.load('fashion-mnist')
+  dataset = datasets.load('fashion-mnist')
   trainer = local_training.Trainer('mlp', seed, batch=100, learning_rate=0.003)
   rng = splits.generator('benchmarks/validation-model', seed)
   order = rng.permutation(len(dataset.y_train))

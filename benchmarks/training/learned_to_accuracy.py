@@ -21,7 +21,7 @@ from benchmarks.lib import progress
 from benchmarks.lib import scores
 from tff_compress import codec as codec_lib
 from tff_compress import wire
-from tff_compress.simulation import data
+from tff_compress.simulation import datasets
 from tff_compress.simulation import splits
 
 FOLDER = harness.CACHE / 'learned'
@@ -156,7 +156,7 @@ class Task:
   """Data and models of one seed."""
 
   def __init__(self, hidden, seed):
-    dataset = data.load('fashion-mnist')
+    dataset = datasets.load('fashion-mnist')
     flat = lambda x: x.reshape(len(x), -1).astype(np.float32)
     order = splits.generator('benchmarks/learned/server', seed).permutation(len(dataset.x_test))
     own, test = order[:SERVERS_IMAGES], order[SERVERS_IMAGES:]

@@ -10,7 +10,8 @@ from benchmarks.published import two_collaborators
 from benchmarks.published import validation_model
 from tests.simulation import idx_files
 from tff_compress.codec import network
-from tff_compress.simulation import data
+from tff_compress.simulation import datasets
+from tff_compress.simulation.datasets import fashion_mnist
 
 # One process imports TensorFlow for all of them.
 pytestmark = pytest.mark.xdist_group('autoencoder-results')
@@ -28,7 +29,7 @@ def folders(monkeypatch, tmp_path):
 
 @pytest.fixture(scope='module')
 def shapes():
-  return data.load('colour-shapes')
+  return datasets.load('colour-shapes')
 
 
 @pytest.fixture(scope='module')
@@ -128,12 +129,12 @@ def test_break_even_of_measured_bytes(trainer):
 @pytest.fixture
 def digits_as_fashion_mnist(monkeypatch, tmp_path):
   """The digits, enlarged to 28x28, in Fashion-MNIST's files and where these are found first."""
-  digits = data.load('digits')
+  digits = datasets.load('digits')
   contents = {f'y_{part}': idx_files.idx(getattr(digits, f'y_{part}').astype(np.uint8)) for part in ('train', 'test')}
   for part in ('train', 'test'):
     pixels = np.kron(np.uint8(255 * getattr(digits, f'x_{part}')[..., 0]), np.ones((1, 3, 3), np.uint8))
     contents[f'x_{part}'] = idx_files.idx(np.pad(pixels, ((0, 0), (2, 2), (2, 2))))
-  monkeypatch.setattr(data, 'FASHION_MNIST_FOLDER', idx_files.write(tmp_path / 'fashion-mnist', contents, packed=False))
+  monkeypatch.setattr(fashion_mnist, 'FOLDER', idx_files.write(tmp_path / 'fashion-mnist', contents, packed=False))
 
 
 @pytest.mark.usefixtures('digits_as_fashion_mnist')

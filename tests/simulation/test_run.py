@@ -547,8 +547,8 @@ def test_a_folder_that_became_read_only_is_refused_before_anything_is_read_or_tr
       raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
     return opened(path, flags, *more, **others)
 
-  from tff_compress.simulation import data
-  monkeypatch.setattr(data, 'load', lambda *unused, **unused_too: pytest.fail('data was loaded'))
+  from tff_compress.simulation import datasets
+  monkeypatch.setattr(datasets, 'load', lambda *unused, **unused_too: pytest.fail('data was loaded'))
   monkeypatch.setattr(os, 'open', read_only)
   with pytest.raises(FolderError, match='cannot be written: Read-only file system.$'):
     run(config)

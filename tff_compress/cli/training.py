@@ -10,7 +10,7 @@ from tff_compress.cli import reports
 from tff_compress.cli.progress import Progress
 from tff_compress.runtime.errors import NotMergeableError
 from tff_compress.simulation import config as config_lib
-from tff_compress.simulation import data as data_lib
+from tff_compress.simulation import datasets
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
 from tff_compress.simulation import run as run_lib
@@ -29,16 +29,16 @@ _DOWNLINK = 'a codec for the model on its way to the clients (that of the method
 
 _FLAGS = (
     ('data', (
-        ('dataset', f'{", ".join(data_lib.NAMES)}'),
-        ('data_dir',
-         'folder of the original files (fashion-mnist, emnist, cifar10), or the archive or .npz file to read'),
-        ('max_clients', 'emnist: at most this many writers'),
-        ('only_digits', 'emnist: ten labels; otherwise all 62'),
+        ('dataset', ', '.join(datasets.names())),
+        ('data_dir', 'what to read: ' + '; '.join(f'{name}: {source.files}' for name, source in datasets.SOURCES.items()
+                                                  if source.files)),
+        *((name, '; '.join(f'{owner}: {field.metadata["help"]}' for owner, field in owners.items()))
+          for name, owners in datasets.options().items()),
         ('split', 'how examples are dealt out: iid, dirichlet:ALPHA, shards:N, table or natural'),
         ('clients', 'how many clients there are; none: as many as a natural split has'),
     )),
     ('training', (
-        ('model', f'{", ".join(models_lib.ARCHITECTURES)}'),
+        ('model', ', '.join(models_lib.names())),
         ('dropout', 'with the dropout layers of a model that has them'),
         ('rounds', 'how many rounds'),
         ('clients_per_round', 'how many clients train in a round'),

@@ -106,8 +106,7 @@ def _learned(on_prepass, coming, learned, clients):
 def _model(config, dataset):
   model = models.build(config.model, input_shape=dataset.input_shape, num_classes=dataset.num_classes,
                        seed=config.seed & 0x7FFFFFFF, dropout=config.dropout)
-  model.compile(optimizer='sgd', loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=['accuracy'])
+  model.compile(optimizer='sgd', **dataset.kind.compile_arguments())
   return model
 
 
@@ -159,7 +158,7 @@ def process_arguments(config, model):
 def _entry(record, rounds, estimate, blueprint):
   """What the result says of a round, from what `Trainer.next` returns."""
   entry = {'round': record['round'], 'clients': record['clients'], 'failed_clients': record['failed_clients'],
-           'examples': record['examples'], 'train_loss': record['loss'], 'train_accuracy': record['accuracy'],
+           'examples': record['examples'], 'train_loss': record['loss'], 'train_accuracy': record.get('accuracy'),
            'loss': None, 'accuracy': None}
   for direction in ('uplink', 'downlink'):
     figures = {name: record[name] for name in record if name.startswith(direction)}
@@ -180,7 +179,8 @@ def _entry(record, rounds, estimate, blueprint):
 
 
 class _Evaluation:
-  """Loss and accuracy of the model on the test set, or on as much of it as the configuration says."""
+  """Loss and accuracy of the model on the test set, or on as much of it as the configuration says. The accuracy is None
+  for kinds of data that have none."""
 
   def __init__(self, model, dataset, config):
     x, y = dataset.x_test, dataset.y_test
@@ -188,21 +188,21 @@ class _Evaluation:
       # One shuffle for every run on this data set, as the examples may be sorted by label.
       chosen = np.sort(splits.generator('evaluation', 0).permutation(len(x))[:config.evaluation_examples])
       x, y = x[chosen], y[chosen]
-    self._model, self._count = model, len(x)
+    self._model, self._kind, self._count = model, dataset.kind, y.size
     self._batches = [(tf.constant(x[i:i + _TEST_BATCH]), tf.constant(y[i:i + _TEST_BATCH]))
                      for i in range(0, len(x), _TEST_BATCH)]
-    specs = tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([None], y.dtype)
+    specs = tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([None, *y.shape[1:]], y.dtype)
     self._step = tf.function(self._sums).get_concrete_function(*specs)
 
   def _sums(self, x, y):
-    logits = self._model(x, training=False)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
-    correct = tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y, tf.int32))
-    return tf.reduce_sum(loss), tf.reduce_sum(tf.cast(correct, tf.int32))
+    outputs = self._model(x, training=False)
+    loss = tf.reduce_sum(self._kind.losses(y, outputs))
+    return loss, tf.reduce_sum(tf.cast(self._kind.hits(y, outputs), tf.int32)) if self._kind.accuracy else None
 
   def __call__(self):
     sums = [self._step(x, y) for x, y in self._batches]
-    return sum(float(loss) for loss, _ in sums) / self._count, sum(int(correct) for _, correct in sums) / self._count
+    loss = sum(float(loss) for loss, _ in sums) / self._count
+    return loss, sum(int(hits) for _, hits in sums) / self._count if self._kind.accuracy else None
 
 
 @contextlib.contextmanager

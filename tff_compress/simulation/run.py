@@ -17,7 +17,7 @@ from tff_compress import codec as codec_lib
 from tff_compress import processes
 from tff_compress.codec import meaning
 from tff_compress.processes import methods
-from tff_compress.simulation import data as data_lib
+from tff_compress.simulation import datasets
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
 from tff_compress.simulation import splits as splits_lib
@@ -142,11 +142,16 @@ class RunConfig:
       raise ConfigError(f'{self.model} has no dropout layers: leave dropout=True out.')
     if self.server_momentum and self.server_optimizer != 'sgd':
       raise ConfigError(f"server_momentum is for the server optimizer 'sgd', not for {self.server_optimizer!r}.")
-    if self.dataset != 'emnist' and (self.max_clients is not None or not self.only_digits):
-      raise ConfigError(f'max_clients and only_digits are for emnist: leave them out for {self.dataset}.')
+    datasets.check_options(self.dataset, self.dataset_options, ConfigError)
+    models_lib.check_kind(self.model, datasets.source(self.dataset).kind, self.dataset, ConfigError)
     if self.local_epochs != 1 and self.steps is not None:
       raise ConfigError(f'local_steps ({self.steps}) takes the place of local_epochs: leave one of the two out.')
     self._check_uplink()
+
+  @property
+  def dataset_options(self):
+    """{option: value} of all options that data sets have."""
+    return {name: getattr(self, name) for name in datasets.options()}
 
   def _check_uplink(self):
     """Settles the downlink, and refuses settings that contradict the uplink's method."""
@@ -241,7 +246,7 @@ _NUMBERS = {
 _ABOVE = ('proximal_strength', 'client_learning_rate', 'server_learning_rate')  # The least value itself is refused.
 _BELOW = ('client_momentum', 'server_momentum', 'feedback_momentum', 'ema')  # The greatest value itself is refused.
 _WORDS = {
-    'dataset': data_lib.NAMES, 'model': tuple(models_lib.ARCHITECTURES), 'algorithm': ALGORITHMS,
+    'dataset': datasets.names(), 'model': models_lib.names(), 'algorithm': ALGORITHMS,
     'server_optimizer': SERVER_OPTIMIZERS, 'weighting': ('examples', 'uniform'),
     'downlink_since': ('last', 'start'),
 }
@@ -397,9 +402,8 @@ def run(config, *, on_round=None, on_prepass=None, resume=True):
         return RunResult(config, before['status'], before['parameters'], tuple(before['rounds']), config.output)
       folder.remove_leftovers()
       folder.check_writable()
-    dataset = data_lib.load(config.dataset, path=config.data_dir, max_clients=config.max_clients,
-                            only_digits=config.only_digits)
-    parts = splits_lib.split(config.split, dataset.y_train, config.clients, config.seed, client_ids=dataset.client_ids)
+    dataset = datasets.load(config.dataset, path=config.data_dir, **config.dataset_options)
+    parts = splits_lib.split(config.split, dataset.labels, config.clients, config.seed, client_ids=dataset.client_ids)
     if config.clients_per_round > len(parts):
       raise ConfigError(
           f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most '
