@@ -55,7 +55,8 @@ def test_without_a_command_the_help_is_shown_and_nothing_succeeds(capsys):
     (['run', '--rounds'], '--rounds needs a value'),
     (['inspect'], 'FILE must be given'),
     (['codecs', '--json=1'], "--json takes no value, and '1' is one"),
-    (['fit-autoencoder', 'a.npz', '-o', 'b', '--held-out', 'x'], "--held-out must be a whole number, not 'x'"),
+    (['fit-autoencoder', 'a.npz', '-o', 'b', '--held-out', 'x'],
+     "--held-out must be a whole number from 1 to 2^20, not 'x'"),
 ])
 def test_unknown_words_are_one_sentence_with_the_nearest(arguments, says, capsys):
   assert cli.main(arguments) == 2

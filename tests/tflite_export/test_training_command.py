@@ -42,7 +42,7 @@ def test_a_model_that_was_never_compiled_trains_with_the_options(model, tmp_path
     (['--learning-rate', '0.1'], '--optimizer'),
     (['--batch-size', '0'], 'whole number'),
     (['--structure', 'low-rank'], 'low-rank:R'),
-    (['--proximal-mu', 'nan'], 'not negative'),
+    (['--proximal-mu', 'nan'], 'at least 0'),
 ])
 def test_bad_options_are_one_sentence_and_leave_no_file(model, tmp_path, capsys, arguments, message):
   assert cli.main(['training', model, '-o', str(tmp_path / 'out.tflite'), *arguments]) == 2

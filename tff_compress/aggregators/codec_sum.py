@@ -11,6 +11,7 @@ import tree
 from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators import frame_sum
+from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.runtime import compat
@@ -165,9 +166,7 @@ def checked_seed(seed):
   """The seed, or a fresh one for None. Raises SpecError if it is not a whole number of at most 64 bits."""
   if seed is None:
     return int.from_bytes(os.urandom(8), 'little')
-  if isinstance(seed, bool) or not hasattr(seed, '__index__') or not 0 <= seed.__index__() < 1 << 64:
-    raise codec_lib.SpecError(f'a seed must be a whole number from 0 to 2^64-1, not {seed!r}.')
-  return int(seed)
+  return checks.whole_number('seed', seed, codec_lib.SpecError, least=0, most=2**64 - 1)
 
 
 def spec_of_structure(structure, names=None):

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress.autoencoders.errors import SnapshotError
+from tff_compress.codec import checks
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.runtime import compat
 
@@ -61,11 +62,9 @@ def snapshots(model_fn, dataset, rule=None, *, count=8, steps=None, target='delt
   Raises:
     SnapshotError: an argument cannot be used, there is no data, or training does not stay finite.
   """
-  if target not in TARGETS or isinstance(count, bool) or not isinstance(count, int) or count < 2:
-    raise SnapshotError(f'snapshots need a target of {" or ".join(TARGETS)} and a count of at least 2, not {target!r} '
-                        f'and {count!r}.')
-  if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-    raise SnapshotError(f'steps must be a number of batches of at least 1, or None, not {steps!r}.')
+  checks.one_of('target', target, TARGETS, SnapshotError)
+  count = checks.whole_number('count', count, SnapshotError, least=2)
+  steps = checks.whole_number('steps', steps, SnapshotError, least=1, optional=True)
   weights = tff.learning.models.ModelWeights.from_model(model_fn()) if weights is None else weights
   weights = tf.nest.map_structure(tf.convert_to_tensor, weights)
   optimizer = client_optimizer_fn or tff.learning.optimizers.build_sgdm(0.1)

@@ -11,6 +11,7 @@ from tff_compress import autoencoders
 from tff_compress import codec as codec_lib
 from tff_compress.autoencoders import rule as rule_lib
 from tff_compress.autoencoders import SnapshotError
+from tff_compress.cli import arguments
 from tff_compress.cli import output
 from tff_compress.cli import specs
 from tff_compress.codec import artefacts
@@ -59,26 +60,22 @@ def add_fit_autoencoder(parser):
                       help=f'codec with an autoencoder without weights, which is the one to learn ({rule_lib.EXAMPLE})')
   parser.add_argument('--spec', metavar='FILE', help='spec of the model, for .npy files: .json, .npz or .h5')
   parser.add_argument('--changes', action='store_true', help='learn what changes from each snapshot to the next')
-  parser.add_argument('--held-out', metavar='N', type=int, default=1,
+  parser.add_argument('--held-out', metavar='N', type=arguments.whole_number(1, 2**20), default=1,
                       help='the last N are not learned from but measured on (1)')
   parser.add_argument('--architecture', metavar='NAME', choices=tuple(autoencoders.ARCHITECTURES), default='linear',
                       help=f'{", ".join(autoencoders.ARCHITECTURES)} (linear)')
-  parser.add_argument('--epochs', metavar='N', type=int, default=30,
+  parser.add_argument('--epochs', metavar='N', type=arguments.whole_number(1, 10**6), default=30,
                       help='passes over the snapshots, but for linear (30)')
-  parser.add_argument('--learning-rate', metavar='X', type=float, default=1e-3, help='of Adam, but for linear (0.001)')
+  parser.add_argument('--learning-rate', metavar='X', type=arguments.number(above=0), default=1e-3,
+                      help='of Adam, but for linear (0.001)')
   parser.add_argument('--no-center', action='store_true',
                       help='without means: for linear, what clients send may then be added up before it is decoded')
-  parser.add_argument('--seed', metavar='N', type=int, default=0, help='of the initial weights (0)')
+  parser.add_argument('--seed', metavar='N', type=arguments.whole_number(0, 2**31 - 1), default=0,
+                      help='of the initial weights (0)')
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
 def _fit(options):
-  for name, least, most in (('held_out', 1, 1 << 20), ('epochs', 1, 10**6), ('seed', 0, 2**31 - 1)):
-    value = getattr(options, name)
-    if not least <= value <= most:
-      raise CompressionError(f'--{name.replace("_", "-")} must be from {least} to {most}, not {value}.')
-  if not 0 < options.learning_rate < float('inf'):
-    raise CompressionError(f'--learning-rate must be a finite number above 0, not {options.learning_rate}.')
   if not os.path.isdir(os.path.dirname(os.path.abspath(options.output))):
     raise CompressionError(f'{options.output} cannot be written: there is no such folder.')
   spec, rows = read_snapshots(options.files, None if options.spec is None else specs.read_spec(options.spec))

@@ -1,6 +1,5 @@
 """`tff-compress inspect`: a frame taken apart."""
 
-import argparse
 import os
 import stat
 import sys
@@ -9,6 +8,7 @@ import numpy as np
 
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.cli import arguments
 from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tff_compress.cli import specs
@@ -37,23 +37,14 @@ def add_inspect(parser):
   parser.add_argument('--codec', metavar='TEXT', help='codec the frame was made with')
   parser.add_argument('--spec', metavar='FILE', help='spec of the model: .json, .npz or .h5')
   autoencoders.add_option(parser)
-  parser.add_argument('--seed', metavar='N', type=_seed, help='session seed of the sender')
+  parser.add_argument('--seed', metavar='N', type=arguments.whole_number(0, 2**64 - 1),
+                      help='session seed of the sender')
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
 def _inspect(options):
   autoencoders.load(options)
   inspect(options.file, options.codec, options.spec, options.seed, options.json)
-
-
-def _seed(text):
-  try:
-    value = int(text)
-    if not 0 <= value < 1 << 64:
-      raise ValueError
-    return value
-  except ValueError:
-    raise argparse.ArgumentTypeError(f'a seed is a whole number from 0 to 2^64-1, not {text[:40]!r}') from None
 
 
 def inspect(path, codec_text, spec_path, seed, as_json):

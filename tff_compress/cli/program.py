@@ -37,8 +37,7 @@ _PLAIN = (
     (r'argument (\S+): ignored explicit argument (.*)', r'\1 takes no value, and \2 is one'),
     (r'argument (\S+): expected one argument', r'\1 needs a value'),
     (r'argument (\S+): expected at least one argument', r'\1 needs at least one value'),
-    (r'argument (\S+): invalid int value: (.*)', r'\1 must be a whole number, not \2'),
-    (r'argument (\S+): invalid float value: (.*)', r'\1 must be a number, not \2'),
+    (r'argument (\S+): it (must be .*)', r'\1 \2'),
     (r'argument (\S+): (.*)', r'\1: \2'),
     (r'the following arguments are required: (.*)', r'\1 must be given'),
 )

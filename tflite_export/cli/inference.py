@@ -35,7 +35,7 @@ def add_inference(parser):
                       help='what to do to it, parts with + between them (default: int8); the parts: distill, '
                            'prune:SHARE, prune-2:4, cluster:N, qat, float32, float16, dynamic, int8, sparse')
   parser.add_argument('--data', metavar='FILE', help='examples, an .npz file')
-  parser.add_argument('--batch-size', metavar='N', type=training_command.positive, default=1,
+  parser.add_argument('--batch-size', metavar='N', type=training_command.POSITIVE, default=1,
                       help='examples in a batch of the file (default: 1)')
   _add_training(parser)
   parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
@@ -55,7 +55,7 @@ def add_compare(parser):
   parser.add_argument('--data', metavar='FILE', required=True, help='examples, an .npz file')
   parser.add_argument('--recipe', metavar='TEXT', action='append',
                       help='a recipe; give it several times (default: a choice of ten)')
-  parser.add_argument('--examples', metavar='N', type=training_command.positive, default=1000,
+  parser.add_argument('--examples', metavar='N', type=training_command.POSITIVE, default=1000,
                       help='how many examples of x and y to measure with at most (default: 1000)')
   _add_training(parser)
   parser.add_argument('--json', action='store_true', help='print JSON')
@@ -63,9 +63,9 @@ def add_compare(parser):
 
 def _add_training(parser):
   parser.add_argument('--student', metavar='MODEL', help='the smaller model that distill trains')
-  parser.add_argument('--epochs', metavar='N', type=training_command.positive, default=8,
+  parser.add_argument('--epochs', metavar='N', type=training_command.POSITIVE, default=8,
                       help='epochs of pruning and distillation (default: 8); a quarter as many for what follows')
-  parser.add_argument('--learning-rate', metavar='RATE', type=training_command.rate, default=1e-3,
+  parser.add_argument('--learning-rate', metavar='RATE', type=training_command.RATE, default=1e-3,
                       help='of pruning and distillation (default: 0.001); a tenth of it for what follows')
   training_command.add_loss(parser)
   parser.set_defaults(python_words=_WORDS)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from tff_compress.cli import arguments
 from tff_compress.cli import output
 
 LOSSES = {
@@ -13,6 +14,8 @@ LOSSES = {
 }
 _WITH_LOGITS = ('sparse-categorical-crossentropy', 'categorical-crossentropy', 'binary-crossentropy')
 OPTIMIZERS = ('sgd', 'momentum', 'adam')
+POSITIVE = arguments.whole_number(1, 2**20 - 1)
+RATE = arguments.number(least=0, below=10**9)
 WORDS = {'LowRank': '--structure low-rank'}
 """What errors call it, and what is typed."""
 
@@ -36,12 +39,12 @@ def add_training(parser):
 
 def add_options(parser):
   """The options that say how a model trains."""
-  parser.add_argument('--batch-size', metavar='N', type=positive, default=32, help='examples in a batch (default: 32)')
+  parser.add_argument('--batch-size', metavar='N', type=POSITIVE, default=32, help='examples in a batch (default: 32)')
   add_loss(parser)
   parser.add_argument('--optimizer', choices=OPTIMIZERS, help='default: what the model was compiled with')
-  parser.add_argument('--learning-rate', metavar='RATE', type=rate,
+  parser.add_argument('--learning-rate', metavar='RATE', type=RATE,
                       help='default: that of Keras; an app can pass another one to each step')
-  parser.add_argument('--proximal-mu', metavar='MU', type=rate, default=0.,
+  parser.add_argument('--proximal-mu', metavar='MU', type=RATE, default=0.,
                       help="strength of FedProx's pull towards the received weights (default: 0)")
   parser.add_argument('--structure', metavar='TEXT', type=_structure,
                       help='what of the weights is trained: random-mask, or low-rank:R with R the rank (default: all)')
@@ -62,31 +65,11 @@ def loss(options):
   return getattr(tf.keras.losses, LOSSES[options.loss])(**logits)
 
 
-def positive(text):
-  try:
-    value = int(text)
-    if not 1 <= value < 1 << 20:
-      raise ValueError
-    return value
-  except ValueError:
-    raise argparse.ArgumentTypeError(f'a whole number from 1 to 2^20 is expected, not {text[:40]!r}') from None
-
-
-def rate(text):
-  try:
-    value = float(text)
-    if not 0 <= value < 1e9:
-      raise ValueError
-    return value
-  except ValueError:
-    raise argparse.ArgumentTypeError(f'a number that is not negative is expected, not {text[:40]!r}') from None
-
-
 def _structure(text):
   kind, _, rank = text.partition(':')
   if text == 'random-mask' or (kind == 'low-rank' and rank.isdecimal() and 1 <= int(rank) < 1 << 20):
     return text
-  raise argparse.ArgumentTypeError(f'random-mask or low-rank:R with a whole number R is expected, not {text[:40]!r}')
+  raise argparse.ArgumentTypeError(f'it must be random-mask, or low-rank:R with a whole number R, not {text[:40]!r}')
 
 
 def settings(options):

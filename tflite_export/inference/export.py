@@ -4,9 +4,9 @@ import dataclasses
 import gzip
 import pathlib
 
-import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import checks
 from tflite_export import conversion
 from tflite_export import edgetpu
 from tflite_export import files
@@ -89,8 +89,7 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
   recipe = recipes.parse(recipe)
   if path is not None:
     files.check_free(path, overwrite)
-  if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size < 1 << 20:
-    raise ExportError(f'batch_size must be a whole number from 1 to {(1 << 20) - 1}, not {batch_size!r}.')
+  checks.whole_number('batch_size', batch_size, ExportError, least=1, most=2**20 - 1)
   training.check()
   specs = program_lib.specs(model)
   progress = progress or finetuning.Progress()

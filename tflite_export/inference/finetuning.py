@@ -11,6 +11,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import checks
 from tflite_export import interpreters
 from tflite_export.errors import ExportError
 
@@ -44,10 +45,8 @@ class Training:
                             ('learning_rate', 0, 1e3), ('later_learning_rate', 0, 1e3), ('temperature', 0.1, 100),
                             ('hardness', 0, 1)):
       value = getattr(self, name)
-      whole = isinstance(getattr(type(self), name), int)
-      kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-      if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise ExportError(f'{name} must be a {"whole " if whole else ""}number from {low} to {high:g}, not {value!r}.')
+      check = checks.whole_number if isinstance(getattr(type(self), name), int) else checks.number
+      check(name, value, ExportError, least=low, most=high)
 
 
 class Progress(tf.keras.callbacks.Callback):

@@ -6,9 +6,9 @@ import re
 import sys
 import time
 
-import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import checks
 from tflite_export import conversion
 from tflite_export import files
 from tflite_export import flatbuffer
@@ -89,9 +89,9 @@ def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=Non
   """
   if path is not None:
     files.check_free(path, overwrite)
-  _check_number('batch_size', batch_size, 1, whole=True)
-  _check_number('parity_steps', parity_steps, 0, whole=True)
-  _check_number('proximal_mu', proximal_mu, 0)
+  checks.whole_number('batch_size', batch_size, ExportError, least=1, most=2**31 - 1)
+  checks.whole_number('parity_steps', parity_steps, ExportError, least=0, most=2**31 - 1)
+  checks.number('proximal_mu', proximal_mu, ExportError, least=0, below=2**31)
   if structure is not None and not isinstance(structure, (structured.RandomMask, structured.LowRank)):
     raise ExportError(f'structure must be RandomMask() or LowRank(rank), not {structure!r}.')
   _check_model(model)
@@ -152,12 +152,6 @@ class _Progress:
   def __call__(self, what, operators=0):
     if time.monotonic() - self._start > 1 or operators > self.MANY_OPERATORS:
       print(f'training export: {what}', file=sys.stderr, flush=True)
-
-
-def _check_number(name, value, least, whole=False):
-  kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-  if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < 1 << 31:
-    raise ExportError(f'{name} must be a {"whole " if whole else ""}number of at least {least}, not {value!r}.')
 
 
 def _check_model(model):

@@ -10,6 +10,7 @@ import math
 
 import tensorflow as tf
 
+from tff_compress.codec import checks
 from tflite_export.errors import ExportError
 
 
@@ -36,8 +37,7 @@ class LowRank:
   rank: int
 
   def __post_init__(self):
-    if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-      raise ExportError(f'the rank must be a whole number of at least 1, not {self.rank!r}.')
+    checks.whole_number('rank', self.rank, ExportError, least=1)
 
   def applies(self, shape):
     """Whether a variable of this shape is trained as a product."""
