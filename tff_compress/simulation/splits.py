@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 import hashlib
 import heapq
-import math
-import operator
 
 import numpy as np
 
+from tff_compress.codec import checks
 from tff_compress.codec.errors import CompressionError
 
 __all__ = [
@@ -80,14 +79,9 @@ def generator(purpose: str, seed: Seed) -> np.random.Generator:
     ValueError: the seed is negative, empty or not made of whole numbers.
   """
   parts = list(seed) if isinstance(seed, (tuple, list)) else [seed]
-  try:
-    if not parts or any(isinstance(part, (bool, np.bool_)) for part in parts):
-      raise TypeError
-    numbers = [operator.index(part) for part in parts]
-  except TypeError:
-    raise ValueError(f'A seed is a whole number >= 0 or a tuple of them, not {seed!r}.') from None
-  if min(numbers) < 0:
-    raise ValueError(f'A seed must not be negative, and {seed!r} is.')
+  if not parts:
+    raise ValueError('A seed is a whole number of at least 0, or a tuple of one or more such numbers, not ().')
+  numbers = [checks.whole_number('seed', part, ValueError, least=0) for part in parts]
   # Hashed here because NumPy's own seeding gives 1, (1, 0) and (1, 0, 0) the same stream, as it does 2**32 and (0, 1).
   digest = hashlib.sha256(':'.join([purpose, *map(str, numbers)]).encode()).digest()
   return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], 'little')))
@@ -139,9 +133,7 @@ def dirichlet(labels, clients: int, alpha: float, seed: Seed, *, min_examples: i
     SplitError: bad arguments, or fewer than clients * min_examples examples.
   """
   labels, clients, min_examples = _checked(labels, clients, min_examples)
-  alpha = _number(alpha, 'alpha')
-  if not MIN_ALPHA <= alpha <= MAX_ALPHA:
-    raise SplitError(f'The Dirichlet concentration must lie between {MIN_ALPHA:g} and {MAX_ALPHA:g}, not {alpha:g}.')
+  alpha = checks.number('The Dirichlet concentration', alpha, SplitError, least=MIN_ALPHA, most=MAX_ALPHA)
   classes, available = np.unique(labels, return_counts=True)
   _check_cells(clients, len(classes))
   rng = _rng('split/dirichlet', seed)
@@ -176,7 +168,7 @@ def shards(labels, clients: int, shards_per_client: int, seed: Seed, *, min_exam
     SplitError: bad arguments, or fewer examples than shards.
   """
   labels, clients, min_examples = _checked(labels, clients, min_examples)
-  per_client = _whole(shards_per_client, 'shards_per_client', least=1)
+  per_client = checks.whole_number('shards_per_client', shards_per_client, SplitError, least=1)
   total = clients * per_client
   if total > len(labels):
     raise SplitError(
@@ -320,7 +312,7 @@ def split(text: str, labels, clients: int | None, seed: Seed, *, client_ids=None
       raise SplitError(f'There are {len(client_ids)} client ids for {len(labels)} examples: give one id per example.')
     if clients is not None and clients != len(parts):
       raise SplitError(f'The data has {len(parts)} natural clients: ask for that many, not for {clients}.')
-    _check_sizes(parts, _whole(min_examples, 'min_examples', least=0))
+    _check_sizes(parts, checks.whole_number('min_examples', min_examples, SplitError, least=0))
     return parts
   if clients is None:
     raise SplitError(f"The split '{text}' needs a number of clients.")
@@ -341,10 +333,8 @@ def _checked(labels, clients, min_examples) -> tuple[np.ndarray, int, int]:
     raise SplitError('Labels must be a non-empty one-dimensional array of whole numbers.')
   if labels.min() < 0 or labels.max() > 2**31 - 1:
     raise SplitError('Labels must lie between 0 and 2**31 - 1.')
-  clients = _whole(clients, 'The number of clients', least=1)
-  if clients > MAX_CLIENTS:
-    raise SplitError(f'At most {MAX_CLIENTS} clients are supported, not {clients}.')
-  min_examples = _whole(min_examples, 'min_examples', least=0)
+  clients = checks.whole_number('The number of clients', clients, SplitError, least=1, most=MAX_CLIENTS)
+  min_examples = checks.whole_number('min_examples', min_examples, SplitError, least=0)
   if clients * min_examples > len(labels):
     raise SplitError(
         f'{len(labels)} examples are too few to give each of {clients} clients at least {min_examples}: use fewer '
@@ -366,28 +356,6 @@ def _check_sizes(parts: list[np.ndarray], min_examples: int) -> None:
     raise SplitError(
         f'Client {smallest} would have {size} example{"s" * (size != 1)}, fewer than {least}: use fewer clients.'
     )
-
-
-def _whole(value, name: str, *, least: int) -> int:
-  try:
-    if isinstance(value, (bool, np.bool_)):
-      raise TypeError
-    number = operator.index(value)
-  except TypeError:
-    raise SplitError(f'{name} must be a whole number, not {value!r}.') from None
-  if number < least:
-    raise SplitError(f'{name} must be at least {least}, not {number}.')
-  return number
-
-
-def _number(value, name: str) -> float:
-  try:
-    number = float(value)
-  except (TypeError, ValueError, OverflowError):
-    number = math.nan
-  if not math.isfinite(number):
-    raise SplitError(f'{name} must be a finite number, not {value!r}.')
-  return number
 
 
 def _rng(purpose: str, seed: Seed) -> np.random.Generator:
