@@ -8,9 +8,16 @@ them is used, not before.
 """
 
 import importlib
+from typing import Any
+from typing import TYPE_CHECKING
 
-from tff_compress import codec
 from tff_compress import wire
+
+if TYPE_CHECKING:
+  from tff_compress.codec import CallableModule
+  codec: CallableModule
+else:
+  from tff_compress import codec
 
 __version__ = '0.1.0'
 
@@ -25,7 +32,7 @@ _MODULES = ('aggregators', 'autoencoders', 'distributors', 'keras', 'processes',
 __all__ = ['codec', 'wire', *_LAZY, *_MODULES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   if name in _LAZY:
     return getattr(importlib.import_module(_LAZY[name]), name)
   if name in _MODULES:
@@ -33,5 +40,5 @@ def __getattr__(name):
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return sorted([*globals(), *__all__])

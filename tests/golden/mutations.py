@@ -232,8 +232,8 @@ MUTATIONS = [Mutation(*entry) for entry in (
     ('uniform: nearest, ties to even', 'codec.quantizers.uniform', 'position = xp.floor((x - low) / width + dither)',
      'position = np.rint((x - low) / width) if dither.size == 1 else xp.floor((x - low) / '
      'width + dither)'),
-    ('uniform: nearest, ties downwards', 'codec.quantizers.uniform', 'dither=np.float32(0.5)',
-     'dither=np.float32(0.4999999)'),
+    ('uniform: nearest, ties downwards', 'codec.quantizers.uniform', 'dither: Array = np.float32(0.5)',
+     'dither: Array = np.float32(0.4999999)'),
     ('uniform: multiplied by 1 / width', 'codec.quantizers.uniform', '(x - low) / width',
      '(x - low) * (np.float32(1) / width)'),
     ('eden: boundaries belong to the lower level', 'codec.quantizers.eden', 'stats.magnitudes >= deviation',

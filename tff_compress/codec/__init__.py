@@ -19,6 +19,7 @@ from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
 from tff_compress.codec.errors import UnmatchedRuleWarning
 from tff_compress.codec.errors import UpdateError
+from tff_compress.codec.grammar import as_codec
 from tff_compress.codec.grammar import MAX_TEXT
 from tff_compress.codec.grammar import parse
 from tff_compress.codec.grammar import preset
@@ -31,11 +32,12 @@ __all__ = ['Codec', 'CodecError', 'CompressionError', 'MAX_TEXT', 'PayloadError'
            'TensorSpec', 'UnmatchedRuleWarning', 'UpdateError', 'parse', 'preset']
 
 
-class _CallableModule(types.ModuleType):
+class CallableModule(types.ModuleType):
+  """What this module is, as type checkers know no module that is called."""
 
-  def __call__(self, text):
+  def __call__(self, text: str | Codec) -> Codec:
     """Parses and validates a codec's text; a `Codec` is returned as it is. Raises CodecError."""
-    return text if isinstance(text, Codec) else parse(text)
+    return as_codec(text)
 
 
-sys.modules[__name__].__class__ = _CallableModule
+sys.modules[__name__].__class__ = CallableModule

@@ -14,18 +14,18 @@ from tff_compress.codec import files
 from tff_compress.codec import network
 from tff_compress.codec.errors import ArtefactError
 
-_known = {}
+_known: dict[str, network.Autoencoder] = {}
 
 DIGEST = re.compile('[0-9a-f]{32}')
 
 
-def add(autoencoder):
+def add(autoencoder: network.Autoencoder) -> str:
   """Makes a `network.Autoencoder` known to the codecs of this process; returns its digest."""
   _known[autoencoder.digest] = autoencoder
   return autoencoder.digest
 
 
-def find(digest):
+def find(digest: str) -> network.Autoencoder:
   """The `network.Autoencoder` of a digest.
 
   Raises:
@@ -37,7 +37,7 @@ def find(digest):
   return _known[digest]
 
 
-def load(path):
+def load(path: str) -> str:
   """Reads a file and makes it known; returns its digest.
 
   Raises:
@@ -52,6 +52,6 @@ def load(path):
     raise ArtefactError(f'{path} cannot be read: {files.reason(error)}.') from None
 
 
-def save(autoencoder, path):
+def save(autoencoder: network.Autoencoder, path: str) -> None:
   """Writes a `network.Autoencoder` into a file, whole or not at all. Raises ArtefactError if it cannot be written."""
   files.write(path, autoencoder.packed, ArtefactError)

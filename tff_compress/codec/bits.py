@@ -7,29 +7,32 @@ which is bit n mod 8 of byte n div 8. Unused bits of the last byte are zero, and
 import numpy as np
 
 from tff_compress.codec.random import signed
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 
-def packed_size(size, width):
+def packed_size(size: Scalar, width: int) -> Scalar:
   """Bytes that `size` symbols of `width` bits take."""
   return (size * width + 7) // 8
 
 
-def _powers(xp, count, width):
+def _powers(xp: Ops, count: int, width: int) -> Array:
   """float32 [count, 1]: what `count` fields of `width` bits count for in a number."""
   return xp.constant([[2.0**(width * i)] for i in range(count)], np.float32)
 
 
-def _step(width):
+def _step(width: int) -> int:
   """Width of the fields that symbols are cut into so that none lies in two bytes."""
   return width if width in (1, 2, 4) else 1
 
 
-def _fields(width):
+def _fields(width: int) -> np.ndarray:
   """int32 [256, 8 / width]: what each byte holds."""
   return (np.arange(256)[:, None] >> np.arange(0, 8, width)) & ((1 << width) - 1)
 
 
-def pack(xp, symbols, width):
+def pack(xp: Ops, symbols: Array, width: int) -> Array:
   """int32[n] (for width 1 also uint8[n]) in 0 … 2^width - 1, width 1 … 16 -> uint8[ceil(n width / 8)]."""
   if width in (8, 16):
     return xp.integers_to_bytes(symbols, width // 8)
@@ -39,7 +42,7 @@ def pack(xp, symbols, width):
     symbols = xp.concat([symbols, xp.zeros([missing], symbols.dtype)])
   step = _step(width)
 
-  def joined(sixteens):
+  def joined(sixteens: Array) -> tuple[Array]:
     """[n, 16] symbols -> [n, 2 width] bytes."""
     fields = sixteens if step == width else low_bits(xp, sixteens, width, width)
     return (xp.reshape(_join(xp, xp.reshape(xp.cast(fields, np.uint8), [-1]), step), [-1, 2 * width]),)
@@ -48,7 +51,7 @@ def pack(xp, symbols, width):
   return xp.reshape(packed, [-1])[:used]
 
 
-def _join(xp, fields, step):
+def _join(xp: Ops, fields: Array, step: int) -> Array:
   """uint8[16 n] fields of 1, 2 or 4 bits, one in a byte -> uint8[2 n step] without gaps."""
   words = xp.integers_from_bytes(fields, 4)
   if step == 4:
@@ -61,7 +64,7 @@ def _join(xp, fields, step):
   return fields if step == 2 else _join(xp, fields, 4)
 
 
-def unpack(xp, payload, size, width):
+def unpack(xp: Ops, payload: Array, size: Scalar, width: int) -> Array:
   """Inverse of `pack`: uint8[ceil(size width / 8)] -> int32[size].
 
   Raises:
@@ -77,14 +80,14 @@ def unpack(xp, payload, size, width):
   return values[:used] if step == width else from_low_bits(xp, values[:used], size, width, width)
 
 
-def unary(xp, numbers):
+def unary(xp: Ops, numbers: Array) -> Array:
   """int32[n] >= 0 -> uint8 bytes: each number q as q zero bits and a one bit, one behind the other."""
   ends = xp.cumsum(numbers + xp.constant(1, np.int32)) - xp.constant(1, np.int32)
   length = xp.integer(xp.total(numbers)) + xp.size(numbers)
   return xp.bits_at(ends, packed_size(length, 1))
 
 
-def read_unary(xp, payload, count, most):
+def read_unary(xp: Ops, payload: Array, count: Scalar, most: Scalar) -> Array:
   """Inverse of `unary` for a byte string that holds exactly `count` numbers.
 
   Args:
@@ -110,7 +113,7 @@ def read_unary(xp, payload, count, most):
   return numbers
 
 
-def low_bits(xp, numbers, count, limit):
+def low_bits(xp: Ops, numbers: Array, count: Scalar, limit: int) -> Array:
   """int32[n] -> int32[n count]: the `count` low bits of each number, least significant first.
 
   `count` (0 … limit) may be known only when the graph runs; limit is an int, at most 16.
@@ -119,7 +122,7 @@ def low_bits(xp, numbers, count, limit):
   return xp.reshape(xp.shift_right(xp.reshape(numbers, [-1, 1]) * powers, 31), [-1])
 
 
-def from_low_bits(xp, flags, size, count, limit):
+def from_low_bits(xp: Ops, flags: Array, size: Scalar, count: Scalar, limit: int) -> Array:
   """Inverse of `low_bits`: int32[size count] -> int32[size]."""
   flags = xp.reshape(xp.cast(flags, np.float32), [size, count])
   return xp.cast(xp.reshape(xp.matmul(flags, _powers(xp, limit, 1)[:count]), [-1]), np.int32)

@@ -9,6 +9,7 @@ True and False are no numbers here, and a text is none; NumPy's integers are who
 import math
 import operator
 from typing import Any
+from typing import NoReturn
 
 
 def whole_number(name: str, value: Any, error: type[Exception], *, least: int | None = None, most: int | None = None,
@@ -104,7 +105,8 @@ def words_text(words: Any) -> str:
   return ' or '.join(words) if len(words) <= 2 else f'one of {", ".join(words)}'
 
 
-def _range_text(noun, least, most, above=None, below=None):
+def _range_text(noun: str, least: float | None, most: float | None, above: float | None = None,
+                below: float | None = None) -> str:
   if least is not None and most is not None:
     return f'{noun} from {limit_text(least)} to {limit_text(most)}'
   low = f'of at least {limit_text(least)}' if least is not None else f'above {limit_text(above)}' if (
@@ -145,10 +147,10 @@ def shown(value: Any) -> str:
   return text if len(text) <= 60 else text[:59] + '…'
 
 
-def _is_bool(value):
+def _is_bool(value: object) -> bool:
   """Whether it is Python's bool or NumPy's."""
   return isinstance(value, bool) or getattr(getattr(value, 'dtype', None), 'kind', '') == 'b'
 
 
-def _refuse(name, wanted, value, error, optional=False):
+def _refuse(name: str, wanted: str, value: object, error: type[Exception], optional: bool = False) -> NoReturn:
   raise error(f'{name} must be {wanted}{", or None" if optional else ""}, not {shown(value)}.')

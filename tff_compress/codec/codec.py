@@ -1,13 +1,18 @@
 """Codecs: rules that give each variable of a model a pipeline, and the messages they make."""
 
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
 import re
 import sys
+from typing import Any
 import warnings
 
 import numpy as np
+import numpy.typing as npt
 
 from tff_compress.codec import counts
 from tff_compress.codec import keys as keys_lib
@@ -18,10 +23,17 @@ from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
 from tff_compress.codec.errors import UnmatchedRuleWarning
 from tff_compress.codec.errors import UpdateError
+from tff_compress.codec.keys import Keys
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.pipeline import Encoded
 from tff_compress.codec.pipeline import Pipeline
 from tff_compress.codec.spec import MAX_VALUES
 from tff_compress.codec.spec import Spec
+from tff_compress.codec.spec import SpecSource
+from tff_compress.codec.spec import TensorSpec
+from tff_compress.codec.stage import Coder
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 LARGEST = 2.0**64
 """Values of a larger magnitude are refused by the encoder."""
@@ -48,7 +60,7 @@ class Condition:
   comparison: str = ''
   size: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.comparison:
       return
     if not self.pattern or re.search(r'[<>=|;&,\s]', self.pattern):
@@ -58,18 +70,18 @@ class Condition:
       raise CodecError(f'a pattern has at most {MAX_PATTERN} characters, and {self.pattern[:20]!r}… has '
                        f'{len(self.pattern)}.')
 
-  def matches(self, tensor):
+  def matches(self, tensor: TensorSpec) -> bool:
     if self.comparison:
       return {'<': tensor.size < self.size, '<=': tensor.size <= self.size,
               '>': tensor.size > self.size, '>=': tensor.size >= self.size}[self.comparison]
     return self._expression.fullmatch(tensor.name) is not None
 
   @functools.cached_property
-  def _expression(self):
+  def _expression(self) -> re.Pattern[str]:
     """The pattern as a regular expression, which never takes back what stands before a later `*`: no time is
     exponential.
     """
-    parts = [[]]
+    parts: list[list[str]] = [[]]
     for token in _TOKEN.findall(self.pattern):
       if token[0] == '*':
         parts.append([])
@@ -79,11 +91,11 @@ class Condition:
     text = first + ''.join(f'(?>.*?{part})' for part in others[:-1]) + ''.join(f'.*{part}' for part in others[-1:])
     return re.compile(text, re.DOTALL)
 
-  def __str__(self):
+  def __str__(self) -> str:
     return f'size{self.comparison}{self.size}' if self.comparison else self.pattern
 
 
-def _expression_of(token):
+def _expression_of(token: str) -> str:
   """The regular expression for a part of a pattern that stands for one character."""
   if token == '?':
     return '.'
@@ -100,17 +112,17 @@ def _expression_of(token):
 @dataclasses.dataclass(frozen=True)
 class Rule:
   """All conditions must hold for the pipeline to be used."""
-  conditions: tuple
+  conditions: tuple[Condition, ...]
   pipeline: Pipeline
 
-  def matches(self, tensor):
+  def matches(self, tensor: TensorSpec) -> bool:
     return all(condition.matches(tensor) for condition in self.conditions)
 
   @property
-  def when(self):
+  def when(self) -> str:
     return ' & '.join(map(str, self.conditions))
 
-  def __str__(self):
+  def __str__(self) -> str:
     return f'{self.when} => {self.pipeline}'
 
 
@@ -125,9 +137,9 @@ class Segment:
     pipeline: its `Pipeline`; None for variables that are sent as they are.
   """
   name: str
-  tensors: tuple
+  tensors: tuple[int, ...]
   size: int
-  pipeline: object
+  pipeline: Pipeline | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,15 +148,15 @@ class Codec:
 
   `str(codec)` is its text in canonical form, and `tff_compress.codec(str(codec)) == codec`.
   """
-  rules: tuple
+  rules: tuple[Rule, ...]
 
-  def __str__(self):
+  def __str__(self) -> str:
     if len(self.rules) == 1 and self.rules[0].when == '*':
       return str(self.rules[0].pipeline)
     return '; '.join(map(str, self.rules))
 
   @functools.lru_cache(maxsize=256)  # noqa: B019 - equal codecs share an entry, and there are few
-  def plan(self, spec):
+  def plan(self, spec: Spec) -> 'Plan':
     """The layout of this codec's messages for a spec: a `Plan`.
 
     Warns:
@@ -155,7 +167,7 @@ class Codec:
       warnings.warn(text, UnmatchedRuleWarning, stacklevel=_level_of_caller())
     return plan
 
-  def encode(self, update, *, seed, round, client):
+  def encode(self, update: Mapping[str, npt.ArrayLike], *, seed: int, round: int, client: int) -> bytes:
     """Encodes one client's update.
 
     Args:
@@ -178,7 +190,8 @@ class Codec:
     with np.errstate(all='ignore'):
       return self.plan(spec).encode(numpy_ops, arrays, keys).tobytes()
 
-  def decode(self, payload, spec, *, seed, round, client):
+  def decode(self, payload: bytes | bytearray | memoryview, spec: SpecSource, *, seed: int, round: int,
+             client: int) -> dict[str, np.ndarray]:
     """Decodes what `encode` made with the same seed, round and client.
 
     Args:
@@ -203,7 +216,7 @@ class Codec:
         raise PayloadError(f'the payload decodes to infinite values in variable {shown(tensor.name)}.')
     return {tensor.name: array for tensor, array in zip(spec.tensors, arrays)}
 
-  def fingerprint(self, spec):
+  def fingerprint(self, spec: Spec) -> bytes:
     """Four bytes that differ, nearly surely, for another codec or another spec."""
     table = '\n'.join(f'{t.name}\t{t.dtype}\t{",".join(map(str, t.shape))}' for t in spec.tensors)
     return hashlib.sha256(f'{self}\n{table}'.encode()).digest()[:4]
@@ -222,16 +235,16 @@ class Plan:
     groups: tuple of `streams.Group`: what entropy coders write, in the order of the wire.
   """
 
-  def __init__(self, codec, spec):
+  def __init__(self, codec: Codec, spec: Spec) -> None:
     self.codec, self.spec = codec, spec
-    groups = {}  # {name: (rule, positions)}, in the order of the wire.
+    groups: dict[str, tuple[Rule | None, list[int]]] = {}  # By name, in the order of the wire.
     for position, tensor in enumerate(spec.tensors):
       rule = next((rule for rule in codec.rules if rule.matches(tensor)), None) if tensor.is_float else None
       if tensor.is_float and rule is None:
         raise CodecError(f'no rule of the codec matches variable {shown(tensor.name)} with {tensor.size} values: '
                          'end the codec with "* => float32" or another pipeline.')
       joined = rule is not None and rule.pipeline.joined
-      name = rule.when if joined else tensor.name
+      name = rule.when if rule is not None and joined else tensor.name
       found, positions = groups.setdefault(name, (rule, []))
       # Keys are derived from names.
       if positions and (not joined or found is not rule):
@@ -244,13 +257,13 @@ class Plan:
       size = sum(tensor.size for tensor in tensors)
       if size > MAX_VALUES:
         raise SpecError(f'{shown(name)} joins {size} values; the limit is 2^31-1.')
-      pipeline = rule and rule.pipeline.of_shapes([tensor.shape for tensor in tensors])
+      pipeline = None if rule is None else rule.pipeline.of_shapes([tensor.shape for tensor in tensors])
       segments.append(Segment(name, tuple(positions), size, pipeline))
     self.segments = tuple(segments)
     self.sizes = tuple(self._segment_bytes(segment) for segment in segments)
     self.groups = _groups(segments)
 
-  def unmatched(self):
+  def unmatched(self) -> Iterator[str]:
     """Yields a sentence about each rule with a pattern, other than `*`, that has no variable: it was meant for some.
 
     Rules by size and a last `*` are written for any model, and may have none.
@@ -269,21 +282,22 @@ class Plan:
                f'{_some([t.name for t in self.spec.tensors])}: write names as the model has them, or leave the '
                'rule out.')
 
-  def _segment_bytes(self, segment):
+  def _segment_bytes(self, segment: Segment) -> int | None:
     if segment.pipeline is None:
       return segment.size * self.spec.tensors[segment.tensors[0]].itemsize
     return segment.pipeline.body_size(segment.size)
 
   @property
-  def payload_size(self):
+  def payload_size(self) -> int | None:
     """Bytes of a payload, or None where that depends on the values."""
-    return None if None in self.sizes or self.groups else sum(self.sizes)
+    known = [size for size in self.sizes if size is not None]
+    return None if self.groups or len(known) < len(self.sizes) else sum(known)
 
   @property
-  def uses_client_keys(self):
+  def uses_client_keys(self) -> bool:
     return any(s.pipeline is not None and s.pipeline.uses_client_keys for s in self.segments)
 
-  def encode(self, xp, arrays, keys):
+  def encode(self, xp: Ops, arrays: Sequence[Array], keys: Keys) -> Array:
     """Arrays in the order of the spec (any shape) -> uint8[n]."""
     values = []
     for segment in self.segments:
@@ -294,14 +308,14 @@ class Plan:
         values.append(flat[0] if len(flat) == 1 else xp.concat(flat))
     return self.join(xp, self._applied(xp, 'encode', values, keys))
 
-  def _applied(self, xp, method, values, keys):
+  def _applied(self, xp: Ops, method: str, values: Sequence[Any], keys: Keys) -> list[Any]:
     """The values with a method of its pipeline applied to those of each segment that has one."""
     coded = [i for i, segment in enumerate(self.segments) if segment.pipeline is not None]
     results = xp.segments([self.segments[i] for i in coded], method, [values[i] for i in coded], keys)
     found = dict(zip(coded, results))
     return [found.get(i, value) for i, value in enumerate(values)]
 
-  def join(self, xp, parts):
+  def join(self, xp: Ops, parts: Sequence[Encoded]) -> Array:
     """The payload of these segments: (uint8[n], int32[k] symbols for an entropy coder) for each, in order."""
     bodies = [body for body, _ in parts]
     sizes = [xp.vector(xp.size(body)) for body, size in zip(bodies, self.sizes) if size is None]
@@ -309,11 +323,11 @@ class Plan:
     coded = [group.encode(xp, [parts[i][1] for i in group.segments]) for group in self.groups]
     return xp.concat(lengths + bodies + coded) if parts else xp.zeros([0], np.uint8)
 
-  def decode(self, xp, payload, keys):
+  def decode(self, xp: Ops, payload: Array, keys: Keys) -> list[Array]:
     """uint8[n] -> arrays in the order of the spec. Raises PayloadError."""
     return self.decode_prefixes(xp, self.decode_to_prefixes(xp, payload, keys), keys)
 
-  def split(self, xp, payload):
+  def split(self, xp: Ops, payload: Array) -> list[Encoded]:
     """Inverse of `join`: uint8[n] -> list of (uint8[n], int32[k]). Raises PayloadError where the payload does not fit.
     """
     bodies, payload = self.bodies(xp, payload)
@@ -325,7 +339,7 @@ class Plan:
     xp.require(xp.equal(xp.size(payload), 0), 'there are bytes behind the end of a payload.')
     return list(zip(bodies, symbols))
 
-  def bodies(self, xp, payload):
+  def bodies(self, xp: Ops, payload: Array) -> tuple[list[Array], Array]:
     """uint8[n] -> (list of uint8[n]: the segments without what entropy coders write, the bytes that follow)."""
     variable = [i for i, size in enumerate(self.sizes) if size is None]
     sizes = xp.constant([size or 0 for size in self.sizes], np.int32)
@@ -334,7 +348,7 @@ class Plan:
       sizes = sizes + xp.scatter(xp.constant(variable, np.int32), lengths, len(self.sizes))
     return streams.cut(xp, payload, sizes)
 
-  def decode_to_prefixes(self, xp, payload, keys):
+  def decode_to_prefixes(self, xp: Ops, payload: Array, keys: Keys) -> list[Array]:
     """uint8[n] -> for each segment a vector that may be summed over clients before `decode_prefixes`."""
     values = []
     for segment, part in zip(self.segments, self.split(xp, payload)):
@@ -344,7 +358,7 @@ class Plan:
       values.append(part)
     return self._applied(xp, 'decode_to_prefix', values, keys)
 
-  def decode_prefixes(self, xp, values, keys):
+  def decode_prefixes(self, xp: Ops, values: Sequence[Any], keys: Keys) -> list[Array]:
     """Inverse of the linear prefixes, and back to the spec's shapes and dtypes."""
     arrays = [None] * len(self.spec.tensors)
     for segment, value in zip(self.segments, self._applied(xp, 'decode_prefix', values, keys)):
@@ -358,11 +372,11 @@ class Plan:
     return arrays
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> str:
   return ', '.join(map(shown, names[:3])) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
-def _level_of_caller():
+def _level_of_caller() -> int:
   """The `stacklevel` with which a warning of the function that calls this shows the line outside of this package."""
   frame, level = sys._getframe(1), 1
   while frame.f_back and frame.f_globals.get('__name__', '').startswith(f'{__package__.partition(".")[0]}.'):
@@ -370,19 +384,19 @@ def _level_of_caller():
   return level
 
 
-def _groups(segments):
+def _groups(segments: Sequence[Segment]) -> tuple[streams.Group, ...]:
   """Tuple of `streams.Group` of the symbols that entropy coders of these segments write."""
-  members = {}
+  members: dict[tuple[Coder, int, int], list[tuple[int, int]]] = {}
   for i, segment in enumerate(segments):
-    coder = segment.pipeline.entropy_coder if segment.pipeline is not None else None
-    if coder is not None:
-      symbols = segment.pipeline.signals(segment.size)[-2]
+    pipeline = segment.pipeline
+    if pipeline is not None and pipeline.entropy_coder is not None:
+      symbols = pipeline.symbols(segment.size)
       if symbols.size:
-        members.setdefault((coder, symbols.low, symbols.high), []).append((i, symbols.size))
+        members.setdefault((pipeline.entropy_coder, symbols.low, symbols.high), []).append((i, symbols.size))
   return tuple(streams.Group(*key, *zip(*found)) for key, found in members.items())
 
 
-def _checked(value, tensor):
+def _checked(value: npt.ArrayLike, tensor: TensorSpec) -> np.ndarray:
   value = np.asarray(value)
   if tensor.is_float:
     with np.errstate(over='ignore'):

@@ -7,6 +7,10 @@ A count is written in groups of seven bits, lowest first, a byte each, whose hig
 
 import numpy as np
 
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
+
 LONGEST = 5
 """Bytes of the largest count."""
 
@@ -14,13 +18,13 @@ _SHIFTS = np.arange(0, 7 * LONGEST, 7)[np.newaxis]
 """Bits below each group."""
 
 
-def size(xp, numbers):
+def size(xp: Ops, numbers: Array) -> Array:
   """int32[n] >= 0 -> int32[n]: the bytes that each takes."""
   limits = xp.constant([[0] + [1 << (7 * j) for j in range(1, LONGEST)]], np.int32)
   return xp.sum_last(xp.cast(xp.reshape(numbers, [-1, 1]) >= limits, np.int32))
 
 
-def encode(xp, numbers):
+def encode(xp: Ops, numbers: Array) -> Array:
   """int32[n] >= 0 -> uint8[m], one behind the other."""
   lengths = xp.reshape(size(xp, numbers), [-1, 1])
   groups = xp.shift_right(xp.reshape(numbers, [-1, 1]), xp.constant(_SHIFTS, np.int32)) % xp.constant(128, np.int32)
@@ -30,7 +34,7 @@ def encode(xp, numbers):
   return xp.integers_to_bytes(sent, 1)
 
 
-def decode(xp, payload, count):
+def decode(xp: Ops, payload: Array, count: int) -> tuple[Array, Array]:
   """Reads `count` numbers (an int) from the front of a byte string.
 
   Returns:
@@ -54,7 +58,7 @@ def decode(xp, payload, count):
   return xp.reshape(xp.sum_last(parts), [count]), payload[behind[-1]:]
 
 
-def decode_one(xp, payload):
+def decode_one(xp: Ops, payload: Array) -> tuple[Scalar, Array]:
   """Reads one number: (integer scalar, the bytes that follow)."""
   numbers, rest = decode(xp, payload, 1)
   return numbers[0], rest

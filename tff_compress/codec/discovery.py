@@ -2,9 +2,16 @@
 
 import importlib
 import pkgutil
+from typing import ClassVar
+from typing import Protocol
 from typing import TypeVar
 
-Base = TypeVar('Base')
+
+class _Named(Protocol):
+  name: ClassVar[str]
+
+
+Base = TypeVar('Base', bound=_Named)
 
 
 def classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
@@ -17,7 +24,7 @@ def classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
   Returns:
     {name: class}.
   """
-  found = {}
+  found: dict[str, type[Base]] = {}
   for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
     module = importlib.import_module(f'{package}.{info.name}')
     for value in vars(module).values():

@@ -7,11 +7,14 @@ import numpy as np
 
 from tff_compress.codec import bits
 from tff_compress.codec import counts
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 MAX_LENGTH = 24
 
 
-def lengths(xp, numbers):
+def lengths(xp: Ops, numbers: Array) -> Array:
   """floor(log2 n) of int32 n in 1 … 2^24 - 1, by comparisons (a float logarithm may round either way)."""
   length = numbers * xp.constant(0, np.int32)
   for j in range(1, MAX_LENGTH):
@@ -19,7 +22,7 @@ def lengths(xp, numbers):
   return length
 
 
-def encode(xp, numbers, limit):
+def encode(xp: Ops, numbers: Array, limit: int) -> Array:
   """int32[n], each 1 … 2^limit - 1 -> uint8[m]; 2 floor(log2 n) + 1 bits for each number n."""
   length = lengths(xp, numbers)
   planes = []
@@ -31,7 +34,7 @@ def encode(xp, numbers, limit):
   return xp.concat([counts.encode(xp, xp.vector(xp.size(unary))), unary, bits.pack(xp, planes, 1)])
 
 
-def decode(xp, payload, count, limit):
+def decode(xp: Ops, payload: Array, count: Scalar, limit: int) -> Array:
   """Inverse of `encode` for a byte string that holds nothing else.
 
   Raises:

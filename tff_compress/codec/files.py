@@ -1,9 +1,11 @@
 """Files: written whole or not at all, with errors that name the file and the reason; and paths that are no text."""
 
+from collections.abc import Iterator
 import contextlib
 import os
 import re
 import tempfile
+from typing import BinaryIO
 
 from tff_compress.codec.errors import CompressionError
 
@@ -12,7 +14,7 @@ UNFINISHED = '.tff-compress-'
 
 
 @contextlib.contextmanager
-def replacing(path, error=CompressionError):
+def replacing(path: str, error: type[Exception] = CompressionError) -> Iterator[BinaryIO]:
   """A block that writes a new file, which takes the place of `path` at the end of the block.
 
   Whatever interrupts it, there is the whole new file or what was there before.
@@ -44,13 +46,13 @@ def replacing(path, error=CompressionError):
     raise error(f'{path} cannot be written: {reason(problem)}.') from problem
 
 
-def write(path, data, error=CompressionError):
+def write(path: str, data: bytes, error: type[Exception] = CompressionError) -> None:
   """Replaces a file by one of these bytes, as `replacing` does."""
   with replacing(path, error) as file:
     file.write(data)
 
 
-def reason(problem):
+def reason(problem: BaseException) -> str:
   """Why the operating system refused, as the end of a sentence.
 
   Args:
@@ -64,7 +66,7 @@ def reason(problem):
 
 
 @contextlib.contextmanager
-def readable(path):
+def readable(path: str) -> Iterator[str]:
   """A block in which a path can be given to TensorFlow and HDF5.
 
   A path is any bytes. These libraries take UTF-8 alone, and not what is surrogates in Python's text (`os.fsdecode`);

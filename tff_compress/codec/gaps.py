@@ -14,17 +14,20 @@ import numpy as np
 
 from tff_compress.codec import bits
 from tff_compress.codec import counts
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 MAX_PARAMETER = 16
 
 
-def encode(xp, positions):
+def encode(xp: Ops, positions: Array) -> Array:
   """int32[m] positions, ascending and distinct -> uint8[n]."""
   starts = xp.concat([xp.constant([-1], np.int32), positions])
   return encode_numbers(xp, starts[1:] - starts[:-1] - xp.constant(1, np.int32))
 
 
-def encode_numbers(xp, numbers):
+def encode_numbers(xp: Ops, numbers: Array) -> Array:
   """int32[m] >= 0 -> uint8[n]."""
   parameter = best_parameter(xp, numbers)
   unary = bits.unary(xp, xp.shift_right(numbers, parameter))
@@ -32,14 +35,14 @@ def encode_numbers(xp, numbers):
   return xp.concat([header, bits.pack(xp, bits.low_bits(xp, numbers, parameter, MAX_PARAMETER), 1), unary])
 
 
-def best_parameter(xp, numbers):
+def best_parameter(xp: Ops, numbers: Array) -> Scalar:
   """The Rice parameter, 0 … 16, that makes these numbers shortest (an int32 scalar)."""
   count = xp.long(xp.size(numbers))
   unary = xp.stack_last([xp.total(xp.shift_right(numbers, b)) for b in range(MAX_PARAMETER + 1)])
   return xp.argmin(unary + xp.constant([*range(1, MAX_PARAMETER + 2)], np.int64) * count)
 
 
-def decode(xp, payload, count, below):
+def decode(xp: Ops, payload: Array, count: Scalar, below: Scalar) -> tuple[Array, Array]:
   """Reads `count` positions from the front of a byte string.
 
   Returns:
@@ -53,7 +56,7 @@ def decode(xp, payload, count, below):
   return xp.cumsum(numbers + xp.constant(1, np.int32)) - xp.constant(1, np.int32), rest
 
 
-def decode_numbers(xp, payload, count, most):
+def decode_numbers(xp: Ops, payload: Array, count: Scalar, most: Scalar) -> tuple[Array, Array]:
   """Reads `count` numbers, the sum of which is at most `most`, an integer scalar below 2^31 - count.
 
   Returns:

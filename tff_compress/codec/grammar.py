@@ -15,8 +15,13 @@ import dataclasses
 import difflib
 import functools
 import re
-import typing
+from typing import Any
+from typing import ClassVar
+from typing import get_type_hints
+from typing import Protocol
+from typing import TypeVar
 
+from tff_compress.codec import presets
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.checks import shown
 from tff_compress.codec.codec import Codec
@@ -37,7 +42,7 @@ METHODS = ('autoencoder-prepass', 'cmfl', 'dgc', 'federated-dropout', 'fedpaq', 
 codec can say what such a name is. The registry there refuses a method that is not listed here."""
 
 
-def parse(text):
+def parse(text: str) -> Codec:
   """Reads a codec's text.
 
   Returns:
@@ -58,8 +63,13 @@ def parse(text):
   return _parse(text)
 
 
+def as_codec(codec: Codec | str) -> Codec:
+  """A codec's text, parsed and validated; a `Codec` as it is. Raises CodecError."""
+  return codec if isinstance(codec, Codec) else parse(codec)
+
+
 @functools.lru_cache(maxsize=1024)
-def _parse(text):
+def _parse(text: str) -> Codec:
   if not text.strip():
     raise CodecError('the codec text is empty; write for example "hadamard | uniform:bits=2 | pack".')
   named = preset(text)
@@ -72,14 +82,14 @@ def _parse(text):
   return Codec(tuple(_rule(part) for part in text.split(';') if part.strip()))
 
 
-def _rule(text):
+def _rule(text: str) -> Rule:
   when, arrow, pipeline = text.partition('=>')
   if not arrow or '=>' in pipeline:
     raise CodecError(f'each rule is "pattern => pipeline", separated by ";", not {shown(text.strip())}.')
   return Rule(tuple(_condition(part) for part in when.split('&')), _pipeline(pipeline))
 
 
-def _condition(text):
+def _condition(text: str) -> Condition:
   text = text.strip()
   comparison = re.fullmatch(r'size\s*(<=|>=|<|>)\s*([0-9]{1,12})', text)
   if comparison:
@@ -87,7 +97,7 @@ def _condition(text):
   return Condition(text)
 
 
-def _pipeline(text):
+def _pipeline(text: str) -> Pipeline:
   parts = [part.strip() for part in text.split('|')]
   if any(not part for part in parts):
     raise CodecError(f'a stage is missing in {shown(text.strip())}: stages are separated by single "|".')
@@ -95,25 +105,23 @@ def _pipeline(text):
   return Pipeline(tuple(_stage(part) for part in parts[joined:]), joined)
 
 
-def preset(text):
+def preset(text: str) -> presets.Preset | None:
   """The preset that a codec's text names, with its parameters; None where it names none. Raises CodecError."""
-  from tff_compress.codec import presets
   kind = presets.registry().get(name_of(text))
   return None if kind is None else configured(kind, text.strip(), 'preset')
 
 
-def name_of(text):
+def name_of(text: str) -> str:
   """The word before the parameters of `name:parameters`."""
   return text.partition(':')[0].strip()
 
 
-def _stage(text):
+def _stage(text: str) -> stage_lib.Stage:
   name = name_of(text)
   stages = stage_lib.registry()
   if name == 'concat':
     raise CodecError('concat may only stand first in a pipeline, and has no parameters.')
   if name not in stages:
-    from tff_compress.codec import presets
     if name in presets.registry():
       raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a part of another: '
                        f'write it alone, or write out what it stands for ("tff-compress codecs" shows it).')
@@ -128,7 +136,16 @@ def _stage(text):
   return configured(stages[name], text, 'stage')
 
 
-def configured(kind, text, noun):
+class _Configurable(Protocol):
+  """A class of stages, presets or methods, or another dataclass whose instances are written name:parameters."""
+  __dataclass_fields__: ClassVar[dict[str, Any]]
+  examples: ClassVar[tuple[str, ...]]
+
+
+Configured = TypeVar('Configured', bound=_Configurable)
+
+
+def configured(kind: type[Configured], text: str, noun: str) -> Configured:
   """Makes a stage, a preset or another dataclass of such parameters from `name:parameters`.
 
   Args:
@@ -142,7 +159,7 @@ def configured(kind, text, noun):
   name, colon, rest = text.partition(':')
   name = name.strip()
   fields = {field.name: field for field in dataclasses.fields(kind)}
-  hints = typing.get_type_hints(kind)
+  hints = get_type_hints(kind)
   values = {}
   for position, part in enumerate(rest.split(',') if colon else []):
     field, equals, value = (piece.strip() for piece in part.partition('='))

@@ -8,22 +8,24 @@ stages, is used as it is. So the chain is what to write for sending without memo
 
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import CodecError
+from tff_compress.codec.grammar import as_codec
 from tff_compress.codec.grammar import parse
 from tff_compress.codec.grammar import preset
+from tff_compress.codec.presets import Preset
 
 
-def needing_feedback(*codecs):
+def needing_feedback(*codecs: Codec | str) -> Preset | None:
   """The first `Preset` that is meant for error feedback among codecs (`Codec` or text); None where there is none."""
   return next((named for named in map(_named, codecs) if named is not None and named.feedback), None)
 
 
-def needing_changes(codec):
+def needing_changes(codec: Codec | str) -> Preset | None:
   """The `Preset` where a codec (`Codec` or text) is one that is meant for changes of a model; otherwise None."""
   named = _named(codec)
   return named if named is not None and named.changes else None
 
 
-def without_feedback(codec, instead):
+def without_feedback(codec: Codec | str, instead: str) -> Codec:
   """The `Codec` of senders that cannot remember what it loses.
 
   Args:
@@ -37,7 +39,7 @@ def without_feedback(codec, instead):
                        'send without memory')
 
 
-def of_whole_models(codec, instead):
+def of_whole_models(codec: Codec | str, instead: str) -> Codec:
   """The `Codec` of messages that hold a model as a whole.
 
   Args:
@@ -51,13 +53,13 @@ def of_whole_models(codec, instead):
                        'send the whole model with it')
 
 
-def _named(codec):
+def _named(codec: Codec | str) -> Preset | None:
   return preset(codec) if isinstance(codec, str) else None
 
 
-def _unless_meant(named, codec, meant, instead, purpose):
+def _unless_meant(named: Preset | None, codec: Codec | str, meant: str, instead: str, purpose: str) -> Codec:
   """The `Codec`, unless it is this `Preset`, meant for something else; `purpose` is what its chain is to be written
   for."""
   if named is not None:
-    raise CodecError(f'{named.name} is meant for {meant}: {instead}, or write {str(parse(codec))!r} to {purpose}.')
-  return codec if isinstance(codec, Codec) else parse(codec)
+    raise CodecError(f'{named.name} is meant for {meant}: {instead}, or write {str(parse(named.text))!r} to {purpose}.')
+  return as_codec(codec)

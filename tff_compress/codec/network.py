@@ -20,16 +20,22 @@ The file of an autoencoder, all integers little endian, arrays in C order:
                    weights, float32[m] scales, float32[m] biases
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
 import struct
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tff_compress.codec import sums
 from tff_compress.codec.errors import ArtefactError
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 _MAGIC = b'TFCAUTO1'
 _HEAD = struct.Struct('<8sIIHH')
@@ -64,23 +70,24 @@ class Layer:
   activation: int = NONE
 
   @property
-  def inputs(self):
+  def inputs(self) -> int:
     """Values in, all positions together."""
     return self.positions * self.weights.shape[0]
 
   @property
-  def outputs(self):
+  def outputs(self) -> int:
     return self.positions * self.weights.shape[1]
 
   @classmethod
-  def of(cls, weights, bias=None, positions=1, activation=NONE):
+  def of(cls, weights: npt.ArrayLike, bias: npt.ArrayLike | None = None, positions: int = 1,
+         activation: int = NONE) -> 'Layer':
     """A layer whose weights, float[k, m], are rounded to int8: scale = max |column| / 127."""
     weights = np.asarray(weights, np.float32)
     whole, scale = rounded(numpy_ops, weights)
     bias = np.zeros(weights.shape[1], np.float32) if bias is None else np.asarray(bias, np.float32)
     return cls(whole.astype(np.int8), scale, bias, positions, activation)
 
-  def apply(self, xp, x):
+  def apply(self, xp: Ops, x: Array) -> Array:
     """float32[n, inputs] -> float32[n, outputs]."""
     inputs, outputs = self.weights.shape
     rows = xp.reshape(x, [-1, inputs])
@@ -92,14 +99,14 @@ class Layer:
     return xp.reshape(y, [-1, self.positions * outputs])
 
 
-def rounded(xp, weights):
+def rounded(xp: Ops, weights: Array) -> tuple[Array, Array]:
   """(float32[k, m] of whole numbers -127 … 127, float32[m]): weights as multiples of each column's scale."""
   largest = xp.reduce_max(xp.transpose(xp.abs(weights), [1, 0]))[:, 0]
   scale = xp.where(largest > 0, largest / np.float32(127), xp.constant(1, np.float32))
   return xp.minimum(xp.maximum(xp.floor(weights / scale + np.float32(0.5)), np.float32(-127)), np.float32(127)), scale
 
 
-def _product(xp, rows, weights):
+def _product(xp: Ops, rows: Array, weights: Array) -> Array:
   """float32[n, k], int8[k, m] -> float32[n, m]: the product of rows rounded to two parts, each added up exactly."""
   inputs = weights.shape[0]
   bits = _EXACT - _WEIGHT - (min(inputs, _PIECE) - 1).bit_length() - 1
@@ -111,7 +118,7 @@ def _product(xp, rows, weights):
   return _total(xp, whole, weights) * unit + _total(xp, finer, weights) * (unit * np.float32(2.0**-bits))
 
 
-def _total(xp, whole, weights):
+def _total(xp: Ops, whole: Array, weights: Array) -> Array:
   """The product of whole numbers, rounded once to float32: exact for `_PIECE` inputs, and those are added as
   integers."""
   parts = [xp.matmul(whole[:, start:start + _PIECE], xp.cast(weights[start:start + _PIECE], np.float32))
@@ -132,13 +139,13 @@ class Autoencoder:
     means, deviations: float32, one for each of these.
   """
   length: int
-  encoder: tuple
-  decoder: tuple
-  sizes: tuple = ()
+  encoder: tuple[Layer, ...]
+  decoder: tuple[Layer, ...]
+  sizes: tuple[int, ...] = ()
   means: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
   deviations: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     widths = [self.length]
     for layer in (*self.encoder, *self.decoder):
       _check(layer.inputs == widths[-1], f'a layer takes {layer.inputs} values and is given {widths[-1]}')
@@ -150,38 +157,38 @@ class Autoencoder:
     _check(self.latent < self.length, f'{self.latent} latent values of {self.length} compress nothing')
 
   @property
-  def latent(self):
+  def latent(self) -> int:
     """Number of values that the encoder makes of a piece."""
     return self.encoder[-1].outputs
 
   @property
-  def linear(self):
+  def linear(self) -> bool:
     """Whether decoding a sum gives the sum of what is decoded, but for the mean and biases."""
     return all(layer.activation == NONE for layer in self.decoder)
 
   @property
-  def summable(self):
+  def summable(self) -> bool:
     """Whether it does so altogether: there is neither a mean nor a bias."""
     return self.linear and not np.any(self.means) and not any(np.any(layer.bias) for layer in self.decoder)
 
-  def chunks(self, size):
+  def chunks(self, size: int) -> int:
     """How many pieces `size` values are cut into; the last is filled with zeros."""
     return -(-size // self.length)
 
-  def encode(self, xp, x, size):
+  def encode(self, xp: Ops, x: Array, size: int) -> Array:
     """float32[size] -> float32[chunks * latent]."""
     return xp.reshape(self.latents(xp, self.pieces(xp, x, size)), [-1]) if size else x
 
-  def pieces(self, xp, x, size):
+  def pieces(self, xp: Ops, x: Array, size: int) -> Array:
     """float32[size] -> float32[chunks, length], normalised: what the encoder's layers are given."""
     inverse = 1 / self.deviations
     return self._cut(xp, self._by_variable(xp, x, lambda part, i: (part - self.means[i]) * inverse[i]), size)
 
-  def latents(self, xp, pieces):
+  def latents(self, xp: Ops, pieces: Array) -> Array:
     """float32[chunks, length] -> float32[chunks, latent]: the encoder's layers."""
     return _forward(xp, pieces, self.encoder)
 
-  def decode(self, xp, values, size):
+  def decode(self, xp: Ops, values: Array, size: int) -> Array:
     """float32[chunks * latent] -> float32[size]."""
     if not size:
       return values
@@ -189,20 +196,20 @@ class Autoencoder:
     x = xp.reshape(x, [-1])[:size]
     return self._by_variable(xp, x, lambda part, i: part * self.deviations[i] + self.means[i])
 
-  def _cut(self, xp, x, size):
+  def _cut(self, xp: Ops, x: Array, size: int) -> Array:
     missing = self.chunks(size) * self.length - size
     if missing:
       x = xp.concat([x, xp.zeros([missing], np.float32)])
     return xp.reshape(x, [-1, self.length])
 
-  def _by_variable(self, xp, x, function):
+  def _by_variable(self, xp: Ops, x: Array, function: Callable[[Array, int], Array]) -> Array:
     """float32[sum of sizes]: function(values, i) of each variable i that has a normalisation of its own."""
     starts = np.cumsum((0, *self.sizes))
     parts = [function(x[starts[i]:starts[i + 1]], i) for i in range(len(self.sizes))]
     return xp.concat(parts) if len(parts) > 1 else parts[0] if parts else x
 
   @functools.cached_property
-  def packed(self):
+  def packed(self) -> bytes:
     """The file's bytes."""
     parts = [_HEAD.pack(_MAGIC, self.length, len(self.sizes), len(self.encoder), len(self.decoder)),
              np.asarray(self.sizes, '<u4').tobytes(), np.asarray(self.means, '<f4').tobytes(),
@@ -214,17 +221,17 @@ class Autoencoder:
     return b''.join(parts)
 
   @property
-  def digest(self):
+  def digest(self) -> str:
     """32 hexadecimal digits that name it: the first half of the file's SHA-256."""
     return hashlib.sha256(self.packed).hexdigest()[:32]
 
   @property
-  def decoder_bytes(self):
+  def decoder_bytes(self) -> int:
     """How much of the file a receiver needs: all but the encoder's layers."""
     return len(self.packed) - sum(_layer_bytes(layer) for layer in self.encoder)
 
 
-def unpack(data):
+def unpack(data: bytes) -> Autoencoder:
   """The `Autoencoder` in a file's bytes.
 
   Raises:
@@ -253,24 +260,24 @@ def unpack(data):
   return Autoencoder(length, tuple(layers[:encoder]), tuple(layers[encoder:]), sizes, means, deviations)
 
 
-def cosine(length, latent):
+def cosine(length: int, latent: int) -> Autoencoder:
   """The autoencoder that keeps the first cosines of each piece (DCT-II), to compare what is learned with."""
   angles = np.pi / length * (np.arange(length)[:, None] + 0.5) * np.arange(latent)
   basis = np.cos(angles) * np.where(np.arange(latent) == 0, np.sqrt(1 / length), np.sqrt(2 / length))
   return Autoencoder(length, (Layer.of(basis),), (Layer.of(basis.T),))
 
 
-def _forward(xp, x, layers):
+def _forward(xp: Ops, x: Array, layers: Sequence[Layer]) -> Array:
   for layer in layers:
     x = layer.apply(xp, x)
   return x
 
 
-def _layer_bytes(layer):
+def _layer_bytes(layer: Layer) -> int:
   return _LAYER.size + layer.weights.size + 8 * layer.weights.shape[1]
 
 
-def _check(condition, problem):
+def _check(condition: object, problem: str) -> None:
   if not condition:
     raise ArtefactError(f'this is not the file of an autoencoder: {problem}.')
 
@@ -278,21 +285,21 @@ def _check(condition, problem):
 class _Reader:
   """Reads a file's bytes from the front; what is missing is an ArtefactError before anything is allocated."""
 
-  def __init__(self, data):
+  def __init__(self, data: bytes) -> None:
     _check(len(data) <= MAX_BYTES, 'it is too large')
     self._data, self._at = memoryview(data), 0
 
   @property
-  def rest(self):
+  def rest(self) -> int:
     return len(self._data) - self._at
 
-  def struct(self, kind):
+  def struct(self, kind: struct.Struct) -> tuple[Any, ...]:
     return kind.unpack(self._take(kind.size))
 
-  def array(self, dtype, count):
+  def array(self, dtype: str, count: int) -> np.ndarray:
     return np.frombuffer(self._take(count * np.dtype(dtype).itemsize), dtype).astype(np.dtype(dtype).newbyteorder('='))
 
-  def _take(self, size):
+  def _take(self, size: int) -> memoryview:
     _check(size <= self.rest, 'it is cut short')
     self._at += size
     return self._data[self._at - size:self._at]

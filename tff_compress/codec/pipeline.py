@@ -1,9 +1,12 @@
 """A chain of stages from real values to bytes, checked when it is made."""
 
 import collections
+from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,10 +16,20 @@ from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec import streams
 from tff_compress.codec.errors import CodecError
+from tff_compress.codec.keys import Keys
+from tff_compress.codec.stage import Arrays
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
-_NOUNS = {stage_lib.Real: 'real values', stage_lib.Integers: 'integer symbols', stage_lib.Bytes: 'bytes'}
-_ORDER = {(stage_lib.Real, stage_lib.Real): 0, (stage_lib.Real, stage_lib.Integers): 1,
-          (stage_lib.Real, stage_lib.Bytes): 1, (stage_lib.Integers, stage_lib.Bytes): 2}
+Encoded: TypeAlias = tuple[Array, Array]
+"""(uint8[n], int32[k]): the bytes of a segment, and its symbols for an entropy coder."""
+
+_Kind: TypeAlias = type[stage_lib.Signal]
+_NOUNS: dict[_Kind, str] = {stage_lib.Real: 'real values', stage_lib.Integers: 'integer symbols',
+                            stage_lib.Bytes: 'bytes'}
+_ORDER: dict[tuple[_Kind, _Kind], int] = {
+    (stage_lib.Real, stage_lib.Real): 0, (stage_lib.Real, stage_lib.Integers): 1,
+    (stage_lib.Real, stage_lib.Bytes): 1, (stage_lib.Integers, stage_lib.Bytes): 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +41,11 @@ class Pipeline:
     joined: whether the tensors that the codec gives this pipeline are encoded as one vector (`concat | …`).
     shapes: those of the variables of one segment, where a stage asks for them; see `of_shapes`.
   """
-  stages: tuple
+  stages: tuple[stage_lib.Stage, ...]
   joined: bool = False
-  shapes: tuple = ()
+  shapes: tuple[tuple[int, ...], ...] = ()
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not self.stages:
       raise CodecError('a codec needs at least one stage, such as float32.')
     problem = _chain_problem(self.stages)
@@ -51,28 +64,40 @@ class Pipeline:
                            f'{"directly before it" if rotations else "(or hadamard:rotations=2,key=client) before it"}'
                            '.')
     # Lets a stage refuse what the one before gives, such as too many different symbols.
-    signals = self.signals(1)
+    self.signals(1)
     if self.entropy_coder:
-      streams.packed_size(signals[-2])
+      streams.packed_size(self.symbols(1))
 
-  def __str__(self):
+  def __str__(self) -> str:
     return ' | '.join(['concat'] * self.joined + [str(s) for s in self.stages])
 
-  def of_shapes(self, shapes):
+  def of_shapes(self, shapes: Iterable[tuple[int, ...]]) -> 'Pipeline':
     """The same pipeline for variables of these shapes: itself where no stage asks for shapes."""
     return dataclasses.replace(self, shapes=tuple(shapes)) if self.stages[0].needs_shapes else self
 
   @functools.lru_cache(maxsize=1024)  # noqa: B019 - equal pipelines share an entry, and there are few
-  def signals(self, size):
+  def signals(self, size: int) -> tuple[stage_lib.Signal, ...]:
     """The signals before each stage and behind the last for `size` values: a tuple, one longer than `stages`."""
     fitting = size == sum(math.prod(shape) for shape in self.shapes)
-    signals = [stage_lib.Real(size, self.shapes if fitting else ())]
+    signals: list[stage_lib.Signal] = [stage_lib.Real(size, self.shapes if fitting else ())]
     for stage in self.stages:
       signals.append(stage.output(signals[-1]))
     return tuple(signals)
 
+  def real(self, size: int, position: int) -> stage_lib.Real:
+    """The signal before the stage at this position, at most that of the quantizer, for `size` values."""
+    signal = self.signals(size)[position]
+    assert isinstance(signal, stage_lib.Real)
+    return signal
+
+  def symbols(self, size: int) -> stage_lib.Integers:
+    """What the coder is given of `size` values. The pipeline has a coder."""
+    signal = self.signals(size)[-2]
+    assert isinstance(signal, stage_lib.Integers)
+    return signal
+
   @property
-  def prefix(self):
+  def prefix(self) -> int:
     """Number of leading stages of which the sum of what clients encode is decoded at once."""
     for count, stage in enumerate(self.stages):
       if not stage.summable:
@@ -80,15 +105,15 @@ class Pipeline:
     return len(self.stages)
 
   @property
-  def unbiased(self):
+  def unbiased(self) -> bool:
     return all(stage.unbiased for stage in self.stages)
 
   @property
-  def uses_client_keys(self):
+  def uses_client_keys(self) -> bool:
     """Whether decoding needs the client's number."""
     return any(getattr(stage, 'key', 'round') == 'client' for stage in self.stages)
 
-  def nmse_bound(self, size):
+  def nmse_bound(self, size: int) -> float | None:
     """Declared bound on the mean NMSE for any update; None where a stage declares none."""
     total = 1.0
     for stage, signal in zip(self.stages, self.signals(size)):
@@ -99,13 +124,13 @@ class Pipeline:
     return total - 1
 
   @property
-  def entropy_coder(self):
+  def entropy_coder(self) -> stage_lib.Coder | None:
     """The last stage, if it makes bytes of symbols whose number depends on the values; otherwise None. See streams.py.
     """
     last = self.stages[-1]
-    return last if last.domain is stage_lib.Integers and self.signals(1)[-1].size is None else None
+    return last if isinstance(last, stage_lib.Coder) and self.signals(1)[-1].size is None else None
 
-  def body_size(self, size):
+  def body_size(self, size: int) -> int | None:
     """Bytes that `size` values take beside what an entropy coder writes, or None where that depends on the values."""
     total = 0 if self.entropy_coder else self.signals(size)[-1].size
     for stage, signal in zip(self.stages, self.signals(size)):
@@ -116,8 +141,8 @@ class Pipeline:
           total += side.size * side.width
     return total
 
-  def _draws(self, xp, keys, name):
-    seen = collections.Counter()
+  def _draws(self, xp: Ops, keys: Keys, name: str) -> list[keys_lib.Draws]:
+    seen: collections.Counter[str] = collections.Counter()
     result = []
     for stage in self.stages:
       result.append(keys_lib.Draws(xp, keys, name, seen[stage.name]))
@@ -125,11 +150,11 @@ class Pipeline:
     return result
 
   @property
-  def coder(self):
+  def coder(self) -> int:
     """Position of the first stage that takes symbols; the number of stages where a quantizer makes the bytes itself."""
     return next((i for i, stage in enumerate(self.stages) if stage.domain is not stage_lib.Real), len(self.stages))
 
-  def encode(self, xp, x, size, keys, name):
+  def encode(self, xp: Ops, x: Array, size: int, keys: Keys, name: str) -> Encoded:
     """Encodes up to what an entropy coder writes, which it does for all variables of a message.
 
     Returns:
@@ -139,7 +164,8 @@ class Pipeline:
     values, sides = self.encode_stages(xp, x, range(self.coder), size, keys, name)
     return self.code(xp, values, sides, size, keys, name)
 
-  def encode_stages(self, xp, values, order, size, keys, name):
+  def encode_stages(self, xp: Ops, values: Array, order: Iterable[int], size: int, keys: Keys,
+                    name: str) -> tuple[Array, list[Arrays]]:
     """Applies the stages at these positions.
 
     Returns:
@@ -152,7 +178,7 @@ class Pipeline:
       sides.append(arrays)
     return values, sides
 
-  def code(self, xp, values, sides, size, keys, name):
+  def code(self, xp: Ops, values: Array, sides: list[Arrays], size: int, keys: Keys, name: str) -> Encoded:
     """The end of `encode`, which computes with integers alone.
 
     Args:
@@ -177,11 +203,11 @@ class Pipeline:
     return xp.concat(body) if body else xp.zeros([0], np.uint8), symbols
 
   @property
-  def _inline(self):
+  def _inline(self) -> range:
     """Positions of the stages from the coder on that are not entropy coders."""
     return range(self.coder, len(self.stages) - bool(self.entropy_coder))
 
-  def decode(self, xp, encoded, size, keys, name):
+  def decode(self, xp: Ops, encoded: Encoded, size: int, keys: Keys, name: str) -> Array:
     """What `encode` gives -> float32[size].
 
     Raises:
@@ -189,14 +215,14 @@ class Pipeline:
     """
     return self.decode_prefix(xp, self.decode_to_prefix(xp, encoded, size, keys, name), size, keys, name)
 
-  def decode_to_prefix(self, xp, encoded, size, keys, name):
+  def decode_to_prefix(self, xp: Ops, encoded: Encoded, size: int, keys: Keys, name: str) -> Array:
     """Undoes all stages behind the summable prefix: what `encode` gives -> float32[k]. Sums of the results are
     meaningful.
     """
     values, sides = self.uncode(xp, encoded, size, keys, name)
     return self.decode_stages(xp, values, sides, range(self.coder - 1, self.prefix - 1, -1), size, keys, name)
 
-  def uncode(self, xp, encoded, size, keys, name):
+  def uncode(self, xp: Ops, encoded: Encoded, size: int, keys: Keys, name: str) -> tuple[Array, list[Arrays]]:
     """Inverse of `code`: (uint8[n], int32[k]) -> (values, sides)."""
     payload, symbols = encoded
     signals = self.signals(size)
@@ -205,6 +231,7 @@ class Pipeline:
       arrays = {}
       for side in stage.side(signal):
         if side.width is None:
+          assert side.size is not None, 'the number of positions is known'
           arrays[side.name], payload = gaps.decode(xp, payload, xp.constant(side.size, np.int32), side.below)
         else:
           if side.size is None:
@@ -220,16 +247,17 @@ class Pipeline:
       sides.append(arrays)
     if self.entropy_coder:
       xp.static_bytes(payload, 0)
-      payload = xp.reshape(symbols, [signals[-2].size])
+      payload = xp.reshape(symbols, [self.symbols(size).size])
     elif signals[-1].size is not None:
       payload = xp.static_bytes(payload, signals[-1].size)
     return self.decode_stages(xp, payload, sides, reversed(self._inline), size, keys, name), sides
 
-  def decode_prefix(self, xp, values, size, keys, name):
+  def decode_prefix(self, xp: Ops, values: Array, size: int, keys: Keys, name: str) -> Array:
     """Undoes the summable prefix: float32[k] -> float32[size], for one client's values or a sum of several."""
     return self.decode_stages(xp, values, [{}] * self.prefix, range(self.prefix - 1, -1, -1), size, keys, name)
 
-  def decode_stages(self, xp, values, sides, order, size, keys, name):
+  def decode_stages(self, xp: Ops, values: Array, sides: list[Arrays], order: Iterable[int], size: int, keys: Keys,
+                    name: str) -> Array:
     """Undoes the stages at these positions; `sides` has the side arrays of every stage up to the first of them."""
     signals, draws = self.signals(size), self._draws(xp, keys, name)
     for i in order:
@@ -238,9 +266,9 @@ class Pipeline:
     return values
 
 
-def _chain_problem(stages):
+def _chain_problem(stages: Sequence[stage_lib.Stage]) -> str:
   """What is wrong with the order of stages, as a sentence; '' if nothing is."""
-  current = stage_lib.Real
+  current: _Kind = stage_lib.Real
   for stage in stages:
     if stage.domain is not current:
       before = 'comes first, where the update is' if stage is stages[0] else 'is given'

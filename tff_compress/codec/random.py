@@ -6,14 +6,17 @@ specification with test vectors is docs/random-numbers.md; the tests hold this f
 The generator is not cryptographic: it must never make masks for secure aggregation or noise for privacy.
 """
 
+from collections.abc import Callable
 import dataclasses
 import enum
 import functools
 import hashlib
 import struct
-import typing
 
 import numpy as np
+
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 SHARED_CLIENT = 0xFFFFFFFF
 """The client number of streams that all clients of a round share."""
@@ -36,7 +39,7 @@ class Purpose(enum.IntEnum):
   UNITS = 10
 
 
-def derive_key(seed, round, client, name, purpose, chunk=0):
+def derive_key(seed: int, round: int, client: int, name: str, purpose: int, chunk: int = 0) -> np.ndarray:
   """Derives the two key words of a stream (docs/random-numbers.md, "Key derivation").
 
   Args:
@@ -55,12 +58,12 @@ def derive_key(seed, round, client, name, purpose, chunk=0):
   return np.frombuffer(hashlib.sha256(message).digest()[:8], '<i4').astype(np.int32)
 
 
-def signed(word):
+def signed(word: int) -> int:
   """A 32-bit constant as the int32 with the same bits."""
   return word - (1 << 32) if word >= 1 << 31 else word
 
 
-def x5(xp, index, k0, k1):
+def x5(xp: Ops, index: Array, k0: Array, k1: Array) -> Array:
   """Generator X5: int32 indices -> int32 words, element-wise; k0 and k1 are int32 scalars."""
   multiply_a = xp.constant(signed(0x7FEB352D), np.int32)
   multiply_b = xp.constant(signed(0x846CA68B), np.int32)
@@ -83,11 +86,11 @@ class Stream:
     key: function chunk -> int32[2] key.
   """
 
-  def __init__(self, xp, key):
+  def __init__(self, xp: Ops, key: Callable[[int], Array]) -> None:
     self._xp = xp
     self._key = key
 
-  def words(self, size, start=0):
+  def words(self, size: int, start: int = 0) -> Array:
     """int32[size] words."""
     xp = self._xp
     parts = []
@@ -99,22 +102,22 @@ class Stream:
       return xp.zeros([0], np.int32)
     return parts[0] if len(parts) == 1 else xp.concat(parts)
 
-  def _words_of(self, size, start, each):
+  def _words_of(self, size: int, start: int, each: int) -> tuple[Array, int]:
     """The words that hold numbers start … start + size - 1 when a word holds `each`, and the place of the first in
     them."""
     first = start // each
     return self.words(-(-(start + size) // each) - first, first), start - first * each
 
-  def halves(self, size, start=0):
+  def halves(self, size: int, start: int = 0) -> Array:
     """float32[size] of whole numbers 0 … 65535: two from each word, the low half first."""
     words, skipped = self._words_of(size, start, 2)
     return self._xp.halves(words)[skipped:skipped + size]
 
-  def dither(self, size, start=0):
+  def dither(self, size: int, start: int = 0) -> Array:
     """float32[size], uniform on the open interval (0, 1): (half + 0.5) / 65536."""
     return (self.halves(size, start) + np.float32(0.5)) * np.float32(2.0**-16)
 
-  def signs(self, size, start=0):
+  def signs(self, size: int, start: int = 0) -> Array:
     """float32[size] of fair coins, 1 or -1: 32 from each word, most significant bit first."""
     words, skipped = self._words_of(size, start, 32)
     return self._xp.signs(words)[skipped:skipped + size]
@@ -130,13 +133,13 @@ class Rows:
     rows, columns: its shape.
     start: position in the stream of its first number.
   """
-  xp: object
-  draw: typing.Callable
+  xp: Ops
+  draw: Callable[[int, int], Array]
   rows: int
   columns: int
   start: int = 0
 
-  def __getitem__(self, rows):
+  def __getitem__(self, rows: slice) -> Array:
     first, stop, _ = rows.indices(self.rows)
     drawn = self.draw((stop - first) * self.columns, self.start + first * self.columns)
     return self.xp.reshape(drawn, [stop - first, self.columns])

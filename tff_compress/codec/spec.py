@@ -1,11 +1,17 @@
 """Specs: the names, shapes and dtypes of a model's variables. Shapes never come from the wire."""
 
 import collections
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import math
 import re
+from typing import Any
+from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from tff_compress.codec.checks import shown
 from tff_compress.codec.errors import SpecError
@@ -29,14 +35,26 @@ MAX_DIMENSIONS = 32
 _UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
 
 
+class _Model(Protocol):
+  """A Keras model, which has no types."""
+
+  @property
+  def trainable_variables(self) -> Sequence[Any]:
+    """Variables with a name, a shape and a dtype."""
+
+
+SpecSource: TypeAlias = 'Spec | Mapping[str, npt.ArrayLike] | _Model'
+"""What a spec can be made of: a Keras model, a mapping of variable name to array, or a spec."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
   """One variable: its name, shape (tuple of ints) and dtype (a name such as 'float32')."""
   name: str
-  shape: tuple
+  shape: tuple[int, ...]
   dtype: str = 'float32'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     name = self._checked_name()
     if self.dtype not in FLOAT_DTYPES + LOSSLESS_DTYPES:
       raise SpecError(f'variable {name} has dtype {self.dtype}, which cannot be sent; use a number or bool dtype.')
@@ -49,7 +67,7 @@ class TensorSpec:
       raise SpecError(f'variable {name} is too large: the sizes of its dimensions, leaving out zeros, multiply to at '
                       'most 2^31-1.')
 
-  def _checked_name(self):
+  def _checked_name(self) -> str:
     """The name as errors show it."""
     if not isinstance(self.name, str) or not self.name:
       raise SpecError(f'the name of a variable is a text of at least one character, not {self.name!r}.')
@@ -65,16 +83,16 @@ class TensorSpec:
     return name
 
   @property
-  def size(self):
+  def size(self) -> int:
     """Number of values."""
     return math.prod(self.shape)
 
   @property
-  def is_float(self):
+  def is_float(self) -> bool:
     return self.dtype in FLOAT_DTYPES
 
   @property
-  def itemsize(self):
+  def itemsize(self) -> int:
     """Bytes per value, uncompressed."""
     return 2 if self.dtype == 'bfloat16' else np.dtype(self.dtype).itemsize
 
@@ -82,15 +100,15 @@ class TensorSpec:
 @dataclasses.dataclass(frozen=True)
 class Spec:
   """The variables of a model, in order. Make one with `Spec.of(model_or_update)`."""
-  tensors: tuple
+  tensors: tuple[TensorSpec, ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name, count in collections.Counter(tensor.name for tensor in self.tensors).items():
       if count > 1:
         raise SpecError(f'{count} variables are named {shown(name)}; names must differ.')
 
   @classmethod
-  def of(cls, source):
+  def of(cls, source: SpecSource) -> 'Spec':
     """Makes a spec.
 
     Args:
@@ -108,7 +126,7 @@ class Spec:
       return cls(tuple(TensorSpec(n, tuple(v.shape), np.dtype(v.dtype.as_numpy_dtype).name
                                   if hasattr(v.dtype, 'as_numpy_dtype') else str(v.dtype))
                        for n, v in zip(names, variables)))
-    if isinstance(source, collections.abc.Mapping):
+    if isinstance(source, Mapping):
       tensors = []
       for name, value in source.items():
         if not isinstance(name, str):
@@ -123,33 +141,33 @@ class Spec:
                     f'not from {type(source).__name__}.')
 
   @property
-  def parameters(self):
+  def parameters(self) -> int:
     """Number of values over all variables."""
     return sum(t.size for t in self.tensors)
 
   @property
-  def uncompressed_bytes(self):
+  def uncompressed_bytes(self) -> int:
     """Bytes of all variables in their own dtype, without any framing."""
     return sum(t.size * t.itemsize for t in self.tensors)
 
-  def check(self, update):
+  def check(self, update: Mapping[str, npt.ArrayLike]) -> None:
     """Raises SpecError unless the update is a mapping with exactly these names and shapes."""
-    if not isinstance(update, collections.abc.Mapping):
+    if not isinstance(update, Mapping):
       raise SpecError(f'an update is a mapping of variable name to array, not {type(update).__name__}.')
     expected = {t.name for t in self.tensors}
     if set(update) != expected:
       missing = sorted(name[:60] for name in expected - set(update))
       extra = sorted(str(name)[:60] for name in set(update) - expected)
       raise SpecError('the update does not fit the spec: '
-                      + '; '.join(filter(None, [missing and f'missing {", ".join(missing[:5])}',
-                                                extra and f'unexpected {", ".join(extra[:5])}'])) + '.')
+                      + '; '.join(filter(None, [f'missing {", ".join(missing[:5])}' if missing else '',
+                                                f'unexpected {", ".join(extra[:5])}' if extra else ''])) + '.')
     for tensor in self.tensors:
       shape = np.shape(update[tensor.name])
       if tuple(shape) != tensor.shape:
         raise SpecError(f'variable {shown(tensor.name)} has shape {tuple(shape)} but the spec says {tensor.shape}.')
 
 
-def _variable_name(variable, containers):
+def _variable_name(variable: Any, containers: set[str]) -> str:
   """What a variable of a Keras model is called: as in Keras 2, layer/variable, also in Keras 3, where `name` has no
   layer.
   """
@@ -163,16 +181,16 @@ def _variable_name(variable, containers):
   return '/'.join(parts)
 
 
-def _sequential(model):
+def _sequential(model: Any) -> set[str]:
   """The names of the Sequential models that a Keras model is or holds."""
   names = {model.name} if any(kind.__name__ == 'Sequential' for kind in type(model).__mro__) else set()
   return names.union(*(_sequential(layer) for layer in getattr(model, 'layers', ())))
 
 
-def unique_names(names):
+def unique_names(names: Sequence[str]) -> list[str]:
   """Appends _1, _2, … to repeated names."""
-  seen = collections.Counter()
-  result = {}
+  seen: collections.Counter[str] = collections.Counter()
+  result: dict[str, None] = {}
   for name in names:
     unique = name
     while unique in result:

@@ -10,12 +10,17 @@ It is found by itself: the grammar, `tff-compress codecs` and the contract suite
 
 import dataclasses
 import fractions
-import importlib
-import pkgutil
 import re
+from typing import Any
 from typing import ClassVar
+from typing import TypeAlias
 
+from tff_compress.codec import discovery
 from tff_compress.codec.errors import CodecError
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +33,13 @@ class Real:
       stage asks for them.
   """
   size: int
-  shapes: tuple = ()
+  shapes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Integers:
-  """A vector of `size` int32 symbols, each in low … high."""
-  size: int
+  """A vector of `size` int32 symbols, each in low … high; how many may be known only when a graph runs."""
+  size: Scalar
   low: int
   high: int
 
@@ -43,6 +48,13 @@ class Integers:
 class Bytes:
   """A byte string; `size` is None where it depends on the values."""
   size: int | None
+
+
+Signal: TypeAlias = Real | Integers | Bytes
+"""What stages are given and give, without its values."""
+
+Arrays: TypeAlias = dict[str, Array]
+"""What a stage sends beside its values, by the names of its `Side`s: int32 arrays."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Side:
     below: exclusive upper limit of the positions, where width is None.
   """
   name: str
-  size: int
+  size: int | None
   width: int | None
   below: int = 0
 
@@ -80,53 +92,52 @@ class Stage:
       other stages may say so where decoding the sum is what they are for.
   """
   name: ClassVar[str] = ''
-  domain: ClassVar[type] = Real
-  codomain: ClassVar[type] = Real
+  domain: ClassVar[type[Signal]] = Real
+  codomain: ClassVar[type[Signal]] = Real
   summary: ClassVar[str] = ''
   source: ClassVar[str] = ''
-  linear: ClassVar[bool] = False
-  unbiased: ClassVar[bool] = False
   isotropic: ClassVar[bool] = False
   needs_shapes: ClassVar[bool] = False
-  examples: ClassVar[tuple] = ('',)
+  examples: ClassVar[tuple[str, ...]] = ('',)
 
   @property
-  def needs_rotation(self):
+  def linear(self) -> bool:
     return False
 
   @property
-  def summable(self):
+  def unbiased(self) -> bool:
+    return False
+
+  @property
+  def needs_rotation(self) -> bool:
+    return False
+
+  @property
+  def summable(self) -> bool:
     return self.linear
 
-  def output(self, signal):
+  def output(self, signal: Any) -> Signal:
     """The signal this stage makes from an input signal (static)."""
     raise NotImplementedError
 
-  def side(self, signal):
+  def side(self, signal: Any) -> tuple[Side, ...]:
     """Tuple of `Side`: what is sent beside the values for this input signal (static)."""
     del signal
     return ()
 
-  def encode(self, xp, values, draws, signal):
+  def encode(self, xp: Ops, values: Array, draws: Draws, signal: Any) -> tuple[Array, Arrays]:
     """Returns (values, {side name: int32 array}). `signal` describes the input."""
     raise NotImplementedError
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Any) -> Array:
     """Inverse of `encode` up to the stage's error; `signal` is the input signal of `encode`."""
     raise NotImplementedError
 
-  def cost(self, xp, symbols, signal):
-    """Of a coder: how many bytes `encode` makes of these symbols, exactly or nearly, as an integer scalar.
-
-    Variables of a message share a stream where the sum of this says so, so it is the same wherever it is computed.
-    """
-    return xp.size(self.encode(xp, symbols, None, signal)[0])
-
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Any) -> float | None:
     """Declared bound on E||decode(encode(x)) - x||^2 / ||x||^2 for any x; None where there is none."""
     raise NotImplementedError
 
-  def __str__(self):
+  def __str__(self) -> str:
     shown = []
     for position, field in enumerate(dataclasses.fields(self)):
       value = getattr(self, field.name)
@@ -137,13 +148,40 @@ class Stage:
     return self.name + (':' + ','.join(shown) if shown else '')
 
 
-def _positional(stage):
+@dataclasses.dataclass(frozen=True)
+class Coder(Stage):
+  """Base class of coders, which make bytes of symbols and symbols of bytes, without loss and without random numbers.
+
+  One whose `output` has no size is an entropy coder: it writes the symbols of several variables, see streams.py.
+  """
+  domain: ClassVar[type[Signal]] = Integers
+  codomain: ClassVar[type[Signal]] = Bytes
+  unbiased: ClassVar[bool] = True
+
+  def nmse_bound(self, signal: Integers) -> float:
+    return 0.0
+
+  def encode(self, xp: Ops, values: Array, draws: Draws | None, signal: Integers) -> tuple[Array, Arrays]:
+    raise NotImplementedError
+
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws | None, signal: Integers) -> Array:
+    raise NotImplementedError
+
+  def cost(self, xp: Ops, symbols: Array, signal: Integers) -> Scalar:
+    """How many bytes `encode` makes of these symbols, exactly or nearly, as an integer scalar.
+
+    Variables of a message share a stream where the sum of this says so, so it is the same wherever it is computed.
+    """
+    return xp.size(self.encode(xp, symbols, None, signal)[0])
+
+
+def _positional(stage: Stage) -> bool:
   """Whether the stage's first field may be written without its name: it may where it has no default."""
   first = dataclasses.fields(stage)[0]
   return first.default is dataclasses.MISSING
 
 
-def format_value(value):
+def format_value(value: object) -> str:
   """The shortest text that `parse_value` reads back as the same value."""
   if isinstance(value, fractions.Fraction):
     return str(value)
@@ -156,7 +194,7 @@ MAX_DENOMINATOR = 10**9
 """Fractions with a larger denominator are refused."""
 
 
-def parse_value(text, kind, what):
+def parse_value(text: str, kind: type | tuple[str, ...], what: str) -> Any:
   """Reads one parameter.
 
   Args:
@@ -186,28 +224,23 @@ def parse_value(text, kind, what):
   return value
 
 
-def choice(default, *others):
+def choice(default: str, *others: str) -> Any:
   """A field that takes one of a few words."""
   return dataclasses.field(default=default, metadata={'kind': (default,) + others})
 
 
-def check(condition, message):
+def check(condition: object, message: str) -> None:
   """Raises CodecError(message) unless the condition holds."""
   if not condition:
     raise CodecError(message)
 
 
-_registry = {}
+_registry: dict[str, type[Stage]] = {}
 
 
-def registry():
+def registry() -> dict[str, type[Stage]]:
   """{name: stage class} of everything under transforms/, quantizers/ and coders/."""
   if not _registry:
     for package in ('transforms', 'quantizers', 'coders'):
-      root = importlib.import_module(f'tff_compress.codec.{package}')
-      for module in pkgutil.iter_modules(root.__path__):
-        found = importlib.import_module(f'{root.__name__}.{module.name}')
-        for value in vars(found).values():
-          if isinstance(value, type) and issubclass(value, Stage) and value.name and value.__module__ == found.__name__:
-            _registry[value.name] = value
+      _registry.update(discovery.classes(f'tff_compress.codec.{package}', Stage))
   return dict(_registry)

@@ -17,12 +17,16 @@ import numpy as np
 
 from tff_compress.codec import counts
 from tff_compress.codec.coders.pack import Pack
+from tff_compress.codec.stage import Coder
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 _PACK = Pack()
 
 
-def packed_size(signal):
+def packed_size(signal: Integers) -> Scalar:
   """Bytes of the symbols at their fixed width. Raises CodecError where that is too wide to be packed."""
   return _PACK.output(signal).size
 
@@ -37,27 +41,27 @@ class Group:
     segments: positions of the segments, each with at least one symbol.
     sizes: their numbers of symbols.
   """
-  coder: object
+  coder: Coder
   low: int
   high: int
-  segments: tuple
-  sizes: tuple
+  segments: tuple[int, ...]
+  sizes: tuple[int, ...]
 
   @property
-  def together(self):
+  def together(self) -> 'Group':
     """The group with all its symbols as those of one segment."""
     return dataclasses.replace(self, segments=self.segments[:1], sizes=(sum(self.sizes),))
 
   @property
-  def coding(self):
+  def coding(self) -> tuple[Coder, int, int]:
     return self.coder, self.low, self.high
 
   @property
-  def packed(self):
+  def packed(self) -> np.ndarray:
     """int32[n]: what the symbols of each segment take when they are packed."""
     return np.asarray([packed_size(Integers(size, self.low, self.high)) for size in self.sizes], np.int32)
 
-  def stream_sizes(self, xp, payload):
+  def stream_sizes(self, xp: Ops, payload: Array) -> tuple[bool, np.ndarray, np.ndarray]:
     """The bytes of the streams of a valid group, which the payload starts with, in NumPy.
 
     Returns:
@@ -69,11 +73,11 @@ class Group:
     lengths = np.where(numbers > 0, numbers, group.packed)
     return together, lengths, rest[np.sum(lengths, dtype=np.int64):]
 
-  def encode(self, xp, symbols):
+  def encode(self, xp: Ops, symbols: list[Array]) -> Array:
     """List of int32[n], one for each segment -> uint8[n]."""
     return _encode(xp, self, xp.concat(symbols))
 
-  def decode(self, xp, payload):
+  def decode(self, xp: Ops, payload: Array) -> tuple[list[Array], Array]:
     """Reads the group from the front of a byte string.
 
     Returns:
@@ -86,7 +90,7 @@ class Group:
     return xp.split(symbols, self.sizes), payload[taken:]
 
 
-def cut(xp, payload, sizes):
+def cut(xp: Ops, payload: Array, sizes: Array) -> tuple[list[Array], Array]:
   """Takes strings of int32[n] bytes from the front of a byte string.
 
   Returns:
@@ -107,7 +111,7 @@ def cut(xp, payload, sizes):
 # Functions of one stream do not know its size before they run: a graph has one of each for all variables of a model.
 
 
-def _encode(xp, group, symbols):
+def _encode(xp: Ops, group: Group, symbols: Array) -> Array:
   """int32[sum of sizes] -> uint8[n]."""
   if len(group.sizes) == 1:
     return _written(xp, group, symbols)
@@ -118,13 +122,13 @@ def _encode(xp, group, symbols):
                  lambda: xp.concat([xp.constant([0], np.uint8), _written(xp, group, symbols)]))
 
 
-def _written(xp, group, symbols):
+def _written(xp: Ops, group: Group, symbols: Array) -> Array:
   """Counts and streams: int32[sum of sizes] -> uint8[n]."""
   numbers, streams = zip(*xp.each(_stream, group.coding, xp.split(symbols, group.sizes)))
   return xp.concat([counts.encode(xp, xp.concat(numbers)), *streams])
 
 
-def _stream(xp, coder, low, high, symbols):
+def _stream(xp: Ops, coder: Coder, low: int, high: int, symbols: Array) -> tuple[Array, Array]:
   """int32[d] -> (int32[1]: the count, uint8[n]: the stream)."""
   signal = Integers(xp.size(symbols), low, high)
   coded, _ = coder.encode(xp, symbols, None, signal)
@@ -133,19 +137,19 @@ def _stream(xp, coder, low, high, symbols):
                  lambda: (xp.constant([0], np.int32), _PACK.encode(xp, symbols, None, signal)[0]))
 
 
-def _cost(xp, coder, low, high, symbols):
+def _cost(xp: Ops, coder: Coder, low: int, high: int, symbols: Array) -> Array:
   """Bytes of a stream and its count, int32[1]: what `Stage.cost` says in place of the coder's bytes."""
   signal = Integers(xp.size(symbols), low, high)
   number = xp.vector(coder.cost(xp, symbols, signal))
   return xp.minimum(_taken(xp, number), xp.vector(packed_size(signal) + 1))
 
 
-def _taken(xp, numbers):
+def _taken(xp: Ops, numbers: Array) -> Array:
   """int32[n] counts -> int32[n]: the bytes that they and as many bytes take."""
   return counts.size(xp, numbers) + numbers
 
 
-def _decode(xp, group, payload):
+def _decode(xp: Ops, group: Group, payload: Array) -> tuple[Array, Scalar]:
   """Inverse of `_encode`: (int32[sum of sizes], number of bytes taken)."""
   if len(group.sizes) == 1:
     return _read(xp, group, payload)
@@ -157,7 +161,7 @@ def _decode(xp, group, payload):
   return symbols, taken + 1
 
 
-def _read(xp, group, payload):
+def _read(xp: Ops, group: Group, payload: Array) -> tuple[Array, Scalar]:
   """Inverse of `_written`, with the number of bytes taken."""
   numbers, rest = counts.decode(xp, payload, len(group.sizes))
   packed = xp.constant(group.packed, np.int32)
@@ -171,11 +175,11 @@ def _read(xp, group, payload):
   return xp.concat([xp.reshape(part, [size]) for part, size in zip(symbols, group.sizes)]), taken
 
 
-def _read_stream(xp, coder, low, high, coded, size, stream):
+def _read_stream(xp: Ops, coder: Coder, low: int, high: int, coded: Scalar, size: Scalar, stream: Array) -> Array:
   """Inverse of `_stream`."""
   return xp.cond(coded, lambda: xp.apart(_decoded, (coder, low, high), size, stream),
                  lambda: xp.apart(_decoded, (_PACK, low, high), size, stream))
 
 
-def _decoded(xp, coder, low, high, size, stream):
+def _decoded(xp: Ops, coder: Coder, low: int, high: int, size: Scalar, stream: Array) -> Array:
   return coder.decode(xp, stream, {}, None, Integers(size, low, high))

@@ -1,8 +1,18 @@
 """Stages that give the coordinates of an update in a random subspace, such as a mask's or a low-rank one."""
 
+from collections.abc import Callable
 from typing import ClassVar
+from typing import TypeAlias
 
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.stage import Arrays
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+
+Maps: TypeAlias = tuple[Callable[[Array], Array], Callable[[Array], Array]]
+"""(project, lift) of a random subspace."""
 
 
 class Subspace(Stage):
@@ -15,11 +25,13 @@ class Subspace(Stage):
   """
   unbiased: ClassVar[bool] = True
 
+  key: str
+
   @property
-  def linear(self):
+  def linear(self) -> bool:
     return self.key == 'round'
 
-  def maps(self, xp, draws, signal):
+  def maps(self, xp: Ops, draws: Draws, signal: Real) -> Maps:
     """Draws the subspace.
 
     Returns:
@@ -28,10 +40,10 @@ class Subspace(Stage):
     """
     raise NotImplementedError
 
-  def scales(self, signal):
+  def scales(self, signal: Real) -> tuple[float, ...]:
     """Tuple of float: s of each variable of `signal.shapes`; of one where there are no shapes."""
     raise NotImplementedError
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     project, _ = self.maps(xp, draws, signal)
     return project(x), {}

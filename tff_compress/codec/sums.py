@@ -8,6 +8,8 @@ integers: exact for any number of values and in any order. `quantizers/moments.p
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 BITS = 23
 """For sums: magnitudes become whole numbers up to 2^24, which float32 and int32 both hold."""
@@ -15,7 +17,7 @@ BITS = 23
 _SQUARE_BITS = 14  # Squares of whole numbers up to 2^15 fit an int32.
 
 
-def scale(xp, bits, largest):
+def scale(xp: Ops, bits: int, largest: Array) -> tuple[Array, Array]:
   """(up, unit): 2^bits / p and its inverse, p the power of two below `largest`; both 0 where `largest` is below 2^-64.
 
   The largest magnitude times `up` is in 2^bits … 2^(bits + 1); all are float32[1], bits an int.
@@ -26,7 +28,7 @@ def scale(xp, bits, largest):
   return up, floats.power(xp, exponent - xp.constant(bits, np.int32)) * live
 
 
-def whole(xp, x, bits, largest):
+def whole(xp: Ops, x: Array, bits: int, largest: Array) -> tuple[Array, Array]:
   """Magnitudes as whole numbers.
 
   Args:
@@ -43,19 +45,19 @@ def whole(xp, x, bits, largest):
   return xp.cast(xp.floor(xp.abs(x) * up + np.float32(0.5)), np.int32), unit
 
 
-def total(xp, whole_numbers):
+def total(xp: Ops, whole_numbers: Array) -> Array:
   """float32[1]: the sum of int32[n], added exactly and rounded once."""
   return xp.reshape(xp.cast(xp.total(whole_numbers), np.float32), [1])
 
 
-def mean_of_positive(xp, whole_numbers, unit):
+def mean_of_positive(xp: Ops, whole_numbers: Array, unit: Array) -> tuple[Array, Array]:
   """(int32[n] of 0 and 1: which numbers are above 0; float32[1]: the mean of those, times `unit`, 0 where there are
   none)."""
   positive = xp.cast(whole_numbers > 0, np.int32)
   return positive, total(xp, whole_numbers) / xp.maximum(total(xp, positive), np.float32(1)) * unit
 
 
-def root_mean_square(xp, x, size):
+def root_mean_square(xp: Ops, x: Array, size: int) -> Array:
   """float32[1] of float32[size], size > 0: exact but for values below 2^-15 of the largest magnitude, which count as
   0."""
   numbers, unit = whole(xp, x, _SQUARE_BITS, xp.reduce_max(xp.abs(x)))
@@ -63,7 +65,7 @@ def root_mean_square(xp, x, size):
   return floats.square_root(xp, total(xp, numbers * numbers) * np.float32(1 / size)) * unit
 
 
-def norm(xp, x):
+def norm(xp: Ops, x: Array) -> Array:
   """float32[1]: the Euclidean norm of float32[n], n > 0, as exact as `root_mean_square`; never below the largest
   magnitude."""
   largest = xp.reduce_max(xp.abs(x))

@@ -21,7 +21,7 @@ _FAN = 64
 _LEVELS = 3
 
 
-def crc32(payload):
+def crc32(payload: tf.Tensor) -> tf.Tensor:
   """The CRC-32 of zlib, gzip and java.util.zip of uint8[n], n at least 4, as an int32 scalar."""
   head = tf.bitwise.invert(payload[:4])
   # Zeros before the beginning change nothing.
@@ -36,9 +36,9 @@ def crc32(payload):
   return tf.bitwise.invert(values[0])
 
 
-def _reduced(words):
+def _reduced(words: tf.Tensor) -> tf.Tensor:
   """int32 words, the first of the highest degree -> the last _DEGREE words or fewer, with the same remainder."""
-  def fold(scale, words):
+  def fold(scale: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
     """Replaces as many of the first words as reach only words behind them."""
     count = tf.minimum(tf.size(words) - _DEGREE * scale, (_DEGREE - _LOWER[0]) * scale)
     first, rest = words[:count], words[count:]
@@ -50,7 +50,7 @@ def _reduced(words):
     stop = start + tf.size(window)
     return tf.concat([rest[:start], tf.bitwise.bitwise_xor(rest[start:stop], window), rest[stop:]], 0)
 
-  def step(scale, words):
+  def step(scale: tf.Tensor, words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cond(tf.size(words) > _DEGREE * scale, lambda: (scale, fold(scale, words)), lambda: (scale // 2, words))
 
   scale = _LARGEST_SCALE
@@ -61,16 +61,16 @@ def _reduced(words):
   return words
 
 
-def _advance(values, zero_bytes):
+def _advance(values: np.ndarray, zero_bytes: int) -> np.ndarray:
   """uint32 CRC states after `zero_bytes` more zero bytes."""
   for _ in range(8 * zero_bytes):
     values = np.where(values & 1, (values >> 1) ^ np.uint32(_POLYNOMIAL), values >> 1).astype(np.uint32)
   return values
 
 
-def _build_tables():
+def _build_tables() -> list[np.ndarray]:
   """Per level, int32 [_FAN, digits, 256]: what byte `digit` with each value adds when the columns behind it follow."""
-  def apply(images, values):
+  def apply(images: np.ndarray, values: np.ndarray) -> np.ndarray:
     bits = (values[..., None] >> np.arange(32, dtype=np.uint32)) & 1
     return np.bitwise_xor.reduce(np.where(bits == 1, images, 0).astype(np.uint32), axis=-1)
 
@@ -90,10 +90,10 @@ def _build_tables():
   return tables
 
 
-_tables = []
+_tables: list[np.ndarray] = []
 
 
-def _summed(values, level):
+def _summed(values: tf.Tensor, level: int) -> tf.Tensor:
   """Combines every _FAN entries, counted from the end, to one."""
   if not _tables:
     _tables.extend(_build_tables())

@@ -1,5 +1,6 @@
 """Key derivation inside a graph; the keys are those of `tff_compress.codec.random.derive_key`."""
 
+from collections.abc import Sequence
 import struct
 
 import numpy as np
@@ -18,7 +19,8 @@ class GraphKeys:
     client: int32 scalar tensor holding the 32 bits of the client number.
   """
 
-  def __init__(self, needed, seed, round, client):
+  def __init__(self, needed: Sequence[tuple[str, str, int, int]], seed: int, round: tf.Tensor,
+               client: tf.Tensor) -> None:
     self._position = {request: i for i, request in enumerate(needed)}
     if not needed:
       return
@@ -36,11 +38,11 @@ class GraphKeys:
                           tf.bitcast(clients, tf.uint8), tf.constant(tail)], axis=1)
     self._words = sha256.digest_words(messages, [head.shape[1] + 8 + len(t) for t in tails])
 
-  def key(self, scope, name, purpose, chunk):
+  def key(self, scope: str, name: str, purpose: int, chunk: int) -> tf.Tensor:
     """int32[2], one of the needed keys."""
     return self.rows([name], [(scope, purpose, chunk)])[0, 0]
 
-  def rows(self, names, requests):
+  def rows(self, names: Sequence[str], requests: Sequence[tuple[str, int, int]]) -> tf.Tensor:
     """int32 [m, n, 2]: the keys of n requests (scope, purpose, chunk) for each of m names."""
     if not requests:
       return tf.zeros([len(names), 0, 2], tf.int32)

@@ -1,13 +1,18 @@
 """Frames made and read inside a graph, the same bytes as `tff_compress.wire.pack`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
-from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
+from tff_compress.codec.codec import Codec
 from tff_compress.codec.codec import LARGEST
+from tff_compress.codec.grammar import as_codec
+from tff_compress.codec.spec import Spec
+from tff_compress.codec.subspace import Maps
 from tff_compress.codec.subspace import Subspace
 from tff_compress.tensorflow import ops
 from tff_compress.tensorflow.keys import GraphKeys
@@ -23,30 +28,30 @@ class MessageFunctions:
     seed: session seed, 0 … 2^64-1.
   """
 
-  def __init__(self, codec, spec, seed):
-    self.codec, self.spec, self.seed = codec_lib(codec), spec, seed
+  def __init__(self, codec: Codec | str, spec: Spec, seed: int) -> None:
+    self.codec, self.spec, self.seed = as_codec(codec), spec, seed
     self.plan = self.codec.plan(spec)
     self._header = frame_lib.header(self.codec.fingerprint(spec))
 
-  def _keys(self, method, round, client):
+  def _keys(self, method: str, round: tf.Tensor, client: tf.Tensor) -> GraphKeys:
     """The keys that this method of all segments asks for."""
     needed = [(scope, segment.name, purpose, chunk) for segment in self.plan.segments if segment.pipeline
               for scope, purpose, chunk in ops.requests_of(segment, method)]
     return GraphKeys(needed, self.seed, round, client)
 
   @property
-  def prefix_types(self):
+  def prefix_types(self) -> list[tuple[int, str]]:
     """[(size, dtype name)] of what `decode_to_prefixes` gives: one vector per segment."""
     types = []
     for segment in self.plan.segments:
       if segment.pipeline is None:
         types.append((segment.size, self.spec.tensors[segment.tensors[0]].dtype))
       else:
-        types.append((segment.pipeline.signals(segment.size)[segment.pipeline.prefix].size, 'float32'))
+        types.append((segment.pipeline.real(segment.size, segment.pipeline.prefix).size, 'float32'))
     return types
 
   @tf.autograph.experimental.do_not_convert
-  def encode(self, arrays, round, client):
+  def encode(self, arrays: Sequence[tf.Tensor], round: tf.Tensor, client: tf.Tensor) -> tf.Tensor:
     """Frames one message.
 
     Args:
@@ -70,7 +75,8 @@ class MessageFunctions:
     return xp.checked(tf.concat([body, checksum], 0))
 
   @tf.autograph.experimental.do_not_convert
-  def decode_to_prefixes(self, frame, round=None, client=None):
+  def decode_to_prefixes(self, frame: tf.Tensor, round: tf.Tensor | None = None,
+                         client: tf.Tensor | None = None) -> list[tf.Tensor]:
     """Reads one frame up to the point where the frames of a round may be summed.
 
     Args:
@@ -87,7 +93,7 @@ class MessageFunctions:
     values = self.plan.decode_to_prefixes(xp, frame[frame_lib.HEADER_BYTES:-frame_lib.CHECKSUM_BYTES], keys)
     return xp.checked([tf.ensure_shape(v, [n]) for v, (n, _) in zip(values, self.prefix_types)])
 
-  def _opened(self, frame, round, client):
+  def _opened(self, frame: tf.Tensor, round: tf.Tensor | None, client: tf.Tensor | None) -> tf.Tensor:
     """The same frame, which fails to evaluate unless all but its payload is right. It is looked at only then."""
     xp = ops.TensorFlowOps()
     xp.require(tf.size(frame) >= wire.FRAME_OVERHEAD, 'a frame is cut short.')
@@ -107,7 +113,7 @@ class MessageFunctions:
     return xp.checked(frame)
 
   @tf.autograph.experimental.do_not_convert
-  def decode_prefixes(self, values, round):
+  def decode_prefixes(self, values: Sequence[tf.Tensor], round: tf.Tensor) -> list[tf.Tensor]:
     """Undoes the linear prefixes of one message or of a sum of messages of one round.
 
     Args:
@@ -127,7 +133,7 @@ class MessageFunctions:
     return xp.checked(arrays)
 
   @tf.autograph.experimental.do_not_convert
-  def subspaces(self, round, client):
+  def subspaces(self, round: tf.Tensor, client: tf.Tensor) -> list[Maps | None]:
     """The subspaces on which a client's message of a round projects.
 
     Args:
@@ -144,28 +150,29 @@ class MessageFunctions:
       if segment.pipeline and isinstance(segment.pipeline.stages[0], Subspace):
         xp = ops.TensorFlowOps()
         draws = keys_lib.Draws(xp, keys, segment.name, 0)
-        maps = segment.pipeline.stages[0].maps(xp, draws, segment.pipeline.signals(segment.size)[0])
+        maps = segment.pipeline.stages[0].maps(xp, draws, segment.pipeline.real(segment.size, 0))
       found.append(maps)
     return found
 
-  def decode(self, frame, round=None, client=None):
+  def decode(self, frame: tf.Tensor, round: tf.Tensor | None = None,
+             client: tf.Tensor | None = None) -> list[tf.Tensor]:
     """uint8[n] -> list of tensors in the order, shapes and dtypes of the spec; arguments as for
     `decode_to_prefixes`."""
     return self.decode_prefixes(self.decode_to_prefixes(frame, round, client), numbers_of(frame)[0])
 
 
-def numbers_of(frame):
+def numbers_of(frame: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """(round, client) of a frame: int32 scalars holding the 32 bits of the numbers; of any where it is cut short."""
   whole = tf.concat([frame[:frame_lib.HEADER_BYTES], tf.zeros([frame_lib.HEADER_BYTES], tf.uint8)], 0)
   numbers = tf.bitcast(tf.reshape(whole[8:frame_lib.HEADER_BYTES], [2, 4]), tf.int32)
   return numbers[0], numbers[1]
 
 
-def _is_encodable(x):
+def _is_encodable(x: tf.Tensor) -> tf.Tensor:
   """Which values are; a NaN is not below anything."""
   return tf.abs(x) <= LARGEST
 
 
-def signed(number):
+def signed(number: int) -> int:
   """A number of 32 bits as the int32 with the same bits."""
   return random.signed(int(number))

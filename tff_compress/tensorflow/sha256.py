@@ -7,10 +7,11 @@ messages of a client are hashed side by side, so the cost is that of one.
 import math
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 
-def _fractional_bits(root):
+def _fractional_bits(root: int) -> list[int]:
   """First 32 bits of the fractional parts of the roots of the first 64 primes."""
   primes = [n for n in range(2, 312) if all(n % k for k in range(2, n))]
   if root == 2:
@@ -29,7 +30,7 @@ _INITIAL = np.asarray(_fractional_bits(2)[:8], np.uint32)
 _ROUND = np.asarray(_fractional_bits(3), np.uint32)
 
 
-def digest_words(messages, lengths):
+def digest_words(messages: tf.Tensor, lengths: npt.ArrayLike) -> tf.Tensor:
   """First two words of SHA-256.
 
   Args:
@@ -58,19 +59,19 @@ def digest_words(messages, lengths):
 
 
 # With x written twice side by side and shifted right, the low 32 bits are x rotated right.
-def _shifts(*pairs):
+def _shifts(*pairs: tuple[int, int, int]) -> tf.Tensor:
   """uint64 [3, pairs, 1] from one triple of rotations per stacked word."""
   return tf.constant(np.asarray(pairs, np.uint64).T[:, :, None])
 
 
-def _rotations(x, shifts):
+def _rotations(x: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
   """Exclusive-or of three rotations of each word of uint32 [k, n]; one operation serves all words and rotations."""
   doubled = tf.cast(x, tf.uint64) * tf.constant((1 << 32) + 1, tf.uint64)
   one, two, three = tf.unstack(tf.bitwise.right_shift(doubled, shifts))
   return tf.cast(tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(one, two), three), tf.uint32)
 
 
-def _schedule(x, first, second, shift):
+def _schedule(x: tf.Tensor, first: int, second: int, shift: int) -> tf.Tensor:
   """Exclusive-or of two rotations and a shift of uint32 [k, n]."""
   doubled = tf.cast(x, tf.uint64) * tf.constant((1 << 32) + 1, tf.uint64)
   one, two = tf.unstack(tf.bitwise.right_shift(doubled, tf.constant([[[first]], [[second]]], tf.uint64)))
@@ -82,12 +83,12 @@ def _schedule(x, first, second, shift):
 _UNROLLED = 8
 
 
-def _compress(state, words):
+def _compress(state: list[tf.Tensor], words: tf.Tensor) -> list[tf.Tensor]:
   """One block: state is a list of 8 uint32 [n], words uint32 [16, n]."""
   constants = tf.constant(_ROUND[:, None])
   both = _shifts((2, 13, 22), (6, 11, 25))
 
-  def body(i, window, *state):
+  def body(i: tf.Tensor, window: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
     a, b, c, d, e, f, g, h = state
     for word in tf.unstack(window[:_UNROLLED] + constants[i:i + _UNROLLED], num=_UNROLLED):
       of_a, of_e = tf.unstack(_rotations(tf.stack([a, e]), both))

@@ -2,7 +2,7 @@
 
     offset  bytes  field
          0      3  magic "TFC"
-         3      1  version, 1
+         3      1  version, 2
          4      4  fingerprint of codec and spec
          8      4  round, little endian
         12      4  client, little endian; 0xffffffff for a message from the server to all clients

@@ -1,12 +1,18 @@
 """Writing and reading frames. See the package's docstring for the layout."""
 
+from collections.abc import Mapping
 import dataclasses
 import struct
 
 import numpy as np
+import numpy.typing as npt
 
-from tff_compress import codec as codec_lib
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.errors import PayloadError
+from tff_compress.codec.grammar import as_codec
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.spec import Spec
+from tff_compress.codec.spec import SpecSource
 
 MAGIC = b'TFC'
 VERSION = 2
@@ -16,7 +22,7 @@ FRAME_OVERHEAD = HEADER_BYTES + CHECKSUM_BYTES
 """Bytes that a frame adds to a payload."""
 
 
-class FrameError(codec_lib.PayloadError):
+class FrameError(PayloadError):
   """A frame is not what a sender of this codec and spec would have sent."""
 
 
@@ -35,7 +41,7 @@ class Frame:
   payload: bytes
 
 
-def pack(codec, update, *, seed, round, client):
+def pack(codec: Codec | str, update: Mapping[str, npt.ArrayLike], *, seed: int, round: int, client: int) -> bytes:
   """Encodes an update and frames it.
 
   Args:
@@ -49,18 +55,18 @@ def pack(codec, update, *, seed, round, client):
   Raises:
     CompressionError: as for `Codec.encode`.
   """
-  codec = codec_lib(codec)
+  codec = as_codec(codec)
   payload = codec.encode(update, seed=seed, round=round, client=client)
-  body = header(codec.fingerprint(codec_lib.Spec.of(update))) + struct.pack('<II', round, client) + payload
+  body = header(codec.fingerprint(Spec.of(update))) + struct.pack('<II', round, client) + payload
   return body + struct.pack('<I', int(numpy_ops.crc32(np.frombuffer(body, np.uint8))) & 0xFFFFFFFF)
 
 
-def header(fingerprint):
+def header(fingerprint: bytes) -> bytes:
   """The first 8 bytes of every frame of a codec and spec."""
   return MAGIC + bytes([VERSION]) + fingerprint
 
 
-def read_header(data):
+def read_header(data: bytes | bytearray | memoryview) -> Frame:
   """Takes a frame apart without decoding its payload; needs neither codec nor spec.
 
   Returns:
@@ -85,7 +91,8 @@ def read_header(data):
   return Frame(data[4:8], round_number, client, data[16:-4])
 
 
-def unpack(codec, data, spec, *, seed, round=None, client=None):
+def unpack(codec: Codec | str, data: bytes | bytearray | memoryview, spec: SpecSource, *, seed: int,
+           round: int | None = None, client: int | None = None) -> tuple[dict[str, np.ndarray], Frame]:
   """Reads a frame and decodes its payload.
 
   Args:
@@ -101,8 +108,8 @@ def unpack(codec, data, spec, *, seed, round=None, client=None):
   Raises:
     FrameError, PayloadError: the frame is not a whole and unchanged message of this codec, spec, round and client.
   """
-  codec = codec_lib(codec)
-  spec = codec_lib.Spec.of(spec)
+  codec = as_codec(codec)
+  spec = Spec.of(spec)
   frame = read_header(data)
   if frame.fingerprint != codec.fingerprint(spec):
     raise FrameError('the frame was made with another codec or for another model.')

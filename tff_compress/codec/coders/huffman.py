@@ -7,10 +7,15 @@ import numpy as np
 
 from tff_compress.codec import gaps
 from tff_compress.codec.coders import frequencies
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import Bytes
 from tff_compress.codec.stage import check
+from tff_compress.codec.stage import Coder
 from tff_compress.codec.stage import Integers
-from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 LONGEST = 16
 """Bits of the longest word. A word of length L needs frequencies that sum to at least the (L + 2)-th Fibonacci number,
@@ -26,7 +31,7 @@ _REVERSED = [int(f'{i:08b}'[::-1], 2) for i in range(256)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Huffman(Stage):
+class Huffman(Coder):
   """The best code of whole bits per symbol, for alphabets of at most 256 symbols.
 
   No symbol takes less than one bit, so for alphabets of which one symbol is nearly all (ternary at a density of 1 %
@@ -40,27 +45,21 @@ class Huffman(Stage):
   first bit first.
   """
   name: ClassVar[str] = 'huffman'
-  domain: ClassVar[type] = Integers
-  codomain: ClassVar[type] = Bytes
   summary: ClassVar[str] = 'Huffman code with its table, sent and counted'
   source: ClassVar[str] = 'Huffman 1952'
-  unbiased: ClassVar[bool] = True
 
-  def output(self, signal):
+  def output(self, signal: Integers) -> Bytes:
     check(signal.high - signal.low < 256, 'huffman: the alphabet has more than 256 symbols.')
     return Bytes(None)
 
-  def nmse_bound(self, signal):
-    return 0.0
-
-  def cost(self, xp, symbols, signal):
+  def cost(self, xp: Ops, symbols: Array, signal: Integers) -> Scalar:
     alphabet, lanes = signal.high - signal.low + 1, _lanes(signal.size)
     counts, table = frequencies.of(xp, frequencies.from_zero(xp, symbols, signal), signal)
     lengths = _lengths(xp, table, alphabet)
     words = xp.total(xp.cast(counts, np.int64) * xp.cast(lengths, np.int64))
     return xp.integer((words + 7) // 8) + xp.size(_write_lengths(xp, lengths)) + 2 * (lanes - 1)
 
-  def encode(self, xp, symbols, draws, signal):
+  def encode(self, xp: Ops, symbols: Array, draws: Draws | None, signal: Integers) -> tuple[Array, Arrays]:
     alphabet, lanes = signal.high - signal.low + 1, _lanes(signal.size)
     symbols = frequencies.from_zero(xp, symbols, signal)
     lengths = _lengths(xp, frequencies.of(xp, symbols, signal)[1], alphabet)
@@ -76,7 +75,7 @@ class Huffman(Stage):
     sent = xp.bit_string(words, lengths, xp.concat([xp.reshape(part, [-1]) for part in lanes_of]))
     return xp.concat([_write_lengths(xp, lengths), xp.integers_to_bytes(xp.concat(taken)[:-1], 2), sent]), {}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws | None, signal: Integers) -> Array:
     alphabet, lanes, size = signal.high - signal.low + 1, _lanes(signal.size), signal.size
     lengths, values = _read_lengths(xp, values, alphabet)
     order, starts = _canonical(xp, lengths)
@@ -106,7 +105,7 @@ class Huffman(Stage):
                       xp.zeros([_LANE * LONGEST // 8 + 3], np.int32)])
     windows = data[:-2] * xp.constant(1 << 16, np.int32) + data[1:-1] * xp.constant(1 << 8, np.int32) + data[2:]
 
-    def body(i, place):
+    def body(i: Scalar, place: Array) -> tuple[Array, tuple[Array, ...]]:
       del i
       window = xp.gather(windows, xp.shift_right(place, 3))
       shift = xp.constant(24, np.int32) - longest - place % xp.constant(8, np.int32)
@@ -127,17 +126,17 @@ class Huffman(Stage):
     return symbols + xp.constant(signal.low, np.int32)
 
 
-def _lanes(size):
+def _lanes(size: Scalar) -> Scalar:
   return -(-size // _LANE)
 
 
-def _write_lengths(xp, lengths):
+def _write_lengths(xp: Ops, lengths: Array) -> Array:
   """int32[A] -> uint8[n]: differences d as 2 d for those from 0 on and -2 d - 1 for those below."""
   steps = lengths - xp.concat([xp.zeros([1], np.int32), lengths[:-1]])
   return gaps.encode_numbers(xp, xp.where(steps < 0, steps * -2 - 1, steps * 2))
 
 
-def _read_lengths(xp, values, alphabet):
+def _read_lengths(xp: Ops, values: Array, alphabet: int) -> tuple[Array, Array]:
   """Inverse of `_write_lengths`: (int32[A], the bytes that follow)."""
   numbers, values = gaps.decode_numbers(xp, values, alphabet, 2 * LONGEST * alphabet)
   half = xp.shift_right(numbers + xp.constant(1, np.int32), 1)
@@ -146,14 +145,14 @@ def _read_lengths(xp, values, alphabet):
   return lengths, values
 
 
-def _reversed(xp, words):
+def _reversed(xp: Ops, words: Array) -> Array:
   """int32[n] of 16 bits -> the same bits in the opposite order."""
   table = xp.constant(_REVERSED, np.int32)
   low, high = words % xp.constant(256, np.int32), xp.shift_right(words, 8)
   return xp.gather(table, low) * xp.constant(256, np.int32) + xp.gather(table, high)
 
 
-def _lengths(xp, weights, alphabet):
+def _lengths(xp: Ops, weights: Array, alphabet: int) -> Array:
   """int32[A] frequencies -> int32[A] lengths of the words of a Huffman code; 0 where the frequency is.
 
   The two groups of least weight become one, again and again; of equal ones the group of the lowest symbol comes first.
@@ -163,7 +162,7 @@ def _lengths(xp, weights, alphabet):
   if alphabet == 1:
     return xp.cast(weights > 0, np.int32)
 
-  def body(i, length, group, weight):
+  def body(i: Scalar, length: Array, group: Array, weight: Array) -> tuple[Array, tuple[Array, ...]]:
     del i
     first = xp.argmax(-weight)
     without = xp.where(xp.equal(places, first), xp.constant(_NEVER, np.int32), weight)
@@ -183,13 +182,13 @@ def _lengths(xp, weights, alphabet):
   return xp.maximum(length, xp.cast(weights > 0, np.int32))
 
 
-def _room(xp, lengths):
+def _room(xp: Ops, lengths: Array) -> Array:
   """int32[A]: how many of the 2^16 strings of 16 bits start with each symbol's word."""
   table = xp.constant([0] + [1 << (LONGEST - n) for n in range(1, LONGEST + 1)] + [0] * (31 - LONGEST), np.int32)
   return xp.gather(table, lengths)
 
 
-def _canonical(xp, lengths):
+def _canonical(xp: Ops, lengths: Array) -> tuple[Array, Array]:
   """(int32[A] symbols by length and number, those without a word last; int32[A] each symbol's word, at the top of 16
   bits)."""
   key = (xp.where(lengths > 0, lengths, xp.constant(32, np.int32)) * xp.constant(256, np.int32)

@@ -9,17 +9,22 @@ import numpy as np
 
 from tff_compress.codec import gaps
 from tff_compress.codec.coders import frequencies
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import Bytes
 from tff_compress.codec.stage import check
+from tff_compress.codec.stage import Coder
 from tff_compress.codec.stage import Integers
-from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 _INFORMATION = [0] + [math.floor(math.log2(frequencies.TOTAL / f) * (1 << 16)) for f in range(1, frequencies.TOTAL + 1)]
 """What a symbol of each frequency says, in 2^-16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Rans(Stage):
+class Rans(Coder):
   """Close to the entropy of the symbols' histogram, for alphabets of at most 256 symbols.
 
   Symbol i belongs to lane i mod L; the lanes run side by side, so that encoder and decoder are vector code: some
@@ -34,39 +39,33 @@ class Rans(Stage):
       lanes for many symbols are slow: every symbol is a step.
   """
   name: ClassVar[str] = 'rans'
-  domain: ClassVar[type] = Integers
-  codomain: ClassVar[type] = Bytes
   summary: ClassVar[str] = 'entropy coding with a static table, sent and counted'
   source: ClassVar[str] = 'Duda 2013'
-  unbiased: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('', 'lanes=1')
+  examples: ClassVar[tuple[str, ...]] = ('', 'lanes=1')
 
   lanes: int = 4096
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(1 <= self.lanes <= 4096 and self.lanes & (self.lanes - 1) == 0,
           f'rans: lanes must be a power of two from 1 to 4096, not {self.lanes}.')
 
-  def _lanes(self, xp, size):
+  def _lanes(self, xp: Ops, size: Scalar) -> Scalar:
     """The largest power of two that is at most `lanes` and one lane for 4096 symbols."""
     powers = xp.constant([1 << k for k in range(1, self.lanes.bit_length())], np.int32)
     return xp.integer(xp.power_of_two(xp.integer(xp.total(xp.cast(powers <= size // 4096, np.int32)))))
 
-  def output(self, signal):
+  def output(self, signal: Integers) -> Bytes:
     check(signal.high - signal.low < 256, 'rans: the alphabet has more than 256 symbols.')
     return Bytes(None)
 
-  def nmse_bound(self, signal):
-    return 0.0
-
-  def cost(self, xp, symbols, signal):
+  def cost(self, xp: Ops, symbols: Array, signal: Integers) -> Scalar:
     """What the frequencies say of the symbols, and of each lane's state the three bytes that hold nothing of them."""
     counts, table = frequencies.of(xp, frequencies.from_zero(xp, symbols, signal), signal)
     information = xp.total(xp.cast(counts, np.int64) * xp.gather(xp.constant(_INFORMATION, np.int64), table))
     head = xp.size(gaps.encode_numbers(xp, table)) + 3 * self._lanes(xp, signal.size)
     return xp.integer(information // (8 << 16)) + head
 
-  def encode(self, xp, symbols, draws, signal):
+  def encode(self, xp: Ops, symbols: Array, draws: Draws | None, signal: Integers) -> tuple[Array, Arrays]:
     lanes = self._lanes(xp, signal.size)
     steps = -(-signal.size // lanes)
     symbols = frequencies.from_zero(xp, symbols, signal)
@@ -80,7 +79,7 @@ class Rans(Stage):
       words, state = _encode_lanes(xp, xp.reshape(symbols, [steps, lanes]), table)
     return xp.concat([gaps.encode_numbers(xp, table), xp.long_to_bytes(state), xp.integers_to_bytes(words, 2)]), {}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws | None, signal: Integers) -> Array:
     alphabet = signal.high - signal.low + 1
     lanes = self._lanes(xp, signal.size)
     steps = -(-signal.size // lanes)
@@ -106,13 +105,13 @@ class Rans(Stage):
     return xp.cast(symbols[:signal.size], np.int32) + xp.constant(signal.low, np.int32)
 
 
-def _encode_lanes(xp, rows, table):
+def _encode_lanes(xp: Ops, rows: Array, table: Array) -> tuple[Array, Array]:
   """uint8[steps, lanes] symbols -> (int32[n] words in the order of the decoder, int64[lanes] states)."""
   frequency_of = xp.cast(table, np.int64)
   start_of = xp.cast(xp.cumsum(table) - table, np.int64)
   steps, lanes = xp.size(rows), xp.size(rows[0])
 
-  def body(i, state):
+  def body(i: Scalar, state: Array) -> tuple[Array, tuple[Array, ...]]:
     row = xp.cast(rows[i], np.int32)
     f = xp.gather(frequency_of, row)
     full = state >= f * (1 << (32 - frequencies.PRECISION))
@@ -127,14 +126,15 @@ def _encode_lanes(xp, rows, table):
   return xp.compress(words, words >= 0), state
 
 
-def _decode_lanes(xp, words, state, table, symbol_of, steps):
+def _decode_lanes(xp: Ops, words: Array, state: Array, table: Array, symbol_of: Array,
+                  steps: Scalar) -> tuple[Array, Array, Scalar]:
   """Inverse of `_encode_lanes`: (uint8[steps lanes] symbols, int64[lanes] last states, how many words were read)."""
   frequency_of = xp.cast(xp.gather(table, symbol_of), np.int64)
   offset_of = xp.cast(xp.iota(frequencies.TOTAL) - xp.gather(xp.cumsum(table) - table, symbol_of), np.int64)
   symbol_of = xp.integers_to_bytes(symbol_of, 1)
   last = xp.constant(-1, np.int32) + xp.size(words)
 
-  def body(i, state, used):
+  def body(i: Scalar, state: Array, used: Array) -> tuple[Array, tuple[Array, ...]]:
     del i
     slot = xp.cast(state % frequencies.TOTAL, np.int32)
     state = xp.gather(frequency_of, slot) * (state // frequencies.TOTAL) + xp.gather(offset_of, slot)
@@ -148,7 +148,7 @@ def _decode_lanes(xp, words, state, table, symbol_of, steps):
   return xp.reshape(symbols, [-1]), state, used
 
 
-def _encode_plain(symbols, table, lanes):
+def _encode_plain(symbols: np.ndarray, table: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
   """As `_encode_lanes`, in NumPy and symbol by symbol."""
   frequency_of, start_of = table.tolist(), (np.cumsum(table) - table).tolist()
   states, words = [1 << 16] * lanes, array.array('H')
@@ -163,19 +163,20 @@ def _encode_plain(symbols, table, lanes):
   return np.asarray(words[::-1], np.int32), np.asarray(states, np.int64)
 
 
-def _decode_plain(words, state, table, symbol_of, size):
+def _decode_plain(words: np.ndarray, state: np.ndarray, table: np.ndarray, symbol_of: np.ndarray,
+                  size: int) -> tuple[np.ndarray, np.ndarray, int]:
   """As `_decode_lanes`, in NumPy and symbol by symbol."""
   frequency_of, start_of = table.tolist(), (np.cumsum(table) - table).tolist()
-  symbol_of, words = symbol_of.tolist(), array.array('i', np.asarray(words, np.int32).tobytes())
+  symbol_at, following = symbol_of.tolist(), array.array('i', np.asarray(words, np.int32).tobytes())
   states, symbols = state.tolist(), bytearray(size)
-  lanes, last, lane, used = len(states), len(words) - 1, 0, 0
+  lanes, last, lane, used = len(states), len(following) - 1, 0, 0
   for i in range(size):
     x = states[lane]
     slot = x & frequencies.TOTAL - 1
-    symbols[i] = symbol = symbol_of[slot]
+    symbols[i] = symbol = symbol_at[slot]
     x = frequency_of[symbol] * (x >> frequencies.PRECISION) + slot - start_of[symbol]
     if x < 65536:
-      x = x << 16 | words[min(used, last)]
+      x = x << 16 | following[min(used, last)]
       used += 1
     states[lane] = x
     lane = lane + 1 if lane + 1 < lanes else 0

@@ -2,11 +2,11 @@
 registry."""
 
 import dataclasses
-import importlib
-import pkgutil
 from typing import ClassVar
 
-_registry = {}
+from tff_compress.codec import discovery
+
+_registry: dict[str, type['Preset']] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,22 +26,18 @@ class Preset:
   summary: ClassVar[str] = ''
   source: ClassVar[str] = ''
   page: ClassVar[str] = 'choosing-a-codec.md'
-  examples: ClassVar[tuple] = ('',)
+  examples: ClassVar[tuple[str, ...]] = ('',)
   feedback: ClassVar[bool] = False
   changes: ClassVar[str] = ''
 
   @property
-  def text(self):
+  def text(self) -> str:
     """The codec's text, without presets in it."""
     raise NotImplementedError
 
 
-def registry():
+def registry() -> dict[str, type[Preset]]:
   """{name: preset class} of everything in this folder."""
   if not _registry:
-    for module in pkgutil.iter_modules(__path__):
-      found = importlib.import_module(f'{__name__}.{module.name}')
-      for value in vars(found).values():
-        if isinstance(value, type) and issubclass(value, Preset) and value.name and value.__module__ == found.__name__:
-          _registry[value.name] = value
+    _registry.update(discovery.classes(__name__, Preset))
   return dict(_registry)

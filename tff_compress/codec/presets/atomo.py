@@ -22,5 +22,5 @@ class Atomo(Preset):
   fraction: fractions.Fraction = fractions.Fraction(1, 50)
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'sparsify:{self.fraction} | rice'

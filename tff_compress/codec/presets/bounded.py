@@ -22,7 +22,7 @@ class Bounded(Preset):
   error: float = 0.01
 
   @property
-  def text(self):
+  def text(self) -> str:
     # Enough steps for a range around zero; what a range far from zero needs beyond is sent as it is.
     limit = min(32767, math.ceil(0.5 / self.error) + 1) if self.error > 0 else 1
     return f'bound:{self.error},mode=relative,limit={limit} | {"huffman" if limit <= 127 else "elias"}'

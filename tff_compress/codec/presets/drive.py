@@ -16,10 +16,10 @@ class Drive(Preset):
   name: ClassVar[str] = 'drive'
   summary: ClassVar[str] = 'EDEN behind two rotations of the client\'s own: 1 to 4 bits per parameter, unbiased'
   source: ClassVar[str] = 'Vargaftik et al. 2021 (DRIVE), 2022 (EDEN)'
-  examples: ClassVar[tuple] = ('', 'bits=2')
+  examples: ClassVar[tuple[str, ...]] = ('', 'bits=2')
 
   bits: int = 1
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'concat | hadamard:rotations=2,key=client | eden:bits={self.bits} | pack'

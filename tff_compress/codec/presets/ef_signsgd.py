@@ -17,5 +17,5 @@ class EfSignSgd(Preset):
   changes: ClassVar[str] = 'last'
 
   @property
-  def text(self):
+  def text(self) -> str:
     return 'sign | pack'

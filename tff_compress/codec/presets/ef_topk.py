@@ -24,5 +24,5 @@ class EfTopK(Preset):
   p: fractions.Fraction = fractions.Fraction(1, 100)
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'topk:{self.p} | float32'

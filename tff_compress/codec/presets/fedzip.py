@@ -26,5 +26,5 @@ class FedZip(Preset):
   centroids: int = 3
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'topk:{self.fraction} | cluster:centroids={self.centroids} | huffman'

@@ -14,5 +14,5 @@ class Int8(Preset):
   source: ClassVar[str] = 'Suresh et al. 2017'
 
   @property
-  def text(self):
+  def text(self) -> str:
     return 'uniform:bits=8 | pack'

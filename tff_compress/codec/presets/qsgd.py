@@ -24,5 +24,5 @@ class Qsgd(Preset):
   block: int = 512
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'symmetric:levels={self.levels},block={self.block} | rice'

@@ -16,10 +16,10 @@ class RotatedTernary(Preset):
   name: ClassVar[str] = 'rotated-ternary'
   summary: ClassVar[str] = 'signs of the largest rotated values, unbiased: 0.05 to 1 bit per parameter'
   source: ClassVar[str] = 'entropy-coded scalar quantizer of a Gaussian at R <= 1 with the scale of DRIVE'
-  examples: ClassVar[tuple] = ('', 'threshold=1.728')
+  examples: ClassVar[tuple[str, ...]] = ('', 'threshold=1.728')
 
   threshold: float = 2.441
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'concat | hadamard:rotations=2,key=client | ternary:threshold={self.threshold} | rice'

@@ -17,11 +17,11 @@ class Rpn(Preset):
   summary: ClassVar[str] = 'residual pooling: the spatial mean of each convolution filter, as float32'
   source: ClassVar[str] = 'Huang et al. 2020'
   page: ClassVar[str] = 'methods/pooling.md'
-  examples: ClassVar[tuple] = ('', 'threshold=0.25')
+  examples: ClassVar[tuple[str, ...]] = ('', 'threshold=0.25')
   changes: ClassVar[str] = 'start'
 
   threshold: float = 0.0
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'pool:threshold={self.threshold} | nonzero' if self.threshold else 'pool | float32'

@@ -25,5 +25,5 @@ class Sbc(Preset):
   p: fractions.Fraction = fractions.Fraction(1, 100)
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'sparse-binary:{self.p} | rice'

@@ -20,12 +20,12 @@ class SharedMask(Preset):
   name: ClassVar[str] = 'shared-mask'
   summary: ClassVar[str] = 'two rotations and a mask per round, one bit per kept value: about 0.016 bit per parameter'
   source: ClassVar[str] = 'EDEN (Vargaftik et al. 2022) on the coordinates of Konecny et al. 2016'
-  examples: ClassVar[tuple] = ('', 'fraction=1/16,bits=2')
+  examples: ClassVar[tuple[str, ...]] = ('', 'fraction=1/16,bits=2')
 
   fraction: fractions.Fraction = fractions.Fraction(1, 64)
   bits: int = 1
 
   @property
-  def text(self):
+  def text(self) -> str:
     return (f'concat | hadamard:rotations=2 | subsample:{self.fraction} | hadamard:key=client | '
             f'eden:bits={self.bits} | pack')

@@ -15,5 +15,5 @@ class SignSgd(Preset):
   page: ClassVar[str] = 'methods/sparse-and-sign.md'
 
   @property
-  def text(self):
+  def text(self) -> str:
     return 'sign:scale=unit | pack'

@@ -19,11 +19,11 @@ class Sketch(Preset):
   summary: ClassVar[str] = ('sketched updates: rotation, shared mask, 2-bit stochastic rounding; '
                             'small tensors as float32')
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 3'
-  examples: ClassVar[tuple] = ('', 'fraction=1/4,bits=1')
+  examples: ClassVar[tuple[str, ...]] = ('', 'fraction=1/4,bits=1')
 
   fraction: fractions.Fraction = fractions.Fraction(1, 16)
   bits: int = 2
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'size<20000 => float32; * => hadamard | subsample:{self.fraction} | uniform:bits={self.bits} | pack'

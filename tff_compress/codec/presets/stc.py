@@ -25,5 +25,5 @@ class Stc(Preset):
   p: fractions.Fraction = fractions.Fraction(1, 400)
 
   @property
-  def text(self):
+  def text(self) -> str:
     return f'sparse-ternary:{self.p} | rice'

@@ -21,6 +21,6 @@ class TernGrad(Preset):
   clip: float = 2.5
 
   @property
-  def text(self):
+  def text(self) -> str:
     clip = f'sigma-clip:deviations={self.clip} | ' if self.clip else ''
     return f'{clip}symmetric:levels=1,norm=max,per=tensor | rice'

@@ -6,12 +6,18 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,33 +35,33 @@ class Bound(Stage):
     limit: largest |q|, 1 … 32767; alphabets up to 127 fit every coder.
   """
   name: ClassVar[str] = 'bound'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = 'even steps with a bound on the error of every value'
   source: ClassVar[str] = 'Di and Cappello 2016 (SZ), without its predictor'
-  examples: ClassVar[tuple] = ('0.002,limit=31', '0.01,mode=relative')
+  examples: ClassVar[tuple[str, ...]] = ('0.002,limit=31', '0.01,mode=relative')
 
   error: float
   mode: str = choice('absolute', 'relative')
   limit: int = 127
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     smallest, largest = (2.0**-60, 2.0**60) if self.mode == 'absolute' else (2.0**-15, 0.5)
     check(smallest <= self.error <= largest,
           f'bound: the {self.mode} error must be from {smallest:.2g} to {largest:.2g}, not {self.error}.')
     check(1 <= self.limit <= 32767, f'bound: limit must be 1 … 32767, not {self.limit}.')
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     # The lowest symbol stands for a value that is sent as it is.
     return Integers(signal.size, -self.limit - 1, self.limit)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('step', min(signal.size, 1), 2), Side('outliers', None, 4))
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     # A value whose symbol is not 0 is at least e, so no error is larger than its value; (max - min)^2 <= 2 ||x||^2.
     return 1 + 1e-6 if self.mode == 'absolute' else min(1.0, 2 * signal.size * self.error**2) + 1e-6
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     if not signal.size:
       empty = xp.zeros([0], np.int32)
       return empty, {'step': empty, 'outliers': empty}
@@ -77,7 +83,7 @@ class Bound(Stage):
     outside = xp.equal(symbols, -self.limit - 1)
     return symbols, {'step': bits, 'outliers': xp.compress(xp.bits_of(x), outside)}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     outside = xp.where_nonzero(xp.cast(xp.equal(values, -self.limit - 1), np.int32))
     outliers = xp.float_of(side['outliers'])
     xp.require(xp.equal(xp.size(outside), xp.size(outliers)),
@@ -91,7 +97,7 @@ class Bound(Stage):
     return xp.cast(values, np.float32) * step * inside + xp.scatter(outside, outliers, signal.size)
 
 
-def _bfloat16_below(x):
+def _bfloat16_below(x: float) -> int:
   """The 16 bits of the largest bfloat16 that is at most x > 0."""
   below = np.float32(x)
   if float(below) > x:

@@ -7,12 +7,18 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.quantizers import moments
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 CENTROIDS = {
     1: (0.7978845608,),
@@ -43,44 +49,44 @@ class Eden(Stage):
     block: values per scale, 16 … 4096.
   """
   name: ClassVar[str] = 'eden'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = 'Lloyd–Max centroids behind a rotation, unbiased or least-error scale'
   source: ClassVar[str] = 'Vargaftik et al. 2021 (DRIVE), 2022 (EDEN)'
-  examples: ClassVar[tuple] = ('bits=1', 'bits=2', 'bits=3', 'bits=4,block=1024', 'bits=2,scale=least-error')
+  examples: ClassVar[tuple[str, ...]] = ('bits=1', 'bits=2', 'bits=3', 'bits=4,block=1024', 'bits=2,scale=least-error')
 
   bits: int = 1
   scale: str = choice('unbiased', 'least-error')
   block: int = 4096
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(1 <= self.bits <= 4, f'eden: bits must be 1 … 4, not {self.bits}.')
     check(16 <= self.block <= moments.BLOCK, f'eden: block must be 16 … {moments.BLOCK} values, not {self.block}.')
 
   @property
-  def unbiased(self):
+  def unbiased(self) -> bool:
     return self.scale == 'unbiased'
 
   @property
-  def needs_rotation(self):
+  def needs_rotation(self) -> bool:
     return self.unbiased
 
-  def _block(self, size):
+  def _block(self, size: int) -> int:
     return max(1, min(self.block, size))
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     return Integers(signal.size, 0, 2**self.bits - 1)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('scale', -(-signal.size // self._block(signal.size)), 2),)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     distortion = {1: 0.36338, 2: 0.11748, 3: 0.03455, 4: 0.0095}[self.bits]
     if self.unbiased:
       # Small blocks have a larger spread of <x, q>; behind a rotation the mean is that of the normal distribution.
       return distortion / (1 - distortion) * (1.05 + 4 / self._block(signal.size)**0.5)
     return 1.0
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     size = signal.size
     if not size:
       return xp.zeros([0], np.int32), {'scale': xp.zeros([0], np.int32)}
@@ -90,7 +96,7 @@ class Eden(Stage):
                                xp.constant(1 / counts, np.float32), xp.constant(block - counts, np.float32))
     return xp.reshape(symbols, [-1])[:size], {'scale': xp.reshape(bits, [-1])}
 
-  def _encode_rows(self, xp, rows, inverse_counts, filling):
+  def _encode_rows(self, xp: Ops, rows: Array, inverse_counts: Array, filling: Array) -> tuple[Array, Array]:
     """[n, block] values -> int32 [n, block] symbols and int32 [n, 1] scales, in bfloat16."""
     stats = moments.Moments(xp, rows)
     centroids = np.asarray(CENTROIDS[self.bits])
@@ -117,7 +123,7 @@ class Eden(Stage):
     symbols = half - np.float32(1) - level + positive * (level * np.float32(2) + np.float32(1))
     return xp.cast(symbols, np.int32), floats.nearest_bfloat16(xp, scale * stats.unit)
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size = signal.size
     if not size:
       return xp.zeros([0], np.float32)

@@ -7,12 +7,18 @@ import numpy as np
 
 from tff_compress.codec import bits
 from tff_compress.codec import floats
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import Bytes
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
-def _settled(xp, x):
+def _settled(xp: Ops, x: Array) -> Array:
   """x with +0 for -0 and for denormals: runtimes differ in which zero a sum gives and in keeping denormals."""
   return xp.where(xp.abs(x) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), x)
 
@@ -21,22 +27,22 @@ def _settled(xp, x):
 class Float32(Stage):
   """Four bytes per value, little endian. Lossless, except that -0 and denormals become +0."""
   name: ClassVar[str] = 'float32'
-  codomain: ClassVar[type] = Bytes
+  codomain: ClassVar[type[Signal]] = Bytes
   summary: ClassVar[str] = 'float32 values, uncompressed'
   source: ClassVar[str] = 'IEEE 754'
   linear: ClassVar[bool] = False
   unbiased: ClassVar[bool] = True
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Bytes:
     return Bytes(4 * signal.size)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     return 0.0
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     return xp.integers_to_bytes(xp.bits_of(_settled(xp, x)), 4), {}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     x = xp.float_of(xp.integers_from_bytes(values, 4))
     xp.require(floats.is_sane(xp, x), 'the payload holds a NaN, an infinity or a magnitude above 2^88.')
     return x
@@ -50,18 +56,18 @@ class Nonzero(Stage):
   number of bytes. Lossless, except that -0 and denormals become +0.
   """
   name: ClassVar[str] = 'nonzero'
-  codomain: ClassVar[type] = Bytes
+  codomain: ClassVar[type[Signal]] = Bytes
   summary: ClassVar[str] = 'float32 values without the zeros, and a bit for each that says which are there'
   source: ClassVar[str] = 'Huang et al. 2020 (RPN), sec. 3, selection of filters'
   unbiased: ClassVar[bool] = True
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Bytes:
     return Bytes(None)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     return 0.0
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     words = xp.bits_of(_settled(xp, x))
     present = xp.cast(xp.abs(x) >= floats.SMALLEST_NORMAL, np.int32)
     head = bits.packed_size(signal.size, 1)
@@ -69,7 +75,7 @@ class Nonzero(Stage):
     flags = bits.pack(xp, present, 1)[:xp.integer(xp.where(whole, 0, head))]
     return xp.concat([flags, xp.integers_to_bytes(xp.compress(words, whole | (present > 0)), 4)]), {}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size, head = signal.size, bits.packed_size(signal.size, 1)
     whole = xp.equal(xp.size(values), 4 * size)
     xp.require(xp.size(values) >= head, 'the values that are not zero are cut short.')
@@ -91,20 +97,20 @@ class Float16(Stage):
   overflow above 65504 and lose precision below 6e-5, where updates often are.
   """
   name: ClassVar[str] = 'float16'
-  codomain: ClassVar[type] = Bytes
+  codomain: ClassVar[type[Signal]] = Bytes
   summary: ClassVar[str] = 'float16 values with one power-of-two scale per tensor'
   source: ClassVar[str] = 'IEEE 754'
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Bytes:
     return Bytes(2 * signal.size)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('exponent', min(signal.size, 1), 1),)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     return 2.0**-22 + signal.size * 2.0**-56
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     if not signal.size:
       return xp.zeros([0], np.uint8), {'exponent': xp.zeros([0], np.int32)}
     largest = xp.reduce_max(xp.abs(x))
@@ -115,7 +121,7 @@ class Float16(Stage):
     scaled = xp.where(xp.abs(scaled) < np.float32(2.0**-14), xp.constant(0, np.float32), scaled)
     return xp.integers_to_bytes(xp.to_float16_bits(scaled), 2), {'exponent': exponent}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     if not signal.size:
       return xp.zeros([0], np.float32)
     x = xp.from_float16_bits(xp.integers_from_bytes(values, 2))

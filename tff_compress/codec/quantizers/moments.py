@@ -9,6 +9,8 @@ import numpy as np
 
 from tff_compress.codec import floats
 from tff_compress.codec import sums
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 BLOCK = 4096
 """The largest block for which the sums below stay exact."""
@@ -23,14 +25,14 @@ class Moments:
     squares: [rows, 1] sum of the squared magnitudes, in units of unit^2.
   """
 
-  def __init__(self, xp, rows):
+  def __init__(self, xp: Ops, rows: Array) -> None:
     self._xp = xp
     self.largest = xp.reduce_max(xp.abs(rows))
     up, self.unit = sums.scale(xp, 11, self.largest)
     self.magnitudes = xp.floor(xp.abs(rows) * up + np.float32(0.5))
     self.squares = self.sum_of_products(self.magnitudes, self.magnitudes)
 
-  def sum_of_products(self, a, b):
+  def sum_of_products(self, a: Array, b: Array) -> Array:
     """[rows, 1]: sum of a b for integers with a b <= 2^24, to float32 precision and the same on every runtime."""
     xp = self._xp
     product = a * b
@@ -38,7 +40,7 @@ class Moments:
     low = product - high * np.float32(2.0**12)
     return xp.reduce_sum(high) * np.float32(2.0**12) + xp.reduce_sum(low)
 
-  def root_mean_square(self, inverse_counts):
+  def root_mean_square(self, inverse_counts: Array) -> Array:
     """[rows, 1] in units of `unit`; inverse_counts: [rows, 1] with 1 / `counts(size, block)`.
 
     A product, because graph optimizers turn a division by constants into one, which rounds differently.
@@ -46,7 +48,7 @@ class Moments:
     return floats.square_root(self._xp, self.squares * inverse_counts)
 
 
-def counts(size, block):
+def counts(size: int, block: int) -> np.ndarray:
   """NumPy float32 [rows, 1]: how many of each row's values are real when `size` values fill rows of `block`."""
   rows = -(-size // block)
   values = np.full((rows, 1), block, np.float32)

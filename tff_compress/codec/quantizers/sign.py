@@ -7,12 +7,18 @@ import numpy as np
 
 from tff_compress.codec import floats
 from tff_compress.codec import sums
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.quantizers import moments
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,34 +35,34 @@ class Sign(Stage):
     block: values per scale, 16 … 4096.
   """
   name: ClassVar[str] = 'sign'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = 'signs, with the mean magnitude or without any'
   source: ClassVar[str] = 'Bernstein et al. 2018 (signSGD); Karimireddy et al. 2019 (EF-signSGD)'
-  examples: ClassVar[tuple] = ('', 'per=block,block=256', 'scale=unit')
+  examples: ClassVar[tuple[str, ...]] = ('', 'per=block,block=256', 'scale=unit')
 
   scale: str = choice('mean', 'unit')
   per: str = choice('tensor', 'block')
   block: int = 1024
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(16 <= self.block <= moments.BLOCK, f'sign: block must be 16 … {moments.BLOCK} values, not {self.block}.')
 
-  def _block(self, size):
+  def _block(self, size: int) -> int:
     return max(1, size if self.per == 'tensor' else min(self.block, size))
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     return Integers(signal.size, 0, 1)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     if self.scale == 'unit':
       return ()
     return (Side('scale', -(-signal.size // self._block(signal.size)), 4 if self.per == 'tensor' else 2),)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float | None:
     # ||x||_1 >= ||x||; a scale off by a factor of 1 + 2^-8 adds 2^-16 of the energy. Ones have nothing to do with x.
     return 1 + 2.0**-15 if self.scale == 'mean' else None
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     # Denormals count as zero: runtimes differ in whether they see them.
     symbols = xp.cast(x > -floats.SMALLEST_NORMAL, np.int32)
     size = signal.size
@@ -72,13 +78,13 @@ class Sign(Stage):
                        xp.constant(1 / moments.counts(size, block), np.float32))
     return symbols, {'scale': xp.reshape(bits, [-1])}
 
-  def _row_scales(self, xp, rows, inverse_counts):
+  def _row_scales(self, xp: Ops, rows: Array, inverse_counts: Array) -> Array:
     """[n, block] values -> [n, 1] mean magnitudes, in bfloat16."""
     stats = moments.Moments(xp, rows)
     # Magnitudes are at most 4096 and a row has at most 4096 of them: the sum is exact.
     return floats.nearest_bfloat16(xp, xp.reduce_sum(stats.magnitudes) * inverse_counts * stats.unit)
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size = signal.size
     signs = xp.cast(values, np.float32) * np.float32(2) - np.float32(1)
     if self.scale == 'unit' or not size:

@@ -9,10 +9,17 @@ import numpy as np
 from tff_compress.codec import floats
 from tff_compress.codec import selection
 from tff_compress.codec import sums
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,33 +34,33 @@ class SparseBinary(Stage):
     fraction: 0 < fraction <= 1.
   """
   name: ClassVar[str] = 'sparse-binary'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = 'the largest values of one sign as their mean: no sign bits'
   source: ClassVar[str] = 'Sattler et al. 2019 (SBC), algorithm 2'
-  examples: ClassVar[tuple] = ('1/100', '1')
+  examples: ClassVar[tuple[str, ...]] = ('1/100', '1')
 
   fraction: fractions.Fraction
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(0 < self.fraction <= 1, f'sparse-binary: the fraction must be above 0 and at most 1, not {self.fraction}.')
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     return Integers(signal.size, 0, 1)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('mean', min(signal.size, 1), 4),)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     return 1 + 1e-6
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     if not signal.size:
       empty = xp.zeros([0], np.int32)
       return empty, {'mean': empty}
     k = selection.count(self.fraction, signal.size)
     largest = xp.reduce_max(xp.abs(x))
 
-    def side(signed):
+    def side(signed: Array) -> tuple[Array, Array, Array, Scalar]:
       """(positions, magnitudes in whole numbers, what one is worth, their sum) of the k largest values."""
       index = selection.largest_values(xp, signed, k)
       numbers, unit = sums.whole(xp, xp.maximum(xp.gather(signed, index), np.float32(0)), sums.BITS, largest)
@@ -66,7 +73,7 @@ class SparseBinary(Stage):
     symbols, mean = sums.mean_of_positive(xp, numbers, unit)
     return xp.scatter(index, symbols, signal.size), {'mean': xp.bits_of(xp.where(positive, mean, -mean))}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     if not signal.size:
       return xp.zeros([0], np.float32)
     mean = xp.float_of(side['mean'])

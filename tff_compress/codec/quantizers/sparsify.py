@@ -9,11 +9,17 @@ import numpy as np
 from tff_compress.codec import floats
 from tff_compress.codec import selection
 from tff_compress.codec import sums
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.random import Purpose
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 _ROUNDS = 16
 """Of redistributing the budget; each caps the probabilities above 1. More values than fit a budget seldom take ten."""
@@ -32,29 +38,29 @@ class Sparsify(Stage):
     fraction: expected share of the values that is kept; 0 < fraction <= 1.
   """
   name: ClassVar[str] = 'sparsify'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = 'values kept with probabilities in proportion to their magnitudes, unbiased'
   source: ClassVar[str] = 'Wang et al. 2018 (ATOMO), algorithm 1, entry-wise; Wangni et al. 2018'
   unbiased: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('1/20', '0.3')
+  examples: ClassVar[tuple[str, ...]] = ('1/20', '0.3')
 
   fraction: fractions.Fraction
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(0 < self.fraction <= 1, f'sparsify: the fraction must be above 0 and at most 1, not {self.fraction}.')
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     # -2 stands for a value that is sent as it is.
     return Integers(signal.size, -2, 1)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('threshold', min(signal.size, 1), 4), Side('large', None, 4))
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     # sum (l |x| - x^2) <= l ||x||_1 <= ||x||_1^2 / s <= ||x||^2 d / s
     return signal.size / max(selection.count(self.fraction, signal.size), 1) * (1 + 1e-5)
 
-  def threshold(self, xp, x, size):
+  def threshold(self, xp: Ops, x: Array, size: int) -> Array:
     """float32[1]: l for float32[size], size > 0; 0 where all magnitudes are below 2^-64."""
     numbers, unit = sums.whole(xp, x, sums.BITS, xp.reduce_max(xp.abs(x)))
     values = xp.cast(numbers, np.float32)
@@ -69,7 +75,7 @@ class Sparsify(Stage):
       limit = xp.maximum(limit, np.float32(1))
     return limit * unit
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     if not signal.size:
       empty = xp.zeros([0], np.int32)
       return empty, {'threshold': empty, 'large': empty}
@@ -81,7 +87,7 @@ class Sparsify(Stage):
     symbols = xp.where(large, xp.constant(-2, np.int32), xp.where(x < 0, -kept, kept))
     return symbols, {'threshold': xp.bits_of(threshold), 'large': xp.compress(xp.bits_of(x), large)}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     places = xp.where_nonzero(xp.cast(xp.equal(values, -2), np.int32))
     large = xp.float_of(side['large'])
     xp.require(xp.equal(xp.size(places), xp.size(large)), 'a sparsified tensor has another count of large values.')

@@ -7,14 +7,20 @@ import numpy as np
 
 from tff_compress.codec import floats
 from tff_compress.codec import sums
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.quantizers import moments
 from tff_compress.codec.random import Purpose
 from tff_compress.codec.random import Rows
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,41 +40,41 @@ class Symmetric(Stage):
     block: values per norm, 16 … 4096.
   """
   name: ClassVar[str] = 'symmetric'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = 'evenly spaced levels around zero up to a norm, stochastic rounding'
   source: ClassVar[str] = 'Alistarh et al. 2017 (QSGD); Wen et al. 2017 (TernGrad)'
   unbiased: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('levels=7', 'levels=3,norm=max,block=64', 'levels=1,norm=max,per=tensor',
-                               'levels=40,per=tensor')
+  examples: ClassVar[tuple[str, ...]] = ('levels=7', 'levels=3,norm=max,block=64', 'levels=1,norm=max,per=tensor',
+                                         'levels=40,per=tensor')
 
   levels: int = 7
   norm: str = choice('l2', 'max')
   per: str = choice('block', 'tensor')
   block: int = 512
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(1 <= self.levels <= 4095, f'symmetric: levels must be 1 … 4095, not {self.levels}.')
     check(16 <= self.block <= moments.BLOCK, f'symmetric: block must be 16 … {moments.BLOCK} values, not {self.block}.')
 
-  def _block(self, size):
+  def _block(self, size: int) -> int:
     return max(1, size if self.per == 'tensor' else min(self.block, size))
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     return Integers(signal.size, -self.levels, self.levels)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('norm', -(-signal.size // self._block(signal.size)), 4 if self.per == 'tensor' else 2),)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     # Alistarh et al. 2017, lemma 3.1, with f (1 - f) <= 1/4; a norm rounded up to bfloat16 is up to 2^-7 larger.
     block, slack = self._block(signal.size), 1 + 2.0**-6
     return min(block / (4 * self.levels**2) * slack**2, block**0.5 / self.levels * slack)
 
-  def _width(self, norm):
+  def _width(self, norm: Array) -> Array:
     # A product, because graph optimizers turn a division by a constant into one, which rounds differently.
     return norm * np.float32(1 / self.levels)
 
-  def _norm(self, xp, rows):
+  def _norm(self, xp: Ops, rows: Array) -> Array:
     """[n, block] values -> [n, 1] norms, none below the largest magnitude of its row."""
     if self.norm == 'max':
       norm = xp.reduce_max(xp.abs(rows))
@@ -79,7 +85,7 @@ class Symmetric(Stage):
       norm = xp.maximum(floats.square_root(xp, stats.squares) * stats.unit, stats.largest)
     return xp.where(norm < floats.SMALLEST, xp.constant(0, np.float32), norm)
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     size = signal.size
     if not size:
       empty = xp.zeros([0], np.int32)
@@ -95,14 +101,14 @@ class Symmetric(Stage):
     width = self._width(norm)
     dithers = Rows(xp, draws.client(Purpose.QUANTIZER).dither, int(rows.shape[0]), int(rows.shape[1]))
 
-    def quantized(x, width, dither):
+    def quantized(x: Array, width: Array, dither: Array) -> tuple[Array]:
       level = xp.minimum(xp.floor(xp.abs(x) / width + dither), np.float32(self.levels))
       return (xp.cast(xp.where(x < 0, -level, level), np.int32),)
 
     symbols, = xp.by_rows(quantized, rows, xp.where(width > 0, width, xp.constant(1, np.float32)), dithers)
     return xp.reshape(symbols, [-1])[:size], {'norm': xp.reshape(bits, [-1])}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size = signal.size
     if not size:
       return xp.zeros([0], np.float32)

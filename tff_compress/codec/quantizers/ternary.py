@@ -8,11 +8,17 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.quantizers import moments
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,33 +34,33 @@ class Ternary(Stage):
     block: values per scale, 16 … 4096.
   """
   name: ClassVar[str] = 'ternary'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = 'signs of the largest rotated values, unbiased, below one bit'
   source: ClassVar[str] = 'entropy-coded scalar quantizer of a Gaussian at R <= 1 with the scale of DRIVE'
-  examples: ClassVar[tuple] = ('threshold=1.728', 'threshold=2.441', 'threshold=1.208,block=1024')
+  examples: ClassVar[tuple[str, ...]] = ('threshold=1.728', 'threshold=2.441', 'threshold=1.208,block=1024')
   unbiased: ClassVar[bool] = True
 
   threshold: float = 2.441
   block: int = 4096
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(0.3 <= self.threshold <= 4, f'ternary: threshold must be 0.3 … 4, not {self.threshold}.')
     check(16 <= self.block <= moments.BLOCK, f'ternary: block must be 16 … {moments.BLOCK} values, not {self.block}.')
 
   @property
-  def needs_rotation(self):
+  def needs_rotation(self) -> bool:
     return True
 
-  def _block(self, size):
+  def _block(self, size: int) -> int:
     return max(1, min(self.block, size))
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     return Integers(signal.size, -1, 1)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('scale', -(-signal.size // self._block(signal.size)), 2),)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     # With a = E|x|[|x| >= T], p = P[|x| >= T] of a unit normal: NMSE = p / a^2 - 1.
     density = math.exp(-self.threshold**2 / 2) / math.sqrt(2 * math.pi)
     kept = math.erfc(self.threshold / math.sqrt(2))
@@ -62,7 +68,7 @@ class Ternary(Stage):
     # In small blocks the number kept varies; with one value kept the error is at most that of a random coordinate.
     return nmse * (1.1 + 8 / math.sqrt(self._block(signal.size) * kept)) + 1e-3
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     size = signal.size
     if not size:
       return xp.zeros([0], np.int32), {'scale': xp.zeros([0], np.int32)}
@@ -71,7 +77,7 @@ class Ternary(Stage):
                                xp.constant(1 / moments.counts(size, block), np.float32))
     return xp.reshape(symbols, [-1])[:size], {'scale': xp.reshape(bits, [-1])}
 
-  def _encode_rows(self, xp, rows, inverse_counts):
+  def _encode_rows(self, xp: Ops, rows: Array, inverse_counts: Array) -> tuple[Array, Array]:
     """[n, block] values -> int32 [n, block] symbols and int32 [n, 1] scales, in bfloat16."""
     stats = moments.Moments(xp, rows)
     limit = stats.root_mean_square(inverse_counts) * np.float32(self.threshold)
@@ -82,7 +88,7 @@ class Ternary(Stage):
     symbols = kept * (xp.cast(rows >= 0, np.float32) * np.float32(2) - np.float32(1))
     return xp.cast(symbols, np.int32), floats.nearest_bfloat16(xp, scale * stats.unit)
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size = signal.size
     if not size:
       return xp.zeros([0], np.float32)

@@ -6,13 +6,19 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.random import Purpose
 from tff_compress.codec.random import Rows
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Integers
+from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
+from tff_compress.codec.stage import Signal
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,48 +36,48 @@ class Uniform(Stage):
     block: values per range, 16 … 2^20.
   """
   name: ClassVar[str] = 'uniform'
-  codomain: ClassVar[type] = Integers
+  codomain: ClassVar[type[Signal]] = Integers
   summary: ClassVar[str] = '2^bits evenly spaced levels, stochastic or nearest rounding'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 3 (with its misprint corrected); Suresh et al. 2017'
-  examples: ClassVar[tuple] = ('bits=1', 'bits=2', 'bits=3,range=tensor', 'bits=4', 'bits=5,block=100', 'bits=6',
-                               'bits=7', 'bits=8', 'bits=4,rounding=nearest')
+  examples: ClassVar[tuple[str, ...]] = ('bits=1', 'bits=2', 'bits=3,range=tensor', 'bits=4', 'bits=5,block=100',
+                                         'bits=6', 'bits=7', 'bits=8', 'bits=4,rounding=nearest')
 
   bits: int = 8
   rounding: str = choice('stochastic', 'nearest')
   range: str = choice('block', 'tensor')
   block: int = 1024
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(1 <= self.bits <= 8, f'uniform: bits must be 1 … 8, not {self.bits}.')
     check(16 <= self.block <= 1 << 20, f'uniform: block must be 16 … 2^20 values, not {self.block}.')
 
   @property
-  def unbiased(self):
+  def unbiased(self) -> bool:
     return self.rounding == 'stochastic'
 
-  def _block(self, size):
+  def _block(self, size: int) -> int:
     return max(1, size if self.range == 'tensor' else min(self.block, size))
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Integers:
     return Integers(signal.size, 0, 2**self.bits - 1)
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     ranges = -(-signal.size // self._block(signal.size))
     width = 4 if self.range == 'tensor' else 2
     return (Side('low', ranges, width), Side('high', ranges, width))
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     levels = 2**self.bits - 1
     # Suresh et al. 2017, Theorem 2, per block; bfloat16 ranges are up to 2^-7 wider at each end.
     slack = 1.0 if self.range == 'tensor' else (1 + 2.0**-6)**2
     worst = self._block(signal.size) / (2 * levels**2) * slack
     return worst if self.rounding == 'stochastic' else worst + 1e-6
 
-  def _width(self, low, high):
+  def _width(self, low: Array, high: Array) -> Array:
     # A product, because graph optimizers turn a division by a constant into one, which rounds differently.
     return (high - low) * np.float32(1 / (2**self.bits - 1))
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     size = signal.size
     if not size:
       empty = xp.zeros([0], np.int32)
@@ -90,7 +96,7 @@ class Uniform(Stage):
       dither = draws.client(Purpose.QUANTIZER).dither
       arrays.append(Rows(xp, dither, int(rows.shape[0]), int(rows.shape[1])))
 
-    def quantized(x, low, width, dither=np.float32(0.5)):
+    def quantized(x: Array, low: Array, width: Array, dither: Array = np.float32(0.5)) -> tuple[Array]:
       position = xp.floor((x - low) / width + dither)
       return (xp.cast(xp.minimum(xp.maximum(position, np.float32(0)), levels), np.int32),)
 
@@ -98,7 +104,7 @@ class Uniform(Stage):
     symbols = xp.reshape(symbols, [-1])[:size]
     return symbols, {'low': xp.reshape(low_bits, [-1]), 'high': xp.reshape(high_bits, [-1])}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size = signal.size
     if not size:
       return xp.zeros([0], np.float32)
@@ -112,6 +118,6 @@ class Uniform(Stage):
     return xp.reshape(rows, [-1])[:size]
 
 
-def _settled(xp, limit):
+def _settled(xp: Ops, limit: Array) -> Array:
   """A range limit without negative zero and without magnitudes that could make a denormal later."""
   return xp.where(xp.abs(limit) < np.float32(2.0**-80), xp.constant(0, np.float32), limit)

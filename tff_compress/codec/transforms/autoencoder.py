@@ -7,10 +7,14 @@ from typing import ClassVar
 from tff_compress.codec import artefacts
 from tff_compress.codec import network
 from tff_compress.codec.errors import SpecError
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 COSINE = 'cosine'
 
@@ -41,14 +45,14 @@ class Autoencoder(Stage):
   summary: ClassVar[str] = 'latent values of a network that was learned from earlier updates'
   source: ClassVar[str] = 'Chandar et al. 2021, sec. 3; one network for all pieces'
   needs_shapes: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('8,length=64,weights=cosine', '4,length=10,order=columns,weights=cosine')
+  examples: ClassVar[tuple[str, ...]] = ('8,length=64,weights=cosine', '4,length=10,order=columns,weights=cosine')
 
   latent: int
   length: int = 0
   order: str = choice('rows', 'columns')
   weights: str = ''
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(0 <= self.length <= network.MAX_LENGTH,
           f'autoencoder: length must be from 0 to {network.MAX_LENGTH}, not {self.length}.')
     check(1 <= self.latent <= network.MAX_LENGTH, f'autoencoder: latent must be from 1 to {network.MAX_LENGTH}, not '
@@ -59,17 +63,17 @@ class Autoencoder(Stage):
           f'autoencoder: weights must be {COSINE} or the 32 hexadecimal digits of a digest, not {self.weights[:40]!r}.')
 
   @property
-  def linear(self):
+  def linear(self) -> bool:
     # What is yet to be learned has no sums.
     return self.weights == COSINE or bool(self.weights) and artefacts.find(self.weights).summable
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Real:
     return Real(-(-signal.size // (self.length or max(signal.size, 1))) * self.latent)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> None:
     return None
 
-  def network(self, signal):
+  def network(self, signal: Real) -> network.Autoencoder:
     """The `network.Autoencoder` that `weights` names; raises a CompressionError if it is not here or does not fit."""
     length = self.length or signal.size
     check(self.weights, 'autoencoder: its weights are to be learned yet: run the pre-pass, or name them with '
@@ -93,15 +97,15 @@ class Autoencoder(Stage):
                       '"concat |" in front if they are of the model as a whole.')
     return found
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     return (self.network(signal).encode(xp, self.turned(xp, x, signal), signal.size) if signal.size else x), {}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     if not signal.size:
       return values
     return self.turned(xp, self.network(signal).decode(xp, values, signal.size), signal, back=True)
 
-  def turned(self, xp, x, signal, back=False):
+  def turned(self, xp: Ops, x: Array, signal: Real, back: bool = False) -> Array:
     """The values in the order in which they are cut into pieces; with `back`, from that order to the one in memory."""
     if self.order == 'rows':
       return x

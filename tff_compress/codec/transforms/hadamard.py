@@ -1,23 +1,32 @@
 """Randomized Hadamard rotation in blocks, exact on every runtime and without padding."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
 from typing import ClassVar
+from typing import TypeAlias
 
 import numpy as np
 
 from tff_compress.codec import floats
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.random import Purpose
 from tff_compress.codec.random import Rows
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+
+_Step: TypeAlias = tuple[int, int, int, bool]
+"""(start, rows, block, across) of one block transform."""
 
 
 @functools.cache
-def sylvester(order):
+def sylvester(order: int) -> np.ndarray:
   """float32 [order, order] Hadamard matrix of +1 and -1 in Sylvester's (natural) order; order is a power of two."""
   matrix = np.ones((1, 1), np.float32)
   while matrix.shape[0] < order:
@@ -48,30 +57,30 @@ class Hadamard(Stage):
   source: ClassVar[str] = 'Suresh et al. 2017; Konecny et al. 2016, sec. 3'
   unbiased: ClassVar[bool] = True
   isotropic: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('', 'rotations=2', 'key=client', 'rotations=2,block=4096', 'block=64')
+  examples: ClassVar[tuple[str, ...]] = ('', 'rotations=2', 'key=client', 'rotations=2,block=4096', 'block=64')
 
   rotations: int = 1
   block: int = 1024
   key: str = choice('round', 'client')
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(self.rotations in (1, 2), f'hadamard: rotations must be 1 or 2, not {self.rotations}.')
     check(self.block in (4, 16, 64, 256, 1024, 4096),
           f'hadamard: block must be 4, 16, 64, 256, 1024 or 4096, not {self.block}.')
 
   @property
-  def linear(self):
+  def linear(self) -> bool:
     return self.key == 'round'
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Real:
     return Real(signal.size)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     # A value is off by less than one unit, with a variance of at most 1/4; the largest is at least 2^(23 - log2 block)
     # units.
     return self.rotations * (self.block**3 * 2.0**-48 + 1e-9)
 
-  def _plan(self, size):
+  def _plan(self, size: int) -> list[_Step]:
     """[(start, rows, block, across)] of the block transforms, in the order of encoding."""
     block = min(self.block, 4**int(math.log(max(size, 1), 4) + 1e-9))
     rows = size // block
@@ -82,7 +91,7 @@ class Hadamard(Stage):
         steps.append((size - block, 1, block, False))
     return steps
 
-  def _signs(self, xp, draws, steps):
+  def _signs(self, xp: Ops, draws: Draws, steps: Sequence[_Step]) -> list[Rows]:
     """The signs of each step, [rows, block]: consecutive pieces of one stream."""
     stream, used, pieces = draws.of(self.key, Purpose.ROTATION), 0, []
     for _, rows, block, _ in steps:
@@ -90,7 +99,7 @@ class Hadamard(Stage):
       used += rows * block
     return pieces
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     if signal.size == 0:
       return x, {}
     steps = self._plan(signal.size)
@@ -105,7 +114,7 @@ class Hadamard(Stage):
       x = _replace(xp, x, part, start, signal.size)
     return x, {}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     if signal.size == 0:
       return values
     x = values
@@ -118,20 +127,20 @@ class Hadamard(Stage):
     return x
 
 
-def _rows(xp, part, rows, block, across):
+def _rows(xp: Ops, part: Array, rows: int, block: int, across: bool) -> Array:
   """[rows * block] -> [rows, block]: consecutive values in a row, or (across) values `rows` apart."""
   if across:
     return xp.transpose(xp.reshape(part, [block, rows]), [1, 0])
   return xp.reshape(part, [rows, block])
 
 
-def _unrows(xp, part, rows, block, across):
+def _unrows(xp: Ops, part: Array, rows: int, block: int, across: bool) -> Array:
   if across:
     part = xp.transpose(xp.reshape(part, [rows, block]), [1, 0])
   return xp.reshape(part, [rows * block])
 
 
-def _replace(xp, x, part, start, size):
+def _replace(xp: Ops, x: Array, part: Array, start: int, size: int) -> Array:
   """x with `part` in place of the values from `start`."""
   stop = start + int(part.shape[0])
   if start == 0 and stop == size:
@@ -139,7 +148,7 @@ def _replace(xp, x, part, start, size):
   return xp.concat([piece for piece in (x[:start], part, x[stop:]) if int(piece.shape[0])])
 
 
-def transform(xp, x):
+def transform(xp: Ops, x: Array) -> Array:
   """Unnormalised Hadamard transform of each row of [rows, block]; applied twice it multiplies by block.
 
   A row is seen as a square of order^2 = block values: H_order times the transposed square times H_order. Every partial
@@ -155,7 +164,7 @@ def transform(xp, x):
   return xp.reshape(x, [rows, block])
 
 
-def _forward(xp, x, signs, dither):
+def _forward(xp: Ops, x: Array, signs: Array, dither: Array) -> Array:
   """Rounds each row to integers, flips signs, transforms, and scales back to an orthonormal result."""
   block = int(x.shape[1])
   order = math.isqrt(block)
@@ -171,7 +180,7 @@ def _forward(xp, x, signs, dither):
   return transform(xp, integers * signs) * down
 
 
-def _inverse(xp, x, signs):
+def _inverse(xp: Ops, x: Array, signs: Array) -> Array:
   # Scaled first: a power of two rounds nothing, and the sums cannot overflow.
   x = x * np.float32(1 / math.isqrt(int(x.shape[1])))
   return transform(xp, x) * signs

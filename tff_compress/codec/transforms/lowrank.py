@@ -1,5 +1,6 @@
 """Low rank: the coordinates of a matrix on a few random orthonormal columns, which both sides draw from a key."""
 
+from collections.abc import Sequence
 import dataclasses
 import fractions
 import math
@@ -8,11 +9,16 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.codec import sums
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.random import Purpose
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Real
+from tff_compress.codec.subspace import Maps
 from tff_compress.codec.subspace import Subspace
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 from tff_compress.codec.transforms import hadamard
 
 BLOCK = 256
@@ -45,30 +51,31 @@ class LowRank(Subspace):
   summary: ClassVar[str] = 'coordinates of matrices on a few random columns, drawn from a key'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 2; orthonormal columns on the shorter side'
   needs_shapes: ClassVar[bool] = True
-  examples: ClassVar[tuple] = ('1/4', '1/2,key=client', '0.4')
+  examples: ClassVar[tuple[str, ...]] = ('1/4', '1/2,key=client', '0.4')
 
   share: fractions.Fraction
   key: str = choice('round', 'client')
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(0 < self.share < 1, f'lowrank: the share must be above 0 and below 1, not {self.share}.')
 
-  def _layouts(self, signal):
+  def _layouts(self, signal: Real) -> 'list[_Layout]':
     """The `_Layout` of each variable."""
     return [_Layout.of(shape, self.share) for shape in signal.shapes or ((signal.size,),)]
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Real:
     return Real(sum(layout.sent for layout in self._layouts(signal)))
 
-  def scales(self, signal):
+  def scales(self, signal: Real) -> tuple[float, ...]:
     return tuple(layout.short / layout.rank for layout in self._layouts(signal))
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     return max((1 + (scale > 1) * 2.0**-16) * scale - 1 for scale in self.scales(signal))
 
-  def _bases(self, xp, draws, layouts):
+  def _bases(self, xp: Ops, draws: Draws, layouts: 'Sequence[_Layout]') -> 'list[_Basis | None]':
     """For each layout its `_Basis`, or None where the variable passes: drawn from consecutive pieces of one stream."""
-    stream, start, bases = draws.of(self.key, Purpose.BASIS), 0, []
+    stream, start = draws.of(self.key, Purpose.BASIS), 0
+    bases: list[_Basis | None] = []
     for layout in layouts:
       if layout.passes:
         bases.append(None)
@@ -79,29 +86,29 @@ class LowRank(Subspace):
       start += -(-layout.short // 32)
     return bases
 
-  def maps(self, xp, draws, signal):
+  def maps(self, xp: Ops, draws: Draws, signal: Real) -> Maps:
     layouts = self._layouts(signal)
     bases = self._bases(xp, draws, layouts)
 
-    def project(x):
+    def project(x: Array) -> Array:
       pieces = _split(x, [layout.size for layout in layouts])
-      return _join(xp, [piece if layout.passes else xp.reshape(basis.project(layout.rows(xp, piece)), [-1])
+      return _join(xp, [piece if basis is None else xp.reshape(basis.project(layout.rows(xp, piece)), [-1])
                         for layout, basis, piece in zip(layouts, bases, pieces)])
 
-    def lift(values):
+    def lift(values: Array) -> Array:
       pieces = _split(values, [layout.sent for layout in layouts])
-      return _join(xp, [piece if layout.passes else layout.values(xp, basis.lift(piece))
+      return _join(xp, [piece if basis is None else layout.values(xp, basis.lift(piece))
                         for layout, basis, piece in zip(layouts, bases, pieces)])
 
     return project, lift
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     layouts = self._layouts(signal)
     pieces = _split(x, [layout.size for layout in layouts])
     dithers = draws.client(Purpose.BASIS_ROUNDING)
     start, encoded = 0, []
     for layout, basis, piece in zip(layouts, self._bases(xp, draws, layouts), pieces):
-      if not layout.passes:
+      if basis is not None:
         rows = layout.rows(xp, piece)
         up, unit = sums.scale(xp, layout.bits, xp.reduce_max(xp.abs(rows)))
         # All rows share one row of dithers, as the errors are tiny and change with every message.
@@ -111,7 +118,7 @@ class LowRank(Subspace):
       encoded.append(piece)
     return _join(xp, encoded), {}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     _, lift = self.maps(xp, draws, signal)
     pieces = _split(values, [layout.sent for layout in self._layouts(signal)])
     return lift(_join(xp, [piece * np.float32(scale) for piece, scale in zip(pieces, self.scales(signal))]))
@@ -132,7 +139,7 @@ class _Layout:
   across: bool = False
 
   @classmethod
-  def of(cls, shape, share):
+  def of(cls, shape: tuple[int, ...], share: fractions.Fraction) -> '_Layout':
     size = math.prod(shape)
     if len(shape) > 1 and size:
       last = shape[-1]
@@ -143,19 +150,19 @@ class _Layout:
     return cls(1, size)
 
   @property
-  def passes(self):
+  def passes(self) -> bool:
     return self.rank == self.short
 
   @property
-  def size(self):
+  def size(self) -> int:
     return self.short * self.long
 
   @property
-  def sent(self):
+  def sent(self) -> int:
     return self.rank * self.long
 
   @property
-  def blocks(self):
+  def blocks(self) -> list[tuple[int, int, int]]:
     """[(first, number, order)] of the Hadamard blocks along the short side: powers of four, as large as fit."""
     first, order, found = 0, BLOCK, []
     while first < self.short:
@@ -167,17 +174,17 @@ class _Layout:
     return found
 
   @property
-  def bits(self):
+  def bits(self) -> int:
     """Magnitudes become whole numbers up to 2^(bits + 1), of which a block can be added in float32, or a dither."""
     return min(16, 24 - self.blocks[0][2].bit_length())
 
-  def rows(self, xp, x):
+  def rows(self, xp: Ops, x: Array) -> Array:
     """float32[d1 d2] of the variable -> float32[d2, d1]."""
     if self.across:
       return xp.transpose(xp.reshape(x, [self.short, self.long]), [1, 0])
     return xp.reshape(x, [self.long, self.short])
 
-  def values(self, xp, rows):
+  def values(self, xp: Ops, rows: Array) -> Array:
     """Inverse of `rows`."""
     return xp.reshape(xp.transpose(rows, [1, 0]) if self.across else rows, [self.size])
 
@@ -192,23 +199,23 @@ class _Basis:
     signs: float32[d1].
   """
 
-  def __init__(self, xp, layout, columns, signs):
+  def __init__(self, xp: Ops, layout: _Layout, columns: Array, signs: Array) -> None:
     self._xp, self._layout, self._columns, self._signs = xp, layout, columns, signs
     # 1 + the place of each column among the chosen ones, 0 for those that were not chosen.
     self._places = xp.scatter(columns, xp.iota(layout.rank) + xp.constant(1, np.int32), layout.short)
 
-  def project(self, rows):
+  def project(self, rows: Array) -> Array:
     """float32[d2, d1] -> float32[r, d2]: V^T of each row. Exact where sums of a block's values are."""
     xp = self._xp
     return xp.gather(self._transform(xp.transpose(rows * self._signs, [1, 0])), self._columns)
 
-  def lift(self, values):
+  def lift(self, values: Array) -> Array:
     """float32[r d2] -> float32[d2, d1]: V of each column."""
     xp, layout = self._xp, self._layout
     values = xp.concat([xp.zeros([1, layout.long], np.float32), xp.reshape(values, [layout.rank, layout.long])])
     return xp.transpose(self._transform(xp.gather(values, self._places)), [1, 0]) * self._signs
 
-  def _transform(self, x):
+  def _transform(self, x: Array) -> Array:
     """float32[d1, d2]: each column times the orthonormal Hadamard matrix in blocks, which is its own inverse."""
     xp, long = self._xp, self._layout.long
     parts = []
@@ -219,7 +226,7 @@ class _Basis:
     return _join(xp, parts)
 
 
-def _split(x, sizes):
+def _split(x: Array, sizes: Sequence[int]) -> list[Array]:
   start, pieces = 0, []
   for size in sizes:
     pieces.append(x[start:start + size])
@@ -227,5 +234,5 @@ def _split(x, sizes):
   return pieces
 
 
-def _join(xp, pieces):
+def _join(xp: Ops, pieces: Sequence[Array]) -> Array:
   return pieces[0] if len(pieces) == 1 else xp.concat(pieces)

@@ -6,11 +6,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from tff_compress.codec.keys import Draws
 from tff_compress.codec.random import Purpose
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import choice
 from tff_compress.codec.stage import Real
+from tff_compress.codec.subspace import Maps
 from tff_compress.codec.subspace import Subspace
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,36 +36,36 @@ class Subsample(Subspace):
   name: ClassVar[str] = 'subsample'
   summary: ClassVar[str] = 'a random subset of the coordinates, drawn from a key'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 3; exactly k without replacement'
-  examples: ClassVar[tuple] = ('1/16', '0.1,key=client', '0.3', '1/50')
+  examples: ClassVar[tuple[str, ...]] = ('1/16', '0.1,key=client', '0.3', '1/50')
 
   fraction: fractions.Fraction
   key: str = choice('round', 'client')
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(0 < self.fraction <= 1, f'subsample: the fraction must be above 0 and at most 1, not {self.fraction}.')
 
   @property
-  def _stride(self):
+  def _stride(self) -> int | None:
     """s where the fraction is 1/s and 16 bits are enough to draw from s; otherwise None."""
     stride = 1 / self.fraction
     return int(stride) if stride.denominator == 1 and stride <= 1 << 16 else None
 
-  def kept(self, size):
+  def kept(self, size: int) -> int:
     """Number of coordinates kept of `size`."""
     if self._stride:
       return -(-size // self._stride)
     return min(size, max(1, round(self.fraction * size))) if size else 0
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Real:
     return Real(self.kept(signal.size))
 
-  def scales(self, signal):
+  def scales(self, signal: Real) -> tuple[float, ...]:
     return (float(self._stride or signal.size / max(self.kept(signal.size), 1)),) * max(len(signal.shapes), 1)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     return self.scales(signal)[0] - 1
 
-  def _index(self, xp, draws, size):
+  def _index(self, xp: Ops, draws: Draws, size: int) -> Array:
     """int32[k]: the kept positions, ascending. With strides the last may lie behind the end."""
     stream = draws.of(self.key, Purpose.MASK)
     kept, stride = self.kept(size), self._stride
@@ -76,19 +81,19 @@ class Subsample(Subspace):
     offset = xp.shift_right(high * factor + xp.shift_right(low * factor, 16), 16)
     return xp.iota(kept) * xp.constant(stride, np.int32) + offset
 
-  def maps(self, xp, draws, signal):
+  def maps(self, xp: Ops, draws: Draws, signal: Real) -> Maps:
     size = signal.size
     index = self._index(xp, draws, size)
     padding = self.kept(size) * self._stride - size if self._stride else 0
 
-    def project(x):
+    def project(x: Array) -> Array:
       return xp.gather(xp.concat([x, xp.zeros([padding], np.float32)]) if padding else x, index)
 
-    def lift(values):
+    def lift(values: Array) -> Array:
       return xp.scatter(index, values, size + padding)[:size]
 
     return project, lift
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     _, lift = self.maps(xp, draws, signal)
     return lift(values * np.float32(self.scales(signal)[0]))

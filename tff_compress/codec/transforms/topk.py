@@ -5,10 +5,14 @@ import fractions
 from typing import ClassVar
 
 from tff_compress.codec import selection
+from tff_compress.codec.keys import Draws
+from tff_compress.codec.stage import Arrays
 from tff_compress.codec.stage import check
 from tff_compress.codec.stage import Real
 from tff_compress.codec.stage import Side
 from tff_compress.codec.stage import Stage
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,29 +28,29 @@ class TopK(Stage):
   name: ClassVar[str] = 'topk'
   summary: ClassVar[str] = 'the largest magnitudes and their positions'
   source: ClassVar[str] = 'Aji and Heafield 2017; positions: Sattler et al. 2019, eq. 14'
-  examples: ClassVar[tuple] = ('1/100', '0.25', '1')
+  examples: ClassVar[tuple[str, ...]] = ('1/100', '0.25', '1')
 
   fraction: fractions.Fraction
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check(0 < self.fraction <= 1, f'topk: the fraction must be above 0 and at most 1, not {self.fraction}.')
 
-  def kept(self, size):
+  def kept(self, size: int) -> int:
     """Number of coordinates kept of `size`."""
     return selection.count(self.fraction, size)
 
-  def output(self, signal):
+  def output(self, signal: Real) -> Real:
     return Real(self.kept(signal.size))
 
-  def side(self, signal):
+  def side(self, signal: Real) -> tuple[Side, ...]:
     return (Side('positions', self.kept(signal.size), None, below=signal.size),)
 
-  def nmse_bound(self, signal):
+  def nmse_bound(self, signal: Real) -> float:
     return 1 - self.kept(signal.size) / max(signal.size, 1) + 1e-6
 
-  def encode(self, xp, x, draws, signal):
+  def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
     index = selection.largest_magnitudes(xp, x, self.kept(signal.size))
     return xp.gather(x, index), {'positions': index}
 
-  def decode(self, xp, values, side, draws, signal):
+  def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     return xp.scatter(side['positions'], values, signal.size)
