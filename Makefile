@@ -15,12 +15,13 @@ READY := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint docs bench lock clean
+.PHONY: help setup demo test fast lint docs bench lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    train with and without compression and show what it saves (ARGS=... goes to tff-compress demo)'
 	@echo 'make test    run the tests (TESTS=path, ARGS=... goes to pytest)'
+	@echo 'make fast    run those that load no TensorFlow: under a minute on two cores'
 	@echo 'make lint    look at all of the code for faults, wrong types and long lines: a few seconds'
 	@echo 'make docs    make the tables of the documents anew that repeat what the code says'
 	@echo 'make bench   run the benchmarks (ARGS=... goes to python -m benchmarks)'
@@ -36,6 +37,10 @@ demo: $(READY)
 # Tests that start TFF share a process (`@pytest.mark.xdist_group`), as each process that does imports it and has a worker.
 test: $(READY)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(TESTS) $(ARGS)
+
+# What a contributor runs all the time; tests/needs.py says which tests these are.
+fast: $(READY)
+	@$(VENV)/bin/python -m pytest -n 2 -m fast --quiet $(TESTS) $(ARGS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check --quiet .

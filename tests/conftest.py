@@ -8,6 +8,8 @@ import hypothesis
 import offline_guard
 import pytest
 
+from tests import needs
+
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 if 'PYTEST_XDIST_WORKER' in os.environ:
   # As many test processes as cores: each that also takes every core for itself only waits for the others.
@@ -24,7 +26,25 @@ _attempts = tempfile.NamedTemporaryFile(prefix='offline-')  # Deleted with this 
 os.environ[offline_guard.REPORT] = _attempts.name
 os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, [os.path.dirname(offline_guard.__file__), os.environ.get('PYTHONPATH')]))
-offline_guard.install()
+
+
+def pytest_configure(config):
+  if config.option.markexpr == 'fast':
+    os.environ[offline_guard.REFUSED] = ','.join(needs.PACKAGES)
+  offline_guard.install()
+
+
+def pytest_ignore_collect(collection_path, config):
+  """Files whose imports alone take long are not read where only fast tests are asked for; True where that is so."""
+  if config.option.markexpr == 'fast' and collection_path.name.startswith('test_') and collection_path.suffix == '.py':
+    return needs.of_file(collection_path) != 'fast' or None
+  return None
+
+
+def pytest_itemcollected(item):
+  level = needs.of_item(item)
+  if not item.get_closest_marker(level) and not (level == 'fast' and item.get_closest_marker('thorough')):
+    item.add_marker(level)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ def normalised_error(net, x):
   return np.mean(((decoded - x) / SCALES)**2) / np.mean(((x - OFFSETS) / SCALES)**2)
 
 
+@pytest.mark.tf
 def test_principal_components_keep_what_lies_in_them():
   """A whole snapshot as one piece: five dimensions of signal, so 5 components lose the noise alone, and 3 lose
   signal."""
@@ -38,12 +39,14 @@ def test_principal_components_keep_what_lies_in_them():
   assert errors[1] < 0.004 < 0.05 < errors[0] and errors[2] < 0.004
 
 
+@pytest.mark.tf
 def test_more_components_than_snapshots_are_left_at_zero():
   net = autoencoders.fit(autoencoders.linear(640, 30), snapshots(8), SIZES)
   assert np.count_nonzero(np.any(net.encoder[0].weights, axis=0)) <= 8
   assert normalised_error(net, snapshots(8)) < 0.01
 
 
+@pytest.mark.tf
 def test_one_small_network_serves_all_pieces():
   """Pieces repeat what they consist of, as rows of a matrix do."""
   rng = np.random.default_rng(2)
@@ -55,6 +58,7 @@ def test_one_small_network_serves_all_pieces():
     assert net.packed.__len__() < 64 * 13 * 3 + 2000
 
 
+@pytest.mark.tf
 def test_a_dense_network_learns_by_what_snapshots_of_one_training_differ():
   """They are nearly alike; a network that says their mean has an error of 1 here."""
   rng = np.random.default_rng(4)
@@ -67,6 +71,7 @@ def test_a_dense_network_learns_by_what_snapshots_of_one_training_differ():
   assert np.sum(np.any(latents > 0, axis=0)) > 12
 
 
+@pytest.mark.tf
 def test_convolutions_learn_and_their_files_are_small():
   t = np.linspace(0, 1, 640)
   data = np.stack([np.sin(2 * np.pi * (5 * t + p)) for p in RNG.random(60)])
@@ -78,6 +83,7 @@ def test_convolutions_learn_and_their_files_are_small():
                                    for i in range(30)] and seen[-1][2] < seen[0][2] and len(net.packed) < 10_000
 
 
+@pytest.mark.tf
 def test_what_was_learned_is_a_codec():
   net = autoencoders.fit(autoencoders.linear(640, 5), snapshots(40), SIZES)
   shapes = ((20, 30), (0,), (36,), (4,))
@@ -107,6 +113,7 @@ def test_bad_snapshots_are_typed_errors():
       make()
 
 
+@pytest.mark.tf
 def test_without_a_center_the_sum_of_messages_decodes_to_the_sum():
   """What secure aggregation needs: the server sees the sum of latent values alone."""
   train = snapshots(40) - OFFSETS

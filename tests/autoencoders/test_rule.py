@@ -30,6 +30,7 @@ def test_what_is_sent_is_encoded_by_the_rest_of_the_codec():
                                                                   'float16']
 
 
+@pytest.mark.tf
 def test_what_was_learned_takes_its_place():
   rule = autoencoders.LearnedRule(TEXT, UPDATE)
   rng = np.random.default_rng(0)

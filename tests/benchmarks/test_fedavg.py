@@ -28,6 +28,7 @@ def run_in(trainer):
   return lambda folder, codec='float32', seed=0: fedavg.Run(trainer, TASK, codec, seed, folder)
 
 
+@pytest.mark.tf
 def test_the_model_is_the_cnn_of_the_simulation(trainer):
   model = models.build('mnist_cnn')
   weights = fedavg.initial_weights(3)

@@ -9,6 +9,7 @@ import types
 
 import pytest
 
+from tests import needs
 from tests.simulation import finished_runs
 from tff_compress import cli
 from tff_compress import codec as codec_lib
@@ -27,7 +28,7 @@ from tff_compress.simulation.report import table
 from tflite_export import cli as tflite_cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([ROOT / 'README.md', *ROOT.glob('docs/**/*.md')])
+DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')])
 
 
 def blocks(language, documents=None):
@@ -59,7 +60,12 @@ def test_python_compiles(text):
   compile(text, 'example', 'exec')
 
 
-@pytest.mark.parametrize('text', [block for block in PYTHON if is_light(block.values[0])])
+def marked(block):
+  """The block with the marker of what it needs."""
+  return pytest.param(*block.values, id=block.id, marks=getattr(pytest.mark, needs.of_text(*block.values)))
+
+
+@pytest.mark.parametrize('text', [marked(block) for block in PYTHON if is_light(block.values[0])])
 def test_light_examples_run(text):
   # Dataclasses look their module up by name.
   module = types.ModuleType('example')

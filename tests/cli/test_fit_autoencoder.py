@@ -48,6 +48,7 @@ def refused(arguments, capsys, word):
   return captured.err
 
 
+@pytest.mark.tf
 def test_what_is_learned_is_written_measured_and_named(snapshots, tmp_path, capsys, known):
   assert fit(tmp_path, '--json') == 0
   shown = json.loads(capsys.readouterr().out)
@@ -69,6 +70,7 @@ def test_what_is_learned_is_written_measured_and_named(snapshots, tmp_path, caps
   assert 'sending nothing' in shown and 'weights=' in shown and '2 held out' in shown
 
 
+@pytest.mark.tf
 def test_rows_of_an_array_are_the_same_snapshots(snapshots, tmp_path, capsys):
   rows = np.stack([np.concatenate([update[name].reshape(-1) for name in SHAPES]) for update in snapshots])
   np.save(tmp_path / 'all.npy', rows)
@@ -86,12 +88,14 @@ def test_rows_of_an_array_are_the_same_snapshots(snapshots, tmp_path, capsys):
   assert changed['snapshots'] == 4 and changed['error'] == pytest.approx(shown[0]['error'], rel=0.1)
 
 
+@pytest.mark.tf
 def test_layers_are_learned_by_gradients_and_say_so(snapshots, tmp_path, capsys):
   assert fit(tmp_path, '--architecture', 'dense', '--epochs', '20', '--learning-rate', '0.01', '--json') == 0
   captured = capsys.readouterr()
   assert json.loads(captured.out)['architecture'] == 'dense' and captured.err.count('epoch') == 10
 
 
+@pytest.mark.tf
 def test_a_frame_is_inspected_with_the_file_alone(snapshots, tmp_path, capsys, known):
   assert fit(tmp_path, '--json') == 0
   codec = json.loads(capsys.readouterr().out)['codec']

@@ -16,6 +16,7 @@ from tests.golden import updates
 from tff_compress.codec import artefacts
 
 HOW = 'if the format was meant to change, run `python -m tests.golden.regenerate`'
+NEW = 'has no golden frame yet: run `python -m tests.golden.regenerate`, which must say "new" and never "changed"'
 
 
 @functools.cache
@@ -25,6 +26,8 @@ def _manifest():
 
 def test_every_case_has_a_file_and_every_file_a_case():
   manifest = _manifest()
+  new = [golden.name for golden in regenerate.goldens() if golden.name not in manifest['cases']]
+  assert not new, f'{", ".join(new)} {NEW}'
   assert list(manifest['cases']) == [golden.name for golden in regenerate.goldens()], HOW
   files = {entry['file'] for entry in manifest['cases'].values()}
   assert set(regenerate.present(regenerate.FOLDER)) == files | {regenerate.MANIFEST, regenerate.NETWORK}, HOW
@@ -34,7 +37,8 @@ def test_every_case_has_a_file_and_every_file_a_case():
 
 @pytest.mark.parametrize('golden', regenerate.goldens(), ids=str)
 def test_frames_are_the_golden_ones(golden):
-  entry = _manifest()['cases'][golden.name]
+  entry = _manifest()['cases'].get(golden.name)
+  assert entry, f'{golden} {NEW}'
   frame = (regenerate.FOLDER / entry['file']).read_bytes()
   assert (len(frame), hashlib.sha256(frame).hexdigest()) == (entry['bytes'], entry['sha256'])
   assert (str(golden.codec), golden.update) == (entry['codec'], entry['update']), HOW

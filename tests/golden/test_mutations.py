@@ -7,6 +7,7 @@ from tests.golden import regenerate
 from tff_compress.codec import floats
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('mutation', mutations.MUTATIONS, ids=str)
 def test_every_deliberate_error_is_found(mutation):
@@ -14,6 +15,7 @@ def test_every_deliberate_error_is_found(mutation):
     assert mutations.finder(mutation, regenerate.goldens()) is not None, 'no golden frame differs'
 
 
+@pytest.mark.thorough
 def test_the_product_is_as_it_was_afterwards():
   for mutation in mutations.MUTATIONS[:40]:
     with mutations.made(mutation):

@@ -217,6 +217,12 @@ class Stage:
 
   def __init__(self, text, streams, size, alphabet, shapes):
     name, _, given = text.partition(':')
+    if not any(hasattr(self, self._reader(name, kind)) for kind in ('_decode_', '_')):
+      raise NotImplementedError(
+          f'tests/wire/reference.py does not know the stage {name!r}: give its class Stage a method '
+          f'{self._reader(name)} (or, where it is the last of a pipeline, {self._reader(name, "_")}), written from '
+          'docs/wire-format.md and not from the product; add its parameters to DEFAULTS; and say in output, read_side '
+          'and static_bytes what it makes of sizes and sends beside its values.')
     self.name, self.size, self.alphabet = name, size, alphabet
     self.p = dict(DEFAULTS.get(name, {}))
     for position, part in enumerate(given.split(',') if given else []):
@@ -342,7 +348,7 @@ class Stage:
 
   def read_bytes(self, reader):
     """The last stage: all that is left -> values or symbols."""
-    values = getattr(self, f'_{self.name}')(reader)
+    values = getattr(self, self._reader(self.name, '_'))(reader)
     require(not reader.data, 'bytes behind the end')
     if self.alphabet:
       require(all(self.alphabet[0] <= v <= self.alphabet[1] for v in values), 'outside the alphabet')
@@ -434,7 +440,12 @@ class Stage:
 
   def decode(self, values):
     """Undoes a stage that is not the last: what it gave -> what it was given."""
-    return getattr(self, f'_decode_{self.name.replace("-", "_")}')(values)
+    return getattr(self, self._reader(self.name))(values)
+
+  @staticmethod
+  def _reader(name, kind='_decode_'):
+    """The method for a stage."""
+    return kind + name.replace('-', '_')
 
   def _decode_sigma_clip(self, values):
     return values

@@ -1,0 +1,171 @@
+"""What a test needs, found by looking at it: `fast` nothing that takes long to load, `tf` TensorFlow, `tff` TFF.
+
+`conftest.py` gives every test the marker of its need. Looked at are the imports of its module, those inside the test,
+its fixtures and the helpers that these name, what the imported modules of this repository import in turn, and whether
+it shares the process of TFF (`@pytest.mark.xdist_group('tff')`, fixture `tff_runtime`). What only the product imports
+while it runs cannot be seen: such a test says `@pytest.mark.tf` itself, and `make fast` names those that do not
+(`offline_guard.py`).
+"""
+
+import ast
+import dis
+import functools
+import pathlib
+import re
+import types
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+LEVELS = ('fast', 'tf', 'tff')
+"""From the least to the most."""
+
+PACKAGES = {'tensorflow': 'tf', 'keras': 'tf', 'tensorflow_model_optimization': 'tf', 'ai_edge_litert': 'tf',
+            'tensorflow_federated': 'tff'}
+"""What is slow to load, and the marker of the tests that load it."""
+
+_OWN = ('tff_compress', 'tflite_export', 'benchmarks', 'tests', 'docs')
+
+
+def most(levels) -> str:
+  """The most demanding of several markers; 'fast' of none."""
+  return max(levels, key=LEVELS.index, default='fast')
+
+
+def of_item(item: pytest.Item) -> str:
+  """The marker of a test that was collected."""
+  if any(mark.args[:1] == ('tff',) for mark in item.iter_markers('xdist_group')) or 'tff_runtime' in item.fixturenames:
+    return 'tff'
+  marked = [level for level in LEVELS if item.get_closest_marker(level)]
+  fixtures = [definition.func for name in item.fixturenames
+              for definition in item._fixtureinfo.name2fixturedefs.get(name, ())]
+  parameters = item.callspec.params.values() if hasattr(item, 'callspec') else ()
+  functions = [item.function, *fixtures, *(value for value in parameters if isinstance(value, types.FunctionType))]
+  return most([*marked, of_file(item.path), *(of_function(function, frozenset()) for function in functions)])
+
+
+@functools.cache
+def of_file(path: pathlib.Path) -> str:
+  """What importing a file of this repository loads, or what the file says of all of its tests."""
+  marks = [ast.unparse(node.value) for node in _tree(path).body
+           if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'pytestmark']
+  said = [level for level in LEVELS for mark in marks if re.search(rf"mark\.{level}\b|xdist_group\('{level}'\)", mark)]
+  return most([*said, *_imports(_tree(path), {path})])
+
+
+def of_text(text: str) -> str:
+  """What the imports of a program load."""
+  return most(_imports(ast.parse(text), set()))
+
+
+def of_module(name: str) -> str:
+  """What importing a module, by its dotted name, loads."""
+  path = _path(name)
+  return of_file(path) if path else PACKAGES.get(name.partition('.')[0], 'fast')
+
+
+@functools.cache
+def of_function(function, seen: frozenset) -> str:
+  """What the imports in a function of the tests load, and in the functions of the tests that it names."""
+  function = getattr(function, '__wrapped__', function)
+  if not isinstance(function, types.FunctionType) or function in seen or not _is_a_test(function):
+    return 'fast'
+  levels = []
+  for code in _codes(function.__code__):
+    name = last = None
+    for instruction in dis.get_instructions(code):
+      value = instruction.argval
+      if instruction.opname == 'IMPORT_NAME':
+        name = value
+        levels.append(of_module(name))
+      elif instruction.opname == 'IMPORT_FROM':
+        levels.append(_of_attribute(name, value))
+      elif instruction.opname == 'LOAD_CONST' and last == 'importorskip' and isinstance(value, str):
+        levels.append(of_module(value))
+      elif instruction.opname == 'LOAD_GLOBAL' and value in function.__globals__:
+        levels.append(of_function(_hashable(function.__globals__[value]), seen | {function}))
+      if instruction.opname in ('LOAD_METHOD', 'LOAD_ATTR', 'LOAD_CONST'):
+        last = value
+  return most(levels)
+
+
+def _hashable(value):
+  return value if isinstance(value, types.FunctionType) else None
+
+
+def _is_a_test(function):
+  return (function.__module__ or '').startswith('tests.') or '/tests/' in function.__code__.co_filename
+
+
+def _codes(code):
+  yield code
+  for constant in code.co_consts:
+    if isinstance(constant, types.CodeType):
+      yield from _codes(constant)
+
+
+def _of_attribute(module, name):
+  """`from module import name`: a module of its own, a name of the module, or one that it loads when it is used."""
+  if _path(f'{module}.{name}'):
+    return of_module(f'{module}.{name}')
+  path = _path(module)
+  return 'tf' if path and name in _lazy(path) else 'fast'
+
+
+@functools.cache
+def _tree(path):
+  return ast.parse(path.read_text(encoding='utf-8'))
+
+
+def _lazy(path):
+  """Names that a package loads when they are used."""
+  for node in _tree(path).body:
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_LAZY':
+      return ast.literal_eval(node.value)
+  return ()
+
+
+def _path(name):
+  """The file of a module of this repository; None of others."""
+  if name.partition('.')[0] not in _OWN:
+    return None
+  base = ROOT.joinpath(*name.split('.'))
+  return next((path for path in (base / '__init__.py', base.with_suffix('.py')) if path.is_file()), None)
+
+
+def _imports(tree, seen):
+  """Markers of what a module imports when it is imported, and that in turn. `seen`: files not to look at."""
+  for node in _when_imported(tree):
+    if isinstance(node, ast.Import):
+      names, attributes = [alias.name for alias in node.names], ()
+    else:
+      names, attributes = [node.module], [alias.name for alias in node.names]
+    for name in names:
+      yield PACKAGES.get(name.partition('.')[0], 'fast')
+      parts = name.split('.')
+      for length in range(1, len(parts) + 1):
+        inner = _path('.'.join(parts[:length]))
+        if inner:
+          yield from _imports_of(inner, seen)
+    for attribute in attributes:
+      inner = _path(f'{node.module}.{attribute}')
+      if inner:
+        yield from _imports_of(inner, seen)
+      elif _path(node.module):
+        yield _of_attribute(node.module, attribute)
+
+
+def _imports_of(path, seen):
+  if path not in seen:
+    seen.add(path)
+    yield from _imports(_tree(path), seen)
+
+
+def _when_imported(node):
+  """Import statements that run when a module is imported: none inside a function."""
+  for child in ast.iter_child_nodes(node):
+    if isinstance(child, (ast.Import, ast.ImportFrom)):
+      yield child
+    elif not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+      yield from _when_imported(child)
