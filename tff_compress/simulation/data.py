@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from tff_compress.codec import checks
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import kinds
 from tff_compress.simulation import splits
@@ -127,8 +128,7 @@ def batches(x, y, *, batch_size: int, seed: splits.Seed | None, epochs: int = 1)
     DataError: x and y differ in length, or batch_size, epochs or seed is not usable.
   """
   for name, value in (('batch_size', batch_size), ('epochs', epochs)):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-      raise DataError(f'{name} must be a whole number of at least 1, not {value!r}.')
+    checks.whole_number(name, value, DataError, least=1)
   x, y = np.asarray(x), np.asarray(y)
   if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
     raise DataError(f'x has shape {x.shape} and y has shape {y.shape}: give one label per example.')

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 import math
 import types
 
+from tff_compress.codec import checks
 from tff_compress.codec import discovery
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation.kinds import Kind
 from tff_compress.simulation.models.base import Architecture
 from tff_compress.simulation.models.base import Layers
 from tff_compress.simulation.models.base import ModelError
-from tff_compress.simulation.models.base import whole_number
 
 __all__ = ['ARCHITECTURES', 'Architecture', 'ModelError', 'architecture', 'build', 'check_kind', 'names']
 
@@ -100,10 +100,10 @@ def build(
     raise ModelError(f'{name} has no dropout layers: leave dropout out.')
   shape = known.checked_shape(input_shape)
   least = min(kind.least_outputs for kind in known.kinds)
-  classes = known.num_classes if num_classes is None else whole_number(num_classes, 'num_classes', least)
-  seed = whole_number(seed, 'seed', 0)
+  classes = known.num_classes
+  if num_classes is not None:
+    classes = checks.whole_number('num_classes', num_classes, ModelError, least=least, most=MAX_CLASSES)
+  seed = checks.whole_number('seed', seed, ModelError, least=0)
   if math.prod(n or 1 for n in shape) > MAX_INPUT_VALUES:
     raise ModelError(f'input_shape {shape} has more than {MAX_INPUT_VALUES} values: use smaller examples.')
-  if classes > MAX_CLASSES:
-    raise ModelError(f'num_classes must be at most {MAX_CLASSES}, not {classes}.')
   return known.build(Layers(name, seed, dropout, known.kinds[0]), shape, classes)

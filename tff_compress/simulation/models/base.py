@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from typing import ClassVar
 
+from tff_compress.codec import checks
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import kinds as kinds_lib
 
@@ -67,7 +67,7 @@ class Architecture:
     if len(shape) != kind.example_rank:
       raise ModelError(f'{cls.name} takes the shape {kind.example_shape}, not {shape}.')
     first = shape[:1] if kind.flexible and shape[0] is None else ()
-    shape = first + tuple(whole_number(n, kind.example_size, 1) for n in shape[len(first):])
+    shape = first + tuple(checks.whole_number(kind.example_size, n, ModelError, least=1) for n in shape[len(first):])
     least = cls.smallest
     if least > 1 and min(shape[:2]) < least:
       raise ModelError(f'{cls.name} needs images of at least {least}x{least}, not {shape[0]}x{shape[1]}: use another '
@@ -112,15 +112,3 @@ class Layers:
 
   def sequential(self, shape, *layers):
     return self.keras.Sequential([self.keras.Input(shape, name=self._kind.name), *layers], name=self._model)
-
-
-def whole_number(value, what: str, least: int) -> int:
-  try:
-    if isinstance(value, bool):
-      raise TypeError
-    number = operator.index(value)
-  except TypeError:
-    raise ModelError(f'{what} must be a whole number, not {value!r}.') from None
-  if number < least:
-    raise ModelError(f'{what} must be at least {least}, not {number}.')
-  return number
