@@ -160,6 +160,8 @@ def test_a_method_trains_and_remembers_what_it_says(text, tff_runtime):
     metrics = runner.next([0, 1], [dataset(0), dataset(1)])
     losses.append(float(metrics['client_work']['train']['loss']))
   assert losses[2] < losses[0]
+  for figure in method.figures:
+    assert not figure.place or figure.read(metrics) >= 0
   measured = communication(metrics)
   size = steps.schedule(method.uplink)[-1][1].plan(SPEC).payload_size
   sent = 2 - int(metrics['aggregator'].get('uplink_skipped', 0))

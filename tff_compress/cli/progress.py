@@ -6,6 +6,9 @@ import sys
 import time
 
 from tff_compress.cli import output
+from tff_compress.processes import figures as figures_lib
+from tff_compress.processes import methods
+from tff_compress.processes import prepass
 from tff_compress.simulation.report import Run
 
 
@@ -53,20 +56,16 @@ class Progress:
     parts = [f'{label}: round {entry["round"]}/{config.rounds}', accuracy,
              f'{output.bytes_text(sent)} up, {output.bytes_text(entry["downlink_bytes"])} down',
              f'{entry["seconds"]:.1f} s']
-    if entry.get('uplink_fallbacks'):
-      parts.append(f'{entry["uplink_fallbacks"]} of {entry["clients"]} clients with the fallback')
+    parts += figures_lib.remarks(methods.figures(), entry)
     output.say(', '.join(part for part in parts if part))
 
   def prepass(self, position, learned, clients):
     """Some more clients learned in a pre-pass of the run at this position; `learned` as `run` says."""
     text = 'pre-pass' if learned['round'] == 1 else f'pre-pass again before round {learned["round"]}'
-    text += f': {learned["prepass_clients"]} of {clients} clients learned'
-    last = learned['prepass_clients'] == clients
-    if last:
-      text += f', {prepass_text(learned)}'
+    text += f': {prepass.progress(learned, clients, output.bytes_text)}'
     if self._bar is not None:
       self._bar.set_description_str(text)
-    elif last or time.monotonic() - self._shown >= self._every:
+    elif learned['prepass_clients'] == clients or time.monotonic() - self._shown >= self._every:
       self._shown = time.monotonic()
       output.say(f'{self._label(position)}: {text}')
 
@@ -76,10 +75,3 @@ class Progress:
     if len(self._configs) > 1:
       label = f'[{position + 1}/{len(self._configs)}] {label}'
     return output.printable(label if len(label) <= 40 else label[:39] + '…')
-
-
-def prepass_text(costs):
-  """'3.1 MB up, 12 MB down, 41 s' of the `prepass_…` fields."""
-  return (f'{output.bytes_text(costs["prepass_uplink_bytes"])} up, '
-          f'{output.bytes_text(costs["prepass_downlink_bytes"])} down, '
-          f'{costs["prepass_seconds"]:.0f} s')

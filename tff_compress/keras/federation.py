@@ -75,10 +75,9 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     number per round for `loss` and each metric (of the local training), `clients`, `failed_clients`, `examples`,
     `seconds`, `uplink_bytes` and `downlink_bytes` (all clients, as sent), `uplink_bits_per_parameter`,
     `downlink_bits_per_parameter`, `uplink_ratio`, `downlink_ratio` (float32's bytes over those sent), where clients
-    remember something `client_states_bytes`, and, with validation data, `val_loss` and so on. Where clients learn in a
-    pre-pass, `uplink_fallbacks` (clients whose encoder did not fit), `uplink_drift` (whether too many of late), and of
-    a pre-pass before the round `prepass_clients`, `prepass_uplink_bytes`, `prepass_downlink_bytes` and
-    `prepass_seconds`: what was sent in all is `uplink_bytes` and `prepass_uplink_bytes` together.
+    remember something `client_states_bytes`, and, with validation data, `val_loss` and so on. Some methods measure more
+    (the table in docs/command-line.md): of the bytes of a pre-pass, what was sent in all is `uplink_bytes` and
+    `prepass_uplink_bytes` together.
 
   Raises:
     FederateError: the model, the data or an argument cannot be used, or training diverged; a ValueError of one
@@ -138,8 +137,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     process = links.process(
         blueprint, model, weighting == 'uniform', codec_seed, client_optimizer=client_optimizer,
         server_optimizer=server_optimizer, proximal_strength=float(proximal_strength))
-    trainer = training.Trainer(blueprint, clients, clients_per_round, process,
-                               links.method.prepass if links.method else '')
+    trainer = training.Trainer(blueprint, clients, clients_per_round, process, links.method)
     try:
       for number in range(1, rounds + 1):
         trainer.learn(display.learn)

@@ -3,6 +3,10 @@
 import os
 import sys
 
+from tff_compress.processes import figures as figures_lib
+from tff_compress.processes import methods
+from tff_compress.processes import prepass
+
 
 class Progress:
   """Shows the rounds of one training.
@@ -37,7 +41,7 @@ class Progress:
 
   def learn(self, learned, clients):
     """Some more clients learned in a pre-pass; `learned` is what it cost so far, of so many clients in all."""
-    text = prepass(learned, clients)
+    text = f'pre-pass: {prepass.progress(learned, clients, size)}'
     if self._bar is not None:
       self._bar.set_description_str(text)
     elif self._enabled:
@@ -58,26 +62,17 @@ def _is_terminal(file):
 
 def summary(record):
   """The figures of a round in one line."""
-  skipped = ('round', 'clients', 'failed_clients', 'examples', 'seconds', 'prepass_seconds')
+  measured = methods.figures()
+  skipped = ('round', 'clients', 'failed_clients', 'examples', 'seconds', *(figure.name for figure in measured))
   parts = [f'{record["seconds"]:.1f} s']
   parts += [f'{name} {value:.4f}' for name, value in record.items()
             if name not in skipped and not name.startswith(('uplink_', 'downlink_')) and isinstance(value, float)]
   parts += [f'{word} {size(record[name])}' for word, name in (('up', 'uplink_bytes'), ('down', 'downlink_bytes'))
             if name in record]
-  if record.get('uplink_fallbacks'):
-    parts.append(f'{record["uplink_fallbacks"]} of {record["clients"]} clients with the fallback')
+  parts += figures_lib.remarks(measured, record)
   if record['failed_clients']:
     parts.append(f'{record["failed_clients"]} clients failed')
   return ', '.join(parts)
-
-
-def prepass(learned, clients):
-  """How far a pre-pass is, and in the end what it cost, in one line."""
-  text = f'pre-pass: {learned["prepass_clients"]} of {clients} clients learned'
-  if learned['prepass_clients'] < clients:
-    return text
-  return (f'{text}, {size(learned["prepass_uplink_bytes"])} up, {size(learned["prepass_downlink_bytes"])} down, '
-          f'{learned["prepass_seconds"]:.0f} s')
 
 
 def size(count):

@@ -12,9 +12,8 @@ from tff_compress import runtime
 from tff_compress.aggregators import communication
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.errors import first_line
-
-PREPASS = ('prepass_clients', 'prepass_uplink_bytes', 'prepass_downlink_bytes', 'prepass_seconds')
-"""What is said of a pre-pass: clients that learned, bytes of all of them, and how long it took."""
+from tff_compress.processes import prepass as prepass_lib
+from tff_compress.processes.figures import CLIENT_STATES
 
 
 class Diverged(FederateError):
@@ -44,21 +43,37 @@ class Trainer:
     clients: `Clients`.
     clients_per_round: how many are drawn for a round; None for all.
     process: learning process made by `learning.build`, or a `tff_compress.processes.Runner`.
-    prepass: how its clients learn, as `tff_compress.processes.methods.Method.prepass` says.
+    method: the uplink's `tff_compress.processes.methods.Method`, which says what it measures and whether there is a
+      pre-pass; None for an aggregation factory of TFF.
 
   Attributes:
     state: the server's state; may be replaced by one that was saved.
     round: number of rounds that are done.
-    drifted: whether the last round said that clients should learn again.
-    learned: what the pre-pass before the coming round cost, the `PREPASS` fields; None where there was none.
+    learned: what the pre-pass before the coming round cost, the fields of `tff_compress.processes.prepass`; None where
+      there was none.
   """
 
-  def __init__(self, blueprint, clients, clients_per_round, process, prepass=''):
+  def __init__(self, blueprint, clients, clients_per_round, process, method=None):
     self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
-    self._prepass, self.drifted, self.learned = prepass, False, None
+    self._prepass, self._figures = (method.prepass, method.figures) if method is not None else ('', ())
+    self._learns_again, self.learned = False, None
     self._runner = _StatelessRunner(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
     self.state = self._runner.process.set_model_weights(self._runner.state, blueprint.weights())
     self.round = 0
+
+  def restore(self, state, rounds, learned):
+    """Goes on where an earlier training stopped.
+
+    Args:
+      state: the server's, which was saved behind the last of the rounds.
+      rounds: what `next` returned of those that are done.
+      learned: what the pre-pass before round 1 cost; None where there was none.
+    """
+    self.state, self.round = state, len(rounds)
+    if rounds:
+      self._learns_again = self._asks(rounds[-1])
+    else:
+      self.learned = learned
 
   @property
   def state(self):
@@ -86,12 +101,12 @@ class Trainer:
     Raises:
       FederateError: a client's data cannot be used, or it failed.
     """
-    if not self._prepass or self.learned is not None or self.round and not self.drifted:
+    if not self._prepass or self.learned is not None or self.round and not self._learns_again:
       return False
     start = time.perf_counter()
     chosen = self._clients.draw(self.round, self._clients_per_round if self.round else None)
     size = len(chosen) if self._prepass == 'together' else self._clients_per_round or len(chosen)
-    costs = dict.fromkeys(PREPASS, 0)
+    costs = prepass_lib.nothing()
     for first in range(0, len(chosen), size):
       group = chosen[first:first + size]
       datasets = self._clients.datasets(group, self.round, self._blueprint.input_spec)
@@ -116,8 +131,7 @@ class Trainer:
       `failed_clients` among them, whose updates were not finite and were left out; `examples` trained on; and of each
       direction `…_bytes` over all clients, `…_bits_per_parameter` and `…_ratio` to float32, None where nothing was sent
       (uplink figures only where the uplink measures them); `client_states_bytes`, what is stored of clients that
-      remember; `seconds`. Where there is a pre-pass: `uplink_fallbacks` and `uplink_drift` of the process, and the
-      `PREPASS` fields of what `learn` did before.
+      remember; what the method measures beyond that, its `figures`; `seconds`.
 
     Raises:
       Diverged: no client had a finite update, or the loss or the server's weights are not finite. The state is left as
@@ -139,14 +153,18 @@ class Trainer:
       raise FederateError(f'round {self.round + 1} failed on a client: {first_line(error)}.') from error
     record.update(self._costs(metrics, len(chosen)))
     if 'client_states' in metrics:
-      record['client_states_bytes'] = int(metrics['client_states']['bytes'])
+      record[CLIENT_STATES.name] = CLIENT_STATES.read(metrics)
+    record.update({figure.name: figure.read(metrics) for figure in self._figures if figure.place})
     if self._prepass:
-      record.update({name: int(metrics['aggregator'][name]) for name in ('uplink_fallbacks', 'uplink_drift')})
-      record.update(self.learned or dict.fromkeys(PREPASS, 0))
-      self.drifted, self.learned = bool(record['uplink_drift']), None
+      record.update(self.learned or prepass_lib.nothing())
+      self._learns_again, self.learned = self._asks(record), None
     self.round += 1
     record['seconds'] = time.perf_counter() - start
     return record
+
+  def _asks(self, record):
+    """Whether a round asks for a pre-pass before the next one."""
+    return any(record.get(figure.name) for figure in self._figures if figure.asks)
 
   def _check(self, state, metrics, record, clients):
     """Raises Diverged unless a round went well; fills the record."""

@@ -17,6 +17,8 @@ from tff_compress.keras import optimizers
 from tff_compress.keras import training
 from tff_compress.keras.blueprint import Blueprint
 from tff_compress.keras.clients import Clients
+from tff_compress.processes import figures as figures_lib
+from tff_compress.processes import methods
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models
 from tff_compress.simulation import run as run_lib
@@ -52,19 +54,16 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
   journal = None
   with _workers(config.workers), contextlib.ExitStack() as stack:
     process = _process(config, model, blueprint, aggregator, folder)
-    trainer = training.Trainer(blueprint, clients, config.clients_per_round, process,
-                               '' if config.baseline else config.method.prepass)
+    trainer = training.Trainer(blueprint, clients, config.clients_per_round, process, config.method)
     rounds = []
     if folder is not None:
       journal = folder_lib.Journal(folder, config.checkpoint_every, {'parameters': parameters})
       stack.callback(journal.close)
       rounds, saved = journal.resume(before, {'state': trainer.state, 'average': trainer.weights})
       if saved is not None:
-        trainer.state, trainer.round = saved['state'], len(rounds)
+        trainer.restore(saved['state'], rounds, journal.learned)
         if rounds:
-          average.weights, trainer.drifted = saved['average'], bool(rounds[-1].get('uplink_drift'))
-        else:
-          trainer.learned = journal.learned
+          average.weights = saved['average']
       if config.has_memory:
         process.store.rewind(trainer.round)
     status = folder_lib.RUNNING
@@ -160,6 +159,7 @@ def _entry(record, rounds, estimate, blueprint):
   entry = {'round': record['round'], 'clients': record['clients'], 'failed_clients': record['failed_clients'],
            'examples': record['examples'], 'train_loss': record['loss'], 'train_accuracy': record.get('accuracy'),
            'loss': None, 'accuracy': None}
+  measured = methods.figures()
   for direction in ('uplink', 'downlink'):
     figures = {name: record[name] for name in record if name.startswith(direction)}
     suffix = ''
@@ -171,10 +171,8 @@ def _entry(record, rounds, estimate, blueprint):
     figures = {name + suffix: value for name, value in figures.items()}
     entry.update(figures)
     entry[total] = ((rounds[-1].get(total, 0) if rounds else 0) + figures[f'{direction}_bytes{suffix}']
-                    + record.get(f'prepass_{direction}_bytes', 0))
-  entry.update({name: record[name] for name in training.PREPASS if name in record})
-  if 'client_states_bytes' in record:
-    entry['client_states_bytes'] = record['client_states_bytes']
+                    + figures_lib.sent(measured, direction, record))
+  entry.update({figure.name: record[figure.name] for figure in measured if figure.name in record})
   return entry
 
 

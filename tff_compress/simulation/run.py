@@ -344,10 +344,8 @@ class RunResult:
       uplink_bits_per_parameter, downlink_bits_per_parameter, uplink_ratio, downlink_ratio: per message; ratios to
         float32, None where nothing was sent (`…_estimate`).
       client_states_bytes: of the states that all clients have, where they remember, without copies for checkpoints.
-      uplink_fallbacks, uplink_drift: where clients learn in a pre-pass: how many sent with the fallback, and 1 where
-        that happened so often of late that the clients of the next round learn again.
-      prepass_clients, prepass_uplink_bytes, prepass_downlink_bytes, prepass_seconds: of the pre-pass before this round,
-        of all clients that learned; 0 where there was none. The totals have its bytes in them.
+      What the uplink's method measures beyond that, such as bytes of a pre-pass, which the totals have in them
+        (`tff_compress.processes.methods.figures`; docs/command-line.md has the table).
       seconds: of the round with its evaluation; in the first, TFF also builds its programs.
     folder: where it was saved, or None. There, `result.json` has all of this; see folder.py for the rest.
   """

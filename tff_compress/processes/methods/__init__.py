@@ -10,6 +10,7 @@ either:
 """
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from typing import ClassVar
@@ -20,6 +21,8 @@ from tff_compress.codec import stage as stage_lib
 from tff_compress.processes import steps
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.figures import CLIENT_STATES
+from tff_compress.processes.figures import Figure
 
 _registry = {}
 
@@ -39,6 +42,7 @@ class Method:
     local_steps: of a client between messages, where they belong to it; None where any number will do.
     plain: whether, but for error feedback, its codec is all there is to it, so that `tff_compress.uplink` does as well.
     whole: whether clients have to receive the model as a whole, and not what changed in it.
+    figures: what it measures in a round beyond what every method does.
     examples: parameter texts that are tested.
   """
   name: ClassVar[str] = ''
@@ -51,6 +55,7 @@ class Method:
   local_steps: ClassVar[object] = None
   plain: ClassVar[bool] = False
   whole: ClassVar[bool] = False
+  figures: ClassVar[tuple[Figure, ...]] = ()
   examples: ClassVar[tuple] = ('',)
 
   def __post_init__(self):
@@ -176,3 +181,13 @@ def registry():
     if set(_registry) != set(grammar.METHODS):
       raise ValueError(f'grammar.METHODS must list these: {sorted(_registry)}.')
   return dict(_registry)
+
+
+def figures() -> tuple[Figure, ...]:
+  """What any method may measure in a round beyond what every method does, each once."""
+  return _figures(tuple(registry().values()))
+
+
+@functools.lru_cache(maxsize=1)  # Asked for in every round of a report.
+def _figures(kinds):
+  return tuple(dict.fromkeys([*(figure for kind in kinds for figure in kind.figures), CLIENT_STATES]))

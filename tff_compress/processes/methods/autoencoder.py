@@ -7,10 +7,23 @@ from typing import ClassVar
 from tff_compress import autoencoders
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.transforms.autoencoder import COSINE
+from tff_compress.processes import prepass as prepass_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.figures import Figure
+from tff_compress.processes.figures import Total
 from tff_compress.processes.methods import Method
 from tff_compress.processes.methods import OfCodec
+
+FALLBACKS = Figure(
+    'uplink_fallbacks', 'Clients that sent with the fallback, as the autoencoder did not fit.',
+    place=('aggregator', 'uplink_fallbacks'), remark='{value} of {clients} clients with the fallback',
+    heading='fallbacks', total_name='fallbacks',
+    total=Total('fallbacks %', 130, 'The share of messages that the autoencoder did not fit. The page lists them by '
+                'round.', '; fallbacks is the share of messages that the autoencoder did not fit', share=True))
+DRIFT = Figure(
+    'uplink_drift', '1 where so many clients sent with the fallback of late that those of the next round learn again.',
+    place=('aggregator', 'uplink_drift'), asks=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +54,7 @@ class AutoencoderMethod(Method):
   page: ClassVar[str] = 'methods/autoencoders.md'
   memory: ClassVar[str] = 'clients, server'
   whole: ClassVar[bool] = True
+  figures: ClassVar[tuple[Figure, ...]] = (FALLBACKS, DRIFT, *prepass_lib.FIGURES)
   examples: ClassVar[tuple] = (
       '', 'latent=8,length=784,decoders=shared', 'latent=8,length=12,least=50,coder=pack,tolerance=0.9,feedback=yes')
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from tff_compress.processes.figures import Figure
 from tff_compress.processes.methods import Method
 from tff_compress.processes.methods import OfCodec
 from tff_compress.processes.relevance import Relevance
@@ -22,6 +23,8 @@ class Cmfl(Method):
   source: ClassVar[str] = 'Wang et al. 2019'
   page: ClassVar[str] = 'methods/less-often.md'
   memory: ClassVar[str] = 'clients'
+  figures: ClassVar[tuple[Figure, ...]] = (
+      Figure('uplink_skipped', 'Clients that sent nothing.', place=('aggregator', 'uplink_skipped')),)
   examples: ClassVar[tuple] = ('', 'threshold=0.6,decay=0.9,codec=int8')
 
   threshold: float = 0.8

@@ -10,6 +10,8 @@ import os
 
 from tff_compress import pages
 from tff_compress.codec import files
+from tff_compress.processes import methods
+from tff_compress.processes import prepass
 from tff_compress.simulation.report import plots
 from tff_compress.simulation.report import table
 from tff_compress.simulation.report.formats import percent
@@ -112,34 +114,33 @@ def _facts(entry):
 def _prepasses(entry):
   """What pre-passes cost in each run."""
   for run in entry.runs:
-    passes = [item['round'] for item in run.rounds if item.get('prepass_clients')]
-    if passes:
-      again = [str(number) for number in passes if number > 1]
-      up, down = (significant(run.prepass(f'{direction}_bytes') / 1e6) for direction in ('uplink', 'downlink'))
-      text = f'{up} MB up, {down} MB down, {run.prepass("seconds"):.0f} s'
+    before = [item['round'] for item in run.rounds if item.get('prepass_clients')]
+    if before:
+      again = [str(number) for number in before if number > 1]
+      costs = {figure.name: sum(value for value, _ in run.values(figure)) for figure in prepass.FIGURES}
+      text = prepass.costs(costs, lambda count: f'{significant(count / 1e6)} MB')
       yield f'pre-pass, seed {run.seed}', text + (f'; again before round {", ".join(again)}' if again else '')
 
 
 def _rounds(run):
   """(titles, rows) of the table of a run's rounds."""
-  learns = run.fallbacks is not None
+  measured = [figure for figure in methods.figures() if figure.heading and run.values(figure)]
   up = down = 0
   rows = []
   for item in run.rounds:
     sent, received = (run.figure(item, direction, 'bytes') for direction in ('uplink', 'downlink'))
-    up, down = (total + count + item.get(f'prepass_{direction}_bytes', 0)
-                for total, count, direction in ((up, sent, 'uplink'), (down, received, 'downlink')))
-    cells = [item['round'], percent(item['accuracy'], 2), _loss(item['loss']), f'{sent:,}', f'{received:,}',
-             f'{up / 1e6:.6g}', f'{down / 1e6:.6g}', significant(item['seconds'])]
-    if learns:
-      learned = item.get('prepass_clients', 0)
-      figures = [item.get(f'prepass_{name}', 0) for name in ('uplink_bytes', 'downlink_bytes')] if learned else ()
-      cells += [item.get('uplink_fallbacks', ''), learned or '', *([f'{count:,}' for count in figures] or ['', ''])]
-    rows.append(cells)
+    up += sent + run.beside(item, 'uplink')
+    down += received + run.beside(item, 'downlink')
+    rows.append([item['round'], percent(item['accuracy'], 2), _loss(item['loss']), f'{sent:,}', f'{received:,}',
+                 f'{up / 1e6:.6g}', f'{down / 1e6:.6g}', significant(item['seconds']),
+                 *(_figure(figure, item.get(figure.name)) for figure in measured)])
   mark = ' (estimate)' if run.estimated else ''
-  titles = ['round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}',
-            'MB down so far', 'seconds']
-  return titles + (['fallbacks', 'learned before', 'bytes up for it', 'bytes down for it'] if learns else []), rows
+  return ['round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far',
+          'seconds', *(figure.heading for figure in measured)], rows
+
+
+def _figure(figure, value):
+  return '' if value is None or not value and not figure.place else f'{value:,}'
 
 
 def _loss(value):

@@ -9,6 +9,8 @@ import os
 import statistics
 
 from tff_compress.codec.errors import CompressionError
+from tff_compress.processes import figures as figures_lib
+from tff_compress.processes import methods
 from tff_compress.simulation import folder as folder_lib
 
 LAST = 3
@@ -19,8 +21,6 @@ FLOAT32 = ('none', 'float32')
 
 # Settings that do not make two runs different tasks.
 _INDIFFERENT = ('uplink', 'downlink', 'seed', 'output', 'data_dir', 'workers', 'checkpoint_every')
-
-_PREPASS = ('clients', 'uplink_bytes', 'downlink_bytes', 'seconds')
 
 _MAX_FOLDERS = 10_000
 
@@ -73,12 +73,12 @@ class Run:
           figures = [count, ratio, bits] if count else [count, bits, entry['clients']]
           if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in figures):
             raise TypeError
-        learning = [entry.get(f'prepass_{name}', 0) for name in _PREPASS]
-        if 'uplink_fallbacks' in entry:
-          learning += [entry['uplink_fallbacks'], entry['clients']]
-        if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in learning):
+        measured = [entry[figure.name] for figure in methods.figures() if figure.name in entry]
+        if measured:
+          measured.append(entry['clients'])
+        if not all(isinstance(value, (int, float)) and 0 <= value < 1e18 for value in measured):
           raise TypeError
-        for value in (*(entry[name] for name in ('accuracy', 'loss', 'seconds')), entry.get('client_states_bytes')):
+        for value in (entry[name] for name in ('accuracy', 'loss', 'seconds')):
           if value is not None and not isinstance(value, (int, float)):
             raise TypeError
       return run
@@ -101,13 +101,18 @@ class Run:
     key = f'{direction}_{name}'
     return entry[key] if key in entry else entry[f'{key}_estimate']
 
+  @staticmethod
+  def beside(entry: dict, direction: str):
+    """Bytes that went in a direction beside the messages of a round, as for a pre-pass."""
+    return figures_lib.sent(methods.figures(), direction, entry)
+
   def evaluations(self) -> list[tuple]:
     """[(round, accuracy, uplink bytes so far, downlink bytes so far)] of the rounds with an evaluation."""
     up = down = 0
     result = []
     for entry in self.rounds:
-      up += self.figure(entry, 'uplink', 'bytes') + entry.get('prepass_uplink_bytes', 0)
-      down += self.figure(entry, 'downlink', 'bytes') + entry.get('prepass_downlink_bytes', 0)
+      up += self.figure(entry, 'uplink', 'bytes') + self.beside(entry, 'uplink')
+      down += self.figure(entry, 'downlink', 'bytes') + self.beside(entry, 'downlink')
       if entry['accuracy'] is not None:
         result.append((entry['round'], entry['accuracy'], up, down))
     return result
@@ -120,7 +125,7 @@ class Run:
 
   def total(self, direction: str) -> tuple:
     """(bytes that were sent, bytes that float32 would have taken, number of values), over all clients and rounds,
-    without pre-passes."""
+    without what went beside the messages."""
     sent = float32 = 0
     for entry in self.rounds:
       count, ratio = (self.figure(entry, direction, name) for name in ('bytes', 'ratio'))
@@ -129,15 +134,9 @@ class Run:
       float32 += count * ratio if count else 4 * self.parameters * entry['clients']
     return sent, float32, float32 / 4
 
-  def prepass(self, name: str):
-    """Sum over rounds of 'clients', 'uplink_bytes', 'downlink_bytes' or 'seconds' of their pre-passes."""
-    return sum(entry.get(f'prepass_{name}', 0) for entry in self.rounds)
-
-  @property
-  def fallbacks(self) -> tuple | None:
-    """(messages with the fallback, all messages), over all rounds; None where there is no pre-pass."""
-    counted = [entry for entry in self.rounds if entry.get('uplink_fallbacks') is not None]
-    return tuple(sum(entry[name] for entry in counted) for name in ('uplink_fallbacks', 'clients')) if counted else None
+  def values(self, figure: figures_lib.Figure) -> list:
+    """Its values, with the number of clients, in the rounds that have it: [(value, clients)]."""
+    return [(entry[figure.name], entry['clients']) for entry in self.rounds if entry.get(figure.name) is not None]
 
 
 def load(folder: str, on_damaged: Callable[[str], None] | None = None) -> list[Run]:

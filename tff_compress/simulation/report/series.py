@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import functools
+import itertools
 import math
 import statistics
 
+from tff_compress.processes.figures import Figure
 from tff_compress.simulation.report.runs import FLOAT32
 from tff_compress.simulation.report.runs import Run
 
@@ -73,27 +75,27 @@ class Series:
 
   @property
   def uplink_bytes(self) -> float:
-    """Of all clients and rounds of a run, pre-passes with them, mean over seeds."""
+    """Of all clients and rounds of a run, what went beside messages with it, mean over seeds."""
     return self._bytes('uplink')
 
   @property
   def downlink_bytes(self) -> float:
-    """Of all clients and rounds of a run, pre-passes with them, mean over seeds."""
+    """Of all clients and rounds of a run, what went beside messages with it, mean over seeds."""
     return self._bytes('downlink')
 
   @property
   def uplink_bits_per_parameter(self) -> float | None:
-    """Mean over messages, without pre-passes; None where nothing was sent."""
+    """Mean over messages, without what went beside them; None where nothing was sent."""
     return self._bits('uplink')
 
   @property
   def downlink_bits_per_parameter(self) -> float | None:
-    """Mean over messages, without pre-passes; None where nothing was sent."""
+    """Mean over messages, without what went beside them; None where nothing was sent."""
     return self._bits('downlink')
 
   @property
   def uplink_ratio(self) -> float | None:
-    """float32's bytes over the bytes sent, pre-passes with them; None where nothing was sent."""
+    """float32's bytes over the bytes sent, what went beside messages with it; None where nothing was sent."""
     return _per(self._total('uplink')[1], self.uplink_bytes)
 
   @property
@@ -101,28 +103,20 @@ class Series:
     """`uplink_ratio` of both directions together."""
     return _per(self._total('uplink')[1] + self._total('downlink')[1], self.uplink_bytes + self.downlink_bytes)
 
-  @property
-  def prepass_uplink_bytes(self) -> float | None:
-    """Of pre-passes alone, mean over seeds; None where there were none."""
-    return self._prepass('uplink_bytes') or None
+  def total(self, figure: Figure) -> float | None:
+    """What a figure of a method with a `Total` comes to; None where it was not measured, or a sum is nothing.
 
-  @property
-  def prepass_downlink_bytes(self) -> float | None:
-    """Of pre-passes alone, mean over seeds; None where there were none."""
-    return self._prepass('downlink_bytes') or None
-
-  @property
-  def fallbacks(self) -> float | None:
-    """Share of the messages with the fallback, 0 … 1; None where there is no pre-pass."""
-    counted = [run.fallbacks for run in self.runs if run.fallbacks is not None]
-    return _per(*map(sum, zip(*counted))) if counted else None
-
-  @property
-  def client_states_bytes(self) -> float | None:
-    """What is stored of all clients' memories in the end, mean over seeds; None where they have none."""
-    kept = [run.rounds[-1]['client_states_bytes'] for run in self.runs
-            if run.rounds[-1].get('client_states_bytes') is not None]
-    return statistics.fmean(kept) if kept else None
+    Sums over rounds, and what the last round has, are means over seeds; a share is one of all clients of all rounds and
+    seeds, 0 … 1.
+    """
+    measured = [values for values in (run.values(figure) for run in self.runs) if values]
+    if figure.total is None or not measured:
+      return None
+    if figure.total.share:
+      return _per(*(sum(numbers) for numbers in zip(*itertools.chain(*measured))))
+    if figure.total.last:
+      return statistics.fmean(values[-1][0] for values in measured)
+    return sum(value for value, _ in itertools.chain(*measured)) / len(self.runs) or None
 
   @functools.cached_property
   def seconds(self) -> float | None:
@@ -132,7 +126,8 @@ class Series:
     return statistics.median(seconds) if seconds else None
 
   def _bytes(self, direction):
-    return self._total(direction)[0] + self._prepass(f'{direction}_bytes')
+    beside = statistics.fmean(sum(run.beside(entry, direction) for entry in run.rounds) for run in self.runs)
+    return self._total(direction)[0] + beside
 
   def _bits(self, direction):
     sent, _, values = self._total(direction)
@@ -141,9 +136,6 @@ class Series:
   def _total(self, direction):
     """`Run.total`, mean over seeds."""
     return [statistics.fmean(numbers) for numbers in zip(*(run.total(direction) for run in self.runs))]
-
-  def _prepass(self, name):
-    return statistics.fmean(run.prepass(name) for run in self.runs)
 
 
 def summarize(runs: Sequence[Run]) -> list[Series]:

@@ -1,7 +1,8 @@
 """Columns of the table that ends `run`, `compare`, `demo` and `report`: one file each, found by being in this folder.
 
 A column says all that is said of it anywhere: the table, the page with its sorting, the caption, `--json` and the list
-in docs/command-line.md follow from it.
+in docs/command-line.md follow from it. What methods measure beyond the common figures has columns too, which are made
+of what the methods declare.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Sequence
 import importlib
 import inspect
 import pkgutil
-from typing import ClassVar
 
+from tff_compress.processes import methods
+from tff_compress.processes.figures import Figure
+from tff_compress.processes.figures import Total
 from tff_compress.simulation.report import formats
 from tff_compress.simulation.report.series import Series
 
@@ -21,7 +24,7 @@ _registry: list[Column] = []
 class Column:
   """Base class of columns. The first paragraph of a column's docstring is its line in docs/command-line.md.
 
-  Class attributes:
+  Attributes:
     name: in `--json`, and of the file.
     title: above it.
     position: where it stands among the others: smaller ones are on the left.
@@ -31,13 +34,13 @@ class Column:
     of_uplink: whether its numbers come from the uplink's bytes, and so are estimates where these are.
     is_text: whether it has words and not numbers: it stands on the left, and is not in `--json`.
   """
-  name: ClassVar[str] = ''
-  title: ClassVar[str] = ''
-  position: ClassVar[int] = 0
-  sentence: ClassVar[str] = ''
-  scale: ClassVar[float] = 1
-  of_uplink: ClassVar[bool] = False
-  is_text: ClassVar[bool] = False
+  name: str = ''
+  title: str = ''
+  position: int = 0
+  sentence: str = ''
+  scale: float = 1
+  of_uplink: bool = False
+  is_text: bool = False
 
   def value(self, series: Series) -> float | str | None:
     """What the page sorts by, and `--json` has; None where there is none."""
@@ -64,6 +67,36 @@ class Column:
     return ' '.join((inspect.getdoc(type(self)) or '').partition('\n\n')[0].split())
 
 
+class MeasuredColumn(Column):
+  """What figures of a method add up to.
+
+  Args:
+    total: how, and what the column says.
+    figures: those with this total.
+  """
+
+  def __init__(self, total: Total, figures: Sequence[Figure]):
+    self._total, self._figures = total, figures
+    self.name, self.title, self.position, self.sentence = figures[0].name, total.title, total.position, total.sentence
+
+  def value(self, series):
+    values = [value for value in self.figures(series).values() if value is not None]
+    return sum(values) if values else None
+
+  def text(self, series):
+    value = self.value(series)
+    if self._total.share:
+      return formats.percent(value)
+    return formats.significant(None if value is None else value / 1e6)
+
+  def figures(self, series):
+    return {figure.total_name or figure.name: series.total(figure) for figure in self._figures}
+
+  @property
+  def meaning(self):
+    return self._total.meaning
+
+
 def registry() -> list[Column]:
   """All columns, from left to right."""
   if not _registry:
@@ -71,5 +104,10 @@ def registry() -> list[Column]:
       found = importlib.import_module(f'{__name__}.{module.name}')
       _registry.extend(value() for value in vars(found).values() if isinstance(value, type)
                        and issubclass(value, Column) and value.title and value.__module__ == found.__name__)
+    totals: dict[Total, list[Figure]] = {}
+    for figure in methods.figures():
+      if figure.total is not None:
+        totals.setdefault(figure.total, []).append(figure)
+    _registry.extend(MeasuredColumn(total, figures) for total, figures in totals.items())
     _registry.sort(key=lambda column: (column.position, column.title))
   return list(_registry)
