@@ -60,3 +60,8 @@ def write(path, data, overwrite=False):
   path = check_free(path, overwrite)
   files.write(str(path), data, FileError)
   return path
+
+
+def write_folder(path, contents):
+  """Makes or replaces a folder of files, {name: bytes}, as a whole."""
+  files.write_folder(str(path), contents, FileError)

@@ -9,16 +9,12 @@
 The same model and arguments give the same bytes.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
-import shutil
 import sys
-import tempfile
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import meaning
@@ -90,7 +86,7 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
 
   Raises:
     ExportError, CompressionError: see the exports.
-    FileError: the folder is taken or cannot be made.
+    FileError: the folder is taken or cannot be written.
   """
   path = _check_free(path, overwrite)
   error_feedback = encoder_lib.remembers(uplink, error_feedback)
@@ -121,7 +117,8 @@ def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=Non
   manifest = _manifest(chosen, spec, contents)
   _check_form(manifest)
   text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + '\n'
-  _write(path, {MANIFEST: text.encode(), **{f'{role}.tflite': data for role, data in contents.items()}}, overwrite)
+  written = {MANIFEST: text.encode(), **{f'{role}.tflite': data for role, data in contents.items()}}
+  files.write_folder(_check_free(path, overwrite), written)
   return Plan(path, json.loads(text))
 
 
@@ -251,40 +248,6 @@ def _check_free(path, overwrite):
   if not path.absolute().parent.is_dir():
     raise FileError(f'the folder {path.absolute().parent} does not exist: make it first.')
   return path
-
-
-def _write(path, contents, overwrite):
-  """Makes the folder under another name, then renames it: it is there whole or not at all."""
-  path = _check_free(path, overwrite)
-  try:
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f'.{path.name}.'))
-  except OSError as error:
-    raise FileError(f'{path} cannot be made: {error.strerror or error}.') from None
-  try:
-    for name, data in contents.items():
-      with open(temporary / name, 'wb') as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(temporary, 0o755)
-    old = None
-    if path.exists():
-      old = pathlib.Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f'.{path.name}.')) / 'old'
-      os.rename(path, old)
-    try:
-      os.rename(temporary, path)
-    except OSError:
-      if old is not None:
-        os.rename(old, path)
-      raise
-    finally:
-      if old is not None:
-        shutil.rmtree(old.parent, ignore_errors=True)
-  except OSError as error:
-    raise FileError(f'{path} cannot be written: {error.strerror or error}.') from None
-  finally:
-    with contextlib.suppress(FileNotFoundError):
-      shutil.rmtree(temporary)
 
 
 def load_plan(path):

@@ -63,6 +63,54 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file_leaves_what_was_there(tmp_p
   assert os.listdir(tmp_path) == ['a'] and (tmp_path / 'a').read_bytes() == b'before'
 
 
+def test_a_file_that_takes_a_block_to_write_is_there_at_the_end_of_it(tmp_path):
+  path = str(tmp_path / 'a')
+  with files.replacing(path) as file:
+    file.write(b'first')
+    assert not os.path.exists(path)
+  with pytest.raises(KeyboardInterrupt), files.replacing(path) as file:
+    file.write(b'second')
+    raise KeyboardInterrupt
+  assert os.listdir(tmp_path) == ['a'] and (tmp_path / 'a').read_bytes() == b'first'
+
+
+def contents(path):
+  return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+  path = tmp_path / 'plan'
+  for files_of_it in ({'a': b'1', 'b': b'2'}, {}, {'b': b'3'}):
+    files.write_folder(str(path), files_of_it)
+    assert contents(path) == files_of_it
+  assert os.listdir(tmp_path) == ['plan']
+
+
+@pytest.mark.parametrize('call, fails, before', [
+    *((call, fails, before) for call, fails in (('mkdir', 1), ('open', 1), ('open', 2), ('fsync', 2), ('rename', 1))
+      for before in (None, {'a': b'before'})),
+    ('rename', 2, {'a': b'before'}),
+])
+def test_a_folder_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch, call, fails, before):
+  path = tmp_path / 'plan'
+  if before is not None:
+    files.write_folder(str(path), before)
+  calls, real = [], getattr(os, call)
+
+  def refuse(*arguments, **more):
+    calls.append(arguments)
+    if len(calls) == fails:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return real(*arguments, **more)
+
+  with monkeypatch.context() as patched, pytest.raises(ArtefactError) as caught:
+    patched.setattr(files.os, call, refuse)
+    files.write_folder(str(path), {'a': b'after', 'b': b'new'}, ArtefactError)
+  assert str(caught.value) == f'{path} cannot be written: No space left on device.'
+  assert os.listdir(tmp_path) == ([] if before is None else ['plan'])
+  assert before is None or contents(path) == before
+
+
 @pytest.mark.parametrize('problem, says', [
     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'x'), 'No space left on device'),
     (RuntimeError('/a; b/c; No space left on device [Op:SaveV2]'), 'No space left on device'),

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import sys
 
@@ -22,6 +21,7 @@ from tests.golden import updates
 from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.codec import artefacts
+from tff_compress.codec import files
 from tff_compress.codec import stage as stage_lib
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -180,9 +180,9 @@ def decoded(golden, frame):
 
 def contents():
   """{file name: bytes} of everything that belongs in the folder."""
-  files, entries = {NETWORK: updates.network().packed}, {}
+  result, entries = {NETWORK: updates.network().packed}, {}
   for golden in goldens():
-    frame = files[golden.file] = golden.frame()
+    frame = result[golden.file] = golden.frame()
     entries[golden.name] = {
         'codec': str(golden.codec), 'update': golden.update, 'file': golden.file, 'bytes': len(frame),
         'sha256': hashlib.sha256(frame).hexdigest(), 'decoded': decoded(golden, frame)[1],
@@ -194,8 +194,8 @@ def contents():
     arrays = [made[variable['name']] for variable in description]
     manifest['updates'][name] = [{**variable, 'first': first(array), 'sha256': sha256([array])}
                                  for variable, array in zip(description, arrays)]
-  files[MANIFEST] = (_json(manifest) + '\n').encode('utf-8')
-  return files
+  result[MANIFEST] = (_json(manifest) + '\n').encode('utf-8')
+  return result
 
 
 def _json(manifest):
@@ -226,9 +226,7 @@ def write(folder):
   for name, data in wanted.items():
     if found.get(name) != data:
       said.append(f'{"changed" if name in found else "new"}: {name}, {len(data)} bytes')
-      temporary = folder / (name + '.tmp')
-      temporary.write_bytes(data)
-      os.replace(temporary, folder / name)
+      files.write(str(folder / name), data)
   for name in sorted(set(found) - set(wanted)):
     said.append(f'removed: {name}')
     (folder / name).unlink()

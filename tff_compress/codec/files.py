@@ -1,9 +1,11 @@
 """Files: written whole or not at all, with errors that name the file and the reason; and paths that are no text."""
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from typing import BinaryIO
 
@@ -29,14 +31,11 @@ def replacing(path: str, error: type[Exception] = CompressionError) -> Iterator[
   Raises:
     `error`: it cannot be written; the message names the file and the reason.
   """
-  temporary = os.path.join(os.path.dirname(path), UNFINISHED + os.urandom(8).hex())
+  temporary = _beside(path)
   try:
     try:
-      # Not tempfile's, whose files are for the user alone: here the umask decides.
-      with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), 'wb') as file:
+      with _new_file(temporary) as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
       os.replace(temporary, path)
     except BaseException:
       with contextlib.suppress(OSError):
@@ -50,6 +49,55 @@ def write(path: str, data: bytes, error: type[Exception] = CompressionError) -> 
   """Replaces a file by one of these bytes, as `replacing` does."""
   with replacing(path, error) as file:
     file.write(data)
+
+
+def write_folder(path: str, contents: Mapping[str, bytes], error: type[Exception] = CompressionError) -> None:
+  """Makes a folder that holds these files and nothing else, or replaces the one that is there.
+
+  Whatever interrupts it, there is the whole new folder or what was there before; only where the process ends between
+  two renames is that under a name of its own, which begins with `UNFINISHED`.
+
+  Args:
+    path: text; the folder that it is in must exist.
+    contents: {name of a file: bytes}.
+    error: class of the error that is raised.
+
+  Raises:
+    `error`: it cannot be written; the message names the folder and the reason.
+  """
+  temporary, before = _beside(path), _beside(path)
+  try:
+    try:
+      os.mkdir(temporary)
+      for name, data in contents.items():
+        with _new_file(os.path.join(temporary, name)) as file:
+          file.write(data)
+      if os.path.lexists(path):
+        os.rename(path, before)
+      os.rename(temporary, path)
+    except BaseException:
+      if os.path.lexists(before) and not os.path.lexists(path):
+        os.rename(before, path)
+      shutil.rmtree(temporary, ignore_errors=True)
+      raise
+  except OSError as problem:
+    raise error(f'{path} cannot be written: {reason(problem)}.') from problem
+  shutil.rmtree(before, ignore_errors=True)
+
+
+def _beside(path: str) -> str:
+  """A name that is not taken, in the folder of a path."""
+  return os.path.join(os.path.dirname(path), UNFINISHED + os.urandom(8).hex())
+
+
+@contextlib.contextmanager
+def _new_file(path: str) -> Iterator[BinaryIO]:
+  """A block that writes a file, which is on the disk at the end of it."""
+  # Not tempfile's, whose files are for the user alone: here the umask decides.
+  with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), 'wb') as file:
+    yield file
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def reason(problem: BaseException) -> str:
