@@ -116,12 +116,12 @@ class Blueprint:
     statistics = [v for v in self._other_variables() if changed.pop(isolation.identity(v), None) is not None]
     for variable in changed.values():
       raise FederateError(f'training changes the variable {variable.name!r}, which is no weight of the model, so '
-                          'clients could not send it: make it a weight of a layer, with add_weight; for random numbers '
-                          'use tf.random.normal and the like in place of a tf.random.Generator.')
+                          'clients cannot send it: make it a weight of a layer, with add_weight; for random numbers '
+                          'use tf.random.normal and the like instead of a tf.random.Generator.')
     for variable in statistics:
       if not (variable.dtype.is_floating or variable.dtype.is_integer):
         raise FederateError(f'training changes the weight {variable.name!r}, whose values of dtype '
-                            f'{variable.dtype.name} have no mean over clients: make it one of numbers.')
+                            f'{variable.dtype.name} have no mean over clients: give it a numeric dtype.')
     return statistics
 
   def _other_variables(self):

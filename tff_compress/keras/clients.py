@@ -131,7 +131,7 @@ class Clients:
         whose = f'client {self.names[index]} has' if size > _CLIENT_BYTES else f'{len(indices)} clients have'
         most = _CLIENT_BYTES if size > _CLIENT_BYTES else _ROUND_BYTES
         raise FederateError(f'{whose} {max(size, total) / 1e6:.0f} MB of examples in a round and TFF takes '
-                            f'{most / 1e6:.0f} MB: use more clients with less each, fewer local epochs, or '
+                            f'{most / 1e6:.0f} MB: use more clients with fewer examples each, fewer local epochs, or '
                             'integers that the model rescales.')
       datasets = [tf.data.Dataset.from_tensor_slices(_element(run.arrays, input_spec)).batch(run.batch_size)
                   for run in runs]
@@ -153,12 +153,12 @@ class Clients:
         raise FederateError(f'client {name} has ragged or sparse tensors: make them dense, with to_tensor or '
                             'padded_batch.')
       if any(leaf.shape.rank is None for leaf in tf.nest.flatten(parts)):
-        raise FederateError(f'client {name} has tensors of unknown rank: say their shapes with tf.ensure_shape.')
+        raise FederateError(f'client {name} has tensors of unknown rank: set their shapes with tf.ensure_shape.')
       size = data.cardinality().numpy()
       if size == 0:
         raise FederateError(f'client {name} has no examples: leave it out.')
       if size == tf.data.INFINITE_CARDINALITY:
-        raise FederateError(f'the data set of client {name} never ends: leave repeat() out, or put take(n) behind it.')
+        raise FederateError(f'the data set of client {name} never ends: leave repeat() out, or add take(n) after it.')
       batched = self._is_batched(parts[0])
       if batched and any(leaf.shape.rank == 0 for leaf in tf.nest.flatten(parts)):
         raise FederateError(f'client {name} has examples where batches are expected: call batch(n) on its data set.')

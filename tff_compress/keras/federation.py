@@ -35,7 +35,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
   trains it on its own examples, and the server adds the mean of their updates. Loss, metrics and the clients' optimizer
   are those the model was compiled with, and a client's step is that of `fit`. Moving statistics (batch normalization,
   and whatever else a step changes) are averaged over clients too, in float32 or as the nearest whole number; frozen
-  layers stay as they are and do not travel. Several threads may train at the same time, each a model of its own.
+  layers stay as they are and do not travel. Several threads may train at the same time, each its own model.
 
   Args:
     model: compiled `tf.keras.Model` with its standard train_step. Its weights are the starting point and, at the end or
@@ -44,28 +44,29 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
       batches or of single examples, or such a tuple of arrays. Or a `tff.simulation.datasets.ClientData` of such.
     rounds: how many rounds.
     uplink: codec (text or `Codec`) of the clients' updates, or a published method by name, such as 'dgc:p=1/100', which
-      settles what else belongs to it (`tff-compress codecs` lists both); None for float32; or a weighted aggregation
-      factory of TFF. Clients remember what a codec loses that is meant for error feedback, such as stc.
+      brings with it whatever else it needs (`tff-compress codecs` lists both); None for float32; or a weighted
+      aggregation factory of TFF. With a codec that is meant for error feedback, such as stc, clients remember what it
+      loses.
     downlink: codec of the model that clients receive, or a `tff_compress.processes.Changes`. A codec that is meant for
-      what changed, such as stc, sends that. None: the uplink method's own, otherwise float32.
+      changes, such as stc, sends what changed. None: the uplink method's own, otherwise float32.
     clients_per_round: how many clients are drawn for a round, without replacement; None: all.
-    local_epochs: how often a client goes through its examples in a round.
-    local_steps: batches that a client trains on in a round, in place of whole epochs; None: the uplink method's own, if
+    local_epochs: how many times a client goes through its examples in a round.
+    local_steps: batches that a client trains on in a round, instead of whole epochs; None: the uplink method's own, if
       any.
     batch_size: examples per local step, for arrays and for data sets of single examples.
-    learning_rate: of the clients; None: the compiled optimizer's.
-    client_optimizer: a `tff.learning.optimizers.Optimizer` in place of the compiled one.
+    learning_rate: the clients'; None: the compiled optimizer's.
+    client_optimizer: a `tff.learning.optimizers.Optimizer` to use instead of the compiled one.
     server_optimizer: 'sgd', 'adam', 'yogi' or 'adagrad', or a `tff.learning.optimizers.Optimizer`.
     server_learning_rate, server_momentum: of the named server optimizer; momentum is for 'sgd'.
     proximal_strength: mu of FedProx (Li et al. 2020), which keeps clients near the server's model; 0: FedAvg.
     weighting: 'examples' weights clients by their number of examples, 'uniform' does not.
     ema_momentum: validate and return an exponential moving average of the server's weights, such as 0.7: it removes
       most of the noise that strong compression adds, at no cost in bytes.
-    shuffle: whether arrays are shuffled before each pass; a data set has its own order.
+    shuffle: whether arrays are shuffled before each pass; a data set keeps its own order.
     validation_data: (x, y), (x, y, sample_weight) or a `tf.data.Dataset`, as for Keras.
     validation_freq: rounds between validations; the last round is always validated.
-    seed: whole number that makes a run repeatable: who is drawn, in what order examples come, dropout, and the codecs'
-      randomness, for the same model with the same names of layers. None: different every time.
+    seed: whole number that makes a run repeatable: which clients are drawn, the order of examples, dropout, and the
+      codecs' randomness, for the same model with the same layer names. None: different every time.
     progress: whether to show a line per round, or a bar on a terminal.
     on_round: called after each round with the dict that describes it. Setting `model.stop_training = True` in it ends
       the training.

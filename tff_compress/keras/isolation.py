@@ -46,7 +46,7 @@ class Program:
     graph, definition = traced.graph, _without_seeds(traced.graph.as_graph_def())
     if any(node.op in _PYTHON for node in _nodes(definition)):
       raise FederateError("the model's code calls Python in every step, with tf.py_function or tf.numpy_function, and "
-                          "TFF's workers have none: write it with operations of TensorFlow.")
+                          "TFF's workers have no Python: write it with operations of TensorFlow.")
     self.result = traced.structured_outputs
     kept = {identity(variable) for variable in variables}
     known = {identity(variable): variable for variable in (*variables, *others, *graph.variables)}

@@ -72,8 +72,8 @@ def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_
   """
   if blueprint.statistics:
     raise FederateError(
-        'the model has moving statistics, as of batch normalization, which clients that remember do not '
-        'send: use a codec without memory, or layers without, such as GroupNormalization.')
+        'the model has moving statistics, such as those of batch normalization, which clients that remember do not '
+        'send: use a codec without memory, or layers without moving statistics, such as GroupNormalization.')
   return method.build(
       blueprint.client_model, client_optimizer_fn=_client_optimizer(client_optimizer, proximal_strength, blueprint),
       server_optimizer_fn=server_optimizer, seed=seed, spec=blueprint.weights_spec, **arguments)

@@ -54,7 +54,7 @@ def from_keras(optimizer, learning_rate=None, model=None):
   kind = type(optimizer).__name__
   config = optimizer.get_config() if kind in SUPPORTED else {}
   if kind in SUPPORTED and not _is_of_keras(optimizer):
-    raise FederateError(f'the optimizer {kind} is a class of {type(optimizer).__module__}, not the one of Keras, and '
+    raise FederateError(f'the optimizer {kind} is a class of {type(optimizer).__module__}, not the one of Keras, so '
                         'TFF does not know what it does: compile the model with tf.keras.optimizers.…, or pass '
                         'client_optimizer=tff.learning.optimizers.….')
   if kind not in SUPPORTED:
