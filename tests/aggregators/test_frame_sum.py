@@ -19,7 +19,7 @@ SPEC = codec_lib.Spec.of({'w': np.zeros((SIZE // 10, 10), np.float32), 'b': np.z
 
 def sums(codec):
   messages = MessageFunctions(codec, SPEC, 5)
-  return messages, FrameSum(messages, functools.partial(structured.sent, messages))
+  return messages, FrameSum(messages, functools.partial(structured.coordinates_in, messages))
 
 
 @pytest.fixture(scope='module')

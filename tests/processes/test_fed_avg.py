@@ -11,6 +11,7 @@ from tff_compress import processes
 from tff_compress import wire
 from tff_compress.aggregators import communication
 from tff_compress.codec.ops import numpy_ops as xp
+from tff_compress.processes.protocols import ClientRound
 
 pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
 
@@ -114,14 +115,14 @@ class Simulated:
         down += 1 + min(listed, whole)
         self.version[client] = self.round
       x, new = update(self.weights, client), self.seen[client] < 0
-      memory = self.feedback.accumulate(xp, self.memories[client], x,
-                                        np.int32(0 if new else self.round - self.seen[client] - 1))
+      turn = ClientRound(np.int32(0 if new else self.round - self.seen[client] - 1))
+      memory = self.feedback.accumulate(xp, self.memories[client], x, turn)
       relevant = self.relevance is None or new or self.relevance.holds(
           xp, [-v for v in x], self.had[client], self.weights, np.int32(self.round))
       self.seen[client], self.had[client] = self.round, self.weights
       if relevant:
-        size, sent = self.pack(codec, self.feedback.signal(memory), client)
-        memory = self.feedback.settle(xp, memory, sent)
+        size, sent = self.pack(codec, self.feedback.signal(xp, memory, x, turn), client)
+        memory = self.feedback.settle(xp, memory, x, sent, turn)
         count = 1 if self.uniform else len(examples(client)[1])
         up, weight, total = up + size, weight + count, [t + count * c for t, c in zip(total, sent)]
       else:

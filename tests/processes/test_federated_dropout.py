@@ -133,7 +133,7 @@ def test_training_a_sub_model_is_training_the_smaller_network(networks, optimize
         variable.assign(value)
     return float(loss)
 
-  losses = train(small, makers[optimizer]()), train(whole, sub.confined(makers[optimizer](), np.int32(1), np.int32(2)))
+  losses = train(small, makers[optimizer]()), train(whole, sub.optimizer(makers[optimizer](), np.int32(1), np.int32(2)))
   assert losses[0] == pytest.approx(losses[1], rel=1e-4)
   masks = sub.masks(np.int32(1), np.int32(2))
   for w, mask in zip(whole.trainable_variables, masks):

@@ -7,6 +7,7 @@ import tff_compress
 from tff_compress import processes
 from tff_compress.codec.ops import numpy_ops as xp
 from tff_compress.processes import ErrorFeedback
+from tff_compress.processes.protocols import ClientRound
 
 
 def sign(x):
@@ -24,13 +25,18 @@ def top(share):
   return send
 
 
+def after(missed):
+  """A round of a client that missed so many."""
+  return ClientRound(np.int32(missed))
+
+
 def rounds(feedback, codec, updates, missed=0):
   """Yields (memory, sent) of one client over rounds."""
   memory = {slot: [np.zeros_like(updates[0])] for slot in feedback.slots}
   for update in updates:
-    memory = feedback.accumulate(xp, memory, [update], np.int32(missed))
+    memory = feedback.accumulate(xp, memory, [update], after(missed))
     sent = codec(memory['residual'][0])
-    memory = feedback.settle(xp, memory, [sent])
+    memory = feedback.settle(xp, memory, [update], [sent], after(missed))
     yield memory, sent
 
 
@@ -66,9 +72,9 @@ def test_sign_descent_reaches_the_minimum_only_with_feedback():
   assert f(x) >= 1.25 - 1e-2
   x, feedback, memory = start.copy(), ErrorFeedback(), {'residual': [np.zeros(2, np.float32)]}
   for _ in range(5000):
-    memory = feedback.accumulate(xp, memory, [step * gradient(x)], np.int32(0))
+    memory = feedback.accumulate(xp, memory, [step * gradient(x)], after(0))
     sent = sign(memory['residual'][0])
-    memory, x = feedback.settle(xp, memory, [sent]), x - sent
+    memory, x = feedback.settle(xp, memory, [step * gradient(x)], [sent], after(0)), x - sent
   assert f(x) < 5e-3
 
 
@@ -90,9 +96,9 @@ def test_velocity_without_residual_is_signum():
   signum = ErrorFeedback(momentum=0.5, residual=False)
   memory = {'velocity': [np.zeros(2, np.float32)]}
   for update, expected in (([4, -1], [4, -1]), ([-1, 1], [1, 0.5]), ([-3, 0], [-2.5, 0.25])):
-    memory = signum.accumulate(xp, memory, [np.float32(update)], np.int32(0))
-    np.testing.assert_array_equal(signum.signal(memory)[0], expected)
-    memory = signum.settle(xp, memory, [np.sign(expected)])
+    memory = signum.accumulate(xp, memory, [np.float32(update)], after(0))
+    np.testing.assert_array_equal(signum.signal(xp, memory, [np.float32(update)], after(0))[0], expected)
+    memory = signum.settle(xp, memory, [np.float32(update)], [np.sign(expected)], after(0))
   assert signum.slots == ('velocity',)
 
 
@@ -100,7 +106,7 @@ def test_velocity_without_residual_is_signum():
     (ErrorFeedback(decay=0.5), 0, 1), (ErrorFeedback(decay=0.5), 3, 0.125), (ErrorFeedback(drop_after=3), 3, 1),
     (ErrorFeedback(drop_after=3), 4, 0), (ErrorFeedback(decay=0.0), 0, 1), (ErrorFeedback(decay=0.0), 1, 0)])
 def test_memories_of_clients_that_missed_rounds_fade_or_are_dropped(feedback, missed, factor):
-  memory = feedback.accumulate(xp, {'residual': [np.float32([8, -8])]}, [np.float32([1, 2])], np.int32(missed))
+  memory = feedback.accumulate(xp, {'residual': [np.float32([8, -8])]}, [np.float32([1, 2])], after(missed))
   np.testing.assert_array_equal(memory['residual'][0], np.float32([1, 2]) + factor * np.float32([8, -8]))
 
 
@@ -108,14 +114,13 @@ def test_long_updates_are_shortened_before_they_are_remembered():
   """The norm is that of all variables together; shorter updates stay as they are, bit for bit."""
   clip = ErrorFeedback(momentum=0.5, clip=6.5)
   memory = {slot: [np.float32([1, 0]), np.float32([[8]])] for slot in clip.slots}
-  filled = clip.accumulate(xp, memory, [np.float32([3, 4]), np.float32([[12]])], np.int32(0))  # Of norm 13.
+  filled = clip.accumulate(xp, memory, [np.float32([3, 4]), np.float32([[12]])], after(0))  # Of norm 13.
   for velocity, expected in zip(filled['velocity'], ([2, 2], [[10]])):
     np.testing.assert_allclose(velocity, expected, rtol=1e-3)
   for residual, velocity, before in zip(filled['residual'], filled['velocity'], memory['residual']):
     np.testing.assert_array_equal(residual, before + velocity)
   for update in ([0.25, -1.5], [0, 0]):
-    filled = ErrorFeedback(clip=6.5).accumulate(xp, {'residual': [np.float32([0, 0])]}, [np.float32(update)],
-                                                np.int32(0))
+    filled = ErrorFeedback(clip=6.5).accumulate(xp, {'residual': [np.float32([0, 0])]}, [np.float32(update)], after(0))
     np.testing.assert_array_equal(filled['residual'][0], update)
 
 

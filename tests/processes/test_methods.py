@@ -22,6 +22,22 @@ FEEDBACK = [name for name, kind in sorted(presets.registry().items()) if kind.fe
 SPEC = codec_lib.Spec.of({'kernel': np.zeros((12, 5), np.float32), 'bias': np.zeros(5, np.float32)})
 
 
+FINGERPRINTS = {
+    'autoencoder-prepass': '38675f7bf3d0c43b2a6f22f413a913f9',
+    'cmfl': '6693a937b6052e0c9ad040990a7661c0',
+    'dgc': 'b30dd4a15830ac81359c2fc9012db1ce',
+    'federated-dropout': '9e868b040b71cf974c252e07ab270263',
+    'fedpaq': '8d4671830d8303f77763d16d6f8ef0f6',
+    'fetchsgd': 'bd15885c52732cc389f949d25228ac6a',
+    'low-rank': '597f753c2cbbf574ea3fb71c53751526',
+    'powersgd': '9222b4fa26b309809191b4860ec7f0b2',
+    'random-mask': '77be2ae6b55955d06c97c4f52ebb1ef7',
+    'signsgd-majority': '4821696376c01a874624f36b54147e32',
+    'signum': 'd01993450daa8d7fde15497c7ffedde3',
+}
+"""Of the processes that the last example of a method makes: what is stored of clients stays readable."""
+
+
 def test_a_name_stands_for_one_thing():
   kinds = [set(methods.registry()), set(presets.registry()), set(stage_lib.registry())]
   assert len(set.union(*kinds)) == sum(map(len, kinds)) and kinds[0] and FEEDBACK
@@ -49,8 +65,35 @@ def test_every_method_is_an_uplink_of_a_run(text):
   config = RunConfig(uplink=text)
   method = config.method
   assert config.downlink == (method.downlink or 'float32')
-  assert config.has_memory or method.plain
+  assert config.has_memory or method.codec_suffices
   assert method.memory in ('clients', 'server', 'clients, server', 'nothing')
+
+
+@pytest.mark.parametrize('text', ['int8', 'stc', *EXAMPLES])
+def test_a_run_builds_what_the_method_says(text):
+  """A run's settings add to what a method says, and never train with something else."""
+  from tff_compress.simulation import engine
+  model = keras_model((8,))
+  said = processes.method(text).arguments(model)
+  built = engine.process_arguments(RunConfig(uplink=text), model)
+  assert {name: repr(built[name]) for name in said} == {name: repr(value) for name, value in said.items()}
+  assert set(built) - set(said) <= {'downlink', 'client_weighting'}
+
+
+def test_nothing_of_a_method_is_said_twice():
+  assert not [kind.name for kind in methods.registry().values() if 'arguments' in vars(kind)]
+
+  class Twice(methods.Method):
+    uplink = 'float32'
+
+    def other_arguments(self, model):
+      return {'error_feedback': processes.ErrorFeedback()}
+
+  with pytest.raises(TypeError, match='error_feedback'):
+    Twice().arguments()
+  for kind in methods.registry().values():
+    downlink = kind().arguments(keras_model((8,))).get('downlink')
+    assert (codec_lib(kind.downlink) if kind.downlink else None) == (downlink and downlink.codec)
 
 
 def test_a_codec_is_a_method_with_feedback_where_it_is_meant():
@@ -58,7 +101,7 @@ def test_a_codec_is_a_method_with_feedback_where_it_is_meant():
     assert processes.method(name).error_feedback == processes.ErrorFeedback()
   for text in ('float32', 'int8', 'topk:1/100 | float32',
                '*/bias => float32; * => int8'.replace('int8', 'uniform | pack')):
-    assert processes.method(text).error_feedback is None and processes.method(text).plain
+    assert processes.method(text).error_feedback is None and processes.method(text).codec_suffices
   assert processes.method('topk:1/4 | float32 @3 stc').error_feedback is not None
 
 
@@ -150,6 +193,7 @@ def test_a_method_trains_and_remembers_what_it_says(text, tff_runtime):
   hidden = (8,) if method.name == 'federated-dropout' else ()
   arguments = method.arguments(keras_model(hidden))
   process = method.build(lambda: model_fn(hidden), seed=3, spec=None if hidden else SPEC, **arguments)
+  assert process.fingerprint.hex() == FINGERPRINTS.get(text.partition(':')[0], process.fingerprint.hex())
   runner = processes.Runner(process)
   if method.prepass:
     runner.prepass([0, 1], [dataset(0), dataset(1)])

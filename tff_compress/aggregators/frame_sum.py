@@ -15,20 +15,21 @@ class FrameSum:
 
   Args:
     messages: `MessageFunctions`, or another object with its `prefix_types`, `decode_to_prefixes` and `decode_prefixes`.
-    sent: where frames hold some of the coordinates, a function of a frame that gives vectors such as
+    coverage: where frames hold some of the coordinates, a function of a frame that gives vectors such as
       `messages.decode_to_prefixes` gives, 1 for each coordinate that the frame holds and 0 for the others: the mean of
       a coordinate is then one over the frames that hold it. None: over all frames.
   """
 
-  def __init__(self, messages, sent=None):
-    self._messages, self._sent = messages, sent
+  def __init__(self, messages, coverage=None):
+    self._messages, self._coverage = messages, coverage
 
   def zero(self):
     """An accumulator of nothing: OrderedDict of
 
       sums: list of vectors, the weighted sums of what the frames decode to.
       weight: float32, sum of the weights of frames that are not empty.
-      weights: with `sent`, list of float32 vectors, for each coordinate the sum of the weights of frames that hold it.
+      weights: with `coverage`, list of float32 vectors, for each coordinate the sum of the weights of frames that hold
+        it.
       bytes: int64, sum of the lengths of the frames.
       clients, sent: int64, number of frames, and of those that are not empty.
       lowest, highest: int32, the smallest and largest round number of those.
@@ -37,7 +38,7 @@ class FrameSum:
     types = self._messages.prefix_types
     return collections.OrderedDict(
         sums=[tf.zeros([size], tf.as_dtype(dtype)) for size, dtype in types], weight=tf.zeros([]),
-        weights=[tf.zeros([size]) for size, _ in types] if self._sent else [], bytes=nothing(), clients=nothing(),
+        weights=[tf.zeros([size]) for size, _ in types] if self._coverage else [], bytes=nothing(), clients=nothing(),
         sent=nothing(), lowest=tf.constant(tf.int32.max), highest=tf.constant(tf.int32.min))
 
   def accumulate(self, accumulator, frame, weight=None, client=None):
@@ -69,7 +70,7 @@ class FrameSum:
 
     def summed(frame):
       return (added(zip(before[0], self._messages.decode_to_prefixes(frame))),
-              added(zip(before[1], self._sent(frame))) if self._sent else [])
+              added(zip(before[1], self._coverage(frame))) if self._coverage else [])
 
     if weight is None:
       (sums, weights), arrived, total = add(), tf.constant(True), tf.ones([])
@@ -96,7 +97,7 @@ class FrameSum:
     Evaluating it, or what follows, fails (InvalidArgumentError) where a frame is of another round.
     """
     accumulator = self._of_round(accumulator, round_number)
-    weights = accumulator['weights'] if self._sent else [accumulator['weight']] * len(accumulator['sums'])
+    weights = accumulator['weights'] if self._coverage else [accumulator['weight']] * len(accumulator['sums'])
     return [tf.math.divide_no_nan(a, tf.cast(w, a.dtype)) for a, w in zip(accumulator['sums'], weights)]
 
   def mean(self, accumulator, round_number):

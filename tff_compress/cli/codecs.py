@@ -163,13 +163,13 @@ def _named():
 
 def _last_codec(cls, parameters):
   """The `Codec` of a preset or of a method's messages; the last where it changes with the round."""
-  return steps.schedule(methods.method(written(cls, parameters)).measured)[-1][1]
+  return steps.schedule(methods.method(written(cls, parameters)).codec_of_same_length)[-1][1]
 
 
 def _measured(cls, codec, parameters, kind):
   """`measure` for a stage, preset or method with these parameters, which the codec is of."""
   if kind == 'method':
-    return measure(codec, True, methods.method(written(cls, parameters)).coded)
+    return measure(codec, True, methods.method(written(cls, parameters)).encoder_input)
   return measure(codec, lossless=kind == 'coder')
 
 

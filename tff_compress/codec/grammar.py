@@ -14,6 +14,8 @@ one vector. Presets are names for whole codecs; they are replaced by what they s
 import dataclasses
 import difflib
 import functools
+import os
+import pkgutil
 import re
 from typing import Any
 from typing import ClassVar
@@ -36,10 +38,7 @@ MAX_TEXT = 10_000
 BREAK = re.compile(r'\s@\s*([0-9]{1,10})\s')
 """What stands between the codecs of a schedule, 'topk:1/4 | float32 @5 topk:1/100 | float32'; in no codec."""
 
-METHODS = ('autoencoder-prepass', 'cmfl', 'dgc', 'federated-dropout', 'fedpaq', 'fetchsgd', 'low-rank', 'powersgd',
-           'random-mask', 'signsgd-majority', 'signum')
-"""Names of the methods in `tff_compress.processes.methods`, which no stage or preset may have: so that whoever takes a
-codec can say what such a name is. The registry there refuses a method that is not listed here."""
+_METHODS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'processes', 'methods')
 
 
 def parse(text: str) -> Codec:
@@ -111,6 +110,16 @@ def preset(text: str) -> presets.Preset | None:
   return None if kind is None else configured(kind, text.strip(), 'preset')
 
 
+@functools.lru_cache(maxsize=1)
+def method_names() -> tuple[str, ...]:
+  """Names of the methods of `tff_compress.processes.methods`, in order, none where that is not installed.
+
+  A method is named as its file, so they are read off the folder: whoever takes a codec can say what such a name is
+  without importing what lies above it. No stage or preset may have one of them.
+  """
+  return tuple(sorted(module.name.replace('_', '-') for module in pkgutil.iter_modules([_METHODS])))
+
+
 def name_of(text: str) -> str:
   """The word before the parameters of `name:parameters`."""
   return text.partition(':')[0].strip()
@@ -125,12 +134,12 @@ def _stage(text: str) -> stage_lib.Stage:
     if name in presets.registry():
       raise CodecError(f'{name} is a preset, which stands for a whole codec and cannot be a part of another: '
                        f'write it alone, or write out what it stands for ("tff-compress codecs" shows it).')
-    if name in METHODS:
+    if name in method_names():
       raise CodecError(f'{name} is a method, which settles more than a codec and cannot be one or a part of one: write '
                        'it alone as uplink of tff_compress.keras.federate or of "tff-compress run", or, with method = '
                        f'tff_compress.processes.method({name!r}), call '
                        'method.build(model_fn, **method.arguments(keras_model)).')
-    close = difflib.get_close_matches(name, [*stages, *presets.registry(), *METHODS], 1)
+    close = difflib.get_close_matches(name, [*stages, *presets.registry(), *method_names()], 1)
     raise CodecError(f'there is no stage {shown(name)}; '
                      + (f'did you mean {close[0]}?' if close else f'there are {", ".join(sorted(stages))}.'))
   return configured(stages[name], text, 'stage')

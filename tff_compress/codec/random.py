@@ -37,6 +37,7 @@ class Purpose(enum.IntEnum):
   BASIS = 8
   BASIS_ROUNDING = 9
   UNITS = 10
+  COIN = 11
 
 
 def derive_key(seed: int, round: int, client: int, name: str, purpose: int, chunk: int = 0) -> np.ndarray:

@@ -18,6 +18,7 @@ from tff_compress.keras.checks import check_model
 from tff_compress.keras.clients import Clients
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.progress import Progress
+from tff_compress.processes import needs
 from tff_compress.processes import steps
 
 
@@ -106,6 +107,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
     server_optimizer = optimizers.of_server(
         server_optimizer, optimizers.checked_rate(server_learning_rate, 'server_learning_rate'), server_momentum)
   links = _Links(uplink, downlink)
+  links.check_needs(None, clients_per_round, weighting == 'uniform')
   if local_steps is not None:
     local_steps = _whole(local_steps, 'local_steps')
   elif links.method is not None:
@@ -121,6 +123,7 @@ def federate(model, client_data, *, rounds, uplink='float32', downlink=None, cli
   if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
     raise FederateError(f'clients_per_round is {clients_per_round}, more than the number of clients, {len(clients)}: '
                         'use at most that many.')
+  links.check_needs(len(clients), clients_per_round or len(clients), weighting == 'uniform')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
   if client_optimizer is None:
@@ -180,14 +183,18 @@ class _Links:
       raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
     self._downlink = processes.Changes.of(own or ('float32' if downlink is None else downlink))
     changes = isinstance(self._downlink, processes.Changes)
-    if changes and self.method is not None and self.method.whole:
-      raise FederateError(
-          f'the uplink {str(self.method)!r} needs a downlink of the whole model: choose one that is not of '
-          'changes.')
+    self._changes = changes
     if changes and self._factory is not None:
       raise FederateError('a downlink of changes needs an uplink of this package, not an aggregation factory.')
     self._remembers = changes or self._factory is None and (
-        not self.method.plain or self.method.error_feedback is not None)
+        not self.method.codec_suffices or self.method.error_feedback is not None)
+
+  def check_needs(self, clients, clients_per_round, uniform):
+    """Says what the method needs that is not so; of how many clients may be None."""
+    if self.method is not None:
+      facts = needs.Facts(clients=clients, clients_per_round=clients_per_round, sends_changes=self._changes,
+                          equal_weights=uniform or self.method.weighting == 'uniform')
+      needs.check(self.method.needs, facts, f'the uplink {str(self.method)!r}', FederateError)
 
   def check(self, blueprint):
     """Says what is wrong before a worker is started."""

@@ -23,8 +23,10 @@ from tff_compress.autoencoders import training
 from tff_compress.autoencoders.rule import LearnedRule
 from tff_compress.codec import meaning
 from tff_compress.distributors import downlink as downlink_lib
+from tff_compress.processes import coins
 from tff_compress.processes import decoders as decoders_lib
 from tff_compress.processes import memory as memory_lib
+from tff_compress.processes import needs as needs_lib
 from tff_compress.processes.downlinks import WholeModel
 from tff_compress.processes.downlinks import with_more
 from tff_compress.processes.errors import ProcessError
@@ -35,6 +37,7 @@ from tff_compress.processes.process import ClientStateProcess
 from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
 from tff_compress.processes.process import number_of
+from tff_compress.processes.protocols import ClientRound
 from tff_compress.tensorflow.ops import TensorFlowOps
 
 LATENT = 32
@@ -73,7 +76,7 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
                               fallback='drive', tolerance=0.3, error_feedback=None, downlink='float32',
                               client_optimizer_fn=None, server_optimizer_fn=None,
                               client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None,
-                              seed=None, spec=None):
+                              seed=None, spec=None, needs=()):
   """Builds federated averaging in which clients encode with an autoencoder that was learned from their own training.
 
   In the pre-pass each client trains alone from the server's model, keeps what its training changed, learns an
@@ -101,7 +104,8 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
     error_feedback: for the target 'delta', True or an `ErrorFeedback`: what was lost is added to the next update. None:
       True where the fallback is a preset that is meant for it.
     downlink: codec of the model as a whole.
-    client_optimizer_fn, server_optimizer_fn, client_weighting, metrics_aggregator, seed, spec: as for `build_fed_avg`.
+    client_optimizer_fn, server_optimizer_fn, client_weighting, metrics_aggregator, seed, spec, needs: as for
+      `build_fed_avg`.
 
   Returns:
     `AutoencoderProcess`. `metrics['aggregator']` has the bytes of the uplink, `uplink_fallbacks`, the number of clients
@@ -114,7 +118,7 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
     CodecError: a codec is not valid, or not for this model.
   """
   parts = _Parts(model_fn, uplink, architecture, target, snapshots, snapshot_steps, decoders, learning_epochs,
-                 learning_rate, fallback, tolerance, error_feedback, checked_seed(seed), spec)
+                 learning_rate, fallback, tolerance, error_feedback, checked_seed(seed), spec, needs)
   optimizer = client_optimizer_fn or tff.learning.optimizers.build_sgdm(0.1)
   client_work = tff.learning.templates.build_model_delta_client_work(
       model_fn, optimizer, client_weighting, metrics_aggregator, loop_implementation=_LOOP)
@@ -122,6 +126,9 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
       server_optimizer_fn or tff.learning.optimizers.build_sgdm(1.0), parts.weights_type)
   downlink = meaning.of_whole_models(downlink, 'choose another downlink')
   down = WholeModel(downlink_lib(downlink, parts.weights_type, seed=parts.seed, spec=spec))
+  needs_lib.check(parts.needs, needs_lib.Facts(
+      sends_changes=False, equal_weights=client_weighting is tff.learning.ClientWeighting.UNIFORM), 'this process',
+                  ProcessError)
   alone = functools.partial(training.alone, model_fn, client_weighting, optimizer)
   with tf.Graph().as_default():
     finalizers = model_fn().metric_finalizers()
@@ -141,7 +148,7 @@ class _Parts(ModelTypes):
   """What the process is put together from: types, specs and functions of tensors."""
 
   def __init__(self, model_fn, uplink, architecture, target, snapshots, snapshot_steps, decoders, epochs, rate,
-               fallback, tolerance, error_feedback, seed, names):
+               fallback, tolerance, error_feedback, seed, names, needs):
     if target not in training.TARGETS:
       raise ProcessError(f'target must be {" or ".join(training.TARGETS)}, not {target!r}.')
     if architecture not in architectures.ARCHITECTURES:
@@ -163,7 +170,7 @@ class _Parts(ModelTypes):
     if self.feedback and target != 'delta':
       raise ProcessError("error feedback keeps what is lost of updates: use target='delta', or leave it out.")
     super().__init__(model_fn, names, 'autoencoders')
-    self.seed, self.snapshots, self.snapshot_steps = seed, snapshots, snapshot_steps
+    self.seed, self.snapshots, self.snapshot_steps, self.needs = seed, snapshots, snapshot_steps, tuple(needs)
 
     rule = LearnedRule(default_uplink(self.update_spec.parameters) if uplink is None else uplink, self.update_spec)
     if rule.length > architectures.MAX_WHOLE:
@@ -214,13 +221,15 @@ class _Parts(ModelTypes):
     xp, net = TensorFlowOps(), self.networks.of_vector(vector)
     # The server has the decoder under the number that the client had when it learned.
     usable = tf.equal(memory['learned'], memory['client'] + 1)
-    filled = self.feedback.accumulate(xp, kept, update, missed_rounds(memory, round_number)) if self.feedback else {}
-    signal = self.feedback.signal(filled) if self.feedback else update
+    turn = ClientRound(missed_rounds(memory, round_number), round_number, tf.zeros([0], tf.uint8),
+                       functools.partial(coins.coin_in_graph, self.seed, round_number))
+    filled = self.feedback.accumulate(xp, kept, update, turn) if self.feedback else {}
+    signal = self.feedback.signal(xp, filled, update, turn) if self.feedback else update
     message = self.messages.encode(signal, received, net, usable, memory, round_number)
     if not self.feedback:
       return message, {}
-    sent = self.messages.decode(message, lambda: net, received, round_number, number_of(memory))
-    return message, self.feedback.settle(xp, filled, sent)
+    decoded = self.messages.decode(message, lambda: net, received, round_number, number_of(memory))
+    return message, self.feedback.settle(xp, filled, update, decoded, turn)
 
 
 def default_uplink(values):
@@ -439,7 +448,7 @@ def _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, reme
   return AutoencoderProcess(
       init, next_fn, prepass=prepass, decoder_bytes=parts.decoders.decoder_bytes, client_state_type=client_type,
       fingerprint=parts.fingerprint, get_model_weights=get_model_weights, set_model_weights=set_model_weights,
-      on_files=on_files)
+      needs=parts.needs, on_files=on_files)
 
 
 def _decoded(parts, message, frame, weights, round_number, client):

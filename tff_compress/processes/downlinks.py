@@ -73,21 +73,21 @@ class WholeModel:
     return state
 
 
-class SubModel(WholeModel):
+class PartOfModel(WholeModel):
   """To each client the part of the model that it trains.
 
   Args:
-    sub_models: `federated_dropout.SubModels`.
+    download: as `protocols.ConfinedTraining` has it.
     parts: what the process is put together from.
     client_type: TFF type of a client's state.
   """
 
-  def __init__(self, sub_models, parts, client_type):
+  def __init__(self, download, parts, client_type):
     super().__init__(None)
 
     @tff.tensorflow.computation(client_type, parts.weights_type, np.int32)
     def take(memory, weights, round_number):
-      tensors, size = sub_models.download(tf.nest.flatten(weights), round_number, number_of(memory))
+      tensors, size = download(tf.nest.flatten(weights), round_number, number_of(memory))
       return tf.nest.pack_sequence_as(parts.structure, tensors), size
 
     self._take, self._measure = take, _measure(parts.spec)

@@ -14,21 +14,22 @@ from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.codec import meaning
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import changes as changes_lib
+from tff_compress.processes import coins
 from tff_compress.processes import downlinks
-from tff_compress.processes import federated_dropout as dropout_lib
 from tff_compress.processes import memory as memory_lib
+from tff_compress.processes import needs as needs_lib
 from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes import steps as steps_lib
-from tff_compress.processes import structured as structured_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
-from tff_compress.processes.fetch import FetchSgd
-from tff_compress.processes.power import PowerSgd
 from tff_compress.processes.process import ClientStateProcess
 from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
 from tff_compress.processes.process import number_of
-from tff_compress.processes.relevance import Relevance
+from tff_compress.processes.protocols import ClientRound
+from tff_compress.processes.protocols import Confinement
+from tff_compress.processes.protocols import ServerMemory
+from tff_compress.processes.protocols import UploadRule
 from tff_compress.runtime import compat
 from tff_compress.tensorflow.ops import TensorFlowOps
 
@@ -39,7 +40,7 @@ _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=None, relevance=None, structured=None,
                   server=None, client_optimizer_fn=None, server_optimizer_fn=None,
                   client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None,
-                  spec=None):
+                  spec=None, needs=()):
   """Builds federated averaging whose clients remember.
 
   One round:
@@ -56,13 +57,15 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=N
       text, 'topk:1/4 | float32 @5 topk:1/100 | float32'.
     downlink: codec of the model, sent as a whole; `Changes`, or a preset that is meant for them, to send what changed;
       None for float32 as a whole.
-    error_feedback: True, False or an `ErrorFeedback`; None: True where the uplink is a preset that is meant for it, or
-      has one in its schedule.
-    relevance: `Relevance`, for clients that skip uploads; None: all upload.
+    error_feedback: what clients remember of their updates: True, False, an `ErrorFeedback` or another
+      `protocols.ClientMemory`; None: True where the uplink is a preset that is meant for it, or has one in its
+      schedule.
+    relevance: `Relevance` or another `protocols.UploadRule`, for clients that skip uploads; None: all upload.
     structured: `Structured`, for clients that train only what they will send; `FederatedDropout`, for clients that
-      receive, train and send a smaller model, in which case downlink is the codec of its variables; None: they train
-      everything.
-    server: what the server remembers of the updates: `FetchSgd`, `PowerSgd`; None: nothing, it applies what arrives.
+      receive, train and send a smaller model, in which case downlink is the codec of its variables; or another
+      `protocols.Confinement`; None: they train everything.
+    server: what the server remembers of the updates: `FetchSgd`, `PowerSgd` or another `protocols.ServerMemory`; None:
+      nothing, it applies what arrives.
     client_optimizer_fn, server_optimizer_fn: `tff.learning.optimizers.Optimizer`; by default SGD with learning rates
       0.1 and 1.
     client_weighting: `tff.learning.ClientWeighting`.
@@ -70,6 +73,7 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=N
     seed: whole number for reproducible runs; None draws one.
     spec: what to take the variables' names from, for codecs with rules on names: a `Spec`, a Keras model, or a mapping
       of name to array, of all weights: the trainable ones first.
+    needs: what a run must fulfil, `needs.Need`s of a method; a `Runner` sees to it in every round.
 
   Returns:
     `ClientStateProcess`. Its server state is a `tff.learning.templates.LearningAlgorithmState`. The metrics are those
@@ -81,7 +85,7 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=N
     CodecError: a codec is not valid, or not for this model.
   """
   parts = _Parts(model_fn, uplink, downlink, error_feedback, relevance, structured, server, client_weighting,
-                 checked_seed(seed), spec)
+                 checked_seed(seed), spec, needs)
   optimizers = tff.learning.optimizers
   client_optimizer = client_optimizer_fn or optimizers.build_sgdm(0.1)
   client_work = tff.learning.templates.build_model_delta_client_work(
@@ -107,52 +111,50 @@ class _Parts(ModelTypes):
   """What a process is put together from: types, specs and message functions."""
 
   def __init__(self, model_fn, uplink, downlink, error_feedback, relevance, structured, server, client_weighting, seed,
-               names):
+               names, needs):
     if not callable(model_fn) or isinstance(model_fn, tff.learning.models.FunctionalModel):
       raise ProcessError('model_fn must be a function that makes a tff.learning.models.VariableModel.')
-    if relevance is not None and not isinstance(relevance, Relevance):
-      raise ProcessError(f'relevance must be a Relevance(…) or None, not {relevance!r}.')
+    for name, value, protocol, example in (('relevance', relevance, UploadRule, 'Relevance(…)'),
+                                           ('structured', structured, Confinement, 'Structured(…)'),
+                                           ('server', server, ServerMemory, 'FetchSgd(…)')):
+      if value is not None and not isinstance(value, protocol):
+        raise ProcessError(f'{name} must be a {protocol.__name__} such as {example}, or None, not {value!r}.')
     if not isinstance(client_weighting, tff.learning.ClientWeighting):
       raise ProcessError(f'client_weighting must be a tff.learning.ClientWeighting, not {client_weighting!r}.')
-    if structured is not None and not isinstance(structured, (structured_lib.Structured, dropout_lib.FederatedDropout)):
-      raise ProcessError(f'structured must be a Structured(…), a FederatedDropout(…) or None, not {structured!r}.')
-    dropout = structured if isinstance(structured, dropout_lib.FederatedDropout) else None
     if structured and error_feedback is None:
       for codec in steps_lib.parts(uplink):
         meaning.without_feedback(codec, 'leave structured out')
-    if dropout:
+    if structured and structured.own_downlink:
       downlink = downlink if isinstance(downlink, changes_lib.Changes) else meaning.of_whole_models(
           'float32' if downlink is None else downlink, 'leave structured out')
     else:
       downlink = changes_lib.Changes.of('float32' if downlink is None else downlink)
     self.feedback, self.relevance = ErrorFeedback.of(error_feedback, *steps_lib.parts(uplink)), relevance
-    self.structured = None if dropout else structured
-    if dropout:
-      dropout_lib.check_others(self.feedback, relevance, server, downlink)
-    if self.structured and self.feedback:
-      raise ProcessError('structured updates lose nothing that error feedback could keep: leave one of the two out.')
-    if server is not None and not isinstance(server, (FetchSgd, PowerSgd)):
-      raise ProcessError(f'server must be a FetchSgd(…), a PowerSgd(…) or None, not {server!r}.')
-    if server and structured:
-      raise ProcessError('structured updates are sent as they are trained: leave structured or server out.')
+    changes = downlink if isinstance(downlink, changes_lib.Changes) else None
+    given = {'error_feedback': self.feedback, 'relevance': relevance, 'structured': structured, 'server': server,
+             'changes': changes}
+    for option in (structured, self.feedback, relevance, server):
+      for name, sentence in option.conflicts.items() if option else ():
+        if given[name]:
+          raise ProcessError(sentence)
+    self.needs = tuple(needs)
+    needs_lib.check(self.needs, needs_lib.Facts(
+        sends_changes=changes is not None,
+        equal_weights=client_weighting is tff.learning.ClientWeighting.UNIFORM), 'this process', ProcessError)
     steps = steps_lib.schedule(uplink)
 
     super().__init__(model_fn, names, 'clients that remember')
     count = len(self.update_spec.tensors)
-    if self.structured:
-      structured_lib.check_uplink([codec.plan(self.update_spec) for _, codec in steps], structured.normalize)
-    self.sub_models = dropout and dropout_lib.SubModels(dropout, self.spec, count, steps, downlink, seed)
-    self.uplink = self.sub_models or schedule_lib.messages(steps, self.update_spec, seed)
+    self.seed = seed
+    self.confined = structured.confine(self.spec, count, steps, downlink, seed) if structured else None
     self.server = server.build(steps, self.update_spec, seed) if server else None
-    if self.server:
-      self.uplink = self.server.messages
-    self.changes = None
-    if isinstance(downlink, changes_lib.Changes):
-      self.changes = changes_lib.change_messages(downlink, self.spec, seed)
-    elif not dropout:
+    self.uplink = (self.confined or self.server).messages if structured or server else schedule_lib.messages(
+        steps, self.update_spec, seed)
+    self.changes = changes_lib.change_messages(changes, self.spec, seed) if changes else None
+    if not changes and not (structured and structured.own_downlink):
       self.distributor = downlink_lib(downlink, self.weights_type, seed=seed, spec=self.names)
     self.update_vectors, self.model_vectors = memory_lib.Vectors(self.update_spec), memory_lib.Vectors(self.spec)
-    description = [steps, self.feedback, relevance, structured, downlink if self.changes else None, self.spec,
+    description = [steps, self.feedback, relevance, structured, changes, self.spec,
                    str(self.memory(memory_lib.Values).type)]
     self.fingerprint = hashlib.sha256('\n'.join(map(str, description)).encode('utf-8')).digest()[:16]
 
@@ -186,25 +188,11 @@ class _Parts(ModelTypes):
     """What brings the model to clients whose states are as `memory.Values` or `memory.Files` say."""
     if self.changes:
       return downlinks.ChangesOfModel(self.changes, self, remembered)
-    if self.sub_models:
-      return downlinks.SubModel(self.sub_models, self, remembered.type)
+    if self.confined and self.confined.download:
+      return downlinks.PartOfModel(self.confined.download, self, remembered.type)
     return downlinks.WholeModel(self.distributor)
 
-  @property
-  def sent(self):
-    """Function of a frame that says which coordinates it holds, where these are counted; None elsewhere."""
-    if self.sub_models:
-      return self.sub_models.sent
-    counts = self.structured and self.structured.normalize == 'count'
-    return functools.partial(structured_lib.sent, self.uplink) if counts else None
-
   # -- in graphs, on a client
-
-  def confined(self, optimizer, round_number, number):
-    """The optimizer of a client that does not train everything."""
-    if self.sub_models:
-      return self.sub_models.confined(optimizer, round_number, number)
-    return structured_lib.Confined(optimizer, self.uplink.plan, self.uplink.subspaces(round_number, number))
 
   def upload(self, update, weight, kept, memory, before, now, published,
              round_number):
@@ -222,17 +210,17 @@ class _Parts(ModelTypes):
     xp = TensorFlowOps()
     number = number_of(memory)
     is_new = memory['seen'] < 0
-    missed = missed_rounds(memory, round_number)
+    turn = ClientRound(missed_rounds(memory, round_number), round_number, published,
+                       functools.partial(coins.coin_in_graph, self.seed, round_number))
     slots = self.slots
     usable = weight > 0
     uploads = usable
     if self.relevance:
       uploads &= is_new | self.relevance.holds(xp, [-x for x in update], before, now, round_number)
-    filled = self.feedback.accumulate(xp, kept, update, missed) if slots else {}
-    signal = self.feedback.signal(filled) if slots else update
-    if self.structured and self.structured.normalize != 'inverse_p':
-      # The decoder multiplies by these.
-      signal = [x / scale for x, scale in zip(signal, structured_lib.scales(self.uplink.plan))]
+    filled = self.feedback.accumulate(xp, kept, update, turn) if slots else {}
+    signal = self.feedback.signal(xp, filled, update, turn) if slots else update
+    if self.confined:
+      signal = self.confined.signal(signal)
 
     def send():
       if self.server:
@@ -241,7 +229,7 @@ class _Parts(ModelTypes):
       else:
         frame = self.uplink.encode(signal, round_number, number)
         decode = lambda: self.uplink.decode(frame)
-      return frame, self.feedback.settle(xp, filled, decode()) if slots else {}
+      return frame, self.feedback.settle(xp, filled, update, decode(), turn) if slots else {}
 
     def keep():
       if not slots:
@@ -264,7 +252,7 @@ def _confined_work(parts, client_work, model_fn, optimizer, weighting, metrics_a
 
   @tff.tensorflow.computation(weights_type.member, data_type.member, memory_kind.type, np.int32)
   def train(weights, data, memory, round_number):
-    confined = parts.confined(optimizer, round_number, number_of(memory))
+    confined = parts.confined.optimizer(optimizer, round_number, number_of(memory))
     return compat.client_update(model_fn, weighting, _LOOP)(confined, weights, data)
 
   def work(state, weights, data, memories, round_number):
@@ -290,7 +278,7 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
   count = len(parts.update_spec.tensors)
   flat = lambda weights: tf.nest.flatten(weights)
   frame_type = tff.TensorType(np.uint8, [None])
-  total = FrameSum(parts.uplink, parts.sent)
+  total = FrameSum(parts.uplink, parts.confined and parts.confined.coverage)
   data_type = client_work.next.type_signature.parameter[2]
   result_type = client_work.next.type_signature.result.result.member
 
@@ -355,8 +343,8 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
     round_number = state['round']
     following = collections.OrderedDict(round=round_number + 1)
     if parts.server:
-      prefixes = total.prefixes_mean(accumulator, parts.server.message_round(round_number))
-      following['server'], mean = parts.server.step(state['server'], prefixes, round_number)
+      mean = parts.server.mean(total, accumulator, round_number)
+      following['server'], mean = parts.server.step(state['server'], mean, round_number)
     else:
       mean = total.mean(accumulator, round_number)
     measured = accounting.measurements('uplink', accumulator['bytes'], accumulator['clients'], parts.update_spec)
@@ -413,7 +401,7 @@ def _compose(parts, client_work, work_fn, finalizer, remembered, on_files=None):
 
   return ClientStateProcess(
       init, next_fn, client_state_type=client_type, fingerprint=parts.fingerprint, get_model_weights=get_model_weights,
-      set_model_weights=set_model_weights, on_files=on_files)
+      set_model_weights=set_model_weights, needs=parts.needs, on_files=on_files)
 
 
 def _weight_of(result_type):

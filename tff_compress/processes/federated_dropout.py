@@ -10,7 +10,11 @@ reaches what is before it. So the rest trains exactly as a model of the smaller 
 Source: Caldas et al. 2018, "Expanding the reach of federated learning by reducing client resource requirements".
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +24,9 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
 from tff_compress.processes import schedule as schedule_lib
-from tff_compress.processes.changes import Changes
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.protocols import ConfinedTraining
+from tff_compress.processes.protocols import Confinement
 from tff_compress.processes.units import ALWAYS
 from tff_compress.processes.units import Units
 from tff_compress.tensorflow import MessageFunctions
@@ -30,8 +35,13 @@ from tff_compress.tensorflow.messages import numbers_of
 from tff_compress.tensorflow.ops import TensorFlowOps
 
 
+def _one_model_in_all_rounds(name):
+  return ('federated dropout gives a client another sub-model in every round, which does not go with '
+          f'{name}: leave one of the two out.')
+
+
 @dataclasses.dataclass(frozen=True)
-class FederatedDropout:
+class FederatedDropout(Confinement):
   """Sub-models for `build_fed_avg(structured=…)`.
 
   A hidden layer of n units keeps max(1, round(keep n)) of them, another uniform choice for every round and client. The
@@ -44,6 +54,13 @@ class FederatedDropout:
     whole: names of layers whose units are all kept. Layers that mix their units (softmax, normalization over units,
       attention) need those before them to be.
   """
+  conflicts: ClassVar[Mapping[str, str]] = {
+      'error_feedback': _one_model_in_all_rounds('error_feedback'),
+      'relevance': _one_model_in_all_rounds('relevance'),
+      'server': _one_model_in_all_rounds('server'),
+      'changes': _one_model_in_all_rounds('downlink=Changes(…)')}
+  own_downlink: ClassVar[bool] = True
+
   units: object
   keep: float = 0.75
   whole: tuple = ()
@@ -66,17 +83,11 @@ class FederatedDropout:
     """How many of `size` units of a layer are kept."""
     return max(1, round(self.keep * size))
 
-
-def check_others(feedback, relevance, server, downlink):
-  """Raises ProcessError where another argument of `build_fed_avg` needs all clients to have one model in all rounds."""
-  for name, given in (('error_feedback', feedback), ('relevance', relevance), ('server', server),
-                      ('downlink=Changes(…)', isinstance(downlink, Changes))):
-    if given:
-      raise ProcessError(f'federated dropout gives a client another sub-model in every round, which does not go with '
-                         f'{name}: leave one of the two out.')
+  def confine(self, spec, trainable, steps, downlink, seed):
+    return SubModels(self, spec, trainable, steps, downlink, seed)
 
 
-class SubModels:
+class SubModels(ConfinedTraining):
   """The functions of federated dropout, to be called while a graph is built.
 
   For the uplink it has the methods of `MessageFunctions`, which take and give tensors of the whole model's shapes.
@@ -108,6 +119,7 @@ class SubModels:
     self.spec, self.seed = codec_lib.Spec(spec.tensors[:trainable]), seed
     self._up = schedule_lib.messages(uplink, codec_lib.Spec(self.sub_spec.tensors[:trainable]), seed)
     self._down = MessageFunctions(downlink, self.sub_spec, seed)
+    self.messages = self
 
   def _kept_along(self, axis):
     """Number of places along an axis that are kept."""
@@ -174,8 +186,7 @@ class SubModels:
       scattered.append(tensor)
     return scattered
 
-  def confined(self, optimizer, round_number, client):
-    """The optimizer of a client, a `tff.learning.optimizers.Optimizer` for the whole model's variables."""
+  def optimizer(self, optimizer, round_number, client):
     return _OfSubModel(optimizer, self, self.places(round_number, client))
 
   def masks(self, round_number, client):
@@ -210,8 +221,7 @@ class SubModels:
     del round_number
     return [tf.reshape(value, tensor.shape) for value, tensor in zip(values, self.spec.tensors)]
 
-  def sent(self, frame):
-    """As `decode_to_prefixes`: 1 for what the frame's client had, 0 elsewhere."""
+  def coverage(self, frame):
     return [tf.reshape(mask, [-1]) for mask in self.masks(*numbers_of(frame))]
 
 

@@ -4,17 +4,21 @@ The algebra is written over the operation table of `tff_compress.codec.ops`, so 
 graph.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
 from tff_compress.codec import meaning
 from tff_compress.codec import sums
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.protocols import ClientMemory
 
 
 @dataclasses.dataclass(frozen=True)
-class ErrorFeedback:
+class ErrorFeedback(ClientMemory):
   """What a client remembers between rounds, around any codec C.
 
   With x the client's update, e its residual and c = decode(C(e)) what the server receives (Seide et al. 2014; Stich et
@@ -41,6 +45,8 @@ class ErrorFeedback:
     clip: largest Euclidean norm of x, over all variables; a longer x is shortened to it first. None: no limit. Deep
       gradient compression has thr / sqrt(N), thr being a limit for the sum over N clients.
   """
+  run_settings: ClassVar[tuple[str, ...]] = ('decay', 'drop_after', 'momentum')
+
   decay: float = 1.0
   drop_after: int | None = None
   momentum: float = 0.0
@@ -69,10 +75,10 @@ class ErrorFeedback:
 
   @classmethod
   def of(cls, value, *codecs):
-    """What is remembered of what codecs lose, an `ErrorFeedback` or None.
+    """What clients remember of their updates: a `ClientMemory`, such as an `ErrorFeedback`, or None.
 
     Args:
-      value: an `ErrorFeedback`, True, False, or None for what the codecs are meant for.
+      value: a `ClientMemory`, True, False, or None for what the codecs are meant for.
       *codecs: `Codec` or text.
 
     Raises:
@@ -82,7 +88,7 @@ class ErrorFeedback:
       value = meaning.needing_feedback(*codecs) is not None
     if isinstance(value, bool):
       return cls() if value else None
-    if isinstance(value, cls):
+    if isinstance(value, ClientMemory):
       return value
     raise ProcessError(f'error_feedback must be True, False, None or an ErrorFeedback(…), not {value!r}.')
 
@@ -91,25 +97,14 @@ class ErrorFeedback:
     """Names of what is remembered, each of the update's shapes."""
     return ('residual',) * self.residual + ('velocity',) * bool(self.momentum)
 
-  def signal(self, memory):
-    """What of a memory is to be encoded: list of arrays."""
+  def signal(self, xp, memory, update, turn):
+    del xp, update, turn
     return memory['residual' if self.residual else 'velocity']
 
-  def accumulate(self, xp, memory, update, missed):
-    """What to send, before it is encoded.
-
-    Args:
-      xp: operation table.
-      memory: {slot: list of float32 arrays}.
-      update: list of float32 arrays.
-      missed: int32 scalar, rounds since the client last took part, those two not counted.
-
-    Returns:
-      The memory with the update in it; `signal` of it is what to encode. If nothing is sent, it is what to keep.
-    """
-    factor = xp.constant(self.decay, np.float32) ** xp.cast(missed, np.float32)
+  def accumulate(self, xp, memory, update, turn):
+    factor = xp.constant(self.decay, np.float32) ** xp.cast(turn.missed, np.float32)
     if self.drop_after is not None:
-      factor = xp.where(missed > self.drop_after, xp.constant(0, np.float32), factor)
+      factor = xp.where(turn.missed > self.drop_after, xp.constant(0, np.float32), factor)
     if self.clip is not None:
       norm = sums.norm(xp, xp.concat([xp.reshape(x, [-1]) for x in update]))
       shorter = xp.constant(self.clip, np.float32) / xp.maximum(norm, xp.constant(self.clip, np.float32))
@@ -122,16 +117,11 @@ class ErrorFeedback:
       filled['residual'] = [factor * e + x for e, x in zip(memory['residual'], update)]
     return filled
 
-  def settle(self, xp, memory, sent):
-    """What to keep.
-
-    Args:
-      memory: what `accumulate` gave.
-      sent: list of float32 arrays, what the server decodes.
-    """
+  def settle(self, xp, memory, update, decoded, turn):
+    del update, turn
     if not self.residual:
       return memory
     if not (self.momentum and self.masking):
-      return {**memory, 'residual': [e - c for e, c in zip(memory['residual'], sent)]}
-    return {slot: [v * xp.cast(xp.equal(c, 0), np.float32) for v, c in zip(values, sent)]
+      return {**memory, 'residual': [e - c for e, c in zip(memory['residual'], decoded)]}
+    return {slot: [v * xp.cast(xp.equal(c, 0), np.float32) for v, c in zip(values, decoded)]
             for slot, values in memory.items()}

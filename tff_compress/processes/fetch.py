@@ -8,11 +8,13 @@ import tensorflow as tf
 from tff_compress import codec as codec_lib
 from tff_compress.codec import random
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.protocols import ServerFunctions
+from tff_compress.processes.protocols import ServerMemory
 from tff_compress.tensorflow import MessageFunctions
 
 
 @dataclasses.dataclass(frozen=True)
-class FetchSgd:
+class FetchSgd(ServerMemory):
   """Momentum and error feedback on the server, in the space of sums of messages, for clients that are seen once.
 
   With S the mean of the clients' messages before the codec's linear part is undone, such as their sketches, for the
@@ -47,7 +49,7 @@ class FetchSgd:
     return FetchServer(self, MessageFunctions(steps[0][1], spec, seed))
 
 
-class FetchServer:
+class FetchServer(ServerFunctions):
   """What server and clients compute, in functions to be called while a graph is built.
 
   Args:
@@ -65,23 +67,11 @@ class FetchServer:
     return collections.OrderedDict(momentum=zeros(), error=zeros())
 
   def message_round(self, round_number):
-    """The round whose keys, and whose number, the messages of a round have."""
+    # As messages of all rounds are added up, they have the keys of one.
     return tf.zeros_like(round_number)
 
-  def publish(self, state, round_number):
-    """uint8[n], what clients need beside the model: nothing."""
-    del state, round_number
-    return tf.zeros([0], tf.uint8)
-
-  def encode(self, arrays, published, round_number, client):
-    """uint8[n], a client's frame. As messages of all rounds are added up, they have the keys of round 0."""
-    del published, round_number
-    return self.messages.encode(arrays, tf.zeros([], tf.int32), client)
-
-  def decode(self, frame, published):
-    """What a frame by itself decodes to: list of tensors in the order and shapes of the spec."""
-    del published
-    return self.messages.decode(frame)
+  def mean(self, total, accumulator, round_number):
+    return total.prefixes_mean(accumulator, self.message_round(round_number))
 
   def step(self, state, mean, round_number):
     """One round.

@@ -12,6 +12,8 @@ from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.protocols import ServerFunctions
+from tff_compress.processes.protocols import ServerMemory
 from tff_compress.tensorflow import MessageFunctions
 
 _LEAST_SAVING = 2
@@ -21,7 +23,7 @@ _SHARED = random.signed(random.SHARED_CLIENT)
 
 
 @dataclasses.dataclass(frozen=True)
-class PowerSgd:
+class PowerSgd(ServerMemory):
   """Power iteration on the clients' updates, one half of a step in each round.
 
   A variable with at least two dimensions is a matrix M of n x m values, m those of its last dimension. P is an n x r
@@ -67,7 +69,7 @@ class PowerSgd:
     return PowerServer(self, steps, spec, seed)
 
 
-class PowerServer:
+class PowerServer(ServerFunctions):
   """What server and clients compute, in functions to be called while a graph is built.
 
   Also what `FrameSum` takes as messages: the sums are those of the coordinates and the other variables, as one vector.
@@ -123,9 +125,8 @@ class PowerServer:
     return collections.OrderedDict(left=list(map(tf.constant, self._initial[0])),
                                    right=list(map(tf.constant, self._initial[1])))
 
-  def message_round(self, round_number):
-    """The round whose keys, and whose number, the messages of a round have."""
-    return round_number
+  def mean(self, total, accumulator, round_number):
+    return total.prefixes_mean(accumulator, round_number)
 
   def publish(self, state, round_number):
     """uint8[n], a frame with the basis that clients need in a round."""

@@ -35,14 +35,18 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     fingerprint: 16 bytes that differ, nearly surely, where states do not fit: another model, codec or way to remember.
     get_model_weights, set_model_weights: computations as those of `tff.learning.templates.LearningProcess`. After
       the weights were set, every client's copy of the model is out of date.
+    prepass: computation with the arguments and results of `next` by which clients learn before the rounds; None where
+      there is no such.
+    needs: `needs.Need`s, what a run must fulfil.
   """
+  prepass = None
 
   def __init__(self, initialize, next_fn, *, client_state_type, fingerprint, get_model_weights, set_model_weights,
-               on_files=None):
+               needs=(), on_files=None):
     super().__init__(initialize, next_fn, next_is_multi_arg=True)
     self.client_state_type, self.fingerprint = client_state_type, fingerprint
     self.get_model_weights, self.set_model_weights = get_model_weights, set_model_weights
-    self._on_files = on_files
+    self.needs, self._on_files = needs, on_files
 
   @functools.cached_property
   def on_files(self):
@@ -64,6 +68,11 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     state = tf.nest.map_structure(nothing, compat.tensor_specs(self.client_state_type))
     return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),
                                    version=np.int32(changes_lib.UNKNOWN))
+
+  def knows(self, state, memory):
+    """Whether the server has all that it needs to decode messages of a client with this state."""
+    del self, state, memory
+    return True
 
   @property
   def client_state_bytes(self):

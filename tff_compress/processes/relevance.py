@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.protocols import UploadRule
 
 
 @dataclasses.dataclass(frozen=True)
-class Relevance:
+class Relevance(UploadRule):
   """A client uploads only if enough of its update's signs are those of the last global update.
 
   The global update is what the client's model changed by since it last took part, so it costs no bytes. Values that it
@@ -30,17 +31,6 @@ class Relevance:
         raise ProcessError(f'relevance: {name} must be a number from 0 to 1, not {value!r}.')
 
   def holds(self, xp, update, before, now, round_number):
-    """Whether an update is relevant.
-
-    Args:
-      xp: operation table.
-      update: list of arrays, by how much training changed the client's weights.
-      before, now: lists of arrays, the model when the client last took part, and now.
-      round_number: int32 scalar, from 0.
-
-    Returns:
-      Boolean scalar.
-    """
     agreeing, moved = xp.long(0), xp.long(0)
     for x, old, new in zip(update, before, now):
       change = xp.reshape(new - old, [-1])

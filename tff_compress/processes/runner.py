@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_compress.codec import files
-from tff_compress.processes.autoencoder import AutoencoderProcess
+from tff_compress.processes import needs
 from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
@@ -83,7 +83,7 @@ class Runner:
     Raises:
       ProcessError: the process has no pre-pass.
     """
-    if not isinstance(self._process, AutoencoderProcess):
+    if self._process.prepass is None:
       raise ProcessError('this process has no pre-pass: build it with build_autoencoder_fed_avg.')
     return self._run(self._process.prepass, client_ids, datasets, check, rounds=0)
 
@@ -94,8 +94,12 @@ class Runner:
       raise ClientError(f'there are {len(names)} client ids and {len(datasets)} datasets: give one for each.')
     numbers = _numbers(names)
     done = self.round
+    if rounds and done:
+      known = sum(name in self.store for name in names)
+      needs.check(self.process.needs, needs.Facts(clients=len(self.store) + len(names) - known,
+                                                  clients_per_round=known), 'this process', ClientError)
     memories = [self._memory(name, number, done) for name, number in zip(names, numbers)]
-    if rounds and isinstance(self._process, AutoencoderProcess):
+    if rounds:
       for name, memory in zip(names, memories):
         if not self._process.knows(self.state, memory):
           raise StateError(

@@ -9,22 +9,29 @@ def messages(steps, spec, seed):
   """`MessageFunctions` of the one codec of a schedule, or their like for several."""
   if len(steps) == 1:
     return MessageFunctions(steps[0][1], spec, seed)
-  return _ScheduledMessages(steps, spec, seed)
+  starts = [start for start, _ in steps]
+  return ChosenMessages([codec for _, codec in steps], spec, seed,
+                        lambda number: tf.reduce_sum(tf.cast(number >= tf.constant(starts), tf.int32)) - 1)
 
 
-class _ScheduledMessages:
-  """Has the methods of `MessageFunctions`. As codecs have different linear prefixes, sums are of whole decoded
-  arrays."""
+class ChosenMessages:
+  """Messages of several codecs, of which a round has one. Has the methods of `MessageFunctions`; as codecs have
+  different linear prefixes, sums are of whole decoded arrays.
 
-  def __init__(self, steps, spec, seed):
-    self._starts = [start for start, _ in steps]
-    self._messages = [MessageFunctions(codec, spec, seed) for _, codec in steps]
-    self.spec, self.seed = spec, seed
+  Args:
+    codecs: list of `Codec` or text.
+    spec, seed: as for `MessageFunctions`.
+    choose: function of the round's number, an int32 scalar, that gives the position of its codec, an int32 scalar.
+      Client and server compute it alike, and the server from the number in a frame: of nothing but that and constants.
+  """
+
+  def __init__(self, codecs, spec, seed, choose):
+    self._messages = [MessageFunctions(codec, spec, seed) for codec in codecs]
+    self._choose, self.spec, self.seed = choose, spec, seed
 
   def _switch(self, round_number, method):
     """Calls the method, a function of one `MessageFunctions`, with that of the round."""
-    branch = tf.reduce_sum(tf.cast(round_number >= tf.constant(self._starts), tf.int32)) - 1
-    return tf.switch_case(branch, [lambda m=m: method(m) for m in self._messages])
+    return tf.switch_case(self._choose(round_number), [lambda m=m: method(m) for m in self._messages])
 
   @property
   def prefix_types(self):

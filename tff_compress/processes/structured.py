@@ -7,21 +7,30 @@ subspace, so sending its coordinates loses nothing.
 Source: Konecny et al. 2016, "Federated learning: strategies for improving communication efficiency", section 2.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 import dataclasses
+import functools
+from typing import ClassVar
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_compress import codec as codec_lib
 from tff_compress.codec.subspace import Subspace
 from tff_compress.codec.transforms.subsample import Subsample
+from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.protocols import ConfinedTraining
+from tff_compress.processes.protocols import Confinement
 from tff_compress.tensorflow.messages import numbers_of
 
 NORMALIZE = ('none', 'inverse_p', 'count')
 
 
 @dataclasses.dataclass(frozen=True)
-class Structured:
+class Structured(Confinement):
   """Confines training to the random subspace of an uplink that begins with one.
 
   With 'subsample:1/16,key=client | float32' a client trains the coordinates of a mask, and the others stay as they are,
@@ -36,11 +45,20 @@ class Structured:
       gradient descent then is the full step in the mean over subspaces. 'count', for masks: each coordinate is averaged
       over the clients that sent it; what nobody sent stays, so that of n clients' mean 1 - (1 - p)^n is expected.
   """
+  conflicts: ClassVar[Mapping[str, str]] = {
+      'error_feedback': 'structured updates lose nothing that error feedback could keep: leave one of the two out.'}
+
   normalize: str = 'none'
 
   def __post_init__(self):
     if self.normalize not in NORMALIZE:
       raise ProcessError(f'structured: normalize must be {" or ".join(NORMALIZE)}, not {self.normalize!r}.')
+
+  def confine(self, spec, trainable, steps, downlink, seed):
+    del downlink
+    update_spec = codec_lib.Spec(spec.tensors[:trainable])
+    check_uplink([codec.plan(update_spec) for _, codec in steps], self.normalize)
+    return SubspaceTraining(schedule_lib.messages(steps, update_spec, seed), self.normalize)
 
 
 def check_uplink(plans, normalize):
@@ -64,7 +82,29 @@ def check_uplink(plans, normalize):
         "a mask, such as 'subsample:1/16,key=client | float32'.")
 
 
-def sent(messages, frame):
+class SubspaceTraining(ConfinedTraining):
+  """Training within the subspaces of an uplink.
+
+  Args:
+    messages: `MessageFunctions` of the uplink.
+    normalize: that of `Structured`.
+  """
+
+  def __init__(self, messages, normalize):
+    self.messages, self._normalize = messages, normalize
+    self.coverage = functools.partial(coordinates_in, messages) if normalize == 'count' else None
+
+  def optimizer(self, optimizer, round_number, client):
+    return Confined(optimizer, self.messages.plan, self.messages.subspaces(round_number, client))
+
+  def signal(self, update):
+    if self._normalize == 'inverse_p':
+      return update
+    # The decoder multiplies by these.
+    return [x / scale for x, scale in zip(update, scales(self.messages.plan))]
+
+
+def coordinates_in(messages, frame):
   """Which coordinates a frame holds, where the subspaces are masks: 1 or 0 for each.
 
   Args:

@@ -147,11 +147,13 @@ def process_arguments(config, model):
   """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a
   dict."""
   downlink = _text(config.downlink)
-  return {
+  arguments = {
       'downlink': processes.Changes(downlink, since=config.changes) if config.changes else codec_lib(downlink),
       'client_weighting': learning.weighting(config.weighting == 'uniform'),
-      **config.method.arguments(model),
-      'error_feedback': config.feedback or False}
+      **config.method.arguments(model)}
+  if config.feedback != config.method.error_feedback:  # What the run itself says of it.
+    arguments['error_feedback'] = config.feedback or False
+  return arguments
 
 
 def _entry(record, rounds, estimate, blueprint):

@@ -17,6 +17,7 @@ from tff_compress import codec as codec_lib
 from tff_compress import processes
 from tff_compress.codec import meaning
 from tff_compress.processes import methods
+from tff_compress.processes import needs
 from tff_compress.simulation import datasets
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models as models_lib
@@ -169,10 +170,7 @@ class RunConfig:
     if own and (self.downlink_changes, self.downlink_since) != (None, None):
       raise ConfigError(
           f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
-    if method.whole and self.changes:
-      what = 'downlink_changes' if self.downlink_changes else f'the downlink {self.downlink!r}, which sends changes,'
-      raise ConfigError(f'{what} is not for the uplink {self.uplink!r}, whose clients need the whole model: use '
-                        'another downlink.')
+    self.check_needs(self.clients)
     if self.downlink_since is not None and not self.changes:
       raise ConfigError('downlink_since is for downlink_changes: give both, or none.')
     if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):
@@ -180,6 +178,19 @@ class RunConfig:
           f'error_feedback and feedback_momentum are settled by the uplink {self.uplink!r}: leave them out.')
     if self.feedback_momentum and self.feedback is None:
       raise ConfigError('feedback_momentum is for error_feedback: give both, or none.')
+    for name in self._feedback_settings if self.feedback is not None else ():
+      if name not in self.feedback.run_settings:
+        raise ConfigError(f'feedback_{name} is not for the uplink {self.uplink!r}, whose clients remember in another '
+                          'way: leave it out.')
+
+  def check_needs(self, clients):
+    """Raises ConfigError unless the run is such as the uplink's method needs it; `clients` is None where it is not
+    known yet how many there are."""
+    if not self.baseline:
+      needs.check(self.method.needs, needs.Facts(
+          clients=clients, clients_per_round=self.clients_per_round, sends_changes=bool(self.changes),
+          equal_weights=(self.weighting or self.method.weighting) == 'uniform'),
+                  f'the uplink {self.uplink!r}', ConfigError)
 
   @property
   def method(self):
@@ -188,16 +199,22 @@ class RunConfig:
 
   @property
   def feedback(self):
-    """The `ErrorFeedback` of the clients, or None."""
+    """What clients remember of their updates, a `ClientMemory` such as `ErrorFeedback`, or None."""
     if self.baseline or self.error_feedback is False:
       return None
     feedback = self.method.error_feedback
-    if feedback is None and not self.error_feedback:
-      return None
-    given = {'decay': self.feedback_decay, 'drop_after': self.feedback_drop_after}
-    if self.feedback_momentum:
-      given['momentum'] = self.feedback_momentum
-    return dataclasses.replace(feedback or processes.ErrorFeedback(), **given)
+    if feedback is None:
+      if not self.error_feedback:
+        return None
+      feedback = processes.ErrorFeedback()
+    given = {name: value for name, value in self._feedback_settings.items() if name in feedback.run_settings}
+    return dataclasses.replace(feedback, **given) if given else feedback
+
+  @property
+  def _feedback_settings(self):
+    """Those that say something else than their defaults."""
+    values = {name: getattr(self, f'feedback_{name}') for name in ('decay', 'drop_after', 'momentum')}
+    return {name: value for name, value in values.items() if value != getattr(RunConfig, f'feedback_{name}')}
 
   @property
   def changes(self):
@@ -217,7 +234,7 @@ class RunConfig:
   @property
   def has_memory(self):
     """Whether it takes a process whose clients remember, `tff_compress.build_fed_avg`, and not TFF's own."""
-    return not self.baseline and (not self.method.plain or self.feedback is not None or bool(self.changes))
+    return not self.baseline and (not self.method.codec_suffices or self.feedback is not None or bool(self.changes))
 
   @property
   def baseline(self):
@@ -406,6 +423,7 @@ def run(config, *, on_round=None, on_prepass=None, resume=True):
       raise ConfigError(
           f'clients_per_round is {config.clients_per_round} but there are {len(parts)} clients: use at most '
           'that many.')
+    config.check_needs(len(parts))
     from tff_compress.simulation import engine
     status, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round, on_prepass)
   return RunResult(config, status, parameters, tuple(rounds), config.output)

@@ -2,17 +2,22 @@
 
 A method is more than a codec: it also says what clients or the server remember, who uploads, how votes are counted.
 What one codec is all there is to is a preset of `tff_compress.codec` instead, and no name stands for both. `method`
-reads
-either:
+reads either:
 
     method = processes.method('dgc:p=1/1000')
     process = method.build(model_fn, **method.arguments())
+
+A method's name is that of its file, with - for _: so a codec's error can say that a name is a method's without this
+package (`tff_compress.codec.grammar.method_names`).
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import importlib
 import pkgutil
+from typing import Any
 from typing import ClassVar
 
 from tff_compress import codec as codec_lib
@@ -23,6 +28,8 @@ from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.figures import CLIENT_STATES
 from tff_compress.processes.figures import Figure
+from tff_compress.processes.needs import Need
+from tff_compress.processes.protocols import ClientMemory
 
 _registry = {}
 
@@ -32,16 +39,17 @@ class Method:
   """Base class of methods: frozen dataclasses whose fields are their parameters.
 
   Class attributes:
-    name: the word that names it.
+    name: the word that names it, as its file does.
     summary: one line for `tff-compress codecs`.
     source: where it is from.
     page: where it is described, from the folder docs/.
     memory: what remembers between rounds: 'clients', 'server', 'clients, server' or 'nothing'.
     downlink: codec of the downlink that belongs to it; '' where any will do.
-    weighting: 'uniform' where clients have to weigh the same; '' where any will do.
+    weighting: 'uniform' where clients then weigh the same; '' where that is not settled.
+    needs: what a run must fulfil, such as `needs.ALL_CLIENTS`.
     local_steps: of a client between messages, where they belong to it; None where any number will do.
-    plain: whether, but for error feedback, its codec is all there is to it, so that `tff_compress.uplink` does as well.
-    whole: whether clients have to receive the model as a whole, and not what changed in it.
+    codec_suffices: whether, but for error feedback, its codec is all there is to it, so that `tff_compress.uplink` does
+      as well.
     figures: what it measures in a round beyond what every method does.
     examples: parameter texts that are tested.
   """
@@ -52,9 +60,9 @@ class Method:
   memory: ClassVar[str] = 'nothing'
   downlink: ClassVar[str] = ''
   weighting: ClassVar[str] = ''
+  needs: ClassVar[tuple[Need, ...]] = ()
   local_steps: ClassVar[object] = None
-  plain: ClassVar[bool] = False
-  whole: ClassVar[bool] = False
+  codec_suffices: ClassVar[bool] = False
   figures: ClassVar[tuple[Figure, ...]] = ()
   examples: ClassVar[tuple] = ('',)
 
@@ -72,8 +80,8 @@ class Method:
     raise NotImplementedError
 
   @property
-  def error_feedback(self):
-    """`ErrorFeedback` or None."""
+  def error_feedback(self) -> ClientMemory | None:
+    """What clients remember of their updates."""
     return None
 
   @property
@@ -83,11 +91,11 @@ class Method:
     return ''
 
   @property
-  def measured(self):
+  def codec_of_same_length(self):
     """Codec whose messages are as long as the uplink's, for `tff-compress codecs`."""
     return self.uplink
 
-  def coded(self, update):
+  def encoder_input(self, update):
     """What its codec is given of an update that is one matrix, in the first round: NumPy arrays."""
     return update
 
@@ -101,8 +109,8 @@ class Method:
     from tff_compress.processes.fed_avg import build_fed_avg
     return build_fed_avg(model_fn, **arguments)
 
-  def arguments(self, model=None):
-    """What `build_fed_avg` is given for it: a dict.
+  def arguments(self, model=None) -> dict[str, Any]:
+    """What `build` is given for it; the arguments that are not there are free.
 
     Args:
       model: the Keras model that clients train, which some methods have to know.
@@ -110,8 +118,18 @@ class Method:
     Raises:
       ProcessError: such a method was not told, or cannot use this model.
     """
+    weighting = {}
+    if self.weighting == 'uniform':
+      import tensorflow_federated as tff
+      weighting['client_weighting'] = tff.learning.ClientWeighting.UNIFORM
+    # Nothing can be said twice: a name that is there already is an error.
+    return dict(uplink=self.uplink, error_feedback=self.error_feedback or False, needs=self.needs, **weighting,
+                **self.other_arguments(model))
+
+  def other_arguments(self, model) -> dict[str, Any]:
+    """What of `arguments` follows from nothing else here, such as `server`; arguments and errors as there."""
     del model
-    return {'uplink': self.uplink, 'error_feedback': self.error_feedback}
+    return {}
 
   def __str__(self):
     shown = [f'{field.name}={stage_lib.format_value(getattr(self, field.name))}' for field in dataclasses.fields(self)
@@ -137,7 +155,7 @@ class OfCodec(Method):
     return ErrorFeedback.of(None, *steps.parts(self.text))
 
   @property
-  def plain(self):
+  def codec_suffices(self):
     return len(steps.parts(self.text)) == 1
 
   def __str__(self):
@@ -178,8 +196,9 @@ def registry():
       for value in vars(found).values():
         if isinstance(value, type) and issubclass(value, Method) and value.name and value.__module__ == found.__name__:
           _registry[value.name] = value
-    if set(_registry) != set(grammar.METHODS):
-      raise ValueError(f'grammar.METHODS must list these: {sorted(_registry)}.')
+    if sorted(_registry) != list(grammar.method_names()):
+      raise ValueError('each file of methods holds one, of the same name with - for _: there are the files '
+                       f'{list(grammar.method_names())} and the methods {sorted(_registry)}.')
   return dict(_registry)
 
 

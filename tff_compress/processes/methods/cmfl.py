@@ -46,5 +46,5 @@ class Cmfl(Method):
     """`Relevance`."""
     return Relevance(self.threshold, self.decay)
 
-  def arguments(self, model=None):
-    return {**super().arguments(), 'relevance': self.relevance()}
+  def other_arguments(self, model):
+    return {'relevance': self.relevance()}

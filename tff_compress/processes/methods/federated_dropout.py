@@ -36,8 +36,8 @@ class FederatedDropoutMethod(Method):
   def uplink(self):
     return self.codec
 
-  def arguments(self, model=None):
+  def other_arguments(self, model):
     from tff_compress.processes.federated_dropout import FederatedDropout
     if model is None:
       raise ProcessError('federated-dropout has to know the Keras model that clients train: give arguments(model).')
-    return {**super().arguments(), 'structured': FederatedDropout(model, self.keep)}
+    return {'structured': FederatedDropout(model, self.keep)}

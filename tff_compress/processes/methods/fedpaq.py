@@ -19,7 +19,7 @@ class FedPaq(Method):
   summary: ClassVar[str] = 'FedPAQ: QSGD after several local steps, unbiased'
   source: ClassVar[str] = 'Reisizadeh et al. 2020'
   page: ClassVar[str] = 'methods/less-often.md'
-  plain: ClassVar[bool] = True
+  codec_suffices: ClassVar[bool] = True
   examples: ClassVar[tuple] = ('', 'steps=2,levels=1')
 
   steps: int = 10

@@ -44,6 +44,6 @@ class FetchSgdMethod(Method):
   def _keep(self):
     return f'concat | topk:{self.k} | float32'
 
-  def arguments(self, model=None):
+  def other_arguments(self, model):
     from tff_compress.processes.fetch import FetchSgd
-    return {**super().arguments(), 'server': FetchSgd(self._keep, self.momentum)}
+    return {'server': FetchSgd(self._keep, self.momentum)}

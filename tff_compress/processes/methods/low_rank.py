@@ -29,6 +29,6 @@ class LowRankMethod(Method):
   def uplink(self):
     return f'concat | lowrank:{self.share},key=client | float32'
 
-  def arguments(self, model=None):
+  def other_arguments(self, model):
     from tff_compress.processes.structured import Structured
-    return {**super().arguments(model), 'structured': Structured(self.normalize)}
+    return {'structured': Structured(self.normalize)}

@@ -35,10 +35,10 @@ class PowerSgdMethod(Method):
   def error_feedback(self):
     return ErrorFeedback()
 
-  def coded(self, update):
+  def encoder_input(self, update):
     # As many values as coordinates on any other columns.
     return update[:, :self.rank]
 
-  def arguments(self, model=None):
+  def other_arguments(self, model):
     from tff_compress.processes.power import PowerSgd
-    return {**super().arguments(model), 'server': PowerSgd(self.rank)}
+    return {'server': PowerSgd(self.rank)}

@@ -30,6 +30,6 @@ class RandomMask(Method):
   def uplink(self):
     return f'concat | subsample:{self.fraction},key=client | float32'
 
-  def arguments(self, model=None):
+  def other_arguments(self, model):
     from tff_compress.processes.structured import Structured
-    return {**super().arguments(), 'structured': Structured(self.normalize)}
+    return {'structured': Structured(self.normalize)}

@@ -1,10 +1,10 @@
-"""signSGD with majority vote."""
+"""signSGD with majority votes."""
 
 import dataclasses
 from typing import ClassVar
 
+from tff_compress.processes import votes
 from tff_compress.processes.methods import Method
-from tff_compress.processes.methods import vote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,18 +21,18 @@ class SignSgdMajority(Method):
   source: ClassVar[str] = 'Bernstein et al. 2018'
   page: ClassVar[str] = 'methods/sparse-and-sign.md'
   memory: ClassVar[str] = 'clients'
-  downlink: ClassVar[str] = vote.CODEC
+  downlink: ClassVar[str] = votes.CODEC
   weighting: ClassVar[str] = 'uniform'
   examples: ClassVar[tuple] = ('', 'step=0.01')
 
   step: float = 0.001
 
   def check(self):
-    vote.check_step(self.name, self.step)
+    votes.check_step(self.name, self.step)
 
   @property
   def uplink(self):
-    return vote.CODEC
+    return votes.CODEC
 
-  def arguments(self, model=None):
-    return {**super().arguments(), **vote.arguments(self.step)}
+  def other_arguments(self, model):
+    return {'downlink': votes.downlink(self.step)}

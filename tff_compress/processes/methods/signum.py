@@ -1,12 +1,12 @@
-"""Signum: signs of momentum, with majority vote."""
+"""Signum: signs of momentum, with majority votes."""
 
 import dataclasses
 from typing import ClassVar
 
+from tff_compress.processes import votes
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
-from tff_compress.processes.methods import vote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Signum(Method):
   source: ClassVar[str] = 'Bernstein et al. 2018'
   page: ClassVar[str] = 'methods/sparse-and-sign.md'
   memory: ClassVar[str] = 'clients'
-  downlink: ClassVar[str] = vote.CODEC
+  downlink: ClassVar[str] = votes.CODEC
   weighting: ClassVar[str] = 'uniform'
   examples: ClassVar[tuple] = ('', 'step=0.01,momentum=0.5')
 
@@ -30,17 +30,17 @@ class Signum(Method):
   momentum: float = 0.9
 
   def check(self):
-    vote.check_step(self.name, self.step)
+    votes.check_step(self.name, self.step)
     if not 0 < self.momentum < 1:
       raise ProcessError(f'signum: momentum must be above 0 and below 1, not {self.momentum}.')
 
   @property
   def uplink(self):
-    return vote.CODEC
+    return votes.CODEC
 
   @property
   def error_feedback(self):
     return ErrorFeedback(momentum=self.momentum, residual=False)
 
-  def arguments(self, model=None):
-    return {**super().arguments(), **vote.arguments(self.step)}
+  def other_arguments(self, model):
+    return {'downlink': votes.downlink(self.step)}

@@ -11,10 +11,7 @@ def check_step(name, step):
     raise ProcessError(f'{name}: step must be a finite number above 0, not {step}.')
 
 
-def arguments(step):
-  """Those of `build_fed_avg` that make the server count votes."""
-  import tensorflow_federated as tff
-
+def downlink(step):
+  """The downlink of a server that counts votes: `Changes`."""
   from tff_compress.processes.changes import Changes
-  return {'downlink': Changes(CODEC, residual=False, step=step),
-          'client_weighting': tff.learning.ClientWeighting.UNIFORM}
+  return Changes(CODEC, residual=False, step=step)

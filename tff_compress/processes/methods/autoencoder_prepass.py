@@ -7,6 +7,7 @@ from typing import ClassVar
 from tff_compress import autoencoders
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.transforms.autoencoder import COSINE
+from tff_compress.processes import needs
 from tff_compress.processes import prepass as prepass_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.feedback import ErrorFeedback
@@ -53,7 +54,7 @@ class AutoencoderMethod(Method):
   source: ClassVar[str] = 'Chandar et al. 2021'
   page: ClassVar[str] = 'methods/autoencoders.md'
   memory: ClassVar[str] = 'clients, server'
-  whole: ClassVar[bool] = True
+  needs: ClassVar[tuple] = (needs.WHOLE_MODELS,)
   figures: ClassVar[tuple[Figure, ...]] = (FALLBACKS, DRIFT, *prepass_lib.FIGURES)
   examples: ClassVar[tuple] = (
       '', 'latent=8,length=784,decoders=shared', 'latent=8,length=12,least=50,coder=pack,tolerance=0.9,feedback=yes')
@@ -102,7 +103,7 @@ class AutoencoderMethod(Method):
     return ErrorFeedback() if self.feedback == 'yes' else None
 
   @property
-  def measured(self):
+  def codec_of_same_length(self):
     return self._codec(f',weights={COSINE}')
 
   def _codec(self, weights):
@@ -114,10 +115,10 @@ class AutoencoderMethod(Method):
   def prepass(self):
     return 'groups' if self.decoders == 'client' else 'together'
 
-  def arguments(self, model=None):
+  def other_arguments(self, model):
     decoders = int(self.decoders) if self.decoders.isdigit() else self.decoders
     return {
-        **super().arguments(), 'architecture': self.architecture, 'target': self.target, 'snapshots': self.snapshots,
+        'architecture': self.architecture, 'target': self.target, 'snapshots': self.snapshots,
         'snapshot_steps': self.steps or None, 'decoders': decoders,
         'learning_epochs': self.epochs, 'fallback': self.fallback,
         'tolerance': None if self.tolerance == 'none' else float(self.tolerance)}
