@@ -1,5 +1,8 @@
 """How `run`, `compare` and `demo` show that they go on: rounds and pre-passes, on standard error."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 import contextlib
 import math
 import sys
@@ -10,6 +13,7 @@ from tff_compress.processes import figures as figures_lib
 from tff_compress.processes import methods
 from tff_compress.processes import prepass
 from tff_compress.simulation.report import Run
+from tff_compress.simulation.run import RunConfig
 
 
 class Progress:
@@ -20,7 +24,7 @@ class Progress:
     every: seconds between lines, where lines are shown; the last round of a run always has one.
   """
 
-  def __init__(self, configs, every):
+  def __init__(self, configs: Sequence[RunConfig], every: float):
     self._configs, self._every, self._shown = configs, every, -math.inf
     self._bar = None
 
@@ -37,7 +41,7 @@ class Progress:
     if self._bar is not None:
       self._bar.close()
 
-  def round(self, position, entry):
+  def round(self, position: int, entry: dict) -> None:
     """A round of the run at this position ended; `entry` is what was measured in it."""
     config, label = self._configs[position], self._label(position)
     accuracy = '' if entry['accuracy'] is None else f'accuracy {100 * entry["accuracy"]:.1f} %'
@@ -59,7 +63,7 @@ class Progress:
     parts += figures_lib.remarks(methods.figures(), entry)
     output.say(', '.join(part for part in parts if part))
 
-  def prepass(self, position, learned, clients):
+  def prepass(self, position: int, learned: dict, clients: int) -> None:
     """Some more clients learned in a pre-pass of the run at this position; `learned` as `run` says."""
     text = 'pre-pass' if learned['round'] == 1 else f'pre-pass again before round {learned["round"]}'
     text += f': {prepass.progress(learned, clients, output.bytes_text)}'

@@ -1,5 +1,9 @@
 """`tff-compress report`, and the table and report that end `run`, `compare` and `demo`."""
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
 import os
 import shlex
 import textwrap
@@ -9,9 +13,10 @@ from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import report as report_lib
 from tff_compress.simulation.report import table
+from tff_compress.simulation.run import RunResult
 
 
-def add_report(parser):
+def add_report(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `report` its options."""
   parser.set_defaults(function=_report)
   parser.description = 'Read the result.json files in a folder, and make its plots and report.html from them.'
@@ -25,7 +30,8 @@ def _report(options):
   _show(runs, path, options)
 
 
-def finish(results, folder, options, details=None):
+def finish(results: Sequence[RunResult], folder: str | None, options: argparse.Namespace,
+           details: dict | None = None) -> None:
   """Writes the report of finished runs, and shows them; `details` is what else `--json` prints."""
   runs = [report_lib.Run.of(result) for result in results if result.rounds]
   if not runs:

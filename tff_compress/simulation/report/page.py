@@ -73,7 +73,7 @@ def render(series: Sequence[Series], images: Mapping[tuple[str, str], bytes], co
             for entry, pair in zip(series, colours)],
       sections=[(entry.label, pair, _facts(entry), [(run.seed, *_rounds(run)) for run in entry.runs])
                 for entry, pair in zip(series, colours)],
-      settings={str(name).replace('_', ' '): value for name, value in table.shared_settings(series).items()})
+      settings=[(str(name).replace('_', ' '), value) for name, value in table.shared_settings(series).items()])
 
 
 def _title_parts(series):

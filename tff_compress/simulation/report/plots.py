@@ -1,10 +1,16 @@
 """Plots of accuracy, as PNG; matplotlib is imported when one is made."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 import io
 import statistics
+from typing import Any
+
+from tff_compress.simulation.report.series import Series
 
 # Colours that stay apart for the colour-blind (Okabe and Ito 2008), lightened on dark ground. Float32 has the ink.
-THEMES = {
+THEMES: dict[str, dict[str, Any]] = {
     'light': {'page': '#ffffff', 'ink': '#1b1c1e', 'soft': '#5c6066', 'line': '#dcdfe3',
               'colours': ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#b8860b', '#56b4e9', '#7b4ea3')},
     'dark': {'page': '#16181c', 'ink': '#e7e8ea', 'soft': '#a3a8b0', 'line': '#363a41',
@@ -13,29 +19,26 @@ THEMES = {
 _STYLES = ('-', (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 
 
-def colours(series, theme):
+def colours(series: Sequence[Series], theme: str) -> list[tuple]:
   """A colour and a line style per series; more series than colours repeat them with another line style."""
-  theme = THEMES[theme]
-  result, used = [], 0
+  ink, others = THEMES[theme]['ink'], THEMES[theme]['colours']
+  result: list[tuple] = []
+  used = 0
   for entry in series:
     if entry.first.is_float32:
-      result.append((theme['ink'], '-'))
+      result.append((ink, '-'))
       continue
-    count = len(theme['colours'])
-    result.append((theme['colours'][used % count], _STYLES[used // count % len(_STYLES)]))
+    result.append((others[used % len(others)], _STYLES[used // len(others) % len(_STYLES)]))
     used += 1
   return result
 
 
-def plot_rounds(series, theme='light'):
+def plot_rounds(series: Sequence[Series], theme: str = 'light') -> bytes:
   """PNG of test accuracy against round: means over seeds. The band of `banded` reaches from its worst to its best seed.
 
   Args:
     series: sequence of `Series`.
-    theme: 'light' or 'dark'.
-
-  Returns:
-    bytes
+    theme: one of `THEMES`.
   """
   figure, (axes,) = _figure(theme, 1, (8.4, 4.4))
   ends = []
@@ -55,7 +58,7 @@ def plot_rounds(series, theme='light'):
   return _png(figure)
 
 
-def banded(series):
+def banded(series: Sequence[Series]) -> Series | None:
   """The one `Series` whose spread over seeds is drawn: float32, or else the first. None where it has a single seed.
 
   One, because the bands of runs that share their seeds lie on top of each other, and hide the lines.
@@ -64,7 +67,7 @@ def banded(series):
   return entry if len(entry.runs) > 1 else None
 
 
-def plot_bytes(series, theme='light'):
+def plot_bytes(series: Sequence[Series], theme: str = 'light') -> bytes:
   """PNG of test accuracy against megabytes sent so far: up on the left, up and down on the right, log scale."""
   figure, panels = _figure(theme, 2, (8.4, 4.6))
   figure.get_layout_engine().set(wspace=0.06)

@@ -145,7 +145,7 @@ def summarize(runs: Sequence[Run]) -> list[Series]:
   Args:
     runs: sequence of `Run`, not empty. Of two that do not differ at all, the later one counts.
   """
-  groups = {}
+  groups: dict[tuple, dict[int, Run]] = {}
   for run in runs:
     groups.setdefault((run.uplink, run.downlink, _task(run)), {})[run.seed] = run
   float32 = {task: group for (up, down, task), group in groups.items() if up in FLOAT32 and down in FLOAT32}

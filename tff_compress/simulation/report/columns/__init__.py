@@ -49,6 +49,8 @@ class Column:
   def text(self, series: Series) -> str:
     """What is shown; '' for nothing. A column that shows nothing in any row is left out."""
     value = self.value(series)
+    if isinstance(value, str):
+      return value
     mark = '≈' if self.of_uplink and series.estimated and value is not None else ''
     return mark + formats.significant(None if value is None else value / self.scale)
 
@@ -79,17 +81,17 @@ class MeasuredColumn(Column):
     self._total, self._figures = total, figures
     self.name, self.title, self.position, self.sentence = figures[0].name, total.title, total.position, total.sentence
 
-  def value(self, series):
+  def value(self, series: Series) -> float | None:
     values = [value for value in self.figures(series).values() if value is not None]
     return sum(values) if values else None
 
-  def text(self, series):
+  def text(self, series: Series) -> str:
     value = self.value(series)
     if self._total.share:
       return formats.percent(value)
     return formats.significant(None if value is None else value / 1e6)
 
-  def figures(self, series):
+  def figures(self, series: Series) -> dict[str, float | None]:
     return {figure.total_name or figure.name: series.total(figure) for figure in self._figures}
 
   @property

@@ -12,6 +12,3 @@ class Settings(Column):
 
   def value(self, series):
     return series.label.partition(', ')[2]  # A label has those that differ behind the codecs.
-
-  def text(self, series):
-    return self.value(series)
