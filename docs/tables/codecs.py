@@ -1,4 +1,4 @@
-"""Stages and presets."""
+"""Stages, presets and random numbers."""
 
 import dataclasses
 
@@ -6,6 +6,8 @@ from docs.tables import code
 from docs.tables import Table
 from tff_compress import codec as codec_lib
 from tff_compress.codec import presets as registry
+from tff_compress.codec import random
+from tff_compress.codec import stage as stage_lib
 
 
 def presets():
@@ -14,3 +16,26 @@ def presets():
            ', '.join(f'{field.name}={field.default}' for field in dataclasses.fields(kind)))
           for name, kind in sorted(registry.registry().items())]
   return Table(('preset', 'stands for', 'parameters'), rows)
+
+
+def stages():
+  """Every stage, in the order in which they may stand in a pipeline."""
+  return Table(('stage', 'parameters and defaults', 'unbiased', 'bits per value it is given'),
+               [(code(name), None, None, None) for name in _stages()])
+
+
+def segments():
+  """Every stage, with what it puts into a segment."""
+  return Table(('stage', 'takes', 'gives', 'side arrays'), [(code(name), None, None, None) for name in _stages()])
+
+
+def purposes():
+  """What streams of random numbers are for."""
+  return Table(('purpose', 'number', 'drawn', 'by'),
+               [(purpose.name.lower().replace('_', ' '), str(purpose.value), None, None) for purpose in random.Purpose])
+
+
+def _stages():
+  order = [stage_lib.Real, stage_lib.Integers, stage_lib.Bytes]
+  return sorted(stage_lib.registry(), key=lambda name: (order.index(stage_lib.registry()[name].domain),
+                                                        order.index(stage_lib.registry()[name].codomain), name))

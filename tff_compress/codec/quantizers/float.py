@@ -18,6 +18,11 @@ from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 
 
+def _settled(xp: Ops, x: Array) -> Array:
+  """x with +0 for -0 and for denormals: runtimes differ in which zero a sum gives and in keeping denormals."""
+  return xp.where(xp.abs(x) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), x)
+
+
 @dataclasses.dataclass(frozen=True)
 class Float32(Stage):
   """Four bytes per value, little endian. Lossless, except that -0 and denormals become +0."""
@@ -35,7 +40,7 @@ class Float32(Stage):
     return 0.0
 
   def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
-    return xp.integers_to_bytes(xp.bits_of(floats.flushed(xp, x)), 4), {}
+    return xp.integers_to_bytes(xp.bits_of(_settled(xp, x)), 4), {}
 
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     x = xp.float_of(xp.integers_from_bytes(values, 4))
@@ -63,7 +68,7 @@ class Nonzero(Stage):
     return 0.0
 
   def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
-    words = xp.bits_of(floats.flushed(xp, x))
+    words = xp.bits_of(_settled(xp, x))
     present = xp.cast(xp.abs(x) >= floats.SMALLEST_NORMAL, np.int32)
     head = bits.packed_size(signal.size, 1)
     whole = 4 * xp.total(present) + head >= 4 * signal.size

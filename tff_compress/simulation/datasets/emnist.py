@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from tff_compress.codec import checks
 from tff_compress.codec import files as files_lib
 from tff_compress.simulation import splits
 from tff_compress.simulation.data import DataError
@@ -41,7 +40,9 @@ class Emnist(Source):
   only_digits: bool = option(True, 'ten labels; otherwise all 62')
 
   def __post_init__(self):
-    checks.whole_number('max_clients', self.max_clients, DataError, least=1, optional=True)
+    if self.max_clients is not None and (isinstance(self.max_clients, bool) or not isinstance(self.max_clients, int)
+                                         or self.max_clients < 1):
+      raise DataError(f'max_clients must be a whole number of at least 1, not {self.max_clients!r}.')
 
   @property
   def num_classes(self) -> int:

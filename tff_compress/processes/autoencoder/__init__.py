@@ -1,1 +1,0 @@
-"""Federated averaging with autoencoders that clients learn before the first round."""

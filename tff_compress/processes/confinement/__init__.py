@@ -1,1 +1,0 @@
-"""Training that is confined to a part of the model."""

@@ -1,1 +1,0 @@
-"""Federated averaging whose clients remember."""
