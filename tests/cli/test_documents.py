@@ -155,7 +155,7 @@ def test_demo_of_the_readme_is_what_the_demo_prints():
   series = report.summarize([finished_runs.run(*links, settings=training.DEMO) for links in training.DEMO_LINKS])
   text = next(block.values[0] for block in blocks('text', [ROOT / 'README.md']) if '\nuplink ' in block.values[0])
   shown = next(line for line in text.splitlines() if line.startswith('uplink '))
-  assert re.split(r'  +', shown) == table.rows(series)[0]
+  assert re.split(r'  +', shown) == table.rows(series)[0], 'put what `make demo` prints into README.md'
   assert table.caption(series) in ' '.join(text.split())
 
 
