@@ -52,7 +52,7 @@ setuptools.setup(
     ],
     python_requires='>=3.11,<3.12',
     packages=packages,
-    package_data={'': ['*.npz', '*.json', 'templates/*.html', '*.css', '*.js']},
+    package_data={'': ['*.npz', '*.json', 'templates/*.html', '*.css', '*.js', 'py.typed']},
     install_requires=['numpy>=1.25,<2'],
     extras_require=EXTRAS,
     entry_points={'console_scripts': commands},

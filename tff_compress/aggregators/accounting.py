@@ -1,14 +1,18 @@
 """What a round cost: the measurements that uplinks and downlinks report, and how to find them in a round's metrics."""
 
 import collections
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec.spec import Spec
+
 FIELDS = ('bytes', 'bytes_per_client', 'bits_per_parameter', 'ratio', 'clients')
 
 
-def measurements(direction, total_bytes, clients, spec):
+def measurements(direction: str, total_bytes: tf.Tensor, clients: tf.Tensor,
+                 spec: Spec) -> collections.OrderedDict[str, tf.Tensor]:
   """The measurements of one direction of one round, inside a graph.
 
   Args:
@@ -32,7 +36,7 @@ def measurements(direction, total_bytes, clients, spec):
   return collections.OrderedDict((f'{direction}_{field}', figure) for field, figure in zip(FIELDS, figures))
 
 
-def communication(metrics, state=None):
+def communication(metrics: Any, state: Any = None) -> dict[str, int | float | None]:
   """Finds the measurements of uplinks and downlinks anywhere in a round's metrics.
 
   Args:
@@ -47,7 +51,7 @@ def communication(metrics, state=None):
   """
   places = [metrics] if state is None else [metrics, getattr(state, 'client_work', ())]
   found = [reported for place in places for reported in _reports(place)]
-  result = {}
+  result: dict[str, int | float | None] = {}
   for direction in ('uplink', 'downlink'):
     names = [f'{direction}_{field}' for field in FIELDS]
     reports = [report for report in found if names[0] in report]
@@ -57,7 +61,7 @@ def communication(metrics, state=None):
   return result
 
 
-def _reports(place):
+def _reports(place: Any) -> list[dict[str, Any]]:
   """The measurements of one direction, as mappings with all their names, in the order in which they are met."""
   queue, found = collections.deque([place]), []
   while queue:
@@ -73,7 +77,7 @@ def _reports(place):
   return found
 
 
-def _combined(reports):
+def _combined(reports: list[list[Any]]) -> list[Any]:
   """The figures, in the order of `FIELDS`, of all reports of one direction together."""
   if len(reports) == 1:
     return reports[0]

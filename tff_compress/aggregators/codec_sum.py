@@ -2,6 +2,7 @@
 
 import collections
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,9 @@ from tff_compress.aggregators import frame_sum
 from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.codec import random
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.spec import Spec
+from tff_compress.codec.spec import SpecSource
 from tff_compress.runtime import compat
 from tff_compress.tensorflow import messages as messages_lib
 from tff_compress.tensorflow.ops import TensorFlowOps
@@ -21,7 +25,9 @@ from tff_compress.tensorflow.ops import TensorFlowOps
 _STATEFUL = 'use tff_compress.build_fed_avg(model_fn, uplink=…)'
 
 
-def uplink(codec, *, weighted=True, seed=None, spec=None, error_feedback=False):
+def uplink(codec: Codec | str, *, weighted: bool = True, seed: int | None = None, spec: SpecSource | None = None,
+           error_feedback: bool = False
+           ) -> tff.aggregators.WeightedAggregationFactory | tff.aggregators.UnweightedAggregationFactory:
   """An aggregation factory for `model_aggregator=` of TFF's learning algorithms: a mean of encoded updates.
 
   Args:
@@ -68,7 +74,7 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     seed, spec: as for `uplink`.
   """
 
-  def __init__(self, codec, *, seed=None, spec=None):
+  def __init__(self, codec: Codec | str, *, seed: int | None = None, spec: SpecSource | None = None) -> None:
     if isinstance(codec, collections.abc.Mapping):
       raise codec_lib.CodecError(f'an uplink here has one codec for all rounds; for a schedule, {_STATEFUL}.')
     self._codec = meaning.without_feedback(codec, f'{_STATEFUL}, whose clients do')
@@ -76,7 +82,7 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     self._seed = checked_seed(seed)
     self._spec = None if spec is None else codec_lib.Spec.of(spec)
 
-  def create(self, value_type):
+  def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
     """Makes the `tff.templates.AggregationProcess` for values of this type; see the base class.
 
     Raises:
@@ -148,7 +154,7 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     self.parts = collections.OrderedDict(encode=encode, zero=zero, accumulate=accumulate, merge=merge, finish=finish)
     return tff.templates.AggregationProcess(init, next_fn)
 
-  def _nonce(self, tensors, round_number):
+  def _nonce(self, tensors: list[tf.Tensor], round_number: tf.Tensor) -> tf.Tensor:
     """int32 scalar: the client's number for this round, any but that of the server."""
     if self._reproducible:
       total = round_number
@@ -162,14 +168,14 @@ class CodecSumFactory(tff.aggregators.UnweightedAggregationFactory):
     return tf.where(tf.equal(number, -1), tf.zeros([], tf.int32), number)
 
 
-def checked_seed(seed):
+def checked_seed(seed: int | None) -> int:
   """The seed, or a fresh one for None. Raises SpecError if it is not a whole number of at most 64 bits."""
   if seed is None:
     return int.from_bytes(os.urandom(8), 'little')
   return checks.whole_number('seed', seed, codec_lib.SpecError, least=0, most=2**64 - 1)
 
 
-def spec_of_structure(structure, names=None):
+def spec_of_structure(structure: Any, names: Spec | None = None) -> Spec:
   """The `Spec` of a structure of `tf.TensorSpec`s, in the order of `tf.nest.flatten`.
 
   Args:

@@ -1,10 +1,34 @@
 """The server's side of every uplink: frames added up in one accumulator, inside graphs."""
 
 import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from tff_compress.tensorflow.messages import numbers_of
+
+Accumulator: TypeAlias = Mapping[str, Any]
+"""What `FrameSum.zero` gives."""
+
+
+class Messages(Protocol):
+  """What a sum needs of `MessageFunctions`."""
+
+  @property
+  def prefix_types(self) -> list[tuple[int, str]]:
+    """[(size, dtype name)] of what `decode_to_prefixes` gives."""
+
+  def decode_to_prefixes(self, frame: tf.Tensor) -> list[tf.Tensor]:
+    """uint8[n] -> vectors that may be summed."""
+
+  def decode_prefixes(self, values: Sequence[tf.Tensor], round: tf.Tensor) -> list[tf.Tensor]:
+    """Sums of such vectors, of one round -> tensors in the order, shapes and dtypes of the spec."""
 
 
 class FrameSum:
@@ -14,16 +38,16 @@ class FrameSum:
   share) is undone once, on the sum.
 
   Args:
-    messages: `MessageFunctions`, or another object with its `prefix_types`, `decode_to_prefixes` and `decode_prefixes`.
+    messages: `MessageFunctions`, or other `Messages`.
     coverage: where frames hold some of the coordinates, a function of a frame that gives vectors such as
       `messages.decode_to_prefixes` gives, 1 for each coordinate that the frame holds and 0 for the others: the mean of
       a coordinate is then one over the frames that hold it. None: over all frames.
   """
 
-  def __init__(self, messages, coverage=None):
+  def __init__(self, messages: Messages, coverage: Callable[[tf.Tensor], list[tf.Tensor]] | None = None) -> None:
     self._messages, self._coverage = messages, coverage
 
-  def zero(self):
+  def zero(self) -> Accumulator:
     """An accumulator of nothing: OrderedDict of
 
       sums: list of vectors, the weighted sums of what the frames decode to.
@@ -41,7 +65,8 @@ class FrameSum:
         weights=[tf.zeros([size]) for size, _ in types] if self._coverage else [], bytes=nothing(), clients=nothing(),
         sent=nothing(), lowest=tf.constant(tf.int32.max), highest=tf.constant(tf.int32.min))
 
-  def accumulate(self, accumulator, frame, weight=None, client=None):
+  def accumulate(self, accumulator: Accumulator, frame: tf.Tensor, weight: tf.Tensor | None = None,
+                 client: tf.Tensor | None = None) -> Accumulator:
     """Adds a frame.
 
     Args:
@@ -55,12 +80,12 @@ class FrameSum:
     """
     before, one = (list(accumulator['sums']), list(accumulator['weights'])), tf.constant(1, tf.int64)
 
-    def added(parts):
+    def added(parts: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> list[tf.Tensor]:
       return [a + (b if weight is None else tf.cast(weight, b.dtype) * b) for a, b in parts]
 
     round_number, number = numbers_of(frame)
 
-    def add():
+    def add() -> tuple[list[tf.Tensor], list[tf.Tensor]]:
       if client is not None:
         same = tf.debugging.Assert(tf.equal(number, client),
                                    ['a frame is of another client than the one that sent it.'])
@@ -68,7 +93,7 @@ class FrameSum:
           return summed(tf.identity(frame))
       return summed(frame)
 
-    def summed(frame):
+    def summed(frame: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
       return (added(zip(before[0], self._messages.decode_to_prefixes(frame))),
               added(zip(before[1], self._coverage(frame))) if self._coverage else [])
 
@@ -85,13 +110,13 @@ class FrameSum:
         lowest=tf.where(arrived, tf.minimum(accumulator['lowest'], round_number), accumulator['lowest']),
         highest=tf.where(arrived, tf.maximum(accumulator['highest'], round_number), accumulator['highest']))
 
-  def merge(self, a, b):
+  def merge(self, a: Accumulator, b: Accumulator) -> Accumulator:
     """The accumulator of both."""
     others = {'lowest': tf.minimum, 'highest': tf.maximum}
     return collections.OrderedDict(
         (name, tf.nest.map_structure(others.get(name, tf.add), a[name], b[name])) for name in a)
 
-  def prefixes_mean(self, accumulator, round_number):
+  def prefixes_mean(self, accumulator: Accumulator, round_number: tf.Tensor) -> list[tf.Tensor]:
     """The weighted mean of what the frames decode to, vectors as in `sums`; 0 where no frame holds a coordinate.
 
     Evaluating it, or what follows, fails (InvalidArgumentError) where a frame is of another round.
@@ -100,15 +125,15 @@ class FrameSum:
     weights = accumulator['weights'] if self._coverage else [accumulator['weight']] * len(accumulator['sums'])
     return [tf.math.divide_no_nan(a, tf.cast(w, a.dtype)) for a, w in zip(accumulator['sums'], weights)]
 
-  def mean(self, accumulator, round_number):
+  def mean(self, accumulator: Accumulator, round_number: tf.Tensor) -> list[tf.Tensor]:
     """The weighted mean as tensors in the order, shapes and dtypes of the spec."""
     return self._messages.decode_prefixes(self.prefixes_mean(accumulator, round_number), round_number)
 
-  def arrays(self, accumulator, round_number):
+  def arrays(self, accumulator: Accumulator, round_number: tf.Tensor) -> list[tf.Tensor]:
     """The sum as tensors in the order, shapes and dtypes of the spec."""
     return self._messages.decode_prefixes(list(self._of_round(accumulator, round_number)['sums']), round_number)
 
-  def _of_round(self, accumulator, round_number):
+  def _of_round(self, accumulator: Accumulator, round_number: tf.Tensor) -> Accumulator:
     right = tf.equal(accumulator['lowest'], round_number) & tf.equal(accumulator['highest'], round_number)
     right |= tf.equal(accumulator['sent'], 0)
     with tf.control_dependencies([tf.debugging.Assert(right, ['a frame is of another round than the one that ends.'])]):

@@ -7,6 +7,7 @@ TensorFlow is imported when something is learned.
 """
 
 import importlib
+from typing import Any
 
 from tff_compress.autoencoders import savings
 from tff_compress.autoencoders.architectures import Architecture
@@ -24,11 +25,11 @@ __all__ = ['ARCHITECTURES', 'Architecture', 'LearnedRule', 'SnapshotError', 'con
            'savings', *_LAZY]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   if name in _LAZY:
     return getattr(importlib.import_module(f'tff_compress.autoencoders.{_LAZY[name]}'), name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return sorted([*globals(), *__all__])

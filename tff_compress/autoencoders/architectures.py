@@ -1,5 +1,6 @@
 """Shapes of autoencoders: which layers, before anything is learned."""
 
+from collections.abc import Callable
 import dataclasses
 
 from tff_compress.autoencoders.errors import SnapshotError
@@ -23,7 +24,7 @@ class Shape:
   activation: int = network.NONE
 
   @property
-  def parameters(self):
+  def parameters(self) -> int:
     """Weights and biases."""
     return (self.inputs + 1) * self.outputs
 
@@ -41,32 +42,32 @@ class Architecture:
   kind: str
   length: int
   latent: int
-  encoder: tuple
-  decoder: tuple
+  encoder: tuple[Shape, ...]
+  decoder: tuple[Shape, ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not 0 < self.latent < self.length <= network.MAX_LENGTH:
       raise SnapshotError(f'{self.latent} latent values of {self.length} compress nothing: use at least 1 and fewer '
                           'than the length.')
 
   @property
-  def parameters(self):
+  def parameters(self) -> int:
     """Weights and biases of encoder and decoder."""
     return sum(shape.parameters for shape in (*self.encoder, *self.decoder))
 
   @property
-  def ratio(self):
+  def ratio(self) -> float:
     """Values per latent value."""
     return self.length / self.latent
 
 
-def linear(length, latent):
+def linear(length: int, latent: int) -> Architecture:
   """Principal components: the best that linear layers can do, learned without gradients. Linear, so messages can be
   added up."""
   return Architecture('linear', length, latent, (Shape(length, latent),), (Shape(latent, length),))
 
 
-def dense(length, latent):
+def dense(length: int, latent: int) -> Architecture:
   """One hidden layer with ReLU, fully connected: 2 d z + z + d parameters for d values and z latent ones.
 
   With length = d it is the published one (Chandar et al. 2021), but for its activation; with a shorter length one small
@@ -75,7 +76,7 @@ def dense(length, latent):
   return Architecture('dense', length, latent, (Shape(length, latent, 1, network.RELU),), (Shape(latent, length),))
 
 
-def convolutional(length, latent, stride=4, channels=16, residual=True):
+def convolutional(length: int, latent: int, stride: int = 4, channels: int = 16, residual: bool = True) -> Architecture:
   """Strided convolutions whose windows do not overlap, halving nothing but dividing the length by `stride` each, and
   their mirror.
 
@@ -101,5 +102,6 @@ def convolutional(length, latent, stride=4, channels=16, residual=True):
   return Architecture('convolutional', length, latent, encoder, decoder)
 
 
-ARCHITECTURES = {made.__name__: made for made in (linear, dense, convolutional)}
+ARCHITECTURES: dict[str, Callable[[int, int], Architecture]] = {
+    'linear': linear, 'dense': dense, 'convolutional': convolutional}
 """{kind: function that makes an `Architecture` of a length and a number of latent values}"""

@@ -1,11 +1,13 @@
 """Groups of clients whose updates resemble each other."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 _ITERATIONS = 20
 
 
-def of_snapshots(snapshots, sizes, count):
+def of_snapshots(snapshots: tf.Tensor, sizes: Sequence[int], count: int) -> tf.Tensor:
   """Groups clients by the direction in which they train.
 
   A client's point is the mean of its snapshots, with every variable in units of its root mean square over all clients,
@@ -25,7 +27,7 @@ def of_snapshots(snapshots, sizes, count):
   units = [tf.sqrt(tf.reduce_mean(part**2)) for part in tf.split(means, sizes, axis=1)]
   points = tf.math.l2_normalize(tf.math.divide_no_nan(means, tf.repeat(tf.stack(units), sizes)), axis=1)
 
-  def distances(centers):
+  def distances(centers: tf.Tensor) -> tf.Tensor:
     return (tf.reduce_sum(points**2, 1)[:, None] + tf.reduce_sum(centers**2, 1)
             - 2 * tf.matmul(points, centers, transpose_b=True))
 
@@ -34,7 +36,7 @@ def of_snapshots(snapshots, sizes, count):
     farthest = tf.gather(points, tf.argmax(tf.reduce_min(distances(centers), 1)))[None]
     centers = tf.concat([centers, farthest], 0) if i else farthest
 
-  def step(centers):
+  def step(centers: tf.Tensor) -> tf.Tensor:
     nearest = tf.argmin(distances(centers), 1, tf.int32)
     members = tf.math.bincount(nearest, minlength=count, maxlength=count)
     moved = tf.math.unsorted_segment_mean(points, nearest, count)

@@ -1,12 +1,19 @@
 """Learning an autoencoder from snapshots."""
 
+from collections.abc import Callable
+from collections.abc import Iterable
+
 import numpy as np
+import numpy.typing as npt
 
+from tff_compress.autoencoders.architectures import Architecture
 from tff_compress.autoencoders.errors import SnapshotError
+from tff_compress.codec.network import Autoencoder
 
 
-def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, center=True, seed=0,
-        progress=None):
+def fit(architecture: Architecture, snapshots: npt.ArrayLike, sizes: Iterable[int] = (), *, epochs: int = 30,
+        learning_rate: float = 1e-3, center: bool = True, seed: int = 0,
+        progress: Callable[[int, int, float], None] | None = None) -> Autoencoder:
   """Learns an autoencoder.
 
   Every variable is normalised by the mean and standard deviation of all its values in all snapshots; or, without a
@@ -59,7 +66,7 @@ def fit(architecture, snapshots, sizes=(), *, epochs=30, learning_rate=1e-3, cen
   return learning.numbers_of(learner.made(learner.restored(layers, mean, scale), means, deviations))
 
 
-def relative_error(autoencoder, snapshots):
+def relative_error(autoencoder: Autoencoder, snapshots: npt.ArrayLike) -> np.ndarray:
   """||decoded - x||^2 / ||x||^2 of each snapshot, float[n]: 1 is what sending nothing has."""
   from tff_compress.codec.ops import numpy_ops as xp
   errors = []

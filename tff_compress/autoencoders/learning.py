@@ -1,15 +1,23 @@
 """Learning an autoencoder inside a graph, so that a client can do it in a round of training."""
 
+from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.autoencoders.architectures import Architecture
 from tff_compress.codec import network
+from tff_compress.codec.table import Scalar
 from tff_compress.tensorflow.ops import TensorFlowOps
 
 _BATCH = 256
+
+Layers: TypeAlias = list[tuple[tf.Tensor, tf.Tensor]]
+"""[(kernel, bias)]: float32[inputs, outputs] and float32[outputs] of each layer."""
 
 
 class Learner:
@@ -24,15 +32,16 @@ class Learner:
     center: whether means are taken out.
   """
 
-  def __init__(self, architecture, size, sizes=(), learning_rate=1e-3, seed=0, center=True):
+  def __init__(self, architecture: Architecture, size: int, sizes: tuple[int, ...] = (), learning_rate: float = 1e-3,
+               seed: int = 0, center: bool = True) -> None:
     self._architecture, self._size, self._sizes, self._seed = architecture, size, sizes, seed
     self._rate, self._center = learning_rate, center
 
-  def steps_per_epoch(self, pieces):
+  def steps_per_epoch(self, pieces: tf.Tensor) -> tf.Tensor:
     """Batches in as many examples as there are pieces: int32 scalar."""
     return -(-tf.shape(pieces)[0] // _batch(pieces))
 
-  def learn(self, snapshots, epochs):
+  def learn(self, snapshots: tf.Tensor, epochs: int) -> network.Autoencoder:
     """float32[n, d] -> `network.Autoencoder` of tensors; n need not be known while a graph is built."""
     pieces, means, deviations = self.prepared(snapshots)
     if self._architecture.kind == 'linear':
@@ -43,7 +52,7 @@ class Learner:
       layers = self.restored(layers, mean, scale)
     return self.made(layers, means, deviations)
 
-  def prepared(self, snapshots):
+  def prepared(self, snapshots: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """float32[n, d] -> (float32[m, length] pieces of them, normalised; means and deviations, float32[v])."""
     means, deviations = [], []
     for part in tf.split(snapshots, self._sizes, axis=1) if self._sizes else ():
@@ -62,7 +71,7 @@ class Learner:
     padded = tf.pad(snapshots, [[0, 0], [0, -self._size % self._architecture.length]])
     return tf.reshape(padded, [-1, self._architecture.length]), means, deviations
 
-  def standardised(self, pieces):
+  def standardised(self, pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """float32[m, length] -> (the same as Adam is given them; float32[length] mean and float32 scale that were taken
     out).
 
@@ -78,7 +87,7 @@ class Learner:
       scale = tf.where(scale > 1e-30, scale, 1.0)
     return pieces / scale, mean, scale
 
-  def restored(self, layers, mean, scale):
+  def restored(self, layers: Layers, mean: tf.Tensor, scale: tf.Tensor) -> Layers:
     """[(kernel, bias)] for pieces of which nothing was taken out."""
     if self._architecture.kind != 'dense':
       return layers
@@ -86,7 +95,7 @@ class Learner:
     first = first / scale
     return [(first, bias + _centering(first, mean)), (last * scale, end * scale + mean)]
 
-  def made(self, layers, means, deviations):
+  def made(self, layers: Layers, means: tf.Tensor, deviations: tf.Tensor) -> network.Autoencoder:
     """The `network.Autoencoder` of [(kernel, bias)], its weights rounded."""
     found = []
     for (kernel, bias), shape in zip(layers, (*self._architecture.encoder, *self._architecture.decoder)):
@@ -96,17 +105,17 @@ class Learner:
     return network.Autoencoder(self._architecture.length, tuple(found[:count]), tuple(found[count:]), self._sizes,
                                means, deviations)
 
-  def components(self, pieces):
+  def components(self, pieces: tf.Tensor) -> Layers:
     """[(kernel, bias)] of the principal components. There are no more than pieces; other latent values are always 0."""
     latent = self._architecture.latent
     x = tf.cast(pieces, tf.float64)
     mean = tf.reduce_mean(x, 0) if self._center else tf.zeros_like(x[0])
     x -= mean
 
-    def of_values():
+    def of_values() -> tf.Tensor:
       return tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))[1][:, ::-1][:, :latent]
 
-    def of_pieces():
+    def of_pieces() -> tf.Tensor:
       values, vectors = tf.linalg.eigh(tf.matmul(x, x, transpose_b=True))
       values, vectors = values[::-1][:latent], vectors[:, ::-1][:, :latent]
       lengths = tf.where(values > 1e-12 * values[0], tf.math.rsqrt(tf.maximum(values, 1e-300)), 0.0)
@@ -119,7 +128,7 @@ class Learner:
     mean = tf.cast(mean, tf.float32)
     return [(basis, _centering(basis, mean)), (tf.transpose(basis), mean)]
 
-  def initial(self):
+  def initial(self) -> Layers:
     """[(kernel, bias)] to begin with (He et al. 2015)."""
     layers = []
     for i, shape in enumerate((*self._architecture.encoder, *self._architecture.decoder)):
@@ -130,7 +139,8 @@ class Learner:
       layers.append((kernel, tf.zeros([shape.outputs])))
     return layers
 
-  def steps(self, pieces, layers, start, stop, state=None):
+  def steps(self, pieces: tf.Tensor, layers: Layers, start: Scalar, stop: Scalar,
+            state: Any = None) -> tuple[Layers, Any, tf.Tensor]:
     """Steps of Adam with the mean squared error as loss, on pieces that are drawn at random.
 
     Args:
@@ -150,7 +160,7 @@ class Learner:
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     size = _batch(pieces)
 
-    def step(number, flat, state, total):
+    def step(number: tf.Tensor, flat: Sequence[tf.Tensor], state: Any, total: tf.Tensor) -> tuple[Any, ...]:
       key = [self._seed, 1000 + number]
       chosen = tf.random.stateless_uniform([size], key, 0, tf.shape(pieces)[0], tf.int32, alg='philox')
       batch = tf.gather(pieces, chosen)
@@ -164,7 +174,7 @@ class Learner:
                                           (tf.convert_to_tensor(start), flat, state, tf.zeros([])))
     return tf.nest.pack_sequence_as(layers, flat), state, total / tf.cast(stop - start, tf.float32)
 
-  def _forward(self, x, flat):
+  def _forward(self, x: tf.Tensor, flat: Sequence[tf.Tensor]) -> tf.Tensor:
     shapes = (*self._architecture.encoder, *self._architecture.decoder)
     for kernel, bias, shape in zip(flat[::2], flat[1::2], shapes):
       rows = tf.reshape(x, [-1, shape.inputs])
@@ -177,21 +187,21 @@ class Learner:
     return x
 
 
-def _batch(pieces):
+def _batch(pieces: tf.Tensor) -> tf.Tensor:
   """Pieces of one step: with enough of them, an epoch has at least 32 steps."""
   return tf.minimum(_BATCH, tf.maximum(8, tf.shape(pieces)[0] // 32))
 
 
-def _centering(kernel, mean):
+def _centering(kernel: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
   """The bias with which a layer takes a mean from its inputs: of the rounded weights, by which it will be
   multiplied."""
   whole, scale = network.rounded(TensorFlowOps(), kernel)
   return -tf.linalg.matvec(whole * scale, mean, transpose_a=True)
 
 
-def numbers_of(autoencoder):
+def numbers_of(autoencoder: network.Autoencoder) -> network.Autoencoder:
   """A `network.Autoencoder` of tensors, which are not symbolic, as one of arrays."""
-  def arrays(layer):
+  def arrays(layer: network.Layer) -> network.Layer:
     return dataclasses.replace(layer, weights=np.asarray(layer.weights).astype(np.int8), scale=np.asarray(layer.scale),
                                bias=np.asarray(layer.bias))
 

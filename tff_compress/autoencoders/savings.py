@@ -5,20 +5,23 @@ weight updates", equations 4-6, which count values (of 4 bytes). The functions t
 for all. `measured` applies them to the bytes that were measured, in both directions, which the paper does not.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 
-def dense_parameters(values, latent):
+def dense_parameters(values: int, latent: int) -> int:
   """Parameters of the published autoencoder d - z - d, with biases: 2 d z + z + d."""
   return 2 * values * latent + latent + values
 
 
-def decoder_parameters(values, latent):
+def decoder_parameters(values: int, latent: int) -> int:
   """Parameters of its decoder: d z + d. The paper counts half of the autoencoder's, which is less by (d - z) / 2."""
   return values * latent + values
 
 
-def savings_ratio(plain, sent, messages, cost):
+def savings_ratio(plain: float, sent: float, messages: float, cost: float) -> float:
   """What all messages would take over what they take (equation 4): plain * messages / (sent * messages + cost).
 
   Args:
@@ -31,7 +34,7 @@ def savings_ratio(plain, sent, messages, cost):
   return plain * messages / (sent * messages + cost)
 
 
-def break_even(plain, sent, cost):
+def break_even(plain: float, sent: float, cost: float) -> float:
   """Messages until the autoencoder has saved what it cost: cost / (plain - sent); infinite if never."""
   return cost / (plain - sent) if plain > sent else float('inf')
 
@@ -52,17 +55,18 @@ class Savings:
   rounds: int
 
   @property
-  def ratio(self):
+  def ratio(self) -> float:
     """plain / (sent + cost); infinite where nothing was sent."""
     return savings_ratio(self.plain, self.sent, 1, self.cost) if self.sent + self.cost else float('inf')
 
   @property
-  def break_even(self):
+  def break_even(self) -> float:
     """Rounds like these until the pre-passes have paid, infinite if they never do."""
     return break_even(self.plain / self.rounds, self.sent / self.rounds, self.cost) if self.rounds else float('inf')
 
 
-def measured(prepasses, rounds, update_bytes, model_bytes):
+def measured(prepasses: Sequence[Mapping[str, Any]], rounds: Sequence[Mapping[str, Any]], update_bytes: int,
+             model_bytes: int) -> dict[str, Savings]:
   """`Savings` of a run, from its measurements.
 
   Args:

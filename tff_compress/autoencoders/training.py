@@ -1,19 +1,28 @@
 """Snapshots of a model that is trained alone: what autoencoders are learned from."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress.autoencoders.errors import SnapshotError
+from tff_compress.autoencoders.rule import LearnedRule
 from tff_compress.codec import checks
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.table import Array
 from tff_compress.runtime import compat
 
 TARGETS = ('delta', 'weights')
 _LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
 
 
-def alone(model_fn, weighting, optimizer, weights, data, count, steps=None):
+def alone(model_fn: Callable[[], tff.learning.models.VariableModel], weighting: tff.learning.ClientWeighting,
+          optimizer: tff.learning.optimizers.Optimizer, weights: tff.learning.models.ModelWeights,
+          data: tf.data.Dataset, count: int,
+          steps: int | None = None) -> tuple[list[tuple[list[tf.Tensor], list[tf.Tensor]]], tf.Tensor, Any]:
   """Trains as a client does in a round, again and again from where it was, inside a graph or eagerly.
 
   Args:
@@ -36,13 +45,15 @@ def alone(model_fn, weighting, optimizer, weights, data, count, steps=None):
   return taken, result.update_weight, outputs
 
 
-def of_target(target, before, after):
+def of_target(target: str, before: Sequence[Array], after: Sequence[Array]) -> Sequence[Array]:
   """What is encoded of a training, list of arrays: the weights after it, or before less after, as uplinks have it."""
   return after if target == 'weights' else [a - b for a, b in zip(before, after)]
 
 
-def snapshots(model_fn, dataset, rule=None, *, count=8, steps=None, target='delta', weights=None,
-              client_optimizer_fn=None):
+def snapshots(model_fn: Callable[[], tff.learning.models.VariableModel], dataset: tf.data.Dataset,
+              rule: LearnedRule | None = None, *, count: int = 8, steps: int | None = None, target: str = 'delta',
+              weights: tff.learning.models.ModelWeights | None = None,
+              client_optimizer_fn: tff.learning.optimizers.Optimizer | None = None) -> np.ndarray:
   """Snapshots of a training with data of one's own, no clients involved, for `fit`.
 
   Args:

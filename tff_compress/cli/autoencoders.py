@@ -1,7 +1,11 @@
 """`tff-compress fit-autoencoder`: an autoencoder learned from snapshots; and `--autoencoder FILE` of other commands."""
 
+import argparse
+from collections.abc import Iterable
+from collections.abc import Sequence
 import os
 import stat
+from typing import Any
 import zipfile
 import zlib
 
@@ -17,8 +21,10 @@ from tff_compress.cli import specs
 from tff_compress.codec import artefacts
 from tff_compress.codec import files
 from tff_compress.codec import network
+from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import CompressionError
 from tff_compress.codec.ops import numpy_ops as xp
+from tff_compress.codec.spec import Spec
 from tff_compress.codec.transforms.autoencoder import COSINE
 
 MAX_VALUES = 1 << 28
@@ -27,19 +33,19 @@ MAX_VALUES = 1 << 28
 _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
 
 
-def add_option(parser):
+def add_option(parser: argparse.ArgumentParser) -> None:
   """Gives a parser `--autoencoder`, for `load`."""
   parser.add_argument('--autoencoder', metavar='FILE', action='append', default=[],
                       help='file of an autoencoder that a codec names with weights=DIGEST; repeat it for each')
 
 
-def load(options):
+def load(options: argparse.Namespace) -> None:
   """Makes the files of `--autoencoder` known to codecs. Raises ArtefactError where one is none."""
   for path in options.autoencoder:
     artefacts.load(path)
 
 
-def add_fit_autoencoder(parser):
+def add_fit_autoencoder(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `fit-autoencoder` its options."""
   parser.set_defaults(function=_fit)
   parser.description = (
@@ -75,7 +81,7 @@ def add_fit_autoencoder(parser):
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
-def _fit(options):
+def _fit(options: argparse.Namespace) -> None:
   if not os.path.isdir(os.path.dirname(os.path.abspath(options.output))):
     raise CompressionError(f'{options.output} cannot be written: there is no such folder.')
   spec, rows = read_snapshots(options.files, None if options.spec is None else specs.read_spec(options.spec))
@@ -105,19 +111,19 @@ def _fit(options):
          'bits_per_parameter': 8 * sent / spec.parameters, 'codec': str(codec)}, options.json)
 
 
-def _rule(text, spec):
+def _rule(text: str, spec: Spec) -> autoencoders.LearnedRule:
   try:
     return autoencoders.LearnedRule(text, spec)
   except codec_lib.CodecError as error:
     raise codec_lib.CodecError(f'--codec: {error}') from None
 
 
-def _progress(done, epochs, loss):
+def _progress(done: int, epochs: int, loss: float) -> None:
   if done == epochs or not done % max(1, epochs // 10):
     output.say(f'epoch {done}/{epochs}: mean squared error {loss:.4g} of normalised values')
 
 
-def _measured(codec, rule, rows):
+def _measured(codec: Codec, rule: autoencoders.LearnedRule, rows: np.ndarray) -> tuple[float, float]:
   """(||decoded - x||^2 / ||x||^2 of what the autoencoder takes, bytes of a message), means over snapshots."""
   errors, sizes = [], []
   for row in rows:
@@ -132,7 +138,7 @@ def _measured(codec, rule, rows):
   return float(np.mean(errors)), float(np.mean(sizes))
 
 
-def _show(result, as_json):
+def _show(result: dict[str, Any], as_json: bool) -> None:
   if as_json:
     output.print_json(result)
     return
@@ -155,7 +161,7 @@ def _show(result, as_json):
 # ---- snapshots -------------------------------------------------------------------------------------------------------
 
 
-def read_snapshots(paths, spec):
+def read_snapshots(paths: Sequence[str], spec: Spec | None) -> tuple[Spec, np.ndarray]:
   """Reads snapshots of one model. Files are hostile.
 
   Args:
@@ -168,7 +174,7 @@ def read_snapshots(paths, spec):
   Raises:
     SnapshotError, SpecError: a file cannot be read, or they do not belong together.
   """
-  rows = []
+  rows: list[np.ndarray] = []
   for path in paths:
     kind = os.path.splitext(path)[1].lower()
     if kind not in ('.npz', '.npy'):
@@ -193,10 +199,11 @@ def read_snapshots(paths, spec):
     rows.append(values)
     if sum(row.size for row in rows) > MAX_VALUES:
       raise SnapshotError(f'the snapshots have more than {MAX_VALUES:,} values together: give fewer.')
+  assert spec is not None, 'there is at least one file'
   return spec, np.concatenate(rows)
 
 
-def _from_npz(path):
+def _from_npz(path: str) -> tuple[Spec, np.ndarray]:
   spec = specs.read_spec(path)  # Of the headers alone: now it is known how much memory the arrays take.
   _check(path, spec.parameters, [np.dtype(tensor.dtype) for tensor in spec.tensors])
   with np.load(path, allow_pickle=False) as archive:
@@ -204,7 +211,7 @@ def _from_npz(path):
   return spec, np.concatenate(arrays)[None]
 
 
-def _from_npy(path):
+def _from_npy(path: str) -> np.ndarray:
   values = np.load(path, mmap_mode='r', allow_pickle=False)
   _check(path, values.size, [values.dtype])
   if values.ndim not in (1, 2):
@@ -212,14 +219,14 @@ def _from_npy(path):
   return np.atleast_2d(np.asarray(values, np.float32))
 
 
-def _check(path, count, dtypes):
+def _check(path: str, count: int, dtypes: Iterable[np.dtype]) -> None:
   if count > MAX_VALUES:
     raise SnapshotError(f'{path} has {count:,} values; snapshots have at most {MAX_VALUES:,} together.')
   if not count or any(dtype.kind not in 'fiu' for dtype in dtypes):
     raise SnapshotError(f'{path} has no values, or values that are not numbers.')
 
 
-def _arrays(row, spec):
+def _arrays(row: np.ndarray, spec: Spec) -> list[np.ndarray]:
   """A row as the model's variables."""
   ends = np.cumsum([tensor.size for tensor in spec.tensors])
   parts = np.split(row, ends[:-1])

@@ -1,9 +1,13 @@
 """`tff-compress codecs`: which stages, presets and methods exist, and what each costs on a fixed tensor."""
 
+import argparse
+from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
 import functools
 import inspect
 import typing
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +15,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.cli import output
 from tff_compress.codec import presets
 from tff_compress.codec import stage as stage_lib
+from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import CodecError
 from tff_compress.processes import methods
 from tff_compress.processes import steps
@@ -21,7 +26,7 @@ SHAPE = (256, 128)
 _MESSAGE = {'seed': 0, 'round': 0, 'client': 0}
 
 
-def add_codecs(parser):
+def add_codecs(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `codecs` its options."""
   parser.set_defaults(function=lambda o: list_all(o.json) if o.name is None else describe(o.name, o.json))
   parser.description = 'List the stages and presets that codecs are made of, and the methods, or show one in full.'
@@ -65,13 +70,14 @@ class Entry:
 
 
 @functools.lru_cache(maxsize=1)
-def _values():
+def _values() -> np.ndarray:
   values = np.random.Generator(np.random.Philox(key=1)).standard_normal(SHAPE, np.float32)
   values.flags.writeable = False
   return values
 
 
-def measure(codec, lossless=False, coded=lambda update: update):
+def measure(codec: Codec, lossless: bool = False,
+            coded: Callable[[np.ndarray], np.ndarray] = lambda update: update) -> tuple[float, float | None]:
   """(bits per parameter, NMSE) of one message of a `Codec` on the fixed tensor.
 
   `lossless` says that the stage of interest adds no error; the NMSE, which would be that of the stages around it, is
@@ -87,25 +93,25 @@ def measure(codec, lossless=False, coded=lambda update: update):
   return bits, float(np.sum((decoded - exact)**2) / np.sum(exact**2))
 
 
-def kind_of(stage):
+def kind_of(stage: type[stage_lib.Stage]) -> str:
   """'transform', 'quantizer' or 'coder' of a stage class."""
   if stage.codomain is stage_lib.Real:
     return 'transform'
   return 'quantizer' if stage.domain is stage_lib.Real else 'coder'
 
 
-def written(cls, parameters):
+def written(cls: Any, parameters: str) -> str:
   """`name:parameters`, or the name alone."""
   return f'{cls.name}:{parameters}' if parameters else cls.name
 
 
-def _usual(cls):
+def _usual(cls: Any) -> str:
   """The parameters to measure in the list: the defaults, or the first example of what has none."""
   needed = any(field.default is dataclasses.MISSING for field in dataclasses.fields(cls))
   return cls.examples[0] if needed else ''
 
 
-def around(cls, parameters):
+def around(cls: type[stage_lib.Stage], parameters: str) -> Codec:
   """The shortest `Codec` worth measuring that has a stage with these parameters in it."""
   text = written(cls, parameters)
   if kind_of(cls) == 'transform':
@@ -121,14 +127,16 @@ def around(cls, parameters):
     return codec_lib.parse(f'hadamard:key=client | {text} | pack')
 
 
-def _choice(values, yes, no):
+def _choice(values: Iterable[bool], yes: str, no: str) -> str:
   values = set(values)
   return 'either' if len(values) > 1 else yes if True in values else no
 
 
-def entry(name):
+def entry(name: str) -> Entry:
   """The `Entry` of a stage, preset or method."""
-  page, memory, command = None, 'nothing', None
+  page: str | None = None
+  command: str | None = None
+  memory = 'nothing'
   if name not in stage_lib.registry():
     cls = _named()[name]
     kind = 'preset' if name in presets.registry() else 'method'
@@ -150,37 +158,36 @@ def entry(name):
     stages = [stage for codec in examples for stage in codec.rules[0].pipeline.stages if stage.name == name]
     unbiased, linear = {stage.unbiased for stage in stages}, {stage.summable for stage in stages}
   bits, nmse = _measured(cls, default, cls.examples[0], kind)
-  bias, linear = _choice(unbiased, 'unbiased', 'biased'), _choice(linear, 'yes', 'no')
-  if kind == 'method':
-    bias = linear = None
-  return Entry(name, kind, cls.summary, cls.source, page, memory, command, str(default), bits, nmse, bias, linear)
+  claims = (None, None) if kind == 'method' else (
+      _choice(unbiased, 'unbiased', 'biased'), _choice(linear, 'yes', 'no'))
+  return Entry(name, kind, cls.summary, cls.source, page, memory, command, str(default), bits, nmse, *claims)
 
 
-def _named():
+def _named() -> dict[str, Any]:
   """{name: class} of presets and methods."""
   return {**dict(sorted(presets.registry().items())), **dict(sorted(methods.registry().items()))}
 
 
-def _last_codec(cls, parameters):
+def _last_codec(cls: Any, parameters: str) -> Codec:
   """The `Codec` of a preset or of a method's messages; the last where it changes with the round."""
   return steps.schedule(methods.method(written(cls, parameters)).codec_of_same_length)[-1][1]
 
 
-def _measured(cls, codec, parameters, kind):
+def _measured(cls: Any, codec: Codec, parameters: str, kind: str) -> tuple[float, float | None]:
   """`measure` for a stage, preset or method with these parameters, which the codec is of."""
   if kind == 'method':
     return measure(codec, True, methods.method(written(cls, parameters)).encoder_input)
   return measure(codec, lossless=kind == 'coder')
 
 
-def entries():
+def entries() -> list[Entry]:
   """Every stage, preset and method: a list of `Entry`, in this order."""
   order = {'transform': 0, 'quantizer': 1, 'coder': 2}
   stages = sorted(stage_lib.registry().items(), key=lambda item: (order[kind_of(item[1])], item[0]))
   return [entry(name) for name in [*(name for name, _ in stages), *_named()]]
 
 
-def _nmse(value):
+def _nmse(value: float | None) -> str:
   return '0' if value is None else f'{value:.2g}'
 
 
@@ -202,7 +209,7 @@ _SECTIONS = (
 )
 
 
-def list_all(as_json):
+def list_all(as_json: bool) -> None:
   """Prints every stage, preset and method."""
   found = entries()
   if as_json:
@@ -225,7 +232,7 @@ def list_all(as_json):
   print('than a codec, and is an uplink for `tff-compress run` and `compare`.')
 
 
-def describe(name, as_json):
+def describe(name: str, as_json: bool) -> None:
   """Prints what one stage, preset or method is: docstring, parameters, measured examples.
 
   Raises:
@@ -243,13 +250,13 @@ def describe(name, as_json):
   parameters = [{'name': f.name, 'kind': _kind_text(f, hints[f.name]),
                  'default': None if f.default is dataclasses.MISSING else stage_lib.format_value(f.default)}
                 for f in dataclasses.fields(cls)]
-  examples = []
+  examples: list[dict[str, Any]] = []
   for text in cls.examples:
     codec = around(cls, text) if name in stages else _last_codec(cls, text)
     bits, nmse = _measured(cls, codec, text, found.kind)
     examples.append({'codec': str(codec) if name in stages else written(cls, text), 'bits_per_parameter': bits,
                      'nmse': nmse})
-  documentation = inspect.getdoc(cls)
+  documentation = inspect.getdoc(cls) or ''
   if as_json:
     output.print_json({**dataclasses.asdict(found), 'documentation': documentation, 'parameters': parameters,
                        'examples': examples})
@@ -272,13 +279,13 @@ def describe(name, as_json):
   print(output.table(header, rows, '>' * (len(header) - 1) + '<', wrap=False))
 
 
-def _schedule_text(method):
+def _schedule_text(method: Any) -> str:
   """The uplink of a method as one text."""
   first, *later = steps.schedule(method.uplink)
   return str(first[1]) + ''.join(f' @{start} {codec}' for start, codec in later)
 
 
-def _kind_text(field, hint):
+def _kind_text(field: dataclasses.Field, hint: Any) -> str:
   kind = field.metadata.get('kind')
   if kind:
     return ' or '.join(kind)

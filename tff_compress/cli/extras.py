@@ -1,5 +1,6 @@
 """Packages that a command needs beyond NumPy: which extra brings them, and what to say where one is not installed."""
 
+from collections.abc import Iterator
 import contextlib
 import importlib.util
 
@@ -18,7 +19,7 @@ class MissingPackageError(CompressionError):
   """A command needs a package that is not installed."""
 
 
-def need(extra, *modules):
+def need(extra: str, *modules: str) -> None:
   """Raises MissingPackageError where one of these modules is not installed; imports none of them.
 
   Args:
@@ -31,7 +32,7 @@ def need(extra, *modules):
 
 
 @contextlib.contextmanager
-def named(extra):
+def named(extra: str) -> Iterator[None]:
   """A block in which an import that fails is one sentence that names the extra to install, where there is one."""
   try:
     yield
@@ -42,7 +43,7 @@ def named(extra):
     raise _missing(module, extra) from error
 
 
-def _missing(module, extra):
+def _missing(module: str, extra: str) -> MissingPackageError:
   extra = next(name for name in (extra, *EXTRAS) if module in EXTRAS[name])
   return MissingPackageError(f'this needs {module}, which is not installed: install the extra {extra!r} of '
                              'tff-compress, as docs/command-line.md says.')

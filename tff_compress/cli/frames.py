@@ -1,8 +1,10 @@
 """`tff-compress inspect`: a frame taken apart."""
 
+import argparse
 import os
 import stat
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +16,10 @@ from tff_compress.cli import output
 from tff_compress.cli import specs
 from tff_compress.codec import counts
 from tff_compress.codec import files
+from tff_compress.codec.codec import Plan
 from tff_compress.codec.errors import CompressionError
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.spec import TensorSpec
 
 MAX_FRAME = 256 << 20
 """Larger files are refused, in bytes."""
@@ -24,7 +28,7 @@ MAX_VALUES = 1 << 28
 """Models with more parameters are not decoded, so that a frame of a few bytes cannot take all memory."""
 
 
-def add_inspect(parser):
+def add_inspect(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `inspect` its options."""
   parser.set_defaults(function=_inspect)
   parser.description = (
@@ -42,12 +46,12 @@ def add_inspect(parser):
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
-def _inspect(options):
+def _inspect(options: argparse.Namespace) -> None:
   autoencoders.load(options)
   inspect(options.file, options.codec, options.spec, options.seed, options.json)
 
 
-def inspect(path, codec_text, spec_path, seed, as_json):
+def inspect(path: str, codec_text: str | None, spec_path: str | None, seed: int | None, as_json: bool) -> None:
   """Prints what a file says that should hold one frame.
 
   Args:
@@ -72,7 +76,7 @@ def inspect(path, codec_text, spec_path, seed, as_json):
       'client': None if frame.client == codec_lib.SHARED_CLIENT else frame.client,
       'payload_bytes': len(frame.payload), 'overhead_bytes': wire.FRAME_OVERHEAD, 'checksum': data[-4:][::-1].hex(),
   }
-  if codec_text is not None:
+  if codec_text is not None and spec_path is not None:
     try:
       codec = codec_lib.parse(codec_text)
     except codec_lib.CodecError as error:
@@ -94,7 +98,7 @@ def inspect(path, codec_text, spec_path, seed, as_json):
     _print(result)
 
 
-def read_frame(path):
+def read_frame(path: str) -> bytes:
   """The bytes of a file, or of standard input for '-'."""
   try:
     if path == '-':
@@ -114,7 +118,7 @@ def read_frame(path):
   return data
 
 
-def segments(plan, payload):
+def segments(plan: Plan, payload: bytes) -> list[dict[str, Any]]:
   """What the parts of a valid payload are: list of dicts with name, variables, values, bytes and codec."""
   bodies, rest = plan.bodies(numpy_ops, np.frombuffer(payload, np.uint8))
   names = [[plan.spec.tensors[i].name for i in segment.tensors] for segment in plan.segments]
@@ -139,7 +143,7 @@ def segments(plan, payload):
   return rows
 
 
-def statistics(tensor, array):
+def statistics(tensor: TensorSpec, array: np.ndarray) -> dict[str, Any]:
   """What a decoded variable holds: a dict."""
   values = np.asarray(array, np.float64).reshape(-1)
   result = {'name': tensor.name, 'shape': list(tensor.shape), 'dtype': tensor.dtype,
@@ -150,7 +154,7 @@ def statistics(tensor, array):
   return result
 
 
-def _print(result):
+def _print(result: dict[str, Any]) -> None:
   whose = 'server, to all clients' if result['client'] is None else str(result['client'])
   size = f'{result["bytes"]:,} bytes'
   if 'codec' in result and result['bits_per_parameter'] is not None:

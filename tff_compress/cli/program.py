@@ -6,6 +6,9 @@ reader that goes away (`| head`) ends the command quietly. Results go to standar
 """
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import difflib
 import errno
@@ -14,6 +17,9 @@ import os
 import re
 import sys
 import textwrap
+from typing import Any
+from typing import NoReturn
+from typing import TextIO
 import warnings
 
 from tff_compress.cli import extras
@@ -46,25 +52,25 @@ _PLAIN = (
 class _Parser(argparse.ArgumentParser):
   """argparse with errors of one sentence and with the nearest valid word."""
 
-  def __init__(self, **keywords):
+  def __init__(self, **keywords: Any) -> None:
     super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **keywords)
 
-  def error(self, message):
+  def error(self, message: str) -> NoReturn:
     for pattern, plain in _PLAIN:
       message, found = re.subn(f'^{pattern}$', plain, message, flags=re.DOTALL)
       if found:
         break
     raise UsageError(f'{output.printable(message.rstrip("."))}: see {self.prog} --help.')
 
-  def _print_message(self, message, file=None):
+  def _print_message(self, message: str, file: Any = None) -> None:
     if file is not None:  # argparse's own takes no notice of what cannot be written.
       file.write(message)
 
-  def parse_known_args(self, args=None, namespace=None):
-    self._given = set()
+  def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    self._given: set[argparse.Action] = set()
     return super().parse_known_args(args, namespace)
 
-  def _get_values(self, action, arg_strings):
+  def _get_values(self, action: argparse.Action, arg_strings: Any) -> Any:
     """Called for each time that an option is given: argparse itself would take the last."""
     if action.option_strings and not isinstance(action, argparse._AppendAction):
       if action in self._given:
@@ -72,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
       self._given.add(action)
     return super()._get_values(action, arg_strings)
 
-  def _check_value(self, action, value):
+  def _check_value(self, action: argparse.Action, value: Any) -> None:
     if action.choices is not None and value not in action.choices:
       what = action.option_strings[0] if action.option_strings else action.dest
       close = difflib.get_close_matches(str(value), map(str, action.choices), 1)
@@ -80,16 +86,16 @@ class _Parser(argparse.ArgumentParser):
       raise argparse.ArgumentError(None, f'{what} {output.printable(value)[:60]!r} does not exist; {hint}')
 
   @property
-  def options(self):
+  def options(self) -> list[str]:
     """The texts of all options, '-o' and '--output'."""
     return [option for action in self._actions for option in action.option_strings]
 
   @property
-  def flags(self):
+  def flags(self) -> dict[str, str]:
     """{Python's name of an option: what is typed}."""
     return {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
 
-  def unknown(self, arguments):
+  def unknown(self, arguments: list[str]) -> NoReturn:
     """Error for arguments that no option takes."""
     name = arguments[0].split('=')[0]
     known = [option for option in self.options if option.startswith('--')]
@@ -116,11 +122,11 @@ class Program:
   description: str
   version: str
   package: str
-  commands: tuple
+  commands: tuple[tuple[str, str, str, tuple[str, ...]], ...]
   extra: str
-  examples: tuple
+  examples: tuple[str, ...]
 
-  def main(self, argv=None):
+  def main(self, argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
@@ -131,7 +137,7 @@ class Program:
     """
     return _main(self, list(sys.argv[1:] if argv is None else argv))
 
-  def parse(self, arguments):
+  def parse(self, arguments: list[str]) -> argparse.Namespace:
     """The options (an argparse namespace) of a list of texts; raises CompressionError where they are not valid."""
     names = [name for name, *_ in self.commands]
     wanted = next((text for text in arguments if text in names), None)
@@ -149,7 +155,7 @@ class Program:
     return options
 
 
-def _main(program, arguments):
+def _main(program: Program, arguments: list[str]) -> int:
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, 'reconfigure'):
       stream.reconfigure(errors='replace')  # A terminal without the sign ± is no reason to fail.
@@ -157,7 +163,7 @@ def _main(program, arguments):
     try:
       code = _guarded(program, arguments)
     except SystemExit as error:  # How argparse ends after --help and --version.
-      code = error.code or 0
+      code = int(error.code or 0)
     if sys.stdout is not None:
       sys.stdout.flush()
     return code
@@ -172,19 +178,19 @@ def _main(program, arguments):
     return BAD_INPUT
 
 
-def _is_of_output(error):
+def _is_of_output(error: OSError) -> bool:
   """Whether an OSError is one of printing: those of files have a name."""
   return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def _forget(*streams):
+def _forget(*streams: TextIO | None) -> None:
   """What is still in the buffers cannot be written either, and Python would say so at exit."""
   nowhere = os.open(os.devnull, os.O_WRONLY)
   for stream in filter(None, streams):
     os.dup2(nowhere, stream.fileno())
 
 
-def _guarded(program, arguments):
+def _guarded(program: Program, arguments: list[str]) -> int:
   """Runs the command; errors become sentences and exit codes."""
   debug = '--debug' in arguments
   try:
@@ -214,16 +220,16 @@ def _guarded(program, arguments):
     return UNEXPECTED
 
 
-def _complain(program, error):
+def _complain(program: Program, error: object) -> None:
   output.say(f'{program.name}: ' + output.printable(' '.join(str(error).split())))
 
 
-def _run(program, arguments):
+def _run(program: Program, arguments: list[str]) -> int:
   with extras.named(program.extra):
     return _command(program, arguments)
 
 
-def _command(program, arguments):
+def _command(program: Program, arguments: list[str]) -> int:
   options = program.parse(arguments)
   if options.command is None:
     options.print_help()
@@ -241,7 +247,7 @@ def _command(program, arguments):
     raise
 
 
-def in_flags(text, flags, words):
+def in_flags(text: str, flags: Mapping[str, str], words: Mapping[str, str]) -> str:
   """An error of the library with what is typed in place of Python's names.
 
   Args:
@@ -264,10 +270,11 @@ def in_flags(text, flags, words):
 class _Shown:
   """In place of `warnings.showwarning`: what a codec says of its rules is one line, once."""
 
-  def __init__(self, program, usual):
-    self._program, self._usual, self._seen = program, usual, set()
+  def __init__(self, program: Program, usual: Callable[..., None]) -> None:
+    self._program, self._usual = program, usual
+    self._seen: set[str] = set()
 
-  def __call__(self, message, category, *arguments, **keywords):
+  def __call__(self, message: Any, category: type[Warning], *arguments: Any, **keywords: Any) -> None:
     if not issubclass(category, UnmatchedRuleWarning):
       self._usual(message, category, *arguments, **keywords)
     elif str(message) not in self._seen:
@@ -275,7 +282,7 @@ class _Shown:
       _complain(self._program, message)
 
 
-def _parser(program, wanted):
+def _parser(program: Program, wanted: str | None) -> tuple[_Parser, dict[str, _Parser]]:
   """(the parser, {command: its parser}); only the wanted command has its options, so that only its file is imported."""
   parser = _Parser(prog=program.name, description=program.description)
   parser.epilog = '\n  '.join(['examples:', *program.examples]) + f'\n\n{program.name} COMMAND --help says more.'
@@ -287,7 +294,7 @@ def _parser(program, wanted):
     if name == wanted:
       add = getattr(importlib.import_module(f'{program.package}.{file}'), f'add_{name.replace("-", "_")}')
       add(commands[name])
-      commands[name].description = textwrap.fill(commands[name].description, 79)
+      commands[name].description = textwrap.fill(commands[name].description or '', 79)
       commands[name].epilog = textwrap.dedent(commands[name].epilog or '')
       commands[name].add_argument('--debug', action='store_true',
                                   help='show the traceback of an error, and what TensorFlow logs')

@@ -1,10 +1,12 @@
 """Reads a model's spec (names, shapes and dtypes of its variables) from a file. Files are hostile."""
 
 import ast
+from collections.abc import Iterable
 import json
 import os
 import stat
 import struct
+from typing import Any
 import zipfile
 import zlib
 
@@ -26,7 +28,7 @@ MAX_VARIABLES = 100_000
 _JSON_FORM = '{"variables": [{"name": "dense/kernel", "shape": [784, 10], "dtype": "float32"}, …]}'
 
 
-def read_spec(path):
+def read_spec(path: str) -> Spec:
   """The spec that a file describes.
 
   Args:
@@ -59,9 +61,9 @@ def read_spec(path):
     raise SpecError(f'{path} cannot be read: {files.reason(error)}.') from None
 
 
-def _spec(path, tensors):
+def _spec(path: str, tensors: Iterable[TensorSpec]) -> Spec:
   """A `Spec` of `TensorSpec`s of which there may be too many."""
-  result = []
+  result: list[TensorSpec] = []
   for tensor in tensors:
     if len(result) == MAX_VARIABLES:
       raise SpecError(f'{path} has more than {MAX_VARIABLES} variables.')
@@ -71,7 +73,7 @@ def _spec(path, tensors):
   return Spec(tuple(result))
 
 
-def _from_json(path):
+def _from_json(path: str) -> Spec:
   with open(path, 'rb') as file:
     data = file.read(MAX_JSON + 1)
   try:
@@ -91,7 +93,7 @@ def _from_json(path):
   return _spec(path, (TensorSpec(*tensor) for tensor in tensors))
 
 
-def _from_npz(path):
+def _from_npz(path: str) -> Spec:
   """Only the headers of the arrays are unpacked, so that a small file cannot ask for much memory."""
   try:
     with zipfile.ZipFile(path) as archive:
@@ -100,7 +102,7 @@ def _from_npz(path):
     raise SpecError(f'{path} cannot be read as .npz: {files.reason(error)}.') from None
 
 
-def _from_npy(path, archive, info):
+def _from_npy(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> TensorSpec:
   name = info.filename.removesuffix('.npy')
   # What else zip files may use can ask for gigabytes before it gives a byte.
   if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -122,7 +124,7 @@ def _from_npy(path, archive, info):
   return TensorSpec(name, shape, dtype.name)
 
 
-def _from_h5(path):
+def _from_h5(path: str) -> Spec:
   """The trainable variables of a Keras model. Refuses what would run code out of the file."""
   import h5py
   with files.readable(path) as alias, h5py.File(alias, 'r') as file:
@@ -147,7 +149,7 @@ def _from_h5(path):
   return Spec.of(model)
 
 
-def _first_code(config):
+def _first_code(config: Any) -> str:
   """The first part of a model's configuration that is not a class of Keras itself; '' if all are."""
   stack = [config]
   while stack:

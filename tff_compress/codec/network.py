@@ -59,13 +59,13 @@ class Layer:
 
   Attributes:
     weights: int8[k, m]; in a graph that learns it, a tensor of any dtype with such numbers.
-    scale, bias: float32[m].
+    scale, bias: float32[m]; there, tensors too.
     positions: how many pieces of k values the input has; each is multiplied by the same weights.
     activation: `NONE`, `RELU` or `RESIDUAL`.
   """
-  weights: np.ndarray
-  scale: np.ndarray
-  bias: np.ndarray
+  weights: Array
+  scale: Array
+  bias: Array
   positions: int = 1
   activation: int = NONE
 
@@ -142,8 +142,8 @@ class Autoencoder:
   encoder: tuple[Layer, ...]
   decoder: tuple[Layer, ...]
   sizes: tuple[int, ...] = ()
-  means: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
-  deviations: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+  means: Array = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+  deviations: Array = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
   def __post_init__(self) -> None:
     widths = [self.length]

@@ -43,10 +43,6 @@ class _Model(Protocol):
     """Variables with a name, a shape and a dtype."""
 
 
-SpecSource: TypeAlias = 'Spec | Mapping[str, npt.ArrayLike] | _Model'
-"""What a spec can be made of: a Keras model, a mapping of variable name to array, or a spec."""
-
-
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
   """One variable: its name, shape (tuple of ints) and dtype (a name such as 'float32')."""
@@ -108,7 +104,7 @@ class Spec:
         raise SpecError(f'{count} variables are named {shown(name)}; names must differ.')
 
   @classmethod
-  def of(cls, source: SpecSource) -> 'Spec':
+  def of(cls, source: 'SpecSource') -> 'Spec':
     """Makes a spec.
 
     Args:
@@ -165,6 +161,10 @@ class Spec:
       shape = np.shape(update[tensor.name])
       if tuple(shape) != tensor.shape:
         raise SpecError(f'variable {shown(tensor.name)} has shape {tuple(shape)} but the spec says {tensor.shape}.')
+
+
+SpecSource: TypeAlias = Spec | Mapping[str, npt.ArrayLike] | _Model
+"""What a spec can be made of: a Keras model, a mapping of variable name to array, or a spec."""
 
 
 def _variable_name(variable: Any, containers: set[str]) -> str:

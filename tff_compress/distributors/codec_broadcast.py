@@ -1,6 +1,7 @@
 """A broadcast of model weights that travel as a frame."""
 
 import collections
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,11 +13,14 @@ from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.aggregators.codec_sum import spec_of_structure
 from tff_compress.codec import meaning
 from tff_compress.codec import random
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.spec import SpecSource
 from tff_compress.runtime import compat
 from tff_compress.tensorflow import messages as messages_lib
 
 
-def downlink(codec, model, *, residual=False, seed=None, spec=None):
+def downlink(codec: Codec | str, model: Any, *, residual: bool = False, seed: int | None = None,
+             spec: SpecSource | None = None) -> tff.learning.templates.DistributionProcess:
   """A distribution process for `model_distributor=` of TFF's learning algorithms: the model is sent encoded.
 
   One round:
@@ -55,7 +59,7 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
   messages = messages_lib.MessageFunctions(codec, spec, seed)
   kept = [tensor for tensor in spec.tensors if residual and tensor.is_float]
 
-  def shared():
+  def shared() -> tf.Tensor:
     return tf.constant(random.signed(random.SHARED_CLIENT), tf.int32)
 
   @tff.tensorflow.computation
@@ -101,7 +105,7 @@ def downlink(codec, model, *, residual=False, seed=None, spec=None):
   return tff.learning.templates.DistributionProcess(init, next_fn)
 
 
-def _weights_type(model):
+def _weights_type(model: Any) -> tff.Type:
   if isinstance(model, tff.Type):
     return model
   if isinstance(model, tff.learning.models.FunctionalModel):

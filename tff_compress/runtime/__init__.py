@@ -14,6 +14,7 @@ imported when a name that needs them is used.
 """
 
 import importlib
+from typing import Any
 
 from tff_compress.runtime.errors import NotMergeableError
 from tff_compress.runtime.errors import RuntimeConnectionError
@@ -29,7 +30,7 @@ __all__ = ['NotMergeableError', 'RuntimeConnectionError', 'RuntimeDeadlineError'
            *_LAZY]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   if name in _LAZY:
     return getattr(importlib.import_module('tff_compress.runtime.context'), name)
   if name in _MODULES:
@@ -37,5 +38,5 @@ def __getattr__(name):
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return sorted([*globals(), *__all__])

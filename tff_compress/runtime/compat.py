@@ -4,8 +4,13 @@ Written for TFF 0.87. After it, TFF's core (types, placements, computations) mov
 `tff.types.type_to_tf_tensor_specs` and `to_type` to `tff.tensorflow`, and the remote executor to C++ bindings.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
 import os
 import random
+from typing import Any
 
 import grpc
 import tensorflow_federated as tff
@@ -49,12 +54,13 @@ CHANNEL_OPTIONS = (
 """Without message limits of TFF's size a model of more than 4 MB does not pass."""
 
 
-def tensor_specs(value_type):
+def tensor_specs(value_type: tff.Type) -> Any:
   """Returns the nested structure of `tf.TensorSpec` of a TFF tensor or structure type."""
   return tff.types.type_to_tf_tensor_specs(value_type)
 
 
-def client_update(model_fn, weighting, loop_implementation):
+def client_update(model_fn: Callable[[], tff.learning.models.VariableModel], weighting: tff.learning.ClientWeighting,
+                  loop_implementation: tff.learning.LoopImplementation) -> Callable[..., Any]:
   """The local training of TFF's federated averaging: a `tf.function` of (optimizer, weights, data set).
 
   It returns a `tff.learning.templates.ClientResult` and the metrics that are not finalized yet.
@@ -65,24 +71,24 @@ def client_update(model_fn, weighting, loop_implementation):
 
 # -- contexts
 
-def set_default_context(context):
+def set_default_context(context: tff.framework.SyncContext) -> None:
   """Makes `context` the one that this thread's computations run in."""
   tff.framework.set_default_context(context)
 
 
-def set_no_default_context():
+def set_no_default_context() -> None:
   """Drops this thread's default context: computations then raise."""
   set_default_context_lib.set_no_default_context()
 
 
-def installed(context):
+def installed(context: tff.framework.SyncContext) -> contextlib.AbstractContextManager[Any]:
   """Returns a `with` block in which this thread's computations run in `context`."""
   return tff.framework.get_context_stack().install(context)
 
 
 # -- one worker
 
-def worker_binary():
+def worker_binary() -> str:
   """Returns the path of the worker that comes with TFF."""
   return os.path.join(os.path.dirname(tff.__file__), 'data', 'worker_binary')
 
@@ -95,7 +101,7 @@ class LostState(Exception):
   """The worker answers and knows nothing of what it was sent: it was started again."""
 
 
-def ping(channel, timeout):
+def ping(channel: grpc.Channel, timeout: float) -> None:
   """Asks a worker for nothing.
 
   Raises:
@@ -108,10 +114,10 @@ def ping(channel, timeout):
 class _Stub(remote_executor_stub.RemoteExecutorStub):
   """TFF's gRPC stub without its errors that mean "try again": TFF does so for ever."""
 
-  def __init__(self, channel):
+  def __init__(self, channel: grpc.Channel) -> None:
     self._stub = executor_pb2_grpc.ExecutorGroupStub(channel)
 
-  def _call(self, rpc, request):
+  def _call(self, rpc: Callable[[Any], Any], request: Any) -> Any:
     try:
       return rpc(request)
     except grpc.RpcError as error:
@@ -121,50 +127,50 @@ class _Stub(remote_executor_stub.RemoteExecutorStub):
         raise LostState(error.details()) from error
       raise
 
-  def _forget(self, rpc, request):
+  def _forget(self, rpc: Callable[[Any], Any], request: Any) -> Any:
     try:
       return rpc(request)
     except (grpc.RpcError,
             ValueError):  # ValueError: the channel is closed. Either way there is nothing left to forget.
       return None
 
-  def get_executor(self, request):
+  def get_executor(self, request: Any) -> Any:
     return self._call(self._stub.GetExecutor, request)
 
-  def create_value(self, request):
+  def create_value(self, request: Any) -> Any:
     return self._call(self._stub.CreateValue, request)
 
-  def create_struct(self, request):
+  def create_struct(self, request: Any) -> Any:
     return self._call(self._stub.CreateStruct, request)
 
-  def create_call(self, request):
+  def create_call(self, request: Any) -> Any:
     return self._call(self._stub.CreateCall, request)
 
-  def create_selection(self, request):
+  def create_selection(self, request: Any) -> Any:
     return self._call(self._stub.CreateSelection, request)
 
-  def compute(self, request):
+  def compute(self, request: Any) -> Any:
     return self._call(self._stub.Compute, request)
 
-  def dispose(self, request):
+  def dispose(self, request: Any) -> Any:
     return self._forget(self._stub.Dispose, request)
 
-  def dispose_executor(self, request):
+  def dispose_executor(self, request: Any) -> Any:
     return self._forget(self._stub.DisposeExecutor, request)
 
   @property
-  def is_ready(self):
+  def is_ready(self) -> bool:
     return True
 
 
-def remote_context(channel, default_num_clients):
+def remote_context(channel: grpc.Channel, default_num_clients: int) -> Any:
   """Returns an `AsyncContext` that runs computations on the worker at the other end of a gRPC channel.
 
   Its calls raise `LostConnection` and `LostState`. `default_num_clients` holds where arguments do not tell.
   """
   stub = _Stub(channel)
 
-  def stack(cardinalities):
+  def stack(cardinalities: Mapping[Any, int]) -> Any:
     executor = remote_executor.RemoteExecutor(stub)
     executor.set_cardinalities({tff.CLIENTS: default_num_clients, **cardinalities})
     return executor
@@ -178,7 +184,7 @@ def remote_context(channel, default_num_clients):
 
 # -- several workers
 
-def mergeable_compiler():
+def mergeable_compiler() -> Callable[[tff.Computation], Any]:
   """Returns a function that gives a computation's mergeable form, and remembers it.
 
   The form is TFF's: `up_to_merge` runs on each shard of the clients, `merge` on two of its results, and `after_merge`
@@ -190,7 +196,7 @@ def mergeable_compiler():
   return compiler_pipeline.CompilerPipeline(_compile_mergeable).compile
 
 
-def _compile_mergeable(computation):
+def _compile_mergeable(computation: tff.Computation) -> Any:
   if not type_analysis.contains(computation.type_signature, lambda t: isinstance(t, tff.FederatedType)):
     return None
   try:
@@ -203,7 +209,7 @@ def _compile_mergeable(computation):
         'do in one pass: use workers=1.') from error
 
 
-def split(value, value_type, shards):
+def split(value: Any, value_type: tff.Type, shards: int) -> list[Any]:
   """Splits the clients of an argument, in order and as evenly as possible, and repeats everything else.
 
   TFF's own function for this repeats the first shard where the last element of a structure is not placed at clients.
@@ -229,7 +235,7 @@ def split(value, value_type, shards):
   return parts or [value]
 
 
-def _clients_between(value, value_type, start, stop):
+def _clients_between(value: Any, value_type: tff.Type, start: int, stop: int) -> Any:
   if _is_client_value(value_type):
     return value[start:stop]
   if isinstance(value_type, tff.StructType):
@@ -240,21 +246,21 @@ def _clients_between(value, value_type, start, stop):
   return value
 
 
-def _is_client_value(value_type):
+def _is_client_value(value_type: tff.Type) -> bool:
   return isinstance(value_type, tff.FederatedType) and value_type.placement is tff.CLIENTS and not value_type.all_equal
 
 
-def pair(first, second):
+def pair(first: Any, second: Any) -> Any:
   """Returns the argument of a computation with two parameters."""
   return structure.Struct.unnamed(first, second)
 
 
-def returns_client_values(form):
+def returns_client_values(form: Any) -> bool:
   """Whether a result is placed at clients and differs between them, so that every shard has its own part of it."""
   return type_analysis.contains(form.after_merge.type_signature.result, _is_client_value)
 
 
-def join(form, results):
+def join(form: Any, results: Sequence[Any]) -> Any:
   """Returns one result from those of the shards, with the clients in the order of the shards."""
   result_type = form.after_merge.type_signature.result
   return type_conversions.type_to_py_container(mergeable._repackage_partitioned_values(results, result_type),

@@ -1,12 +1,17 @@
 """The TFF execution context of this project, over worker processes of its own or workers started elsewhere."""
 
 import asyncio
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import concurrent.futures
 import contextlib
 import functools
 import os
 import threading
 import time
+from typing import Any
+from typing import Self
 import weakref
 
 import grpc
@@ -19,13 +24,14 @@ from tff_compress.runtime.errors import TffRuntimeError
 
 _CONNECT_SECONDS = 30.0
 
-_installed = None
+_installed: 'Runtime | None' = None
 
 
 class _Connection:
   """A channel to a running worker, TFF's context on it, and the worker's process if it is ours."""
 
-  def __init__(self, target, process, default_num_clients, timeout):
+  def __init__(self, target: str, process: process_lib.WorkerProcess | None, default_num_clients: int,
+               timeout: float) -> None:
     self._owner = os.getpid()
     self.target = target
     self.process = process
@@ -50,7 +56,7 @@ class _Connection:
       raise
     self.context = compat.remote_context(self.channel, default_num_clients)
 
-  def is_usable(self, timeout):
+  def is_usable(self, timeout: float) -> bool:
     """Whether a call can be sent: a dead process is known at once, a worker elsewhere has to be asked."""
     if self.process:
       return not self.process.ending()
@@ -60,7 +66,7 @@ class _Connection:
     except grpc.RpcError:
       return False
 
-  def close(self):
+  def close(self) -> None:
     """Ends calls in progress and our own process. Does nothing in a forked child, which shares both with its parent."""
     if os.getpid() != self._owner:
       return
@@ -73,16 +79,17 @@ class _Connection:
 class _Worker:
   """One worker: connected to when it is needed, and again when it was lost."""
 
-  def __init__(self, *, default_num_clients, connect_timeout, target=None, launch=None):
+  def __init__(self, *, default_num_clients: int, connect_timeout: float, target: str = '',
+               launch: Callable[[], process_lib.WorkerProcess] | None = None) -> None:
     self._default_num_clients = default_num_clients
     self._timeout = connect_timeout
     self._target = target
     self._launch = launch
     self._lock = threading.Lock()
-    self._connection = None
+    self._connection: _Connection | None = None
     self._closed = False
 
-  def connect(self):
+  def connect(self) -> _Connection:
     """Returns a connection to the worker, started first if it is ours and does not run."""
     with self._lock:
       self._check_open()
@@ -92,29 +99,29 @@ class _Worker:
       if connection is None or connection.closed:
         process = self._launch() if self._launch else None
         target = process.target if process else self._target
-        self._connection = _Connection(target, process, self._default_num_clients, self._timeout)
+        self._connection = connection = _Connection(target, process, self._default_num_clients, self._timeout)
         if self._closed:  # Meanwhile, from another thread.
-          self._connection.close()
+          connection.close()
           self._check_open()
-      return self._connection
+      return connection
 
-  def _check_open(self):
+  def _check_open(self) -> None:
     if self._closed:
       raise TffRuntimeError('this TFF runtime is closed: call tff_compress.runtime.install() for another.')
 
   @property
-  def pid(self):
+  def pid(self) -> int | None:
     connection = self._connection
     return connection.process.pid if connection and not connection.closed and connection.process else None
 
-  def submit(self, computation, argument):
+  def submit(self, computation: Any, argument: Any) -> concurrent.futures.Future[Any]:
     """Starts a call and returns its future. It stays pending, and can be cancelled, until the worker is free for it."""
-    future = concurrent.futures.Future()
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
     # A daemon thread, so that a call that hangs does not keep Python from ending.
     threading.Thread(target=self._run, args=(future, computation, argument), name='tff-call', daemon=True).start()
     return future
 
-  def _run(self, future, computation, argument):
+  def _run(self, future: concurrent.futures.Future[Any], computation: Any, argument: Any) -> None:
     try:
       for last in (False, True):
         connection = self._acquire()
@@ -128,7 +135,7 @@ class _Worker:
           connection.close()
           if last:
             raise RuntimeConnectionError(
-                f'the TFF worker at {self._target} forgets what it is sent: restart it.') from error
+                f'the TFF worker at {connection.target} forgets what it is sent: restart it.') from error
         except compat.LostConnection as error:
           # The connection ends a little before the process that held it.
           problem = _ending(connection, wait=1) or f'was lost ({error})'
@@ -143,7 +150,7 @@ class _Worker:
       if future.running() or future.set_running_or_notify_cancel():
         future.set_exception(error)
 
-  def _acquire(self):
+  def _acquire(self) -> _Connection:
     while True:
       connection = self.connect()
       connection.lock.acquire()
@@ -151,7 +158,7 @@ class _Worker:
         return connection
       connection.lock.release()
 
-  def check(self, timeout):
+  def check(self, timeout: float) -> None:
     """Raises RuntimeConnectionError if the worker ended, or does not answer within `timeout` seconds."""
     connection = self._connection
     if connection is None or connection.closed or not _ending(connection):
@@ -167,18 +174,18 @@ class _Worker:
     remedy = 'the next call starts another' if connection.process else 'see that it runs'
     raise RuntimeConnectionError(f'the TFF worker at {connection.target} {problem}: {remedy}.')
 
-  def abort(self):
+  def abort(self) -> None:
     """Ends the call in progress; the next one finds a new worker, or connects anew."""
     connection = self._connection
     if connection:
       connection.close()
 
-  def close(self):
+  def close(self) -> None:
     self._closed = True
     self.abort()
 
 
-def _ending(connection, wait=0):
+def _ending(connection: _Connection, wait: float = 0) -> str | None:
   return connection.process.ending(wait) if connection.process else None
 
 
@@ -199,7 +206,7 @@ class Runtime(compat.SyncContext):
       for several workers, once for each computation, comes before the clock starts.
   """
 
-  def __init__(self, workers, *, deadline):
+  def __init__(self, workers: list[_Worker], *, deadline: float | None) -> None:
     self._workers = workers
     self._compile = compat.mergeable_compiler()
     self.deadline = deadline
@@ -213,25 +220,25 @@ class Runtime(compat.SyncContext):
       raise
 
   @property
-  def deadline(self):
+  def deadline(self) -> float | None:
     return self._deadline
 
   @deadline.setter
-  def deadline(self, seconds):
+  def deadline(self, seconds: float | None) -> None:
     if seconds is not None and not seconds > 0:
       raise ValueError(f'a deadline is a positive number of seconds or None, not {seconds!r}.')
     self._deadline = seconds
 
   @property
-  def pids(self):
+  def pids(self) -> list[int]:
     """Process ids of the local workers that run, in order."""
     return [worker.pid for worker in self._workers if worker.pid is not None]
 
   @property
-  def closed(self):
+  def closed(self) -> bool:
     return not self._close_workers.alive
 
-  def invoke(self, comp, arg=None):
+  def invoke(self, comp: Any, arg: Any = None) -> Any:
     """Runs a computation; TFF calls this when a computation is called.
 
     Raises:
@@ -248,7 +255,7 @@ class Runtime(compat.SyncContext):
       return self._gather([(self._workers[0], comp, arg)], expiry)[0]
     return self._invoke_sharded(form, arg, expiry)
 
-  def _invoke_sharded(self, form, arg, expiry):
+  def _invoke_sharded(self, form: Any, arg: Any, expiry: float | None) -> Any:
     shards = compat.split(arg, form.up_to_merge.type_signature.parameter, len(self._workers))
     calls = [(worker, form.up_to_merge, shard) for worker, shard in zip(self._workers, shards)]
     merged, *others = self._gather(calls, expiry)
@@ -260,10 +267,10 @@ class Runtime(compat.SyncContext):
              for worker, shard in zip(self._workers, shards)]
     return compat.join(form, self._gather(calls, expiry))
 
-  def _expiry(self):
+  def _expiry(self) -> float | None:
     return None if self._deadline is None else time.monotonic() + self._deadline
 
-  def _gather(self, calls, expiry):
+  def _gather(self, calls: Sequence[tuple[_Worker, Any, Any]], expiry: float | None) -> list[Any]:
     """Runs (worker, computation, argument) at the same time; returns the results in order, or raises the first
     error."""
     running = [(worker, worker.submit(computation, argument)) for worker, computation, argument in calls]
@@ -272,8 +279,9 @@ class Runtime(compat.SyncContext):
       timeout = None if expiry is None else max(0, expiry - time.monotonic())
       _, pending = concurrent.futures.wait(futures, timeout, concurrent.futures.FIRST_EXCEPTION)
       for future in futures:
-        if future.done() and future.exception():
-          raise future.exception()
+        error = future.exception() if future.done() else None
+        if error is not None:
+          raise error
       if pending:
         raise RuntimeDeadlineError(
             f'a call took longer than its deadline of {self._deadline:g} s: give it more time, or '
@@ -285,7 +293,7 @@ class Runtime(compat.SyncContext):
       raise
     return [future.result() for future in futures]
 
-  def check(self, timeout=10.0):
+  def check(self, timeout: float = 10.0) -> None:
     """Asks every worker for a sign of life.
 
     Raises:
@@ -295,23 +303,24 @@ class Runtime(compat.SyncContext):
     for worker in self._workers:
       worker.check(timeout)
 
-  def close(self):
+  def close(self) -> None:
     """Ends calls in progress and stops local workers. Calls from then on raise `TffRuntimeError`."""
     self._close_workers()
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *exception):
+  def __exit__(self, *exception: object) -> None:
     self.close()
 
 
-def _close_all(workers):
+def _close_all(workers: list[_Worker]) -> None:
   for worker in workers:
     worker.close()
 
 
-def _start(*, workers, max_concurrent_computation_calls, default_num_clients, deadline, log_dir):
+def _start(*, workers: int, max_concurrent_computation_calls: int | None, default_num_clients: int,
+           deadline: float | None, log_dir: str | None) -> Runtime:
   if workers < 1:
     raise ValueError(f'a runtime needs at least one worker, not {workers}.')
   if max_concurrent_computation_calls is not None and max_concurrent_computation_calls < 1:
@@ -319,7 +328,7 @@ def _start(*, workers, max_concurrent_computation_calls, default_num_clients, de
   if log_dir is not None:
     os.makedirs(log_dir, exist_ok=True)
 
-  def launch(index):
+  def launch(index: int) -> process_lib.WorkerProcess:
     return process_lib.WorkerProcess(
         compat.worker_binary(), max_concurrent_computation_calls=max_concurrent_computation_calls,
         log_path=None if log_dir is None else os.path.join(log_dir, f'worker-{index}.log'))
@@ -329,14 +338,14 @@ def _start(*, workers, max_concurrent_computation_calls, default_num_clients, de
                   for index, share in enumerate(_shares(default_num_clients, workers))], deadline=deadline)
 
 
-def _shares(clients, workers):
+def _shares(clients: int, workers: int) -> list[int]:
   """Splits a number of clients as evenly as possible."""
   if clients < 0:
     raise ValueError(f'default_num_clients is at least 0, not {clients}.')
   return [len(range(index, clients, workers)) for index in range(workers)]
 
 
-def _install(runtime):
+def _install(runtime: Runtime) -> Runtime:
   global _installed
   compat.set_default_context(runtime)
   if _installed is not None:
@@ -345,7 +354,8 @@ def _install(runtime):
   return runtime
 
 
-def install(*, workers=1, max_concurrent_computation_calls=None, default_num_clients=0, deadline=None, log_dir=None):
+def install(*, workers: int = 1, max_concurrent_computation_calls: int | None = None, default_num_clients: int = 0,
+            deadline: float | None = None, log_dir: str | None = None) -> Runtime:
   """Starts local TFF workers and makes them the default context of this thread, in place of TFF's own.
 
   A second call replaces the runtime of the first, and closes it. The workers end with this process, however it ends.
@@ -368,7 +378,8 @@ def install(*, workers=1, max_concurrent_computation_calls=None, default_num_cli
       default_num_clients=default_num_clients, deadline=deadline, log_dir=log_dir))
 
 
-def connect(targets, *, default_num_clients=0, deadline=None, timeout=30.0):
+def connect(targets: Sequence[str], *, default_num_clients: int = 0, deadline: float | None = None,
+            timeout: float = 30.0) -> Runtime:
   """Connects to TFF workers that run elsewhere, and makes them the default context of this thread.
 
   A worker is started with `worker_binary --port=PORT`, the program in TFF's `data` directory. TFF 0.87 has neither
@@ -396,8 +407,9 @@ def connect(targets, *, default_num_clients=0, deadline=None, timeout=30.0):
 
 
 @contextlib.contextmanager
-def local_context(*, workers=1, max_concurrent_computation_calls=None, default_num_clients=0, deadline=None,
-                  log_dir=None):
+def local_context(*, workers: int = 1, max_concurrent_computation_calls: int | None = None,
+                  default_num_clients: int = 0, deadline: float | None = None,
+                  log_dir: str | None = None) -> Iterator[Runtime]:
   """`install` for the length of a `with` block, over whatever context is installed; yields the `Runtime`."""
   runtime = _start(
       workers=workers, max_concurrent_computation_calls=max_concurrent_computation_calls,

@@ -13,7 +13,7 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main():
+def main() -> None:
   parent, program = int(sys.argv[1]), sys.argv[2]
   # A shell that starts a job in the background has it ignore SIGINT, and that is inherited.
   signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -4,6 +4,7 @@ TFF stops its own worker in a destructor, with SIGINT: after `os._exit`, `kill -
 the standard output it inherited; and started in the background, where SIGINT is ignored, Python waits for it for ever.
 """
 
+from collections.abc import Callable
 import os
 import queue
 import socket
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
+from typing import IO
 import warnings
 
 from tff_compress.runtime.errors import RuntimeStartError
@@ -28,7 +31,8 @@ class WorkerProcess:
     target: its address, 'host:port'. TFF's worker listens on all interfaces, without authentication.
   """
 
-  def __init__(self, binary, *, max_concurrent_computation_calls=None, log_path=None):
+  def __init__(self, binary: str, *, max_concurrent_computation_calls: int | None = None,
+               log_path: str | None = None) -> None:
     """Starts the worker and waits until it listens.
 
     Args:
@@ -49,7 +53,7 @@ class WorkerProcess:
     self.target = f'127.0.0.1:{port}'
     command = [sys.executable, '-I', '-S', _LAUNCHER, str(os.getpid()), binary, f'--port={port}',
                f'--max_concurrent_computation_calls={max_concurrent_computation_calls or -1}']
-    log = open(log_path, 'ab') if log_path else subprocess.DEVNULL
+    log: IO[bytes] | int = open(log_path, 'ab') if log_path else subprocess.DEVNULL
     environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '0'}  # A log that is asked for is asked for whole.
     try:
       self._process = _starter.run(lambda: subprocess.Popen(
@@ -58,7 +62,7 @@ class WorkerProcess:
       self._port.close()
       raise RuntimeStartError(f'the TFF worker {binary} cannot be started: {error}.') from error
     finally:
-      if log_path:
+      if not isinstance(log, int):
         log.close()
     self.pid = self._process.pid
     try:
@@ -70,7 +74,7 @@ class WorkerProcess:
       self.stop()
       raise
 
-  def _wait_until_it_listens(self, port):
+  def _wait_until_it_listens(self, port: int) -> str | None:
     give_up = time.monotonic() + _START_SECONDS
     while True:
       try:
@@ -83,7 +87,7 @@ class WorkerProcess:
           return f'did not listen within {_START_SECONDS} s'
         time.sleep(0.01)
 
-  def ending(self, wait=0):
+  def ending(self, wait: float = 0) -> str | None:
     """How the worker ended, as text such as 'was killed by signal 9', or None if it still runs after `wait` seconds."""
     try:
       status = self._process.wait(wait)
@@ -91,7 +95,7 @@ class WorkerProcess:
       return None
     return f'was killed by signal {-status}' if status < 0 else f'exited with status {status}'
 
-  def stop(self):
+  def stop(self) -> None:
     """Stops the worker, with SIGTERM and then SIGKILL, and waits for its end. In a forked child it does nothing."""
     if self._process.poll() is None:
       self._process.terminate()
@@ -103,7 +107,7 @@ class WorkerProcess:
     self._port.close()
 
 
-def _reserve_port():
+def _reserve_port() -> socket.socket:
   """Returns a socket bound to a free port, never listening, that keeps other programs off the port while it is open.
 
   gRPC servers bind with SO_REUSEPORT, so the worker can bind the same port beside it. Without a reservation two
@@ -131,13 +135,13 @@ class _Starter:
   The kernel kills a worker when the *thread* that started it ends, so a thread of the caller's will not do.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._lock = threading.Lock()
-    self._jobs = None
+    self._jobs: queue.SimpleQueue[Any] | None = None
 
-  def run(self, job):
+  def run(self, job: Callable[[], Any]) -> Any:
     """Returns the result of `job()`, or raises what it raises."""
-    answers = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with self._lock:
       if self._jobs is None:
         self._jobs = queue.SimpleQueue()
@@ -149,7 +153,7 @@ class _Starter:
     return result
 
   @staticmethod
-  def _serve(jobs):
+  def _serve(jobs: queue.SimpleQueue[Any]) -> None:
     while True:
       job, answers = jobs.get()
       try:
@@ -161,7 +165,7 @@ class _Starter:
 _starter = _Starter()
 
 
-def _forget_starter():
+def _forget_starter() -> None:
   global _starter
   _starter = _Starter()
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import statistics
+from typing import Any
 
 from tff_compress.codec.errors import CompressionError
 from tff_compress.processes import figures as figures_lib
@@ -50,7 +51,7 @@ class Run:
   diverged: bool = False
 
   @classmethod
-  def of(cls, result) -> Run:
+  def of(cls, result: Any) -> Run:
     """Makes one of a `RunResult`."""
     return cls.of_dict({'config': result.config.as_dict(), 'parameters': result.parameters,
                         'rounds': list(result.rounds),
@@ -96,13 +97,13 @@ class Run:
     return self.uplink in FLOAT32 and self.downlink in FLOAT32
 
   @staticmethod
-  def figure(entry: dict, direction: str, name: str):
+  def figure(entry: dict, direction: str, name: str) -> Any:
     """`uplink_bytes` and the like of a round, or the estimate where there is only that."""
     key = f'{direction}_{name}'
     return entry[key] if key in entry else entry[f'{key}_estimate']
 
   @staticmethod
-  def beside(entry: dict, direction: str):
+  def beside(entry: dict, direction: str) -> int:
     """Bytes that went in a direction beside the messages of a round, as for a pre-pass."""
     return figures_lib.sent(methods.figures(), direction, entry)
 
