@@ -22,6 +22,7 @@ from tff_compress.codec import presets
 from tff_compress.codec.errors import CompressionError
 from tff_compress.processes import methods
 from tff_compress.simulation import config as config_lib
+from tff_compress.simulation import config_file
 from tff_compress.simulation import report
 from tff_compress.simulation import run as run_lib
 from tff_compress.simulation.report import table
@@ -119,7 +120,7 @@ def test_commands_of_presets_and_methods_are_valid(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize('text', blocks('yaml'))
 def test_yaml_examples_are_settings(text, tmp_path):
   (tmp_path / 'run.yaml').write_text(text)
-  config_lib.make(config_lib.load_yaml(str(tmp_path / 'run.yaml')))
+  config_lib.make(config_file.load_yaml(str(tmp_path / 'run.yaml')))
 
 
 @pytest.mark.parametrize('text', [block for block in blocks('json') if '"variables"' in block.values[0]])

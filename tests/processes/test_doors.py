@@ -15,7 +15,7 @@ from tff_compress.codec import meaning
 from tff_compress.codec import presets
 from tff_compress.processes import methods
 from tff_compress.processes import steps
-from tff_compress.simulation.run import RunConfig
+from tff_compress.simulation.config import RunConfig
 
 pytestmark = pytest.mark.xdist_group('tff')
 

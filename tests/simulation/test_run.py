@@ -20,13 +20,13 @@ import pytest
 from tff_compress import processes
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import report
-from tff_compress.simulation.config import ConfigError
+from tff_compress.simulation.config import RunConfig
 from tff_compress.simulation.folder import Folder
 from tff_compress.simulation.folder import FolderError
 from tff_compress.simulation.run import compare
 from tff_compress.simulation.run import run
-from tff_compress.simulation.run import RunConfig
 from tff_compress.simulation.run import variants
+from tff_compress.simulation.settings import ConfigError
 
 pytestmark = pytest.mark.xdist_group('tff')
 
@@ -295,7 +295,8 @@ def test_a_finished_run_is_returned_at_once(whole):
 
 KILLED = textwrap.dedent('''
     import os, signal, sys
-    from tff_compress.simulation.run import RunConfig, run
+    from tff_compress.simulation.config import RunConfig
+    from tff_compress.simulation.run import run
     def kill(entry):
       # The second round is being written, or not, when the process ends.
       if entry['round'] == 2:

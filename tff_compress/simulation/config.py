@@ -1,97 +1,304 @@
-"""Settings of runs from text: command-line flags and YAML files to `RunConfig`.
+"""What a run in simulation is: `RunConfig`, its settings and what they have to be together.
 
-The settings are the fields of `tff_compress.simulation.run.RunConfig`, which also says what values they may have. Here
-texts become values of the right type, and a name that does not exist is answered with the nearest that does. None of it
-needs TensorFlow, so that a mistake is found before seconds are spent on an import.
+To add a setting, declare it among the fields of `RunConfig`, and use it; an option of a data set is declared by the
+data set. Importing this module does not import TensorFlow.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 import dataclasses
-import difflib
-import functools
-import os
-import stat
-import types
-import typing
+import re
+from typing import Any
 
-from tff_compress.codec.errors import CompressionError
+from tff_compress import codec as codec_lib
+from tff_compress import processes
+from tff_compress.codec import checks
+from tff_compress.codec import meaning
+from tff_compress.processes import methods
+from tff_compress.processes import needs
+from tff_compress.simulation import datasets
+from tff_compress.simulation import models as models_lib
+from tff_compress.simulation import settings as settings_lib
+from tff_compress.simulation import splits as splits_lib
+from tff_compress.simulation.settings import ConfigError
+from tff_compress.simulation.settings import Setting
+from tff_compress.simulation.settings import setting
 
-MAX_YAML = 1 << 16
-"""Largest YAML file, in bytes."""
-
-MAX_BRACKETS = 200
-"""Most opening brackets in a YAML file: the time that PyYAML takes for nested ones grows with the square of their
-number."""
+_DATA, _TRAINING, _COMMUNICATION, _RUNNING = 'data', 'training', 'communication', 'running'
 
 
-class ConfigError(CompressionError):
-  """A setting does not exist, or has a value that it cannot have."""
+def hadamard_bits(text: str) -> int | None:
+  """The N of 'tff:hadamard:bits=N'; None for 'tff:compression_aggregator'.
 
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-  """One field of `RunConfig` as a flag or a line of YAML.
-
-  Attributes:
-    name: in YAML; the flag has dashes for underscores.
-    kind: int, float, bool or str.
-    optional: whether it may be None, which is written `none`.
-    default: what it is where nothing is said.
+  Raises:
+    ConfigError: it is neither.
   """
-  name: str
-  kind: type
-  optional: bool
-  default: object
+  if text == 'tff:compression_aggregator':
+    return None
+  found = re.fullmatch(r'tff:hadamard:bits=([0-9]{1,2})', text)
+  if not found or not 1 <= int(found[1]) <= 16:
+    raise ConfigError(
+        f'uplink: there is no {text[:60]!r} in TFF; use tff:compression_aggregator, or tff:hadamard:bits=N '
+        'with N from 1 to 16.')
+  return int(found[1])
+
+
+def _checked_uplink(text):
+  if text.startswith('tff:'):
+    hadamard_bits(text)
+  else:
+    _refuse_unreadable('uplink', processes.method, text)
+  return text
+
+
+def _checked_downlink(text):
+  if text.partition(':')[0].strip() in methods.registry():
+    raise ConfigError(f'downlink: {checks.shown(text)} is a method, which settles both directions: give it as uplink.')
+  _refuse_unreadable('downlink', codec_lib.parse, text)
+  return text
+
+
+def _refuse_unreadable(name, read, text):
+  try:
+    if text != 'none':
+      read(text)
+  except codec_lib.CompressionError as error:
+    raise ConfigError(f'{name}: {error}') from None
+
+
+def _with_dataset_options(cls):
+  """Decorates `RunConfig` before it is a dataclass: behind `data_dir` it has the options of all data sets."""
+  annotations = {}
+  for name, annotation in cls.__annotations__.items():
+    annotations[name] = annotation
+    if name == 'data_dir':
+      for option, owners in datasets.options().items():
+        declared = next(iter(owners.values()))
+        annotations[option] = declared.annotation
+        setattr(cls, option, dataclasses.replace(declared, help=f'{" and ".join(owners)}: {declared.help}').field)
+  cls.__annotations__ = annotations
+  return cls
+
+
+@settings_lib.documented
+@dataclasses.dataclass(frozen=True)
+@_with_dataset_options
+class RunConfig:
+  """Everything a run's result depends on, and where to put it.
+
+  Two configurations that differ in `uplink` and `downlink` only train on the same clients, the same examples in the
+  same order, with the same dropout and from the same initial weights.
+  """
+
+  dataset: str = setting('digits', _DATA, 'data set to train on', words=datasets.names())
+  data_dir: str | None = setting(
+      None, _DATA, 'what to read: ' + '; '.join(f'{name}: {source.files}' for name, source in datasets.SOURCES.items()
+                                                if source.files) + '; none: where it usually is', path=True)
+  split: str = setting(
+      'dirichlet:0.5', _DATA, 'how examples are dealt out to clients: iid, dirichlet:ALPHA, shards:N, table or natural')
+  clients: int | None = setting(
+      20, _DATA, 'number of clients; none: as many as a natural split has', least=1, most=splits_lib.MAX_CLIENTS)
+  clients_per_round: int = setting(
+      10, _TRAINING, 'number of clients that train in each round, drawn without replacement', least=1, most=2**20)
+  rounds: int = setting(20, _TRAINING, 'number of rounds', least=1, most=10**6)
+  model: str = setting('digits_cnn', _TRAINING, 'model to train', words=models_lib.names())
+  dropout: bool = setting(False, _TRAINING, 'keep the dropout layers of a model that has some')
+  algorithm: str = setting(
+      'fedavg', _TRAINING, 'fedavg: McMahan et al. 2017; fedprox: Li et al. 2020',
+      words=('fedavg', 'fedprox'))
+  proximal_strength: float = setting(
+      0.1, _TRAINING, 'strength of the proximal term of fedprox, its mu', above=0, most=1e6)
+  local_epochs: int = setting(1, _TRAINING, "passes over a client's examples in each round", least=1, most=10**4)
+  local_steps: int | None = setting(
+      None, _TRAINING, 'batches that a client trains on in each round, however many examples it has, in place of local '
+      "epochs (communication delay); none: as the uplink's method says, or else local epochs", least=1, most=10**5)
+  batch_size: int = setting(20, _TRAINING, 'examples in each local step', least=1, most=10**6)
+  client_learning_rate: float = setting(
+      0.05, _TRAINING, "learning rate of the clients' SGD", above=0, most=1e6)
+  client_momentum: float = setting(0.0, _TRAINING, "momentum of the clients' SGD", least=0, below=1)
+  server_optimizer: str = setting(
+      'sgd', _TRAINING, "the server's optimizer, with the constants of Reddi et al. 2021",
+      words=('sgd', 'adam', 'yogi', 'adagrad'))
+  server_learning_rate: float = setting(1.0, _TRAINING, "the server's learning rate", above=0, most=1e6)
+  server_momentum: float = setting(0.0, _TRAINING, "momentum of the server's SGD", least=0, below=1)
+  weighting: str | None = setting(
+      None, _TRAINING, 'examples: clients count by their number of examples; uniform: all count the same; none: as the '
+      "uplink's method says, or else by examples", words=('examples', 'uniform'))
+  uplink: str = setting(
+      'float32', _COMMUNICATION, "codec for updates on their way to the server: stages such as 'hadamard | "
+      "uniform:bits=2 | pack', a preset such as int8, or float32 (or none) to send values as they are; or a method "
+      "such as dgc:p=1/100; or a schedule, 'CODEC @5 CODEC', which changes to the second codec after 5 rounds; or, for "
+      "comparison, TFF's own tff:compression_aggregator or tff:hadamard:bits=N, whose bytes are estimated",
+      metavar='CODEC', check=_checked_uplink)
+  downlink: str | None = setting(
+      None, _COMMUNICATION, "codec for the model on its way to the clients; none: as the uplink's method says, or else "
+      'float32', metavar='CODEC', check=_checked_downlink)
+  error_feedback: bool | None = setting(
+      None, _COMMUNICATION, 'clients remember what the uplink loses, and add it to their next update; none: if the '
+      'uplink is meant for it')
+  feedback_momentum: float = setting(
+      0.0, _COMMUNICATION, 'momentum of the error feedback (deep gradient compression); 0: none', least=0, below=1)
+  feedback_decay: float = setting(
+      1.0, _COMMUNICATION, 'what a client remembers is multiplied by this for each round that it missed', least=0,
+      most=1)
+  feedback_drop_after: int | None = setting(
+      None, _COMMUNICATION, 'a client that missed more rounds than this starts anew; none: never', least=0, most=10**9)
+  downlink_changes: bool | None = setting(
+      None, _COMMUNICATION, 'the downlink sends what changed in the model, of which clients keep a copy; none: if the '
+      'downlink is meant for it')
+  downlink_since: str | None = setting(
+      None, _COMMUNICATION, 'last: a client receives each message of changes that it missed; start: a single message '
+      'with all changes since the start; none: as the downlink is meant, or else last', words=('last', 'start'))
+  state_clients: int | None = setting(
+      None, _COMMUNICATION, 'at most this many clients are remembered, those that took part most recently; none: no '
+      'limit', least=1, most=2**40)
+  state_bytes: int | None = setting(
+      None, _COMMUNICATION, 'what is remembered of clients takes at most this many bytes; none: no limit', least=1,
+      most=2**60)
+  seed: int = setting(
+      0, _TRAINING, 'where the split, the draw of clients, the order of examples, the initial weights, dropout and the '
+      'codecs take their randomness from', least=0, most=2**64 - 1)
+  evaluate_every: int = setting(
+      1, _RUNNING, 'rounds between evaluations on the test set; the last round is always evaluated', least=1,
+      most=10**6)
+  evaluation_examples: int | None = setting(
+      None, _RUNNING, 'evaluate on this many test examples, the first of a fixed shuffle; none: all of them', least=1,
+      most=10**9)
+  ema: float | None = setting(
+      None, _TRAINING, 'evaluate a moving average of the weights: after each round, average := ema * average + (1 - '
+      'ema) * weights; none: the weights themselves', least=0, below=1)
+  output: str | None = setting(
+      None, _RUNNING, 'folder for results, checkpoints and the report; a run that is already there is continued; none: '
+      'nothing is written', path=True, metavar='DIR')
+  checkpoint_every: int | None = setting(
+      None, _RUNNING, 'rounds between checkpoints; none: one every ten seconds, and one after the last round', least=1,
+      most=10**6)
+  workers: int = setting(
+      1, _RUNNING, 'local TFF workers that the clients of a round are split over; 0, in Python: the TFF context that '
+      'is installed', least=0, most=256)
+
+  def __post_init__(self):
+    settings_lib.check_all(self)
+    if self.clients is not None and self.clients_per_round > self.clients:
+      raise ConfigError(
+          f'clients_per_round is {self.clients_per_round} but there are {self.clients} clients: use at most '
+          'that many.')
+    if self.clients is None and self.split != 'natural':
+      raise ConfigError(f"clients must be given for the split {self.split!r}; only 'natural' brings its own.")
+    if self.dropout and not models_lib.ARCHITECTURES[self.model].dropout:
+      raise ConfigError(f'{self.model} has no dropout layers: leave dropout=True out.')
+    if self.server_momentum and self.server_optimizer != 'sgd':
+      raise ConfigError(f"server_momentum is for the server optimizer 'sgd', not for {self.server_optimizer!r}.")
+    datasets.check_options(self.dataset, self.dataset_options, ConfigError)
+    models_lib.check_kind(self.model, datasets.source(self.dataset).kind, self.dataset, ConfigError)
+    if self.local_epochs != 1 and self.steps is not None:
+      raise ConfigError(f'local_steps ({self.steps}) takes the place of local_epochs: leave one of the two out.')
+    self._check_uplink()
 
   @property
-  def flag(self):
-    return '--' + self.name.replace('_', '-')
+  def dataset_options(self):
+    """{option: value} of all options that data sets have."""
+    return {name: getattr(self, name) for name in datasets.options()}
 
-  def parse(self, value, where=''):
-    """The setting's value from a text, or from what YAML made of one.
+  def _check_uplink(self):
+    """Settles the downlink, and refuses settings that contradict the uplink's method."""
+    method = self.method
+    own = method is not None and method.downlink
+    if self.downlink is None:
+      object.__setattr__(self, 'downlink', own or 'float32')
+    if self.baseline:
+      if self.error_feedback or self.changes:
+        raise ConfigError(f'error_feedback and downlink_changes need an uplink of this package, not {self.uplink!r}.')
+      return
+    for name, needed in (('weighting', method.weighting), ('local_steps', method.local_steps), ('downlink', own)):
+      if needed and getattr(self, name) not in (None, needed):
+        raise ConfigError(f'{name} is {needed} with the uplink {self.uplink!r}: leave it out.')
+    if own and (self.downlink_changes, self.downlink_since) != (None, None):
+      raise ConfigError(
+          f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
+    self.check_needs(self.clients)
+    if self.downlink_since is not None and not self.changes:
+      raise ConfigError('downlink_since is for downlink_changes: give both, or none.')
+    if method.name and (self.feedback_momentum or self.error_feedback not in (None, method.error_feedback is not None)):
+      raise ConfigError(
+          f'error_feedback and feedback_momentum are settled by the uplink {self.uplink!r}: leave them out.')
+    if self.feedback_momentum and self.feedback is None:
+      raise ConfigError('feedback_momentum is for error_feedback: give both, or none.')
+    for name in self._feedback_settings if self.feedback is not None else ():
+      if name not in self.feedback.run_settings:
+        raise ConfigError(f'feedback_{name} is not for the uplink {self.uplink!r}, whose clients remember in another '
+                          'way: leave it out.')
 
-    Only the type is settled here; `RunConfig` checks the value.
+  def check_needs(self, clients):
+    """Raises ConfigError unless the run is such as the uplink's method needs it; `clients` is None where it is not
+    known yet how many there are."""
+    if not self.baseline:
+      needs.check(self.method.needs, needs.Facts(
+          clients=clients, clients_per_round=self.clients_per_round, sends_changes=bool(self.changes),
+          equal_weights=(self.weighting or self.method.weighting) == 'uniform'),
+                  f'the uplink {self.uplink!r}', ConfigError)
 
-    Args:
-      value: str, int, float, bool or None.
-      where: what the error calls it; the name by default.
+  @property
+  def method(self):
+    """The `tff_compress.processes.methods.Method` of the uplink; None for a baseline."""
+    return None if self.baseline else processes.method('float32' if self.uplink == 'none' else self.uplink)
 
-    Raises:
-      ConfigError: the value is not of the setting's type.
-    """
-    where = where or self.name
-    if self.optional and (value is None or value == 'none'):
+  @property
+  def feedback(self):
+    """What clients remember of their updates, a `ClientMemory` such as `ErrorFeedback`, or None."""
+    if self.baseline or self.error_feedback is False:
       return None
-    noun = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'a text'}[self.kind]
-    try:
-      if self.kind is bool:
-        return {True: True, False: False, 'true': True, 'false': False, 'yes': True, 'no': False}[value]
-      if self.kind is str:
-        if not isinstance(value, str):
-          raise TypeError
-        return value
-      if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TypeError
-      if self.kind is int and (isinstance(value, float) or len(str(value)) > 40):
-        raise TypeError
-      return self.kind(value)
-    except (KeyError, TypeError, ValueError, OverflowError):
-      raise ConfigError(f'{where} must be {noun}, not {shown(value)}.') from None
+    feedback = self.method.error_feedback
+    if feedback is None:
+      if not self.error_feedback:
+        return None
+      feedback = processes.ErrorFeedback()
+    given = {name: value for name, value in self._feedback_settings.items() if name in feedback.run_settings}
+    return dataclasses.replace(feedback, **given) if given else feedback
+
+  @property
+  def _feedback_settings(self):
+    """{name without feedback_: value} of those that say something else than their defaults."""
+    return {name.removeprefix('feedback_'): getattr(self, name) for name, declared in settings().items()
+            if name.startswith('feedback_') and getattr(self, name) != declared.default}
+
+  @property
+  def changes(self):
+    """The `since` of a downlink of changes, 'last' or 'start'; '' for the whole model. A method with its own has
+    that."""
+    preset = meaning.needing_changes(self.downlink)
+    meant = '' if preset is None else preset.changes
+    if self.downlink_changes is None and not meant or self.downlink_changes is False:
+      return ''
+    return self.downlink_since or meant or 'last'
+
+  @property
+  def steps(self):
+    """Batches that a client trains on in a round; None for whole epochs."""
+    return self.local_steps if self.local_steps is not None or self.baseline else self.method.local_steps
+
+  @property
+  def has_memory(self):
+    """Whether it takes a process whose clients remember, `tff_compress.build_fed_avg`, and not TFF's own."""
+    return not self.baseline and (not self.method.codec_suffices or self.feedback is not None or bool(self.changes))
+
+  @property
+  def baseline(self):
+    """Whether the uplink is one of TFF's own."""
+    return self.uplink.startswith('tff:')
+
+  def as_dict(self):
+    """The settings in JSON's types; `RunConfig(**config.as_dict()) == config`."""
+    return dataclasses.asdict(self)
 
 
-@functools.lru_cache(maxsize=1)
-def settings():
+def settings() -> Mapping[str, Setting]:
   """{name: `Setting`} of all fields of `RunConfig`, in their order."""
-  from tff_compress.simulation.run import RunConfig
-  hints = typing.get_type_hints(RunConfig)
-  result = {}
-  for field in dataclasses.fields(RunConfig):
-    kinds = set(typing.get_args(hints[field.name])) or {hints[field.name]}
-    kind, = kinds - {types.NoneType}
-    result[field.name] = Setting(field.name, kind, types.NoneType in kinds, field.default)
-  return types.MappingProxyType(result)
+  return settings_lib.settings_of(RunConfig)
 
 
-def make(values):
+def make(values: Mapping[str, Any]) -> RunConfig:
   """The `RunConfig` of some settings; the others have their defaults.
 
   Args:
@@ -100,102 +307,8 @@ def make(values):
   Raises:
     ConfigError: a setting does not exist, cannot have its value, or does not go with another.
   """
-  from tff_compress.simulation.run import RunConfig
   for name in values:
     if name not in settings():
-      raise ConfigError(f'there is no setting {shown(name)}; {nearest(name, settings())}')
+      raise ConfigError(
+          f'there is no setting {checks.shown(name)}; {settings_lib.nearest(name, settings())}')
   return RunConfig(**values)
-
-
-def nearest(name, known):
-  """'did you mean rounds?', or a list of all where none is near."""
-  name = name if isinstance(name, str) else ''
-  close = difflib.get_close_matches(name.replace('-', '_').lower()[:100], known, 1)
-  return f'did you mean {close[0]}?' if close else f'there are {", ".join(known)}.'
-
-
-def shown(value):
-  """A value from outside as an error may show it: short, and on one line."""
-  if isinstance(value, (list, dict, set, tuple)):
-    # Not its text: a few lines of YAML can refer to themselves so often that it would fill the memory.
-    return 'a list' if isinstance(value, (list, tuple)) else 'a mapping'
-  text = repr(value) if isinstance(value, str) else str(value)
-  return text if len(text) <= 60 else text[:57] + '…'
-
-
-def load_yaml(path, known=None, lists=()):
-  """Reads a YAML file of `name: value` lines.
-
-  Args:
-    path: the file.
-    known: {name: `Setting`} that it may have; all of `settings()` by default.
-    lists: names of settings of which it may have a list.
-
-  Returns:
-    dict of setting name to its value, or to a list of values.
-
-  Raises:
-    ConfigError: the file cannot be read, is no such file, or has a setting that does not exist or cannot have its
-      value.
-  """
-  import yaml
-
-  class Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key that is there twice; YAML's own takes the last."""
-
-    def construct_mapping(self, node, deep=False):
-      seen = set()
-      for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-          continue
-        if key.value in seen:
-          raise yaml.constructor.ConstructorError(None, None, f'{shown(key.value)} is there twice', key.start_mark)
-        seen.add(key.value)
-      return super().construct_mapping(node, deep)
-
-  data = _read(path)
-  try:
-    values = yaml.load(data, Loader)  # A SafeLoader: it makes nothing but plain values.
-  except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-    raise ConfigError(f'{path} is not valid YAML: {_yaml_problem(error)}.') from None
-  if not isinstance(values, dict):
-    raise ConfigError(f'{path} must have lines of the form "name: value", such as "rounds: 20".')
-  known = settings() if known is None else known
-  result = {}
-  for name, value in values.items():
-    setting = known.get(name) if isinstance(name, str) else None
-    if setting is None:
-      raise ConfigError(f'{path}: there is no setting {shown(name)}; {nearest(name, known)}')
-    if name in lists and isinstance(value, list):
-      if not value:
-        raise ConfigError(f'{path}: {name} must not be an empty list.')
-      result[name] = [setting.parse(item, f'{path}: {name}') for item in value]
-    else:
-      result[name] = setting.parse(value, f'{path}: {name}')
-  return result
-
-
-def _read(path):
-  try:
-    if not stat.S_ISREG(os.stat(path).st_mode):
-      raise ConfigError(f'{path} is not a file.')
-    with open(path, 'rb') as file:
-      data = file.read(MAX_YAML + 1)
-  except (OSError, ValueError) as error:
-    if isinstance(error, ConfigError):
-      raise
-    raise ConfigError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from None
-  if len(data) > MAX_YAML:
-    raise ConfigError(f'{path} has more than {MAX_YAML} bytes, too many for a list of settings.')
-  if data.count(b'[') + data.count(b'{') > MAX_BRACKETS:
-    raise ConfigError(f'{path} is not valid YAML: it has more than {MAX_BRACKETS} opening brackets.')
-  return data
-
-
-def _yaml_problem(error):
-  mark = getattr(error, 'problem_mark', None)
-  problem = getattr(error, 'problem',
-                    None) or ('it is nested too deeply' if isinstance(error, RecursionError) else str(error))
-  where = f' in line {mark.line + 1}' if mark else ''
-  hint = '; put a codec that starts with * in quotes' if 'alias' in str(error) else ''
-  return ' '.join(str(problem).split())[:150].rstrip('.') + where + hint

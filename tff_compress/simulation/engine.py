@@ -19,9 +19,9 @@ from tff_compress.keras.blueprint import Blueprint
 from tff_compress.keras.clients import Clients
 from tff_compress.processes import figures as figures_lib
 from tff_compress.processes import methods
+from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models
-from tff_compress.simulation import run as run_lib
 from tff_compress.simulation import splits
 
 _TEST_BATCH = 1000
@@ -123,7 +123,7 @@ def _uplink(config, blueprint):
     codec.plan(blueprint.trainable_spec)  # Says what is wrong before a worker is started.
     return uplink_lib(codec, seed=config.seed, spec=blueprint.trainable_spec), None
   from tff_compress.simulation import baselines
-  bits = run_lib.hadamard_bits(config.uplink)
+  bits = config_lib.hadamard_bits(config.uplink)
   return baselines.aggregator(bits), baselines.bytes_estimate(bits, blueprint.weights().trainable)
 
 

@@ -10,7 +10,6 @@ h5py, TensorFlow and TFF are imported by the data sets that need them, when they
 from __future__ import annotations
 
 from collections.abc import Mapping
-import dataclasses
 import os
 import pathlib
 import types
@@ -18,6 +17,7 @@ from typing import Any
 
 from tff_compress.codec import discovery
 from tff_compress.codec.errors import CompressionError
+from tff_compress.simulation import settings
 from tff_compress.simulation.data import DataError
 from tff_compress.simulation.data import Dataset
 from tff_compress.simulation.datasets.base import Source
@@ -44,12 +44,12 @@ def source(name: str) -> type[Source]:
   return SOURCES[name]
 
 
-def options() -> dict[str, dict[str, dataclasses.Field]]:
-  """{option: {name of a data set that has it: its field}}: `default`, and what it does in `metadata['help']`."""
-  found: dict[str, dict[str, dataclasses.Field]] = {}
+def options() -> dict[str, dict[str, settings.Setting]]:
+  """{option: {name of a data set that has it: what it is there}}."""
+  found: dict[str, dict[str, settings.Setting]] = {}
   for name, kind in SOURCES.items():
-    for field in dataclasses.fields(kind):
-      found.setdefault(field.name, {})[name] = field
+    for option, declared in settings.settings_of(kind).items():
+      found.setdefault(option, {})[name] = declared
   return found
 
 
@@ -65,13 +65,13 @@ def check_options(name: str, given: Mapping[str, Any], error: type[CompressionEr
     `error`: an option is for other data sets.
     TypeError: no data set has such an option.
   """
-  known, own = options(), {field.name for field in dataclasses.fields(source(name))}
+  known, own = options(), settings.settings_of(source(name))
   for option, value in given.items():
     if option not in known:
       raise TypeError(f'no data set has an option {option!r}')
-    if option not in own and all(value != field.default for field in known[option].values()):
+    if option not in own and all(value != declared.default for declared in known[option].values()):
       owners = list(known[option])
-      theirs = [field.name for field in dataclasses.fields(SOURCES[owners[0]])]
+      theirs = settings.settings_of(SOURCES[owners[0]])
       raise error(f'{" and ".join(theirs)} are for {" and ".join(owners)}: leave them out for {name}.')
   return {option: value for option, value in given.items() if option in own}
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tff_compress.simulation import kinds
+from tff_compress.simulation import settings
 from tff_compress.simulation import splits
 from tff_compress.simulation.data import DataError
 from tff_compress.simulation.data import Dataset
@@ -31,6 +32,9 @@ class Source:
   summary: ClassVar[str] = ''
   kind: ClassVar[kinds.Kind] = kinds.IMAGE
   files: ClassVar[str] = ''
+
+  def __post_init__(self):
+    settings.check_all(self, DataError)
 
   def load(self, path: pathlib.Path | None, download: bool) -> Dataset:
     """Reads it, or makes it.
@@ -64,9 +68,12 @@ class Bundled(Source):
     raise NotImplementedError
 
 
-def option(default, text: str):
-  """A field of a `Source`: what it is where nothing is said, and what it does, for the command line's help."""
-  return dataclasses.field(default=default, metadata={'help': text})
+def option(default, text: str, **limits: float):
+  """A field of a `Source`: what it is where nothing is said, what it does, and the limits of a number.
+
+  It is a setting of runs (`tff_compress.simulation.settings`) by being declared, with a flag and its help.
+  """
+  return settings.setting(default, 'data', text, **limits)
 
 
 def hold_out(name: str, x: np.ndarray, y: np.ndarray, *, num_classes: int = 1, kind: kinds.Kind = kinds.IMAGE,

@@ -24,25 +24,17 @@ H5 = {True: 'fed_emnist_digitsonly_{}.h5', False: 'fed_emnist_{}.h5'}
 
 @dataclasses.dataclass(frozen=True)
 class Emnist(Source):
-  """Its options:
-
-  Attributes:
-    max_clients: at most this many writers, a fixed random choice, and the test examples of the same writers.
-    only_digits: ten labels; False: all 62.
-  """
+  """Its options are its fields."""
   name: ClassVar[str] = 'emnist'
   summary: ClassVar[str] = (
       'Federated EMNIST (LEAF) with its writers as clients, 28x28, background 1 and ink 0 as TFF gives it: '
       f"TFF's {SQLITE} or its earlier fed_emnist_*.h5 pair in `--data-dir`, else TFF's cache or download")
   files: ClassVar[str] = "the folder of TFF's files"
 
-  max_clients: int | None = option(None, 'at most this many writers')
-  only_digits: bool = option(True, 'ten labels; otherwise all 62')
-
-  def __post_init__(self):
-    if self.max_clients is not None and (isinstance(self.max_clients, bool) or not isinstance(self.max_clients, int)
-                                         or self.max_clients < 1):
-      raise DataError(f'max_clients must be a whole number of at least 1, not {self.max_clients!r}.')
+  max_clients: int | None = option(
+      None, 'use at most this many writers, a fixed random choice, and their test examples; none: all of them',
+      least=1, most=2**20)
+  only_digits: bool = option(True, 'the ten digits alone; false: all 62 characters')
 
   @property
   def num_classes(self) -> int:
