@@ -39,7 +39,7 @@ def hadamard_bits(text: str) -> int | None:
   found = re.fullmatch(r'tff:hadamard:bits=([0-9]{1,2})', text)
   if not found or not 1 <= int(found[1]) <= 16:
     raise ConfigError(
-        f'uplink: there is no {text[:60]!r} in TFF; use tff:compression_aggregator, or tff:hadamard:bits=N '
+        f'uplink: there is no {checks.shown(text)} in TFF; use tff:compression_aggregator, or tff:hadamard:bits=N '
         'with N from 1 to 16.')
   return int(found[1])
 

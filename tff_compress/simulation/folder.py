@@ -91,7 +91,7 @@ class Folder:
     """The result so far: None if there is none, else the dict of result.json.
 
     Raises:
-      FolderError: it is not alias, or of a run with other settings.
+      FolderError: it cannot be used, or is of a run with other settings.
     """
     try:
       result = read_result(self.path)
@@ -217,7 +217,7 @@ class Journal:
         self._board = tf.summary.create_file_writer(os.path.join(self._root, TENSORBOARD))
       with self._board.as_default():
         for entry in new:
-          for name, value in _released(entry).items():
+          for name, value in _numbers(entry).items():
             tf.summary.scalar(name, value, step=entry['round'])
       self._board.flush()  # What cannot be written is known now, and not when the writer goes.
 
@@ -252,7 +252,7 @@ class Journal:
 
   def _write(self, rounds, state):
     number = len(rounds)
-    self._folder.write_result(RUNNING, rounds, **self._more())
+    self._folder.write_result(RUNNING, rounds, **self._details_so_far())
     if rounds:
       self._write_tables(rounds, rounds[-1:])
     if state is not None:
@@ -271,9 +271,9 @@ class Journal:
   def end(self, status, rounds):
     """Says in result.json how the run ended, when everything else is written."""
     self.wait()
-    self._folder.write_result(status, rounds, **self._more())
+    self._folder.write_result(status, rounds, **self._details_so_far())
 
-  def _more(self):
+  def _details_so_far(self):
     return self._details if self.learned is None else {**self._details, 'prepass': self.learned}
 
   def wait(self):
@@ -366,16 +366,16 @@ def finite(value):
   return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _released(entry):
-  """What tables have of a round: its numbers."""
+def _numbers(entry):
+  """The numbers of a round, which is what tables have of it."""
   return {name: value for name, value in entry.items() if name != 'round' and isinstance(value, (int, float))}
 
 
 def _table(rounds):
   """The rounds as CSV: a column for each number that any of them has."""
-  names = list(dict.fromkeys(['round', *(name for entry in rounds for name in _released(entry))]))
+  names = list(dict.fromkeys(['round', *(name for entry in rounds for name in _numbers(entry))]))
   file = io.StringIO(newline='')
   writer = csv.DictWriter(file, names)
   writer.writeheader()
-  writer.writerows({'round': entry['round'], **_released(entry)} for entry in rounds)
+  writer.writerows({'round': entry['round'], **_numbers(entry)} for entry in rounds)
   return file.getvalue()
