@@ -13,10 +13,10 @@ from tff_compress.processes import methods
 from tff_compress.processes.figures import Figure
 from tff_compress.processes.figures import Total
 from tff_compress.simulation import report
+from tff_compress.simulation.config import RunConfig
 from tff_compress.simulation.report import columns
 from tff_compress.simulation.report import page
 from tff_compress.simulation.report import table
-from tff_compress.simulation.run import RunConfig
 
 
 @pytest.mark.parametrize('figure', methods.figures(), ids=lambda figure: figure.name)

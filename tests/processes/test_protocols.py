@@ -21,7 +21,7 @@ from tff_compress.processes.protocols import ServerFunctions
 from tff_compress.processes.protocols import ServerMemory
 from tff_compress.processes.protocols import UploadRule
 from tff_compress.simulation.config import ConfigError
-from tff_compress.simulation.run import RunConfig
+from tff_compress.simulation.config import RunConfig
 
 SEED, HEADS = 5, 0.4
 
