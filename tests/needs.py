@@ -69,7 +69,7 @@ def of_module(name: str) -> str:
 def of_function(function, seen: frozenset) -> str:
   """What the imports in a function of the tests load, and in the functions of the tests that it names."""
   function = getattr(function, '__wrapped__', function)
-  if not isinstance(function, types.FunctionType) or function in seen or not _is_a_test(function):
+  if not isinstance(function, types.FunctionType) or function in seen or not _is_of_tests(function):
     return 'fast'
   levels = []
   for code in _codes(function.__code__):
@@ -94,8 +94,10 @@ def _hashable(value):
   return value if isinstance(value, types.FunctionType) else None
 
 
-def _is_a_test(function):
-  return (function.__module__ or '').startswith('tests.') or '/tests/' in function.__code__.co_filename
+def _is_of_tests(function):
+  """Whether it is a test, a helper of tests or what makes a table of a document: not the product's."""
+  path = pathlib.Path(function.__code__.co_filename)
+  return any(path.is_relative_to(ROOT / folder) for folder in ('tests', 'docs'))
 
 
 def _codes(code):

@@ -18,6 +18,7 @@ import dataclasses
 import importlib
 import pathlib
 import re
+import types
 import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -69,21 +70,22 @@ class Block:
   text: str
 
   @property
-  def module(self) -> str:
-    return f'{__name__}.{self.call.partition(".")[0]}'
-
-  def made(self) -> str:
-    """What has to stand there.
+  def function(self) -> types.FunctionType:
+    """What makes it.
 
     Raises:
       TableError: there is no such function.
     """
-    name, *arguments = self.call.split()
+    name = self.call.split()[0]
+    module, _, function = name.partition('.')
     try:
-      function = getattr(importlib.import_module(self.module), name.partition('.')[2])
+      return getattr(importlib.import_module(f'{__name__}.{module}'), function)
     except (AttributeError, ModuleNotFoundError) as error:
       raise TableError(f'{self.path.relative_to(ROOT)}:{self.line}: docs/tables has no {name}: {error}.') from error
-    table = function(*arguments)
+
+  def made(self) -> str:
+    """What has to stand there. Raises TableError."""
+    table = self.function(*self.call.split()[1:])
     return table.markdown(self.text) if isinstance(table, Table) else table
 
 

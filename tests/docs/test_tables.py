@@ -7,11 +7,18 @@ import pkgutil
 import pytest
 
 from docs import tables
+from tests import needs
 
 BLOCKS = [block for path in tables.documents() for block in tables.blocks(path)]
 
 
-@pytest.mark.parametrize('block', BLOCKS, ids=lambda block: f'{block.path.name}-{block.call}')
+def _marked(block):
+  """The block with the marker of what making it needs."""
+  level = needs.of_function(block.function, frozenset())
+  return pytest.param(block, id=f'{block.path.name}-{block.call}', marks=getattr(pytest.mark, level))
+
+
+@pytest.mark.parametrize('block', map(_marked, BLOCKS))
 def test_tables_are_those_of_the_code(block):
   assert block.text == block.made(), f'{block.path.name} is not what the code says now: run `make docs`'
   assert tables.MISSING not in block.text, 'a new row has a cell that is written by hand: write it'
