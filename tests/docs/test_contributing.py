@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+import tff_compress
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
 
@@ -48,6 +50,15 @@ def test_every_command_is_one():
   targets = set(re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(encoding='utf-8'), re.MULTILINE))
   named = set(re.findall(r'`make ([a-z]+)', TEXT))
   assert {'fast', 'lint', 'docs', 'test', 'setup'} <= named <= targets
+
+
+def test_the_changelog_keeps_its_form():
+  text = (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+  releases = re.findall(r'^## (.*)$', text, re.MULTILINE)
+  assert all(re.fullmatch(r'\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d', release) for release in releases[1:])
+  assert releases[0] == '[Unreleased]' or releases[0].startswith(f'[{tff_compress.__version__}] - ')
+  assert set(re.findall(r'^### (.*)$', text, re.MULTILINE)) <= {'Added', 'Changed', 'Deprecated', 'Removed', 'Fixed',
+                                                                'Security'}
 
 
 def test_pages_on_adding_something_are_named():
