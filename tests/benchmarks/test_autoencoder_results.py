@@ -8,7 +8,8 @@ from benchmarks.lib import local_training
 from benchmarks.published import break_even
 from benchmarks.published import two_collaborators
 from benchmarks.published import validation_model
-from tests.simulation import idx_files
+from tests.simulation.files.fashion_mnist import idx
+from tests.simulation.files.fashion_mnist import write_files
 from tff_compress.codec import network
 from tff_compress.simulation import datasets
 from tff_compress.simulation.datasets import fashion_mnist
@@ -131,11 +132,11 @@ def test_break_even_of_measured_bytes(trainer):
 def digits_as_fashion_mnist(monkeypatch, tmp_path):
   """The digits, enlarged to 28x28, in Fashion-MNIST's files and where these are found first."""
   digits = datasets.load('digits')
-  contents = {f'y_{part}': idx_files.idx(getattr(digits, f'y_{part}').astype(np.uint8)) for part in ('train', 'test')}
+  contents = {f'y_{part}': idx(getattr(digits, f'y_{part}').astype(np.uint8)) for part in ('train', 'test')}
   for part in ('train', 'test'):
     pixels = np.kron(np.uint8(255 * getattr(digits, f'x_{part}')[..., 0]), np.ones((1, 3, 3), np.uint8))
-    contents[f'x_{part}'] = idx_files.idx(np.pad(pixels, ((0, 0), (2, 2), (2, 2))))
-  monkeypatch.setattr(fashion_mnist, 'FOLDER', idx_files.write(tmp_path / 'fashion-mnist', contents, packed=False))
+    contents[f'x_{part}'] = idx(np.pad(pixels, ((0, 0), (2, 2), (2, 2))))
+  monkeypatch.setattr(fashion_mnist, 'FOLDER', write_files(tmp_path / 'fashion-mnist', contents, packed=False))
 
 
 @pytest.mark.tf

@@ -20,8 +20,13 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from tests.simulation import idx_files
-from tests.simulation.idx_files import idx
+from tests.simulation.files import fashion_mnist as fashion_files
+from tests.simulation.files.cifar10 import cifar10_files
+from tests.simulation.files.cifar10 import RECORDS
+from tests.simulation.files.cifar10 import write_cifar10
+from tests.simulation.files.emnist import write_h5_pair
+from tests.simulation.files.emnist import writer
+from tests.simulation.files.fashion_mnist import idx
 from tff_compress.codec.errors import CompressionError
 from tff_compress.simulation import data
 from tff_compress.simulation import datasets
@@ -37,7 +42,7 @@ LABELS = np.arange(30, dtype=np.uint8) % 10
 def write_idx_folder(folder, packed, **replaced):
   arrays = {'x_train': idx(PIXELS[:20]), 'y_train': idx(LABELS[:20]), 'x_test': idx(PIXELS[20:]),
             'y_test': idx(LABELS[20:])}
-  return idx_files.write(folder, {**arrays, **replaced}, packed)
+  return fashion_files.write_files(folder, {**arrays, **replaced}, packed)
 
 
 def npy(array):
@@ -260,9 +265,10 @@ def test_what_is_not_there_says_where_to_get_it(tmp_path, monkeypatch):
   refused(name='npz', path=tmp_path / 'none.npz', match='none.npz cannot be opened')
 
 
-@pytest.mark.parametrize('array', sorted(idx_files.NAMES))
+@pytest.mark.parametrize('array', sorted(fashion_files.NAMES))
 def test_each_of_the_four_files_is_needed(tmp_path, array):
-  refused(name='fashion-mnist', path=write_idx_folder(tmp_path, True, **{array: None}), match=idx_files.NAMES[array])
+  folder = write_idx_folder(tmp_path, True, **{array: None})
+  refused(name='fashion-mnist', path=folder, match=fashion_files.NAMES[array])
 
 
 def header(ndim=3, shape=(20, 28, 28), magic=(0, 0, 8)):
@@ -311,7 +317,7 @@ def test_label_files_that_lie_or_are_cut_are_refused(tmp_path, content):
 
 def test_a_packed_file_cut_anywhere_or_damaged_is_refused(tmp_path):
   write_idx_folder(tmp_path, True)
-  file = tmp_path / (idx_files.NAMES['y_train'] + '.gz')
+  file = tmp_path / (fashion_files.NAMES['y_train'] + '.gz')
   whole = file.read_bytes()
   for end in range(len(whole)):
     file.write_bytes(whole[:end])
@@ -324,7 +330,7 @@ def test_a_packed_file_cut_anywhere_or_damaged_is_refused(tmp_path):
 def test_a_bomb_is_not_unpacked_beyond_what_its_header_claims(tmp_path):
   bomb = header(shape=(20, 28, 28)) + bytes(100_000_000)
   folder = write_idx_folder(tmp_path, True, x_train=bomb)
-  assert (folder / (idx_files.NAMES['x_train'] + '.gz')).stat().st_size < 1_000_000
+  assert (folder / (fashion_files.NAMES['x_train'] + '.gz')).stat().st_size < 1_000_000
   refused(name='fashion-mnist', path=folder, match='does not hold')
 
 
@@ -336,7 +342,7 @@ def test_a_small_packed_file_that_claims_much_is_refused_before_memory_is_taken(
 @pytest.mark.parametrize('kind', ['folder', 'pipe', 'device', 'loop'])
 def test_what_is_not_a_regular_file_is_refused_and_not_waited_for(tmp_path, kind):
   write_idx_folder(tmp_path, False, x_train=None)
-  file = tmp_path / idx_files.NAMES['x_train']
+  file = tmp_path / fashion_files.NAMES['x_train']
   if kind == 'folder':
     file.mkdir()
   elif kind == 'pipe':
@@ -356,23 +362,6 @@ def test_a_file_above_the_limits_is_refused(tmp_path, monkeypatch):
 
 # ---- cifar10
 # -----------------------------------------------------------------------------------------------------------
-
-RECORDS = RNG.integers(0, 256, (60, 3073), np.uint8)
-RECORDS[:, 0] = np.arange(60) % 10
-
-
-def cifar10_files(**replaced):
-  names = [f'data_batch_{number}' for number in range(1, 6)] + ['test_batch']
-  files = {name: RECORDS[10 * i:10 * i + 10].tobytes() for i, name in enumerate(names)}
-  return {f'{name}.bin': content for name, content in {**files, **replaced}.items() if content is not None}
-
-
-def write_cifar10(folder, **replaced):
-  folder.mkdir(exist_ok=True)
-  for name, content in cifar10_files(**replaced).items():
-    (folder / name).write_bytes(content)
-  return folder
-
 
 def tar_of(files, kind=tarfile.USTAR_FORMAT):
   stream = io.BytesIO()
@@ -783,27 +772,6 @@ def test_a_damaged_npz_is_refused_or_gives_the_same_data(damaged, changes):
 
 # ---- emnist from .h5
 # ---------------------------------------------------------------------------------------------------
-
-
-def write_h5_pair(folder, train, test):
-  h5py = pytest.importorskip('h5py')
-  for part, clients in (('train', train), ('test', test)):
-    made = io.BytesIO()
-    with h5py.File(made, 'w') as file:
-      examples = file.create_group('examples')
-      for name, arrays in clients.items():
-        group = examples.create_group(name)
-        for key, value in arrays.items():
-          if callable(value):
-            value(group, key)
-          else:
-            group.create_dataset(key, data=value)
-    (folder / f'fed_emnist_digitsonly_{part}.h5').write_bytes(made.getvalue())
-  return folder
-
-
-def writer(count, value, label):
-  return {'pixels': np.full((count, 28, 28), value, np.float32), 'label': np.full(count, label, np.int32)}
 
 
 @pytest.mark.parametrize('name', ['emnist', 'выход 😀', os.fsdecode(b'bad\xff')])

@@ -77,7 +77,7 @@ def option(default, text: str, **limits: float):
 
 
 def hold_out(name: str, x: np.ndarray, y: np.ndarray, *, num_classes: int = 1, kind: kinds.Kind = kinds.IMAGE,
-             client_ids: np.ndarray | None = None) -> Dataset:
+             client_ids: np.ndarray | None = None, standardize: bool = False) -> Dataset:
   """A `Dataset` of examples that come in one piece: a fixed fifth of each label is for testing.
 
   Args:
@@ -85,11 +85,16 @@ def hold_out(name: str, x: np.ndarray, y: np.ndarray, *, num_classes: int = 1, k
     x, y: examples and targets, as `kind` says.
     num_classes, kind: as `Dataset` has them.
     client_ids: who each example belongs to, [n]; or None.
+    standardize: whether to shift and scale the columns of x [n, features], and targets that are numbers, to mean 0 and
+      variance 1 over the training examples. A column of one value becomes 0.
 
   Raises:
     DataError: no label has two examples, or the arrays are not as `Dataset` says.
   """
   train, test = holdout(name, kind.labels(y))
+  if standardize:
+    x = _standardized(x, train)
+    y = _standardized(y, train) if y.dtype.kind == 'f' else y
   return Dataset(name, x[train], y[train], x[test], y[test], num_classes,
                  None if client_ids is None else client_ids[train], kind)
 
@@ -107,8 +112,6 @@ def holdout(name: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-def standardize(x: np.ndarray) -> np.ndarray:
-  """The columns of a table [n, features] at mean 0 and variance 1, float32; a column of one value becomes 0."""
-  x = np.asarray(x, np.float64)
-  spread = x.std(axis=0)
-  return ((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float32)
+def _standardized(values: np.ndarray, train: np.ndarray) -> np.ndarray:
+  mean, spread = values[train].mean(axis=0, dtype=np.float64), values[train].std(axis=0, dtype=np.float64)
+  return ((values - mean) / np.where(spread > 0, spread, 1)).astype(np.float32)

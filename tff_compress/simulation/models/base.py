@@ -107,6 +107,13 @@ class Layers:
         units, activation=activation, name=name, kernel_initializer=self.glorot(f'{name}/kernel')
     )
 
+  def lstm(self, name: str, units: int):
+    """An LSTM that returns its state after every token."""
+    return self.keras.layers.LSTM(
+        units, return_sequences=True, name=name, kernel_initializer=self.glorot(f'{name}/kernel'),
+        recurrent_initializer=self.keras.initializers.Orthogonal(seed=self.seed(f'{name}/recurrent_kernel')),
+    )
+
   def dropout(self, name: str, rate: float) -> list:
     return [self.keras.layers.Dropout(rate, seed=self.seed(name), name=name)] if self._dropout else []
 

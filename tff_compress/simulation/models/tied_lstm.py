@@ -25,11 +25,7 @@ class TiedLSTM(Architecture):
         embeddings_constraint=keras.constraints.UnitNorm(axis=1),
     )
     tokens = keras.Input(shape, dtype='int32', name='tokens')
-    state = keras.layers.LSTM(
-        256, return_sequences=True, name='lstm',
-        kernel_initializer=make.glorot('lstm/kernel'),
-        recurrent_initializer=keras.initializers.Orthogonal(seed=make.seed('lstm/recurrent_kernel')),
-    )(embedding(tokens))
+    state = make.lstm('lstm', 256)(embedding(tokens))
     logits = embedding(make.dense('projection', 96)(state), transpose=True)
     return keras.Model(tokens, logits, name='tied_lstm')
 
