@@ -6,10 +6,17 @@ One that is read from files is tested with small ones, which `write(folder)` in 
 import dataclasses
 import importlib
 import inspect
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from tff_compress.simulation import config
 from tff_compress.simulation import data
 from tff_compress.simulation import datasets
 from tff_compress.simulation import kinds
@@ -97,10 +104,8 @@ def test_it_says_what_it_is(name):
   assert source.summary and source.summary[-1] != '.' and '|' not in source.summary
   assert issubclass(source, Bundled) == (not source.files) and (not issubclass(source, Bundled) or source.origin)
   assert inspect.getdoc(inspect.getmodule(source))
-  settings = {field.name for field in dataclasses.fields(RunConfig)}
-  for field in dataclasses.fields(source):
-    assert field.metadata['help'] and field.default is not dataclasses.MISSING
-    assert field.name in settings, 'an option of a data set has to be a setting, to be given to `tff-compress run`'
+  for option in dataclasses.fields(source):
+    assert f'{name}: ' in config.settings()[option.name].help
 
 
 def test_options_are_for_the_data_sets_that_declare_them():
@@ -109,6 +114,42 @@ def test_options_are_for_the_data_sets_that_declare_them():
     datasets.load('digits', only_digits=False)
   assert datasets.check_options('digits', {'max_clients': None, 'only_digits': True}) == {}
   assert datasets.check_options('emnist', {'only_digits': False}) == {'only_digits': False}
+
+
+# ---- a newcomer's
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_the_two_files_of_the_guide_are_enough(tmp_path):
+  guide = (ROOT / 'docs' / 'adding-a-dataset.md').read_text(encoding='utf-8')
+  shutil.copytree(ROOT / 'tff_compress', tmp_path / 'tff_compress', ignore=shutil.ignore_patterns('__pycache__'))
+  paths = re.findall(r'saved as `(tff_compress/\S+\.py)`', guide, re.IGNORECASE)
+  blocks = re.findall(r'^```python\n(.*?)^```$', guide, re.MULTILINE | re.DOTALL)
+  assert len(paths) == len(blocks) == 2
+  for path, text in zip(paths, blocks):
+    assert not (tmp_path / path).exists()
+    (tmp_path / path).write_text(text, encoding='utf-8')
+  program = ('''
+import json
+from tff_compress import cli
+from tff_compress import simulation
+from tff_compress.simulation.run import RunConfig
+dataset = simulation.load('breast-cancer')
+config = RunConfig(dataset='breast-cancer', model='wide_mlp')
+parts = simulation.split(config.split, dataset.labels, config.clients, config.seed)
+try:
+  simulation.load('unknown')
+except simulation.DataError as error:
+  print(json.dumps([dataset.x_train.shape, len(dataset.x_test), len(parts), str(error)]))
+cli.main(['run', '--help'])
+''')
+  done = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  first, _, help_text = done.stdout.partition('\n')
+  shape, tests, clients, error = json.loads(first)
+  assert shape[1] == 30 and shape[0] + tests == 569 and clients == 20 and 'breast-cancer' in error
+  assert 'breast-cancer' in help_text and 'wide_mlp' in help_text
 
 
 # ---- models and data sets

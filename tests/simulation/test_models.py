@@ -1,7 +1,10 @@
 """Models by name, and the functions of data.py that need TensorFlow: `batches`, and emnist through TFF."""
 
 import contextlib
+import pathlib
+import re
 import sqlite3
+import types
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from tff_compress.simulation.data import DataError
 from tff_compress.simulation.datasets import fashion_mnist
 from tff_compress.simulation.datasets import reading
 from tff_compress.simulation.models import ModelError
+from tff_compress.simulation.models.base import Layers
 
 # One process imports TensorFlow and TFF for all of them.
 pytestmark = pytest.mark.xdist_group('models')
@@ -171,6 +175,16 @@ def test_other_shapes_and_numbers_of_classes(name, shape, classes, count):
   model = models.build(name, input_shape=shape, num_classes=classes)
   assert model.input_shape == (None, *shape) and model.output_shape == (None, classes)
   assert model.count_params() == count
+
+
+def test_the_model_of_the_guide_has_the_parameters_that_it_declares():
+  guide = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'adding-a-dataset.md'
+  *_, text = re.findall(r'^```python\n(.*?)^```$', guide.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
+  module = types.ModuleType('example')
+  exec(compile(text, 'example', 'exec'), module.__dict__)
+  known = module.WideMLP
+  make = Layers(known.name, 0, False, known.kinds[0])
+  assert known.build(make, known.input_shape, known.num_classes).count_params() == known.parameters
 
 
 # ---- seeds

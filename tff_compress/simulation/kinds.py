@@ -24,6 +24,7 @@ class Kind:
     example_size: what messages call a number in it.
     flexible: whether a model may leave the first dimension of an example open.
     output_shape: what a model returns, in words.
+    trained_on: loss and what is measured beside it, in words.
     least_outputs: the least that `Dataset.num_classes` may be: how many values a model returns for each target.
     accuracy: whether there is an accuracy beside the loss: the share of targets whose output is the largest.
   """
@@ -37,6 +38,7 @@ class Kind:
   example_size: ClassVar[str] = 'Each number in input_shape'
   flexible: ClassVar[bool] = False
   output_shape: ClassVar[str] = '[n, num_classes]'
+  trained_on: ClassVar[str] = 'cross-entropy of the logits; accuracy'
   least_outputs: ClassVar[int] = 2
   accuracy: ClassVar[bool] = True
 
@@ -115,6 +117,7 @@ class Regression(Table):
   name = 'regression'
   y_dtype = 'float32'
   output_shape = '[n, 1]'
+  trained_on = 'squared error; nothing else'
   least_outputs = 1
   accuracy = False
 
@@ -147,6 +150,7 @@ class Text(Kind):
   example_size = 'The length'
   flexible = True
   output_shape = '[n, length, num_classes]'
+  trained_on = 'cross-entropy of the logits, mean over tokens; accuracy, likewise'
 
   def problem_of_x(self, x, num_classes):
     return None if x.min() >= 0 and x.max() < num_classes else (

@@ -77,7 +77,7 @@ def check_options(name: str, given: Mapping[str, Any], error: type[CompressionEr
 
 
 def load(name: str = 'digits', *, path: str | os.PathLike | None = None, download: bool = True, **given) -> Dataset:
-  """Loads a data set by name. docs/datasets.md lists them.
+  """Loads a data set by name; docs/datasets-and-models.md says what they are.
 
   Args:
     name: one of `names()`.

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from tff_compress.codec import checks
 from tff_compress.codec import files as files_lib
 from tff_compress.simulation import splits
 from tff_compress.simulation.data import DataError
