@@ -15,6 +15,7 @@ from typing import Any
 from typing import ClassVar
 from typing import TypeAlias
 
+from tff_compress.codec import checks
 from tff_compress.codec import discovery
 from tff_compress.codec.errors import CodecError
 from tff_compress.codec.keys import Draws
@@ -206,9 +207,7 @@ def parse_value(text: str, kind: type | tuple[str, ...], what: str) -> Any:
     CodecError: the text is not of that kind.
   """
   if isinstance(kind, tuple):
-    if text not in kind:
-      raise CodecError(f'{what} must be one of {", ".join(kind)}, not {text[:40]!r}.')
-    return text
+    return checks.one_of(what, text, kind, CodecError)
   try:
     # The limits keep numbers such as 1e999999999 from being written out, and the text of every number readable.
     if kind is not str and len(text) > 40:
@@ -218,7 +217,7 @@ def parse_value(text: str, kind: type | tuple[str, ...], what: str) -> Any:
     value = kind(text)
   except (ValueError, ZeroDivisionError):
     noun = {int: 'a whole number', float: 'a number', fractions.Fraction: 'a number or a fraction such as 1/16'}[kind]
-    raise CodecError(f'{what} must be {noun}, not {text[:40]!r}.') from None
+    raise CodecError(f'{what} must be {noun}, not {checks.shown(text)}.') from None
   check(kind is not fractions.Fraction or value.denominator <= MAX_DENOMINATOR,
         f'{what} must not need more than nine digits behind the point, as {text!r} does.')
   return value
