@@ -1,7 +1,13 @@
 """Inference export: what each recipe promises of the file it makes, and one sentence for what cannot be made."""
 
+import dataclasses
+import importlib
 import io
 import json
+import pathlib
+import re
+import subprocess
+import sys
 import types
 import zipfile
 
@@ -19,9 +25,12 @@ from tflite_export import models
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
 from tflite_export.inference import comparison
+from tflite_export.inference import distillation
 from tflite_export.inference import examples
 from tflite_export.inference import finetuning
 from tflite_export.inference import gate
+from tflite_export.inference import part as part_lib
+from tflite_export.inference import parts
 from tflite_export.inference import recipes
 
 pytestmark = pytest.mark.xdist_group('tflite_inference')
@@ -156,18 +165,24 @@ def test_pruning_leaves_the_share_of_zeros_that_was_asked_for(make):
     assert 0.69 <= np.mean(values == 0) < 0.85
 
 
+def changed(model, text, keep=(), training=BRIEF):
+  """A model after a part that changes it."""
+  trainer = finetuning.Trainer({'x': TRAIN[0]}, TRAIN[1], 'sparse_categorical_crossentropy', training,
+                               finetuning.Progress())
+  part, = recipes.parse(text).parts
+  return part.change(model, trainer, None, frozenset(keep))
+
+
 def test_two_of_four_weights_are_zero(model):
-  trainer = finetuning.Trainer({'x': TRAIN[0]}, TRAIN[1], model.loss, BRIEF, finetuning.Progress())
-  pruned = finetuning.prune(model, None, True, trainer)
+  pruned = changed(model, 'prune-2:4')
   kernel = pruned.layers[-2].kernel.numpy()  # [inputs, outputs]; groups of four run along the inputs.
   groups = np.count_nonzero(kernel.T.reshape(-1, 4), 1)
   assert groups.max() == 2 and kernel.size == 36 * 16
 
 
 def test_clustering_leaves_few_values_and_keeps_zeros(model):
-  trainer = finetuning.Trainer({'x': TRAIN[0]}, TRAIN[1], model.loss, BRIEF, finetuning.Progress())
-  sparse = finetuning.prune(model, 0.7, False, trainer)
-  clustered = finetuning.cluster(sparse, 6, True, trainer)
+  sparse = changed(model, 'prune:0.7')
+  clustered = changed(sparse, 'cluster:6', keep=[part_lib.ZEROS])
   for before, after in zip(sparse.get_weights(), clustered.get_weights()):
     if before.ndim > 1 and np.count_nonzero(before) > 6:
       assert len(np.unique(after)) <= 7
@@ -226,7 +241,7 @@ def test_distillation_is_the_same_for_logits_and_probabilities(model):
   finally:
     logits.layers[-1].activation = tf.keras.activations.softmax
   p = tf.nn.softmax(z)
-  np.testing.assert_allclose(tf.nn.softmax(finetuning._logits(p, True) / 4.), tf.nn.softmax(z / 4.), atol=1e-3)
+  np.testing.assert_allclose(tf.nn.softmax(distillation.logits_of(p, True) / 4.), tf.nn.softmax(z / 4.), atol=1e-3)
 
 
 def test_a_regression_is_distilled_by_squared_errors():
@@ -478,8 +493,124 @@ def test_the_commands(model, make, capsys, tmp_path):
 def test_random_examples_of_the_gate_are_words_that_the_model_has():
   """Also where the words of an input come as floats, and those of another are more."""
   inputs = tf.keras.Input((5,)), tf.keras.Input((4,), dtype='int32')
-  parts = [layers.Flatten()(layers.Embedding(size, 2)(x)) for size, x in zip((3, 500), inputs)]
-  model = tf.keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(parts)))
-  few, many = gate._drawn(model, 4).values()
+  embedded = [layers.Flatten()(layers.Embedding(size, 2)(x)) for size, x in zip((3, 500), inputs)]
+  model = tf.keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(embedded)))
+  few, many = gate.random_examples(model, 4).values()
   assert few.shape == (32, 5) and set(few.ravel()) == {0., 1., 2.} and 256 < many.max() < 500 and many.min() == 0
   assert inference.export_inference(model, recipe='float32').size > 0
+
+
+PARTS = list(parts.registry())
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_a_part_is_described_and_its_limits_hold(name):
+  part = parts.registry()[name]
+  assert part.name == name and part.summary and not part.summary.endswith('.') and part.summary[0].islower()
+  assert part.examples and all(name in recipes.parse(text) for text in part.examples)
+  for text in part.examples:
+    assert str(recipes.parse(text)) == text
+  fields = dataclasses.fields(part)
+  assert len(fields) <= 1 and str(part()) == name and part.of(None) == part()
+  for field in fields:
+    low, high = field.metadata['low'], field.metadata['high']
+    assert low <= field.default <= high and part.of(str(field.default)) == part()
+    for limit in (low, high):
+      assert part.of(str(limit)) == part.of(str(part.of(str(limit))).partition(':')[2] or None)
+    for text in (str(low - 1), str(high + 1), 'nan', 'many', ''):
+      with pytest.raises(ExportError, match=f'^{name}:{text} is not possible: it takes a (whole )?number from'):
+        part.of(text)
+
+
+@pytest.mark.parametrize('recipe', dict.fromkeys(text for part in parts.registry().values() for text in part.examples))
+def test_every_part_makes_files_that_pass_the_gate(model, make, recipe):
+  before = model.get_weights()
+  made = make(recipe)
+  assert made.recipe == recipe and np.isfinite(predictions(made, 'litert', VALID[0][:8])).all()
+  for old, new in zip(before, model.get_weights()):
+    np.testing.assert_array_equal(old, new)
+
+
+MISSING = {part_lib.TRAINING_DATA: ('train_data', 'training data'), part_lib.STUDENT: ('student', 'student'),
+           part_lib.EXAMPLES: ('representative_data', 'representative_data='), part_lib.LOSS: ('loss', 'no loss')}
+
+
+@pytest.mark.parametrize('name, need', [(name, need) for name, part in parts.registry().items() for need in part.needs])
+def test_what_a_part_needs_is_asked_for_before_any_work(model, monkeypatch, name, need):
+  given = {'train_data': TRAIN, 'student': network(6), 'representative_data': TRAIN[0], 'loss': model.loss}
+  missing, word = MISSING[need]
+  given[missing] = None
+  monkeypatch.setattr(model, 'loss', None)
+  monkeypatch.setattr(finetuning.Trainer, 'fit', None)
+  with pytest.raises(ExportError, match=word) as caught:
+    inference.export_inference(model, recipe=name, training=inference.Training(loss=given.pop('loss')), **given)
+  one_sentence(caught)
+
+
+CHANGES = [name for name, part in parts.registry().items() if issubclass(part, part_lib.Change)]
+
+
+@pytest.fixture(scope='module', name='pruned')
+def _pruned(model):
+  return changed(model, 'prune:0.7')
+
+
+@pytest.mark.parametrize('name', [name for name in CHANGES if part_lib.STUDENT not in parts.registry()[name].needs])
+def test_a_part_keeps_what_it_has_to_and_leaves_what_it_says(model, pruned, name):
+  check_kernels(model, pruned, name)
+
+
+def check_kernels(model, pruned, name):
+  """Zeros of earlier parts stay zeros, and there are those and shared values where the part says so."""
+  part = parts.registry()[name]
+  keeps = part_lib.ZEROS not in part.leaves
+  start = pruned if keeps else model
+  after = changed(start, name, [part_lib.ZEROS] if keeps else [], inference.Training(epochs=1, later_epochs=1))
+  for kernel in (weights for weights in start.get_weights() if weights.ndim > 1 and weights.size > 64):
+    found = next(weights for weights in after.get_weights() if weights.shape == kernel.shape)
+    if keeps:
+      assert np.all(found[kernel == 0] == 0), f'{name} does not keep zeros'
+    else:
+      assert np.mean(found == 0) > 0.05, f'{name} leaves no zeros'
+    if part_lib.SHARED_VALUES in part.leaves:
+      assert len(np.unique(found)) <= 257, f'{name} leaves no shared values'
+
+
+def test_recipes_are_read_and_help_is_shown_without_tensorflow():
+  code = ('import sys; from tflite_export import cli\n'
+          'try: cli.PROGRAM.parse(["inference", "--help"])\n'
+          'except SystemExit: pass\n'
+          'from tflite_export.inference import recipes; recipes.parse("prune+int8")\n'
+          'assert not {"tensorflow", "keras"} & set(sys.modules)')
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  for name, part in parts.registry().items():
+    assert f'  {part.form()}' in done.stdout and part.summary[:30] in done.stdout, name
+
+
+GUIDE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'adding-a-recipe-part.md'
+EXAMPLE = re.search(r'^```python\n(.*?)^```$', GUIDE.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)[1]
+
+
+@pytest.fixture(name='dropped_in')
+def _dropped_in(tmp_path, monkeypatch):
+  """The part of the guide, as if it were a file in the folder."""
+  (tmp_path / 'shorten.py').write_text(EXAMPLE, encoding='utf-8')
+  monkeypatch.setattr(sys, 'dont_write_bytecode', True)
+  monkeypatch.setattr(parts, '__path__', [*parts.__path__, str(tmp_path)])
+  monkeypatch.setattr(parts, '_registry', {})
+  importlib.invalidate_caches()
+  yield 'shorten'
+  sys.modules.pop('tflite_export.inference.parts.shorten', None)
+
+
+def test_the_file_of_the_guide_is_a_part(model, pruned, make, dropped_in):
+  assert list(parts.registry()) == [*PARTS[:4], dropped_in, *PARTS[4:]]
+  test_a_part_is_described_and_its_limits_hold(dropped_in)
+  check_kernels(model, pruned, dropped_in)
+  for recipe in parts.registry()[dropped_in].examples:
+    test_every_part_makes_files_that_pass_the_gate(model, make, recipe)
+  assert make('shorten:4').size == make('float32').size and make('shorten:4').gzip_size < make('float32').gzip_size
+  exported = models.Exported('model', None, None, {'x': tf.TensorSpec([None, 8, 8, 1])})
+  with pytest.raises(ExportError, match='and shorten changes them: choose from float32, float16, dynamic and int8'):
+    inference.export_inference(exported, recipe='shorten')

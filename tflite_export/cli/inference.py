@@ -1,14 +1,17 @@
 """`tflite-export inference` and `tflite-export compare`."""
 
 import dataclasses
+import textwrap
 
 from tff_compress.cli import output
 from tff_compress.cli import program
 from tflite_export.cli import training as training_command
+from tflite_export.inference import parts
 
 _DATA = """\
-An .npz file has numbers in x and y (validation), and for what trains in x_train and y_train. Activations are measured
-with x_train where there is one, and otherwise with x."""
+An .npz file has numbers in x and y (validation), and for what trains in
+x_train and y_train. Activations are measured with x_train where there is one,
+and otherwise with x."""
 
 
 # What errors call it, and what is typed; longer ones first.
@@ -25,15 +28,17 @@ def add_inference(parser):
   parser.set_defaults(function=lambda o: export(o))
   parser.description = 'Make a .tflite file that predicts out of a Keras model, with built-in operators only.'
   parser.epilog = f"""\
+parts of a recipe, in this order:
+{_parts()}
+
 {_DATA}
 
-      example:
-        tflite-export inference model.keras --recipe prune:0.9+int8 --data digits.npz -o model.tflite"""
+example:
+  tflite-export inference model.keras --recipe prune:0.9+int8 --data digits.npz -o model.tflite"""
   parser.add_argument('model', metavar='MODEL', help='Keras model (.keras, .h5), or the folder of a SavedModel')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
   parser.add_argument('--recipe', metavar='TEXT', default='int8',
-                      help='what to do to it, parts with + between them (default: int8); the parts: distill, '
-                           'prune:SHARE, prune-2:4, cluster:N, qat, float32, float16, dynamic, int8, sparse')
+                      help='what to do to the model, parts with + between them (default: int8); see below')
   parser.add_argument('--data', metavar='FILE', help='examples, an .npz file')
   parser.add_argument('--batch-size', metavar='N', type=training_command.POSITIVE, default=1,
                       help='examples in a batch of the file (default: 1)')
@@ -49,8 +54,10 @@ def add_compare(parser):
   parser.epilog = f"""\
 {_DATA} Without x_train, recipes that train are left out.
 
-      example:
-        tflite-export compare model.keras --data digits.npz --recipe int8 --recipe prune:0.9+int8"""
+`tflite-export inference --help` lists the parts of recipes.
+
+example:
+  tflite-export compare model.keras --data digits.npz --recipe int8 --recipe prune:0.9+int8"""
   parser.add_argument('model', metavar='MODEL', help='Keras model (.keras, .h5), or the folder of a SavedModel')
   parser.add_argument('--data', metavar='FILE', required=True, help='examples, an .npz file')
   parser.add_argument('--recipe', metavar='TEXT', action='append',
@@ -59,6 +66,19 @@ def add_compare(parser):
                       help='how many examples of x and y to measure with at most (default: 1000)')
   _add_training(parser)
   parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _parts():
+  """The parts of recipes, as lines of help."""
+  found = parts.registry().values()
+  width = max(len(part.form()) for part in found)
+  lines = []
+  for part in found:
+    more = [part.parameter_text()] if part.parameter_text() else []
+    more += [f'needs {" and ".join(part.needs)}'] if part.needs else []
+    lines += textwrap.wrap('; '.join([part.summary, *more]), 79, initial_indent=f'  {part.form():{width}}  ',
+                           subsequent_indent=' ' * (width + 4))
+  return '\n'.join(lines)
 
 
 def _add_training(parser):

@@ -1,13 +1,29 @@
 """Keras models as .tflite files that predict: recipes, from float32 to pruned and clustered int8, and their comparison.
 
-`recipes.py` has the texts, `finetuning.py` the parts that train, `export.py` makes files, `comparison.py` the table of
-`tflite-export compare`.
+A recipe is a text of parts. `part.py` says what a part is, `parts/` has one in each file, `recipes.py` reads the text:
+all of that without TensorFlow. `finetuning.py` is what parts train with, `distillation.py` one of them at length.
+`export.py` makes files, `gate.py` compares them with the model, `comparison.py` makes the table of `tflite-export
+compare`.
 """
 
-from tflite_export.inference.comparison import compare
-from tflite_export.inference.export import export_inference
-from tflite_export.inference.export import InferenceFile
-from tflite_export.inference.finetuning import distill
-from tflite_export.inference.finetuning import Training
+import importlib
 
-__all__ = ('InferenceFile', 'Training', 'compare', 'distill', 'export_inference')
+_LAZY = {
+    'compare': 'tflite_export.inference.comparison',
+    'distill': 'tflite_export.inference.distillation',
+    'export_inference': 'tflite_export.inference.export',
+    'InferenceFile': 'tflite_export.inference.export',
+    'Training': 'tflite_export.inference.finetuning',
+}
+
+__all__ = list(_LAZY)
+
+
+def __getattr__(name):
+  if name in _LAZY:
+    return getattr(importlib.import_module(_LAZY[name]), name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted([*globals(), *__all__])

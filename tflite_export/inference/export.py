@@ -4,8 +4,6 @@ import dataclasses
 import gzip
 import pathlib
 
-import tensorflow as tf
-
 from tff_compress.codec import checks
 from tflite_export import conversion
 from tflite_export import edgetpu
@@ -16,6 +14,8 @@ from tflite_export.errors import ExportError
 from tflite_export.inference import examples
 from tflite_export.inference import finetuning
 from tflite_export.inference import gate
+from tflite_export.inference import part as part_lib
+from tflite_export.inference import parts
 from tflite_export.inference import program as program_lib
 from tflite_export.inference import recipes
 
@@ -101,8 +101,8 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
   elif recipe.calibrates:
     raise ExportError(f'{recipe} measures the range of activations: give about a hundred examples as the model will '
                       'see them (representative_data=).')
-  if recipe.trains:
-    model = _trained(model, recipe, specs, train_data, student, training, progress)
+  if recipe.changes:
+    model = _changed(model, recipe, specs, train_data, student, training, progress)
   progress.say('converting')
   data = _convert(model, recipe, batch_size, shown)
   inputs, outputs = gate.check(data, model, recipe, batch_size, shown)
@@ -111,59 +111,44 @@ def export_inference(model, *, recipe='int8', representative_data=None, train_da
   return InferenceFile(data, path, str(recipe), flatbuffer.operators(data).counts, inputs, outputs)
 
 
-def _trained(model, recipe, specs, train_data, student, training, progress):
-  """The model after the parts that train."""
+def _changed(model, recipe, specs, train_data, student, training, progress):
+  """The model after the parts that change it."""
   if isinstance(model, models.Exported):
-    raise ExportError(f'{model.name} holds no Keras layers, and {recipe} trains: choose from float32, float16, dynamic '
-                      'and int8.')
-  if train_data is None:
+    *others, last = parts.storages()
+    does = 'trains' if recipe.trains else 'changes them'
+    raise ExportError(f'{model.name} holds no Keras layers, and {recipe} {does}: choose from {", ".join(others)} '
+                      f'and {last}.')
+  if recipe.trains and train_data is None:
     raise ExportError(f'{recipe} trains the model further: give training data (train_data=(x, y)).')
-  x, y = examples.labelled(train_data, specs, 'train_data')
-  if 'distill' in recipe and student is None:
-    raise ExportError('distill needs the smaller model that learns: give a student (student=).')
+  x, y = examples.labelled(train_data, specs, 'train_data') if recipe.trains else (None, None)
+  teaches = next((part.name for part in recipe.changes if part_lib.STUDENT in part.needs), None)
+  if teaches and student is None:
+    raise ExportError(f'{teaches} needs the smaller model that learns: give a student (student=).')
   loss = training.loss or getattr(model, 'loss', None)
-  if loss is None and any(recipes.PARTS[name].trains and name != 'distill' for name, _ in recipe.parts):
+  if loss is None and part_lib.LOSS in recipe.needs:
     raise ExportError('there is no loss: compile the model with one, or give training=Training(loss=…).')
-  trainer = finetuning.Trainer(x, y, loss, training, progress)
+  trainer = finetuning.Trainer(x, y, loss, training, progress) if recipe.trains else None
   # What cannot become a file is found before it is trained.
-  program_lib.traced(student if 'distill' in recipe else model, 1, recipe.calibrates)
-  if 'distill' in recipe:
-    model = finetuning.teach(model, student, trainer)
-  pruned = 'prune' in recipe or 'prune-2:4' in recipe
-  if pruned:
-    two_of_four = 'prune-2:4' in recipe
-    model = finetuning.prune(model, None if two_of_four else recipe.parameter('prune'), two_of_four, trainer)
-  if 'cluster' in recipe:
-    model = finetuning.cluster(model, recipe.parameter('cluster'), pruned, trainer)
-  if 'qat' in recipe:
-    model = finetuning.quantization_aware(model, pruned, 'cluster' in recipe, trainer)
+  program_lib.traced(student if teaches else model, 1, recipe.calibrates)
+  keep: frozenset[str] = frozenset()
+  for part in recipe.changes:
+    model = part.change(model, trainer, student, keep)
+    keep |= frozenset(part.leaves)
   return model
 
 
 def _convert(model, recipe, batch_size, shown):
   """Bytes of the file."""
   module, function = program_lib.traced(model, batch_size, recipe.calibrates)
-  optimize = tf.lite.Optimize
 
   def batches():
     rows = min(MOST_CALIBRATION, len(next(iter(shown.values()))) // batch_size)
     for row in range(rows):
-      part = slice(row * batch_size, (row + 1) * batch_size)
-      yield program_lib.SIGNATURE, {name: array[part] for name, array in shown.items()}
+      piece = slice(row * batch_size, (row + 1) * batch_size)
+      yield program_lib.SIGNATURE, {name: array[piece] for name, array in shown.items()}
 
   def configure(converter):
-    if recipe.storage != 'float32':
-      converter.optimizations = [optimize.DEFAULT]
-    if recipe.storage == 'float16':
-      converter.target_spec.supported_types = [tf.float16]
-    if 'sparse' in recipe:
-      converter.optimizations = [*converter.optimizations, optimize.EXPERIMENTAL_SPARSITY]
-    if recipe.calibrates:
-      converter.representative_dataset = tf.lite.RepresentativeDataset(batches)
-      converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    if recipe.storage == 'int8':
-      if all(spec.dtype == tf.float32 for spec in program_lib.specs(model).values()):
-        converter.inference_input_type = tf.int8
-      converter.inference_output_type = tf.int8
+    for part in recipe.conversion:
+      part.configure(converter, program_lib.specs(model), batches if recipe.calibrates else None)
 
   return conversion.convert(module, {program_lib.SIGNATURE: function}, configure)

@@ -19,12 +19,6 @@ from tflite_export.training import replay
 BATCHES = 8
 """Batches of the gate, at most."""
 
-ALLOWED = {'float32': 1e-3, 'float16': 5e-2, 'dynamic': 1., 'int8': 1.}
-"""How far the outputs may be from the model's, by storage: ||found - wanted|| / ||wanted||, over all batches.
-
-Rounding to 8 bits costs what it costs, which `compare` shows; at 1 a file knows no more than one that answers 0.
-"""
-
 SMALL = 1e-3
 """What is added to the size of each wanted value, so that outputs that are zero but for rounding have something to be
 held against."""
@@ -45,10 +39,10 @@ def check(data, model, recipe, batch_size, examples=None):
 
   Raises:
     ExportError: the model itself does not take the examples.
-    ParityError: it does not run, remembers, or is farther from the model than `ALLOWED`.
+    ParityError: it does not run, remembers, or is farther from the model than the `tolerance` of its storage.
   """
   given = examples is not None
-  examples = examples if given else _drawn(model, batch_size)
+  examples = examples if given else random_examples(model, batch_size)
   count = min(BATCHES, len(next(iter(examples.values()))) // batch_size)
   batches = [{name: values[n * batch_size:(n + 1) * batch_size] for name, values in examples.items()}
              for n in range(count)]
@@ -72,16 +66,10 @@ def check(data, model, recipe, batch_size, examples=None):
         raise ParityError(f'in {name}, the file that {recipe} gives answers the same examples differently the second '
                           'time: use layers that keep nothing between calls and draw no random numbers.')
       error = _error([values[position] for values in found], [values[position] for values in wanted])
-      if not error <= ALLOWED[recipe.storage]:
+      if not error <= recipe.storage.tolerance:
         raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {error:.2g} relative to '
-                          f'Keras, and {ALLOWED[recipe.storage]:.2g} is allowed: {_advice(recipe)}.')
+                          f'Keras, and {recipe.storage.tolerance:.2g} is allowed: {recipe.advice}.')
   return file.inputs, file.outputs
-
-
-def _advice(recipe):
-  if recipe.calibrates:
-    return 'give examples as the model will see them, or choose dynamic, float16 or float32'
-  return 'choose float16 or float32' if recipe.storage == 'dynamic' else 'some layer computes otherwise on a device'
 
 
 def _error(found, wanted):
@@ -105,7 +93,7 @@ def predictions(model, batch):
   return [np.asarray(output) for output in tf.nest.flatten(outputs)]
 
 
-def _drawn(model, batch_size):
+def random_examples(model, batch_size):
   """{input: array [n, …]} of random values in the range that the model's first layers expect: see `batches.Draw`."""
   _, function = program_lib.traced(model, batch_size)
   specs = program_lib.specs(model)

@@ -2,61 +2,23 @@
 
     prune:0.9 + cluster:16 + int8          written without spaces: 'prune:0.9+cluster:16+int8'
 
-Parts that train come first, in the order of `PARTS`, then how weights are stored. `parse(str(recipe)) == recipe`.
+Parts stand in the order of `parts.registry()`: what changes the model, how weights are stored, what else the converter
+is told. `parse(str(recipe)) == recipe`.
 """
 
 import dataclasses
 import difflib
+from typing import Any
 
 from tflite_export.errors import ExportError
+from tflite_export.inference import parts
+from tflite_export.inference.part import Change
+from tflite_export.inference.part import EXAMPLES
+from tflite_export.inference.part import Part
+from tflite_export.inference.part import Storage
+from tflite_export.inference.part import TRAINING_DATA
 
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-  """A part of recipes.
-
-  Attributes:
-    name: as it is written.
-    summary: what it does, in a few words.
-    trains: whether it needs training data.
-    stores: whether it says how weights are stored.
-    default: value of its parameter; None if it has none.
-    low, high: limits of the parameter, both included; whole numbers where the default is one.
-  """
-  name: str
-  summary: str
-  trains: bool = False
-  stores: bool = False
-  default: object = None
-  low: float = 0
-  high: float = 0
-
-  def value(self, text):
-    """The parameter from its text."""
-    try:
-      value = type(self.default)(text)
-      if not self.low <= value <= self.high:
-        raise ValueError
-      return value
-    except (TypeError, ValueError):
-      kind = 'whole number' if isinstance(self.default, int) else 'number'
-      wanted = 'it takes no number' if self.default is None else f'it takes a {kind} from {self.low} to {self.high}'
-      raise ExportError(f'{self.name}:{text[:40]} is not possible: {wanted}.') from None
-
-
-PARTS = {part.name: part for part in (
-    Part('distill', 'teach a smaller model (student=) what the model says', trains=True),
-    Part('prune', 'set the smallest weights to zero, this share of them', trains=True, default=0.8, low=0.1, high=0.99),
-    Part('prune-2:4', 'set the two smallest of every four weights to zero', trains=True),
-    Part('cluster', 'let weights share this many values per layer', trains=True, default=16, low=2, high=256),
-    Part('qat', 'train with the rounding of int8 in place', trains=True),
-    Part('float32', 'store weights as they are', stores=True),
-    Part('float16', 'store weights in 16 bits, compute in 32', stores=True),
-    Part('dynamic', 'store weights in 8 bits, inputs and outputs stay float32', stores=True),
-    Part('int8', 'weights, activations, inputs and outputs in 8 bits', stores=True),
-    Part('sparse', 'store zeros as gaps', stores=True),
-)}
-"""All parts, in the order in which a recipe names them."""
+DEFAULT_STORAGE = 'float32'
 
 COMPARED = ('float32', 'float16', 'dynamic', 'int8', 'qat', 'prune+int8', 'prune-2:4+int8', 'cluster+int8', 'prune+qat',
             'prune:0.9+cluster+int8')
@@ -68,38 +30,61 @@ class Recipe:
   """A parsed recipe.
 
   Attributes:
-    parts: tuple of (name, parameter or None), in the order of `PARTS`.
+    parts: tuple of `Part`, in the order of `parts.registry()`.
   """
-  parts: tuple
+  parts: tuple[Part, ...]
 
   def __str__(self):
-    return '+'.join(name if value in (None, PARTS[name].default) else f'{name}:{value}' for name, value in self.parts)
+    return '+'.join(map(str, self.parts))
 
-  def __contains__(self, name):
-    return any(part == name for part, _ in self.parts)
-
-  def parameter(self, name):
-    """The parameter of a part."""
-    return dict(self.parts)[name]
+  def __contains__(self, name: str) -> bool:
+    return any(part.name == name for part in self.parts)
 
   @property
-  def trains(self):
+  def changes(self) -> list[Change]:
+    """The parts that change the model."""
+    return [part for part in self.parts if isinstance(part, Change)]
+
+  @property
+  def storage(self) -> Storage:
+    """How the file stores weights: as a part says, or as another part has it by default."""
+    named = [part for part in self.parts if isinstance(part, Storage)]
+    implied = next((part.storage for part in self.parts if part.storage), DEFAULT_STORAGE)
+    return named[0] if named else parts.storages()[implied]()
+
+  @property
+  def conversion(self) -> list[Part]:
+    """What sets options of the converter, in order: the storage, then the other parts."""
+    return [self.storage, *(part for part in self.parts if not isinstance(part, Storage))]
+
+  @property
+  def needs(self) -> frozenset[str]:
+    """What its parts need: `part.TRAINING_DATA` and others."""
+    provided = {what for part in self.parts for what in part.provides}
+    return frozenset(need for part in self.conversion for need in part.needs) - provided
+
+  @property
+  def leaves(self) -> frozenset[str]:
+    """What its parts leave in weights: `part.ZEROS` and others."""
+    return frozenset(what for part in self.parts for what in part.leaves)
+
+  @property
+  def trains(self) -> bool:
     """Whether it needs training data."""
-    return any(PARTS[name].trains for name, _ in self.parts)
+    return TRAINING_DATA in self.needs
 
   @property
-  def storage(self):
-    """'float32', 'float16', 'dynamic' or 'int8'."""
-    stored = [name for name, _ in self.parts if PARTS[name].stores and name != 'sparse']
-    return stored[0] if stored else 'int8' if 'qat' in self else 'float32'
-
-  @property
-  def calibrates(self):
+  def calibrates(self) -> bool:
     """Whether it needs representative data."""
-    return self.storage == 'int8' and 'qat' not in self
+    return EXAMPLES in self.needs
+
+  @property
+  def advice(self) -> str:
+    """What to do where the file is too far from the model, without a full stop."""
+    return next(part.advice for part in (*self.parts, self.storage) if part.advice)
 
 
-def parse(text):
+def parse(text: Any) -> Recipe:
   """Reads a recipe.
 
   Args:
@@ -115,39 +100,29 @@ def parse(text):
     return text
   if not isinstance(text, str) or not text.strip():
     raise ExportError(f"a recipe is a text such as 'int8' or 'prune+int8', not {str(text)[:60]!r}.")
-  parts = []
-  for written in text.split('+'):
-    written = written.strip()
-    name, _, value = (written, '', '') if written in PARTS else written.partition(':')
-    if name not in PARTS:
-      close = difflib.get_close_matches(written, PARTS, 1)
-      hint = f'did you mean {close[0]}' if close else f'there are {", ".join(PARTS)}'
-      raise ExportError(f'recipes have no part {written[:60]!r}: {hint}.')
-    parts.append((name, PARTS[name].value(value) if value or written.endswith(':') else PARTS[name].default))
-  names = [name for name, _ in parts]
-  order = [name for name in PARTS if name in names]
-  if len(set(names)) < len(names):
+  found = [_part(written.strip()) for written in text.split('+')]
+  order = list(parts.registry())
+  if len({part.name for part in found}) < len(found):
     raise ExportError(f'{text[:80]!r} names a part twice: name each once.')
-  if order != names:
+  ordered = sorted(found, key=lambda part: order.index(part.name))
+  if ordered != found:
     raise ExportError(f'{text[:80]!r} is not in the order in which things are done: write '
-                      f'{str(Recipe(tuple((name, dict(parts)[name]) for name in order)))!r}.')
-  _check(names)
-  return Recipe(tuple(parts))
+                      f'{str(Recipe(tuple(ordered)))!r}.')
+  storages = [part.name for part in found if isinstance(part, Storage)]
+  if len(storages) > 1:
+    raise ExportError(f'weights are stored in one way: choose {" or ".join(storages)}.')
+  recipe = Recipe(tuple(found))
+  for part in found:
+    part.check(recipe)
+  return recipe
 
 
-def _check(names):
-  """Refuses parts that do not go together."""
-  stored = [name for name in names if PARTS[name].stores and name != 'sparse']
-  if len(stored) > 1:
-    raise ExportError(f'weights are stored in one way: choose {" or ".join(stored)}.')
-  if 'prune' in names and 'prune-2:4' in names:
-    raise ExportError('prune and prune-2:4 do the same thing in two ways: choose one.')
-  if 'qat' in names and stored not in ([], ['int8']):
-    raise ExportError(f'qat makes an int8 file, so {stored[0]} cannot follow it: leave one of them out.')
-  if 'sparse' not in names:
-    return
-  if 'qat' in names or stored in (['int8'], ['dynamic']):
-    raise ExportError('8-bit weights cannot be stored sparse: LiteRT 2.3 refuses such files (its XNNPACK delegate '
-                      'fails to prepare); leave sparse out and compress the file, where zeros take next to nothing.')
-  if not {'prune', 'prune-2:4'} & set(names):
-    raise ExportError('sparse storage takes a pruned model: put prune or prune-2:4 before it.')
+def _part(written: str) -> Part:
+  """The part that a text such as 'prune:0.9' names."""
+  known = parts.registry()
+  name, colon, value = (written, '', '') if written in known else written.partition(':')
+  if name not in known:
+    close = difflib.get_close_matches(written, known, 1)
+    hint = f'did you mean {close[0]}' if close else f'there are {", ".join(known)}'
+    raise ExportError(f'recipes have no part {written[:60]!r}: {hint}.')
+  return known[name].of(value if colon else None)
