@@ -2,6 +2,7 @@
 
 import json
 import resource
+import types
 
 import numpy as np
 import pytest
@@ -85,3 +86,18 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_file(model, tmp_path, capsys)
   said = capsys.readouterr().err
   assert code == 2 and said.count('\n') == 1 and said.endswith(' cannot be written: File too large.\n')
   assert not list(tmp_path.iterdir())
+
+
+def test_the_command_knows_the_losses_and_the_optimizers_that_can_be_exported():
+  import tensorflow as tf
+
+  from tflite_export.cli import training as command
+  from tflite_export.training import losses
+  from tflite_export.training import optimizers
+  assert {name.replace('-', '_') for name in command.LOSSES} == set(losses.LABELS)
+  for name in command.LOSSES:
+    made = command.loss(types.SimpleNamespace(loss=name, from_logits=True))
+    assert made.fn is getattr(tf.keras.losses, name.replace('-', '_'))
+  for name in command.OPTIMIZERS:
+    rule = optimizers.of(command.optimizer(name, 0.5)).rule
+    assert isinstance(rule, optimizers.Adam if name == 'adam' else optimizers.Sgd)

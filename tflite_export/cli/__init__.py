@@ -9,7 +9,7 @@ from tff_compress.cli import program
 
 PROGRAM = program.Program(
     name='tflite-export',
-    description='Keras models and codecs as .tflite files that need nothing but the built-in operators.',
+    description='Turn Keras models and codecs into .tflite files that need only the built-in operators.',
     version=tff_compress.__version__,
     package='tflite_export.cli',
     commands=(
@@ -18,9 +18,9 @@ PROGRAM = program.Program(
         ('inference', 'a model that predicts: quantized, pruned, clustered', 'inference', ('tensorflow',)),
         ('compare', 'size, accuracy and latency of each way to export for inference', 'inference',
          ('tensorflow', 'ai_edge_litert')),
-        ('encoder', 'the part of a codec that computes, for messages to the server', 'encoder', ('tensorflow',)),
+        ('encoder', 'the numerical half of a codec, for messages to the server', 'encoder', ('tensorflow',)),
         ('decoder', 'the same for messages from the server', 'encoder', ('tensorflow',)),
-        ('check-edgetpu', 'a file against the documented operator list of the Edge TPU', 'edgetpu',
+        ('check-edgetpu', 'check a file against the documented operator list of the Edge TPU', 'edgetpu',
          ('ai_edge_litert',)),
     ),
     extra='tflite',

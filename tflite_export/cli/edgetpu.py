@@ -9,9 +9,9 @@ FALLS_BACK = 3
 def add_check_edgetpu(parser):
   """Gives the parser of `check-edgetpu` its options."""
   parser.set_defaults(function=lambda o: check(o.file, o.json))
-  parser.description = ('Say of each operator of a .tflite file whether the documented operator list of the Edge TPU '
-                        'covers it, '
-                        "and why not. Not checked with the vendor's compiler, which may still refuse what is listed.")
+  parser.description = ('Say for each operator of a .tflite file whether the documented operator list of the Edge TPU '
+                        "covers it, and if not, why. This does not run the vendor's compiler, which may still refuse "
+                        'what is on the list.')
   parser.epilog = f'Exit code: 0 if everything would map, {FALLS_BACK} if something would fall back to the CPU.'
   parser.add_argument('file', metavar='FILE', help='the .tflite file')
   parser.add_argument('--json', action='store_true', help='print JSON')

@@ -28,7 +28,7 @@ def add_encoder(parser):
   """Gives the parser of `encoder` its options."""
   parser.set_defaults(function=lambda o: export('encoder', o), python_words={'representative_data': '--examples'})
   parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for '
-                        'bit as NumPy does. Coders and frame are left to the app.')
+                        'bit as NumPy does. The coder and the frame are left to the app.')
   parser.epilog = _EPILOG.format(command='encoder', more=' --int8 network.tflite --examples updates.npy')
   _add_common(parser)
   add_error_feedback(parser)
@@ -42,7 +42,7 @@ def add_encoder(parser):
 def add_error_feedback(parser):
   """The option that says whether an encoder takes and gives residuals."""
   parser.add_argument('--error-feedback', action=argparse.BooleanOptionalAction,
-                      help='add what earlier messages left out, and give what this one leaves out (default: with '
+                      help='add what earlier messages left out, and return what this one leaves out (default: only for '
                            'presets that are meant for it)')
 
 
@@ -60,9 +60,11 @@ def _add_common(parser):
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
   autoencoders.add_option(parser)
   parser.add_argument('--words', choices=('inside', 'passed'), default='inside',
-                      help='whether the file makes its random numbers or the app does (default: inside)')
+                      help='whether the file makes its random numbers itself, or the app passes them in (default: '
+                           'inside)')
   parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
-  parser.add_argument('--json', action='store_true', help='print JSON: all that an app needs to know about the file')
+  parser.add_argument('--json', action='store_true',
+                      help='print, as JSON, everything that an app needs to know about the file')
 
 
 def with_autoencoders(codec, paths):

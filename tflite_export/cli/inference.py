@@ -9,9 +9,9 @@ from tflite_export.cli import training as training_command
 from tflite_export.inference import parts
 
 _DATA = """\
-An .npz file has numbers in x and y (validation), and for what trains in
-x_train and y_train. Activations are measured with x_train where there is one,
-and otherwise with x."""
+An .npz file has arrays of numbers: x and y for validation, x_train and y_train
+for recipes that train. The ranges of activations are measured with x_train if
+it is there, and otherwise with x."""
 
 
 # What errors call it, and what is typed; longer ones first.
@@ -26,7 +26,7 @@ _WORDS = {
 def add_inference(parser):
   """Gives the parser of `inference` its options."""
   parser.set_defaults(function=lambda o: export(o))
-  parser.description = 'Make a .tflite file that predicts out of a Keras model, with built-in operators only.'
+  parser.description = 'Turn a Keras model into a .tflite file that predicts, using built-in operators only.'
   parser.epilog = f"""\
 parts of a recipe, in this order:
 {_parts()}
@@ -39,7 +39,7 @@ example:
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
   parser.add_argument('--recipe', metavar='TEXT', default='int8',
                       help='what to do to the model, parts with + between them (default: int8); see below')
-  parser.add_argument('--data', metavar='FILE', help='examples, an .npz file')
+  parser.add_argument('--data', metavar='FILE', help='examples, an .npz file; see below')
   parser.add_argument('--batch-size', metavar='N', type=training_command.POSITIVE, default=1,
                       help='examples in a batch of the file (default: 1)')
   _add_training(parser)
@@ -50,20 +50,22 @@ example:
 def add_compare(parser):
   """Gives the parser of `compare` its options."""
   parser.set_defaults(function=lambda o: compare(o))
-  parser.description = 'Export a model in several ways; show size, accuracy and latency of each in both interpreters.'
+  parser.description = ('Export a model in several ways and show the size, accuracy and latency of each in both '
+                        'interpreters.')
   parser.epilog = f"""\
-{_DATA} Without x_train, recipes that train are left out.
+{_DATA} Without x_train,
+recipes that train are left out.
 
 `tflite-export inference --help` lists the parts of recipes.
 
 example:
   tflite-export compare model.keras --data digits.npz --recipe int8 --recipe prune:0.9+int8"""
   parser.add_argument('model', metavar='MODEL', help='Keras model (.keras, .h5), or the folder of a SavedModel')
-  parser.add_argument('--data', metavar='FILE', required=True, help='examples, an .npz file')
+  parser.add_argument('--data', metavar='FILE', required=True, help='examples, an .npz file; see below')
   parser.add_argument('--recipe', metavar='TEXT', action='append',
-                      help='a recipe; give it several times (default: a choice of ten)')
+                      help='a recipe; repeat it for each one to compare (default: a choice of ten)')
   parser.add_argument('--examples', metavar='N', type=training_command.POSITIVE, default=1000,
-                      help='how many examples of x and y to measure with at most (default: 1000)')
+                      help='measure with at most this many examples of x and y (default: 1000)')
   _add_training(parser)
   parser.add_argument('--json', action='store_true', help='print JSON')
 
@@ -84,9 +86,9 @@ def _parts():
 def _add_training(parser):
   parser.add_argument('--student', metavar='MODEL', help='the smaller model that distill trains')
   parser.add_argument('--epochs', metavar='N', type=training_command.POSITIVE, default=8,
-                      help='epochs of pruning and distillation (default: 8); a quarter as many for what follows')
+                      help='epochs of pruning and distillation (default: 8); clustering and qat take a quarter as many')
   parser.add_argument('--learning-rate', metavar='RATE', type=training_command.RATE, default=1e-3,
-                      help='of pruning and distillation (default: 0.001); a tenth of it for what follows')
+                      help='for pruning and distillation (default: 0.001); clustering and qat take a tenth of it')
   training_command.add_loss(parser)
   parser.set_defaults(python_words=_WORDS)
 

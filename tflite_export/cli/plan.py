@@ -13,7 +13,7 @@ def add_plan(parser):
   parser.set_defaults(function=plan, python_words={'representative_data': 'x of --data', **training.WORDS})
   parser.description = (
       'Make a folder with a training model, the encoder of the uplink, the decoder of the downlink, an inference '
-      'model, and plan.json, which says what they are. The same input gives the same bytes.')
+      'model, and plan.json, which describes them. The same input gives the same bytes.')
   parser.epilog = """\
       example:
         tflite-export plan model.keras --uplink 'hadamard | uniform:bits=2 | pack' --downlink int8 \\
@@ -21,19 +21,20 @@ def add_plan(parser):
   parser.add_argument('model', metavar='MODEL', help='Keras model: a .keras or .h5 file')
   parser.add_argument('--uplink', metavar='CODEC', required=True, help="codec of the clients' updates")
   parser.add_argument('--downlink', metavar='CODEC',
-                      help='codec of the weights that the server sends, or of what changed in them if it is a preset '
-                           'that is meant for that (default: float32)')
+                      help='codec of the weights that the server sends, or of what changed in them, if it is a preset '
+                           'that is meant for changes (default: float32)')
   parser.add_argument('-o', '--output', metavar='FOLDER', required=True, help='the folder to make')
   autoencoders.add_option(parser)
   training.add_options(parser)
   parser.add_argument('--words', choices=('inside', 'passed'), default='inside',
-                      help='whether encoder and decoder make their random numbers or the app does (default: inside)')
+                      help='whether encoder and decoder make their random numbers themselves, or the app passes '
+                           'them in (default: inside)')
   encoder.add_error_feedback(parser)
   parser.add_argument('--recipe', metavar='NAME',
-                      help='how the inference model is made, see `inference` (default: int8 with --data, dynamic '
-                           'without)')
+                      help='how the inference model is made; see tflite-export inference --help (default: int8 with '
+                           '--data, dynamic without)')
   parser.add_argument('--data', metavar='FILE',
-                      help='.npz file with examples, x or x_train, that calibrate an int8 model')
+                      help='.npz file with examples in x_train or x, to calibrate an int8 model with')
   parser.add_argument('--overwrite', action='store_true', help='replace a plan that is there already')
   parser.add_argument('--json', action='store_true', help='print plan.json')
 

@@ -24,8 +24,8 @@ def add_training(parser):
   """Gives the parser of `training` its options."""
   parser.set_defaults(function=lambda o: export(o), python_words=WORDS)
   parser.description = (
-      'Make a .tflite file with the signatures train, infer, get_weights and set_weights out of a Keras model, '
-      'with built-in operators only. Before it is written, a few of its steps are held against Keras.')
+      'Turn a Keras model into a .tflite file with the signatures train, infer, get_weights and set_weights, using '
+      'built-in operators only. Before the file is written, a few of its steps are compared with those of Keras.')
   parser.epilog = """\
       example:
         tflite-export training model.keras --loss sparse-categorical-crossentropy --from-logits --optimizer sgd \\
@@ -41,18 +41,21 @@ def add_options(parser):
   """The options that say how a model trains."""
   parser.add_argument('--batch-size', metavar='N', type=POSITIVE, default=32, help='examples in a batch (default: 32)')
   add_loss(parser)
-  parser.add_argument('--optimizer', choices=OPTIMIZERS, help='default: what the model was compiled with')
+  parser.add_argument('--optimizer', choices=OPTIMIZERS,
+                      help='the optimizer (default: the one that the model was compiled with)')
   parser.add_argument('--learning-rate', metavar='RATE', type=RATE,
-                      help='default: that of Keras; an app can pass another one to each step')
+                      help="the optimizer's (default: that of Keras); the app can pass a different one to each step")
   parser.add_argument('--proximal-mu', metavar='MU', type=RATE, default=0.,
-                      help="strength of FedProx's pull towards the received weights (default: 0)")
+                      help="strength of FedProx's pull towards the weights received (default: 0)")
   parser.add_argument('--structure', metavar='TEXT', type=_structure,
-                      help='what of the weights is trained: random-mask, or low-rank:R with R the rank (default: all)')
+                      help='train only part of the weights: random-mask, or low-rank:R with rank R (default: train '
+                           'all of them)')
 
 
 def add_loss(parser):
   """The options that `loss` reads."""
-  parser.add_argument('--loss', choices=sorted(LOSSES), help='default: what the model was compiled with')
+  parser.add_argument('--loss', metavar='NAME', choices=sorted(LOSSES),
+                      help=f'the loss: {", ".join(sorted(LOSSES))} (default: the one that the model was compiled with)')
   parser.add_argument('--from-logits', action='store_true', help="the model's outputs are logits, not probabilities")
 
 
@@ -72,10 +75,17 @@ def _structure(text):
   raise argparse.ArgumentTypeError(f'it must be random-mask, or low-rank:R with a whole number R, not {text[:40]!r}')
 
 
+def optimizer(name, learning_rate):
+  """`tf.keras.optimizers.Optimizer` of a name in `OPTIMIZERS`; with Keras's own learning rate if that is None."""
+  import tensorflow as tf
+  rate = {} if learning_rate is None else {'learning_rate': learning_rate}
+  if name == 'adam':
+    return tf.keras.optimizers.Adam(**rate)
+  return tf.keras.optimizers.SGD(momentum=0.9 if name == 'momentum' else 0., **rate)
+
+
 def settings(options):
   """Keyword arguments of `export_training` from the options of `add_options`."""
-  import tensorflow as tf
-
   from tflite_export import training
   from tflite_export.errors import ExportError
   if options.learning_rate is not None and not options.optimizer:
@@ -85,11 +95,7 @@ def settings(options):
     rank = options.structure.partition(':')[2]
     found['structure'] = training.LowRank(int(rank)) if rank else training.RandomMask()
   if options.optimizer:
-    rate = {} if options.learning_rate is None else {'learning_rate': options.learning_rate}
-    if options.optimizer == 'adam':
-      found['optimizer'] = tf.keras.optimizers.Adam(**rate)
-    else:
-      found['optimizer'] = tf.keras.optimizers.SGD(momentum=0.9 if options.optimizer == 'momentum' else 0., **rate)
+    found['optimizer'] = optimizer(options.optimizer, options.learning_rate)
   return found
 
 

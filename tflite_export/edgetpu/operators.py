@@ -39,7 +39,7 @@ class Entry:
   verified: bool = True
 
 
-_PLAIN_ACTIVATION = Limit(limits.listed_activation, verified=False)
+_LISTED_ACTIVATION = Limit(limits.listed_activation, verified=False)
 _NO_ACTIVATION = Limit(limits.no_activation)
 _CONSTANT_WEIGHTS = Limit(limits.constant_weights)
 _DILATION = Limit(limits.equal_dilation)
@@ -47,22 +47,22 @@ _NOT_BATCH = Limit(limits.axes_without_batch)
 _LARGE_RESIZE = 'may not be mapped, to avoid a loss in precision: that depends on the sizes'
 
 OPERATORS = {
-    'ADD': Entry('Add', (_PLAIN_ACTIVATION,)),
+    'ADD': Entry('Add', (_LISTED_ACTIVATION,)),
     'AVERAGE_POOL_2D': Entry('AveragePool2d', (_NO_ACTIVATION,)),
     'CONCATENATION': Entry('Concatenation', (_NO_ACTIVATION, Limit(limits.constant_zero_padding))),
-    'CONV_2D': Entry('Conv2d', (_CONSTANT_WEIGHTS, _DILATION, _PLAIN_ACTIVATION)),
-    'DEPTHWISE_CONV_2D': Entry('DepthwiseConv2d', (_CONSTANT_WEIGHTS, _DILATION, _PLAIN_ACTIVATION)),
+    'CONV_2D': Entry('Conv2d', (_CONSTANT_WEIGHTS, _DILATION, _LISTED_ACTIVATION)),
+    'DEPTHWISE_CONV_2D': Entry('DepthwiseConv2d', (_CONSTANT_WEIGHTS, _DILATION, _LISTED_ACTIVATION)),
     'EXPAND_DIMS': Entry('ExpandDims'),
     'FULLY_CONNECTED': Entry('FullyConnected', (_CONSTANT_WEIGHTS, Limit(limits.default_weights_format),
-                                                Limit(limits.one_dimensional_output), _PLAIN_ACTIVATION)),
-    'L2_NORMALIZATION': Entry('L2Normalization', (_PLAIN_ACTIVATION,)),
+                                                Limit(limits.one_dimensional_output), _LISTED_ACTIVATION)),
+    'L2_NORMALIZATION': Entry('L2Normalization', (_LISTED_ACTIVATION,)),
     'LOGISTIC': Entry('Logistic'),
     'LSTM': Entry('LSTM', (_CONSTANT_WEIGHTS,)),
     'MAXIMUM': Entry('Maximum'),
     'MAX_POOL_2D': Entry('MaxPool2d', (_NO_ACTIVATION,)),
     'MEAN': Entry('Mean', (_NOT_BATCH, Limit(limits.channels_multiple_of_four))),
     'MINIMUM': Entry('Minimum'),
-    'MUL': Entry('Mul', (_PLAIN_ACTIVATION,)),
+    'MUL': Entry('Mul', (_LISTED_ACTIVATION,)),
     'PACK': Entry('Pack', (Limit(limits.axis_without_batch),)),
     'PAD': Entry('Pad', (Limit(limits.padding_without_batch),)),
     'PRELU': Entry('PReLU', (Limit(limits.one_dimensional_alpha),)),
@@ -83,7 +83,7 @@ OPERATORS = {
     'SQUARED_DIFFERENCE': Entry('SquaredDifference', verified=False),
     'SQUEEZE': Entry('Squeeze', (Limit(limits.squeeze_of_leading_ones),)),
     'STRIDED_SLICE': Entry('StridedSlice', (Limit(limits.plain_strides),)),
-    'SUB': Entry('Sub', (_PLAIN_ACTIVATION,)),
+    'SUB': Entry('Sub', (_LISTED_ACTIVATION,)),
     'SUM': Entry('Sum', (Limit(limits.axes_without_batch, verified=False),), verified=False),
     'TANH': Entry('Tanh'),
     'TRANSPOSE': Entry('Transpose', note='was seen to be refused in cases that the list does not name', verified=False),

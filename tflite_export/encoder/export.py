@@ -74,9 +74,9 @@ class Export:
       SpecError: the update does not fit the spec.
     """
     self.layout.spec.check(update)
-    taken = self.inputs if signature == 'encode' else self.pieces_inputs
+    inputs = self.inputs if signature == 'encode' else self.pieces_inputs
     return {array.name: np.asarray(update[self.layout.spec.tensors[i].name]).astype(np.float32).reshape(-1)
-            for i, array in self.layout.variables.items() if array in taken}
+            for i, array in self.layout.variables.items() if array in inputs}
 
   def describe(self):
     """Everything an app needs to know about the file, as a dict for JSON."""
@@ -161,8 +161,8 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
   if representative_data is not None:
     _check_paths(path, network_path, overwrite)
     network = networks.quantized(layout, representative_data)
-    taken = _taken(layout, _apart(layout, network), error_feedback)
-    more[PIECES] = taken, lambda arrays: graph.pieces(layout, arrays, network, error_feedback)
+    pieces_inputs = _inputs(layout, _apart(layout, network), error_feedback)
+    more[PIECES] = pieces_inputs, lambda arrays: graph.pieces(layout, arrays, network, error_feedback)
   elif network_path is not None:
     raise ExportError('a network in int8 is measured with examples: give updates as representative_data.')
   parts = _encoder(layout, error_feedback, network)
@@ -171,7 +171,7 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
     return made
   if network_path is not None:
     network_path = files.write(network_path, network.data, overwrite)
-  return dataclasses.replace(made, network=network, network_path=network_path, pieces_inputs=tuple(taken))
+  return dataclasses.replace(made, network=network, network_path=network_path, pieces_inputs=tuple(pieces_inputs))
 
 
 def remembers(codec, error_feedback):
@@ -201,8 +201,8 @@ def _encoder(layout, error_feedback, network=None):
   """(inputs, outputs, function of {name: tensor} and keys to the outputs) of the signature `encode`."""
   # What is left out of a message is known from the variables alone.
   apart = () if error_feedback else _apart(layout, network)
-  inputs = _taken(layout, [i for i in layout.variables if i not in apart], error_feedback)
-  outputs = [*layout.coded, _VALID, *(layout.residuals.values() if error_feedback else ())]
+  inputs = _inputs(layout, [i for i in layout.variables if i not in apart], error_feedback)
+  outputs = [*layout.encoded_arrays, _VALID, *(layout.residuals.values() if error_feedback else ())]
   if network:
     inputs += [tensor.array for tensor in network.outputs.values()]
   return inputs, outputs, lambda arrays, keys: graph.encode(layout, arrays, keys, error_feedback, network)
@@ -211,7 +211,7 @@ def _encoder(layout, error_feedback, network=None):
 def _decoder(layout):
   """As `_encoder`, of the signature `decode`."""
   outputs = [*layout.variables.values(), _VALID]
-  return list(layout.coded), outputs, lambda arrays, keys: graph.decode(layout, arrays, keys)
+  return list(layout.encoded_arrays), outputs, lambda arrays, keys: graph.decode(layout, arrays, keys)
 
 
 def _apart(layout, network):
@@ -219,7 +219,7 @@ def _apart(layout, network):
   return [i for part in layout.parts if network and part.index in network.inputs for i in part.variables]
 
 
-def _taken(layout, positions, error_feedback):
+def _inputs(layout, positions, error_feedback):
   """List of `Array`: variables at these positions in the spec, and their residuals."""
   residuals = [layout.residuals[i] for i in positions] if error_feedback else []
   return [layout.variables[i] for i in positions] + residuals
@@ -290,8 +290,8 @@ def _export(signature, layout, parts, path, overwrite, words, error_feedback, mo
     return build(arrays, keys)
 
   functions = {signature: _concrete(function, described.inputs)}
-  for name, (taken, made) in (more or {}).items():
-    functions[name] = _concrete(lambda made=made, **arrays: made(arrays), taken)
+  for name, (inputs, made) in (more or {}).items():
+    functions[name] = _concrete(lambda made=made, **arrays: made(arrays), inputs)
   try:
     data = conversion.convert(tf.Module(), functions)
   except FileError:

@@ -28,7 +28,7 @@ def finish(codec, spec, outputs, as_they_are=None):
   """
   layout = Layout(codec, spec)
   require_valid(_entry(outputs, 'valid'))
-  arrays = {array.name: array.check(_entry(outputs, array.name)) for array in layout.coded}
+  arrays = {array.name: array.check(_entry(outputs, array.name)) for array in layout.encoded_arrays}
   parts = {part.index: part for part in layout.parts}
   pieces = []
   for index, segment in enumerate(layout.plan.segments):

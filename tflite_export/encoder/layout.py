@@ -115,7 +115,7 @@ class Layout:
     return Part(index, segment, variables, values, sides)
 
   @property
-  def coded(self):
+  def encoded_arrays(self):
     """Tuple of `Array`: what an encoder gives and a decoder takes."""
     return tuple(array for part in self.parts for array in (part.values, *(array for *_, array in part.sides)))
 

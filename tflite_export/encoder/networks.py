@@ -62,12 +62,12 @@ class Tensor:
 
   def rounded(self, xp, x):
     """float32 of any shape -> whole numbers -128 … 127 in float32: the nearest ones. For a single scale."""
-    whole = xp.floor(x * (np.float32(1) / self.scale[0]) + np.float32(0.5)) + np.float32(self.zero_point)
-    return xp.minimum(xp.maximum(whole, np.float32(-128)), np.float32(127))
+    nearest = xp.floor(x * (np.float32(1) / self.scale[0]) + np.float32(0.5)) + np.float32(self.zero_point)
+    return xp.minimum(xp.maximum(nearest, np.float32(-128)), np.float32(127))
 
-  def values(self, xp, whole):
+  def values(self, xp, integers):
     """int8[n] -> float32[n]: what they stand for."""
-    shifted = xp.cast(whole, np.float32) - np.float32(self.zero_point)
+    shifted = xp.cast(integers, np.float32) - np.float32(self.zero_point)
     return xp.reshape(xp.reshape(shifted, [-1, len(self.scale)]) * self.scale, [-1])
 
   def describe(self):

@@ -161,9 +161,9 @@ class TFLiteOps(TensorFlowOps):
     if length <= 2 * _SMALL or math.prod(x.shape[:-1]) != 1:
       return reduce(x, axis=-1, keepdims=True)
     flat = tf.reshape(x, [length])
-    whole = length // _SMALL * _SMALL
-    parts = reduce(tf.reshape(flat[:whole], [-1, _SMALL]), axis=-1)
-    rest = self._reduce(reduce, tf.concat([parts, flat[whole:]], 0))
+    full_rows = length // _SMALL * _SMALL
+    parts = reduce(tf.reshape(flat[:full_rows], [-1, _SMALL]), axis=-1)
+    rest = self._reduce(reduce, tf.concat([parts, flat[full_rows:]], 0))
     return tf.reshape(rest, [*x.shape[:-1], 1])
 
   # -- indices and bytes --------------------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ def traced(model, batch_size, unroll=False):
       return {'output': outputs[0]}
     return {f'output_{number}': tensor for number, tensor in enumerate(outputs)}
 
-  taken = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name) for name, spec in specs(model).items()]
-  function = trace(infer, taken)
+  inputs = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name) for name, spec in specs(model).items()]
+  function = trace(infer, inputs)
   graph = function.graph.as_graph_def()
   for node in [*graph.node, *(node for called in graph.library.function for node in called.node_def)]:
     if node.op in _WRITES:

@@ -9,13 +9,14 @@ import tensorflow as tf
 from tflite_export.errors import ExportError
 from tflite_export.errors import reason
 
-_LABELS = {
+LABELS = {
     'sparse_categorical_crossentropy': 'classes',
     'categorical_crossentropy': 'one-hot',
     'binary_crossentropy': 'bits',
     'mean_squared_error': 'values',
     'mean_absolute_error': 'values',
 }
+"""{loss that is supported: what its labels are}"""
 _REDUCTION = tf.keras.losses.Reduction
 
 
@@ -71,13 +72,13 @@ class Loss:
 
   def label_spec(self, output):
     """`tf.TensorSpec` of the labels for a model's output of this shape."""
-    if _LABELS[self.name] == 'classes':
+    if LABELS[self.name] == 'classes':
       return tf.TensorSpec(output[:-1], tf.int32)
     return tf.TensorSpec(output, tf.float32)
 
   def draw(self, generator, output):
     """Random labels (NumPy) for an output of this shape."""
-    kind = _LABELS[self.name]
+    kind = LABELS[self.name]
     if kind == 'values':
       return generator.standard_normal(output).astype('float32')
     if kind == 'bits':
@@ -116,7 +117,7 @@ def of(model, given, output):
     container.build(output)
   except (ValueError, TypeError) as error:
     raise ExportError(f'the loss {str(given)[:60]!r} cannot be exported ({reason(error)}): use one of '
-                      f"{', '.join(_LABELS)} for the model's output.") from None
+                      f"{', '.join(LABELS)} for the model's output.") from None
   if len(container._losses) != 1 or len(container._loss_weights) != 1:
     raise ExportError('there are losses or loss_weights for several outputs, and the model has one: give one of each.')
   [found], [weight] = container._losses, container._loss_weights
@@ -125,8 +126,8 @@ def of(model, given, output):
   if isinstance(weight, tf.Variable):
     raise ExportError('loss_weights that are variables cannot be exported: use numbers.')
   name = getattr(getattr(found, 'fn', None), '__name__', found.name)
-  if name not in _LABELS or type(found).__call__ is not tf.keras.losses.Loss.__call__:
-    raise ExportError(f'the loss {name[:60]!r} cannot be exported: use one of {", ".join(_LABELS)}.')
+  if name not in LABELS or type(found).__call__ is not tf.keras.losses.Loss.__call__:
+    raise ExportError(f'the loss {name[:60]!r} cannot be exported: use one of {", ".join(LABELS)}.')
   settings = getattr(found, '_fn_kwargs', {})
   ignored = settings.get('ignore_class')
   function = found.call

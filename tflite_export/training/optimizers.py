@@ -170,9 +170,9 @@ def of(optimizer):
   clipping = Clipping(*(getattr(optimizer, f.name) for f in dataclasses.fields(Clipping)))
   legacy = isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer)
   # These are not in the configuration.
-  plain = tf.keras.optimizers.legacy.SGD()
+  untouched = tf.keras.optimizers.legacy.SGD()
   for option in ('gradient_transformers', 'gradient_aggregator') if legacy else ():
-    if getattr(optimizer, option) != getattr(plain, option):
+    if getattr(optimizer, option) != getattr(untouched, option):
       raise ExportError(f"the optimizer's option {option} cannot be exported: leave it out.")
   if legacy and sum(value is not None for value in dataclasses.astuple(clipping)) > 1:
     raise ExportError(f'the legacy optimizer {kind.__name__} clips in two ways one after the other, which cannot be '

@@ -206,8 +206,8 @@ class Program(tf.Module):
       self._constraints[name] = v.constraint
       self._decay[name] = optimizer.decay(v)
     # A name stands for one variable, also where a layer calls two the same.
-    taken = [*names, *(f'{name}/{slot}' for name in names for slot in self._optimizer.slots), 'iterations']
-    kept = unique_names([*taken, *(v.name.split(':')[0] for v in others)])[len(taken):]
+    reserved = [*names, *(f'{name}/{slot}' for name in names for slot in self._optimizer.slots), 'iterations']
+    kept = unique_names([*reserved, *(v.name.split(':')[0] for v in others)])[len(reserved):]
     for name, v in zip(kept, others):
       self._state[name] = self._variable(v)
       self._ref[name] = v.ref()

@@ -60,9 +60,9 @@ def input_gradient(shape, w, dy, windows, padding):
   if windows.strides == (1, 1):
     return windows.unpad(_spread(w, dy, windows))
   if padding == 'EXPLICIT':
-    whole = [shape[0], *windows.extent, shape[3]]
+    padded = [shape[0], *windows.extent, shape[3]]
     return windows.unpad(tf.raw_ops.Conv2DBackpropInput(
-        input_sizes=whole, filter=w, out_backprop=dy, strides=[1, *windows.strides, 1], padding='VALID'))
+        input_sizes=padded, filter=w, out_backprop=dy, strides=[1, *windows.strides, 1], padding='VALID'))
   return tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=w, out_backprop=dy, strides=[1, *windows.strides, 1],
                                         padding=padding)
 

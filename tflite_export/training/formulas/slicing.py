@@ -26,8 +26,8 @@ def _strided_slice(op, dy):
       spread = [*x.shape[:axis + 1], 1, *x.shape[axis + 1:]]
       pads = [[0, 0]] * len(spread)
       pads[axis + 1] = [0, r.step - 1]
-      whole = [*x.shape[:axis], len(r) * r.step, *x.shape[axis + 1:]]
-      x = tf.reshape(tf.pad(tf.reshape(x, spread), pads), whole)
+      joined = [*x.shape[:axis], len(r) * r.step, *x.shape[axis + 1:]]
+      x = tf.reshape(tf.pad(tf.reshape(x, spread), pads), joined)
       x = tf.gather(x, tf.range((len(r) - 1) * r.step + 1), axis=axis)
     if x.shape[axis] != n:
       pads = [[0, 0]] * len(shape)
