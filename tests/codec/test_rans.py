@@ -151,13 +151,13 @@ def test_lanes_side_by_side_and_symbol_by_symbol_are_the_same(lanes):
   symbols = _drawn([50, 30, 15, 5, 0, 1], 30 * lanes).astype(np.uint8)
   table = np.asarray([2000, 1200, 600, 200, 0, 96], np.int32)
   words, states = rans._encode_lanes(xp, symbols.reshape(30, lanes), table)
-  plain_words, plain_states = rans._encode_plain(symbols, table, lanes)
+  plain_words, plain_states = rans._encode_in_python(symbols, table, lanes)
   np.testing.assert_array_equal(words, plain_words)
   np.testing.assert_array_equal(states, plain_states)
   symbol_of = np.repeat(np.arange(6, dtype=np.int32), table)
   padded = np.concatenate([words, np.zeros(lanes, np.int32)])
   for read, last, used in (rans._decode_lanes(xp, padded, states, table, symbol_of, 30),
-                           rans._decode_plain(padded, states, table, symbol_of, 30 * lanes)):
+                           rans._decode_in_python(padded, states, table, symbol_of, 30 * lanes)):
     np.testing.assert_array_equal(read, symbols)
     assert np.all(last == 1 << 16) and used == words.size
 

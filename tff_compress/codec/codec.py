@@ -310,9 +310,9 @@ class Plan:
 
   def _applied(self, xp: Ops, method: str, values: Sequence[Any], keys: Keys) -> list[Any]:
     """The values with a method of its pipeline applied to those of each segment that has one."""
-    coded = [i for i, segment in enumerate(self.segments) if segment.pipeline is not None]
-    results = xp.segments([self.segments[i] for i in coded], method, [values[i] for i in coded], keys)
-    found = dict(zip(coded, results))
+    places = [i for i, segment in enumerate(self.segments) if segment.pipeline is not None]
+    results = xp.segments([self.segments[i] for i in places], method, [values[i] for i in places], keys)
+    found = dict(zip(places, results))
     return [found.get(i, value) for i, value in enumerate(values)]
 
   def join(self, xp: Ops, parts: Sequence[Encoded]) -> Array:
@@ -320,8 +320,8 @@ class Plan:
     bodies = [body for body, _ in parts]
     sizes = [xp.vector(xp.size(body)) for body, size in zip(bodies, self.sizes) if size is None]
     lengths = [counts.encode(xp, xp.concat(sizes))] if sizes else []
-    coded = [group.encode(xp, [parts[i][1] for i in group.segments]) for group in self.groups]
-    return xp.concat(lengths + bodies + coded) if parts else xp.zeros([0], np.uint8)
+    symbols = [group.encode(xp, [parts[i][1] for i in group.segments]) for group in self.groups]
+    return xp.concat(lengths + bodies + symbols) if parts else xp.zeros([0], np.uint8)
 
   def decode(self, xp: Ops, payload: Array, keys: Keys) -> list[Array]:
     """uint8[n] -> arrays in the order of the spec. Raises PayloadError."""

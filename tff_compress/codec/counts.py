@@ -30,8 +30,7 @@ def encode(xp: Ops, numbers: Array) -> Array:
   groups = xp.shift_right(xp.reshape(numbers, [-1, 1]), xp.constant(_SHIFTS, np.int32)) % xp.constant(128, np.int32)
   place = xp.reshape(xp.iota(LONGEST), [1, LONGEST])
   marked = groups + xp.cast(place + xp.constant(1, np.int32) < lengths, np.int32) * xp.constant(128, np.int32)
-  sent = xp.compress(xp.reshape(marked, [-1]), xp.reshape(place < lengths, [-1]))
-  return xp.integers_to_bytes(sent, 1)
+  return xp.integers_to_bytes(xp.compress(xp.reshape(marked, [-1]), xp.reshape(place < lengths, [-1])), 1)
 
 
 def decode(xp: Ops, payload: Array, count: int) -> tuple[Array, Array]:

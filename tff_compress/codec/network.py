@@ -83,9 +83,9 @@ class Layer:
          activation: int = NONE) -> 'Layer':
     """A layer whose weights, float[k, m], are rounded to int8: scale = max |column| / 127."""
     weights = np.asarray(weights, np.float32)
-    whole, scale = rounded(numpy_ops, weights)
+    integers, scale = rounded(numpy_ops, weights)
     bias = np.zeros(weights.shape[1], np.float32) if bias is None else np.asarray(bias, np.float32)
-    return cls(whole.astype(np.int8), scale, bias, positions, activation)
+    return cls(integers.astype(np.int8), scale, bias, positions, activation)
 
   def apply(self, xp: Ops, x: Array) -> Array:
     """float32[n, inputs] -> float32[n, outputs]."""
@@ -112,16 +112,16 @@ def _product(xp: Ops, rows: Array, weights: Array) -> Array:
   bits = _EXACT - _WEIGHT - (min(inputs, _PIECE) - 1).bit_length() - 1
   up, unit = sums.scale(xp, bits, xp.reduce_max(xp.abs(rows)))
   rest = rows * up
-  whole = xp.floor(rest + np.float32(0.5))
+  coarse = xp.floor(rest + np.float32(0.5))
   # What was rounded off is at most 1/2: with as many bits more it is no larger than the first part.
-  finer = xp.floor((rest - whole) * np.float32(2**bits) + np.float32(0.5))
-  return _total(xp, whole, weights) * unit + _total(xp, finer, weights) * (unit * np.float32(2.0**-bits))
+  finer = xp.floor((rest - coarse) * np.float32(2**bits) + np.float32(0.5))
+  return _total(xp, coarse, weights) * unit + _total(xp, finer, weights) * (unit * np.float32(2.0**-bits))
 
 
-def _total(xp: Ops, whole: Array, weights: Array) -> Array:
+def _total(xp: Ops, numbers: Array, weights: Array) -> Array:
   """The product of whole numbers, rounded once to float32: exact for `_PIECE` inputs, and those are added as
   integers."""
-  parts = [xp.matmul(whole[:, start:start + _PIECE], xp.cast(weights[start:start + _PIECE], np.float32))
+  parts = [xp.matmul(numbers[:, start:start + _PIECE], xp.cast(weights[start:start + _PIECE], np.float32))
            for start in range(0, weights.shape[0], _PIECE)]
   if len(parts) == 1:
     return parts[0]

@@ -14,20 +14,15 @@ def count(fraction: fractions.Fraction, size: int) -> int:
   return min(size, max(1, round(fraction * size)))
 
 
-def settled(xp: Ops, x: Array) -> Array:
-  """x with zeros for denormal numbers, as some runtimes take them for that anyway."""
-  return xp.where(xp.abs(x) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), x)
-
-
 def largest_magnitudes(xp: Ops, x: Array, k: int) -> Array:
   """int32[k]: ascending positions of the k largest magnitudes; of equal ones the lower positions.
 
   Selecting by a threshold instead would take everything from a vector with fewer than k non-zero values.
   """
-  return xp.largest(settled(xp, xp.abs(x)), k)
+  return xp.largest(floats.without_denormals(xp, xp.abs(x)), k)
 
 
 def largest_values(xp: Ops, x: Array, k: int) -> Array:
   """int32[k]: ascending positions of the k largest values; of equal ones, which all below zero are, the lower
   positions."""
-  return xp.largest(xp.maximum(settled(xp, x), np.float32(0)), k)
+  return xp.largest(xp.maximum(floats.without_denormals(xp, x), np.float32(0)), k)

@@ -86,8 +86,8 @@ class Group:
     Raises:
       PayloadError: the bytes are not what `encode` writes.
     """
-    symbols, taken = xp.apart(_decode, (self,), payload)
-    return xp.split(symbols, self.sizes), payload[taken:]
+    symbols, length = xp.apart(_decode, (self,), payload)
+    return xp.split(symbols, self.sizes), payload[length:]
 
 
 def cut(xp: Ops, payload: Array, sizes: Array) -> tuple[list[Array], Array]:
@@ -114,15 +114,15 @@ def cut(xp: Ops, payload: Array, sizes: Array) -> tuple[list[Array], Array]:
 def _encode(xp: Ops, group: Group, symbols: Array) -> Array:
   """int32[sum of sizes] -> uint8[n]."""
   if len(group.sizes) == 1:
-    return _written(xp, group, symbols)
+    return _write(xp, group, symbols)
   costs = xp.each(_cost, group.coding, xp.split(symbols, group.sizes))
   together = xp.total(xp.apart(_cost, group.coding, symbols)) <= xp.total(xp.concat(costs))
   return xp.cond(together,
-                 lambda: xp.concat([xp.constant([1], np.uint8), _written(xp, group.together, symbols)]),
-                 lambda: xp.concat([xp.constant([0], np.uint8), _written(xp, group, symbols)]))
+                 lambda: xp.concat([xp.constant([1], np.uint8), _write(xp, group.together, symbols)]),
+                 lambda: xp.concat([xp.constant([0], np.uint8), _write(xp, group, symbols)]))
 
 
-def _written(xp: Ops, group: Group, symbols: Array) -> Array:
+def _write(xp: Ops, group: Group, symbols: Array) -> Array:
   """Counts and streams: int32[sum of sizes] -> uint8[n]."""
   numbers, streams = zip(*xp.each(_stream, group.coding, xp.split(symbols, group.sizes)))
   return xp.concat([counts.encode(xp, xp.concat(numbers)), *streams])
@@ -131,9 +131,9 @@ def _written(xp: Ops, group: Group, symbols: Array) -> Array:
 def _stream(xp: Ops, coder: Coder, low: int, high: int, symbols: Array) -> tuple[Array, Array]:
   """int32[d] -> (int32[1]: the count, uint8[n]: the stream)."""
   signal = Integers(xp.size(symbols), low, high)
-  coded, _ = coder.encode(xp, symbols, None, signal)
-  number = xp.vector(xp.size(coded))
-  return xp.cond(_taken(xp, number)[0] < packed_size(signal) + 1, lambda: (number, coded),
+  stream, _ = coder.encode(xp, symbols, None, signal)
+  number = xp.vector(xp.size(stream))
+  return xp.cond(_with_count(xp, number)[0] < packed_size(signal) + 1, lambda: (number, stream),
                  lambda: (xp.constant([0], np.int32), _PACK.encode(xp, symbols, None, signal)[0]))
 
 
@@ -141,45 +141,46 @@ def _cost(xp: Ops, coder: Coder, low: int, high: int, symbols: Array) -> Array:
   """Bytes of a stream and its count, int32[1]: what `Stage.cost` says in place of the coder's bytes."""
   signal = Integers(xp.size(symbols), low, high)
   number = xp.vector(coder.cost(xp, symbols, signal))
-  return xp.minimum(_taken(xp, number), xp.vector(packed_size(signal) + 1))
+  return xp.minimum(_with_count(xp, number), xp.vector(packed_size(signal) + 1))
 
 
-def _taken(xp: Ops, numbers: Array) -> Array:
+def _with_count(xp: Ops, numbers: Array) -> Array:
   """int32[n] counts -> int32[n]: the bytes that they and as many bytes take."""
   return counts.size(xp, numbers) + numbers
 
 
 def _decode(xp: Ops, group: Group, payload: Array) -> tuple[Array, Scalar]:
-  """Inverse of `_encode`: (int32[sum of sizes], number of bytes taken)."""
+  """Inverse of `_encode`: (int32[sum of sizes], the group's number of bytes)."""
   if len(group.sizes) == 1:
     return _read(xp, group, payload)
   xp.require(xp.size(payload) >= 1, 'a payload is cut short.')
   mark = xp.cast(payload[:1], np.int32)
-  xp.require(mark <= 1, 'whether symbols stand together is neither 0 nor 1.')
-  symbols, taken = xp.cond(xp.all(mark > 0), lambda: xp.apart(_read, (group.together,), payload[1:]),
-                           lambda: xp.apart(_read, (group,), payload[1:]))
-  return symbols, taken + 1
+  xp.require(mark <= 1, 'the byte that says whether symbols stand together is neither 0 nor 1.')
+  symbols, length = xp.cond(xp.all(mark > 0), lambda: xp.apart(_read, (group.together,), payload[1:]),
+                            lambda: xp.apart(_read, (group,), payload[1:]))
+  return symbols, length + 1
 
 
 def _read(xp: Ops, group: Group, payload: Array) -> tuple[Array, Scalar]:
-  """Inverse of `_written`, with the number of bytes taken."""
+  """Inverse of `_write`, with the number of bytes read."""
   numbers, rest = counts.decode(xp, payload, len(group.sizes))
   packed = xp.constant(group.packed, np.int32)
-  coded = numbers > 0
-  xp.require((_taken(xp, numbers) < packed + xp.constant(1, np.int32)) | xp.equal(numbers, 0),
-             'symbols are sent in a longer way than packed.')
-  lengths = xp.where(coded, numbers, packed)
+  entropy_coded = numbers > 0
+  xp.require((_with_count(xp, numbers) < packed + xp.constant(1, np.int32)) | xp.equal(numbers, 0),
+             'entropy-coded symbols take more bytes than packed ones would.')
+  lengths = xp.where(entropy_coded, numbers, packed)
   streams, rest = cut(xp, rest, lengths)
-  symbols = xp.each(_read_stream, group.coding, coded, xp.constant(group.sizes, np.int32), streams)
-  taken = xp.size(payload) - xp.size(rest)
-  return xp.concat([xp.reshape(part, [size]) for part, size in zip(symbols, group.sizes)]), taken
+  symbols = xp.each(_read_stream, group.coding, entropy_coded, xp.constant(group.sizes, np.int32), streams)
+  joined = xp.concat([xp.reshape(part, [size]) for part, size in zip(symbols, group.sizes)])
+  return joined, xp.size(payload) - xp.size(rest)
 
 
-def _read_stream(xp: Ops, coder: Coder, low: int, high: int, coded: Scalar, size: Scalar, stream: Array) -> Array:
+def _read_stream(xp: Ops, coder: Coder, low: int, high: int, entropy_coded: Scalar, size: Scalar,
+                 stream: Array) -> Array:
   """Inverse of `_stream`."""
-  return xp.cond(coded, lambda: xp.apart(_decoded, (coder, low, high), size, stream),
-                 lambda: xp.apart(_decoded, (_PACK, low, high), size, stream))
+  return xp.cond(entropy_coded, lambda: xp.apart(_decode_stream, (coder, low, high), size, stream),
+                 lambda: xp.apart(_decode_stream, (_PACK, low, high), size, stream))
 
 
-def _decoded(xp: Ops, coder: Coder, low: int, high: int, size: Scalar, stream: Array) -> Array:
+def _decode_stream(xp: Ops, coder: Coder, low: int, high: int, size: Scalar, stream: Array) -> Array:
   return coder.decode(xp, stream, {}, None, Integers(size, low, high))

@@ -28,8 +28,8 @@ def scale(xp: Ops, bits: int, largest: Array) -> tuple[Array, Array]:
   return up, floats.power(xp, exponent - xp.constant(bits, np.int32)) * live
 
 
-def whole(xp: Ops, x: Array, bits: int, largest: Array) -> tuple[Array, Array]:
-  """Magnitudes as whole numbers.
+def fixed_point(xp: Ops, x: Array, bits: int, largest: Array) -> tuple[Array, Array]:
+  """Magnitudes as whole numbers, multiples of one unit.
 
   Args:
     xp: operation table.
@@ -60,7 +60,7 @@ def mean_of_positive(xp: Ops, whole_numbers: Array, unit: Array) -> tuple[Array,
 def root_mean_square(xp: Ops, x: Array, size: int) -> Array:
   """float32[1] of float32[size], size > 0: exact but for values below 2^-15 of the largest magnitude, which count as
   0."""
-  numbers, unit = whole(xp, x, _SQUARE_BITS, xp.reduce_max(xp.abs(x)))
+  numbers, unit = fixed_point(xp, x, _SQUARE_BITS, xp.reduce_max(xp.abs(x)))
   # A product, because graph optimizers turn a division by a constant into one, which rounds differently.
   return floats.square_root(xp, total(xp, numbers * numbers) * np.float32(1 / size)) * unit
 
@@ -69,5 +69,5 @@ def norm(xp: Ops, x: Array) -> Array:
   """float32[1]: the Euclidean norm of float32[n], n > 0, as exact as `root_mean_square`; never below the largest
   magnitude."""
   largest = xp.reduce_max(xp.abs(x))
-  numbers, unit = whole(xp, x, _SQUARE_BITS, largest)
+  numbers, unit = fixed_point(xp, x, _SQUARE_BITS, largest)
   return xp.maximum(floats.square_root(xp, total(xp, numbers * numbers)) * unit, largest)

@@ -87,13 +87,13 @@ class MessageFunctions:
       List of vectors, one per segment; see `prefix_types`. Evaluating them fails (InvalidArgumentError) where
       `tff_compress.wire.unpack` refuses the frame.
     """
-    frame = self._opened(frame, round, client)
+    frame = self._checked(frame, round, client)
     xp = ops.TensorFlowOps()
     keys = self._keys('decode_to_prefix', *numbers_of(frame))
     values = self.plan.decode_to_prefixes(xp, frame[frame_lib.HEADER_BYTES:-frame_lib.CHECKSUM_BYTES], keys)
     return xp.checked([tf.ensure_shape(v, [n]) for v, (n, _) in zip(values, self.prefix_types)])
 
-  def _opened(self, frame: tf.Tensor, round: tf.Tensor | None, client: tf.Tensor | None) -> tf.Tensor:
+  def _checked(self, frame: tf.Tensor, round: tf.Tensor | None, client: tf.Tensor | None) -> tf.Tensor:
     """The same frame, which fails to evaluate unless all but its payload is right. It is looked at only then."""
     xp = ops.TensorFlowOps()
     xp.require(tf.size(frame) >= wire.FRAME_OVERHEAD, 'a frame is cut short.')
@@ -163,8 +163,8 @@ class MessageFunctions:
 
 def numbers_of(frame: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """(round, client) of a frame: int32 scalars holding the 32 bits of the numbers; of any where it is cut short."""
-  whole = tf.concat([frame[:frame_lib.HEADER_BYTES], tf.zeros([frame_lib.HEADER_BYTES], tf.uint8)], 0)
-  numbers = tf.bitcast(tf.reshape(whole[8:frame_lib.HEADER_BYTES], [2, 4]), tf.int32)
+  header = tf.concat([frame[:frame_lib.HEADER_BYTES], tf.zeros([frame_lib.HEADER_BYTES], tf.uint8)], 0)
+  numbers = tf.bitcast(tf.reshape(header[8:frame_lib.HEADER_BYTES], [2, 4]), tf.int32)
   return numbers[0], numbers[1]
 
 

@@ -267,7 +267,7 @@ class TensorFlowOps:
       output, following = body(place, *current)
       return (i + 1, array.write(place, output), *following)
 
-    dtype, shape = _collected(body, state)
+    dtype, shape = _output_of(body, state)
     outputs = tf.TensorArray(dtype, size=steps, element_shape=shape)
     result = tf.while_loop(lambda i, *_: i < steps, step, (tf.constant(0, tf.int32), outputs, *state),
                            parallel_iterations=1)
@@ -315,8 +315,7 @@ class TensorFlowOps:
   def require(self, condition: tf.Tensor | Scalar, message: str) -> None:
     if isinstance(condition, (bool, np.bool_)):
       condition = tf.constant(bool(condition))
-    whole = condition if condition.shape.rank == 0 else tf.reduce_all(condition, _axes(condition))
-    self._checks.append((whole, message))
+    self._checks.append((condition if condition.shape.rank == 0 else self.all(condition), message))
 
   def static_bytes(self, payload: tf.Tensor, size: int) -> tf.Tensor:
     self.require(tf.equal(tf.shape(payload)[0], size), 'a payload has another length than its codec and spec say.')
@@ -449,7 +448,7 @@ def _crc32_function(size: int | None) -> Function:
     return tf.function(crc32.crc32, autograph=False).get_concrete_function(tf.TensorSpec([size], tf.uint8))
 
 
-def _collected(body: Callable[..., tuple[Any, Any]], state: tuple[tf.Tensor, ...]) -> tuple[tf.DType, tf.TensorShape]:
+def _output_of(body: Callable[..., tuple[Any, Any]], state: tuple[tf.Tensor, ...]) -> tuple[tf.DType, tf.TensorShape]:
   """(dtype, shape) of the output that `body` gives for this state."""
   specs = [tf.TensorSpec(x.shape, x.dtype) for x in state]
   traced = tf.function(lambda *s: body(tf.constant(0), *s)[0], autograph=False).get_concrete_function(*specs)

@@ -66,14 +66,14 @@ class Huffman(Coder):
     _, starts = _canonical(xp, lengths)
     words = _reversed(xp, starts % xp.constant(1 << LONGEST, np.int32))  # Those of no symbol begin behind the end.
     rest = signal.size % lanes
-    whole = signal.size - rest
-    rows, last = xp.reshape(symbols[:whole], [-1, lanes]), xp.reshape(symbols[whole:], [1, -1])
+    rows = xp.reshape(symbols[:signal.size - rest], [-1, lanes])
+    last = xp.reshape(symbols[signal.size - rest:], [1, -1])
     # Lanes with one symbol more, and the others.
     lanes_of = [xp.transpose(part, [1, 0]) for part in (xp.concat([rows[:, :rest], last]), rows[:, rest:])]
-    taken = [xp.by_rows(lambda part: (xp.sum_last(xp.gather(lengths, xp.cast(part, np.int32))),), part)[0]
-             for part in lanes_of]
-    sent = xp.bit_string(words, lengths, xp.concat([xp.reshape(part, [-1]) for part in lanes_of]))
-    return xp.concat([_write_lengths(xp, lengths), xp.integers_to_bytes(xp.concat(taken)[:-1], 2), sent]), {}
+    bits_of = [xp.by_rows(lambda part: (xp.sum_last(xp.gather(lengths, xp.cast(part, np.int32))),), part)[0]
+               for part in lanes_of]
+    stream = xp.bit_string(words, lengths, xp.concat([xp.reshape(part, [-1]) for part in lanes_of]))
+    return xp.concat([_write_lengths(xp, lengths), xp.integers_to_bytes(xp.concat(bits_of)[:-1], 2), stream]), {}
 
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws | None, signal: Integers) -> Array:
     alphabet, lanes, size = signal.high - signal.low + 1, _lanes(signal.size), signal.size
@@ -83,16 +83,17 @@ class Huffman(Coder):
     occurring = xp.total(xp.cast(lengths > 0, np.int32))
     lonely = xp.equal(occurring, 1) & xp.equal(xp.total(lengths), 1)
     xp.require(xp.equal(xp.total(room), 1 << LONGEST) | lonely,
-               'the word lengths of a Huffman code do not make a code.')
+               'the word lengths of a Huffman code do not form a code.')
     head = 2 * (lanes - 1)
     xp.require(xp.size(values) > head, 'a Huffman-coded tensor is cut short.')
-    taken = xp.integers_from_bytes(values[:head], 2)
+    lane_bits = xp.integers_from_bytes(values[:head], 2)
     payload = values[head:]
     # Where there is a single word, the bits in it are zeros.
     xp.require(xp.equal(payload, 0) | (occurring > 1), 'a Huffman-coded tensor holds a word that is not in the code.')
     count = xp.size(payload)
-    firsts = xp.concat([xp.zeros([1], np.int32), xp.cumsum(taken)])
-    xp.require((firsts <= count * 8) & (xp.total(taken) <= xp.long(count * 8)), 'a Huffman-coded tensor is cut short.')
+    firsts = xp.concat([xp.zeros([1], np.int32), xp.cumsum(lane_bits)])
+    fits = (firsts <= count * 8) & (xp.total(lane_bits) <= xp.long(count * 8))
+    xp.require(fits, 'a Huffman-coded tensor is cut short.')
     # For as many bits as the longest word has, the symbol whose word they start with, and above it the length of that.
     longest = xp.reduce_max(lengths)[0]
     order = order[:xp.integer(occurring)]
@@ -112,9 +113,9 @@ class Huffman(Coder):
       entry = xp.gather(table, xp.shift_right(window, shift) % xp.power_of_two(longest))
       return entry % xp.constant(256, np.int32), (place + xp.shift_right(entry, 8),)
 
-    whole = size // lanes
-    symbols, (place,) = xp.collect(whole, body, (firsts,))
-    rest = size - whole * lanes
+    rows = size // lanes
+    symbols, (place,) = xp.collect(rows, body, (firsts,))
+    rest = size - rows * lanes
     last, (following,) = body(0, place[:rest])
     symbols, place = xp.concat([xp.reshape(symbols, [-1]), last]), xp.concat([following, place[rest:]])
     xp.require(xp.equal(place[:-1], firsts[1:]), 'a lane of a Huffman-coded tensor does not end as it should.')

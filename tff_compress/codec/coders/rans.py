@@ -74,7 +74,7 @@ class Rans(Coder):
     filler = xp.repeat(xp.integers_to_bytes(xp.vector(xp.argmax(table)), 1), steps * lanes - signal.size)
     symbols = xp.concat([symbols, filler])
     if xp.is_few(lanes):
-      words, state = _encode_plain(symbols, table, lanes)
+      words, state = _encode_in_python(symbols, table, lanes)
     else:
       words, state = _encode_lanes(xp, xp.reshape(symbols, [steps, lanes]), table)
     return xp.concat([gaps.encode_numbers(xp, table), xp.long_to_bytes(state), xp.integers_to_bytes(words, 2)]), {}
@@ -97,7 +97,7 @@ class Rans(Coder):
     words = xp.concat([words, xp.zeros([lanes], np.int32)])
     symbol_of = xp.search(xp.cumsum(table), xp.iota(frequencies.TOTAL))
     if xp.is_few(lanes):
-      symbols, state, used = _decode_plain(words, state, table, symbol_of, steps * lanes)
+      symbols, state, used = _decode_in_python(words, state, table, symbol_of, steps * lanes)
     else:
       symbols, state, used = _decode_lanes(xp, words, state, table, symbol_of, steps)
     xp.require(xp.equal(used, count) & xp.all(xp.equal(state, 65536)),
@@ -148,8 +148,8 @@ def _decode_lanes(xp: Ops, words: Array, state: Array, table: Array, symbol_of: 
   return xp.reshape(symbols, [-1]), state, used
 
 
-def _encode_plain(symbols: np.ndarray, table: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
-  """As `_encode_lanes`, in NumPy and symbol by symbol."""
+def _encode_in_python(symbols: np.ndarray, table: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+  """As `_encode_lanes`, in Python, symbol by symbol."""
   frequency_of, start_of = table.tolist(), (np.cumsum(table) - table).tolist()
   states, words = [1 << 16] * lanes, array.array('H')
   lane = lanes - 1
@@ -163,9 +163,9 @@ def _encode_plain(symbols: np.ndarray, table: np.ndarray, lanes: int) -> tuple[n
   return np.asarray(words[::-1], np.int32), np.asarray(states, np.int64)
 
 
-def _decode_plain(words: np.ndarray, state: np.ndarray, table: np.ndarray, symbol_of: np.ndarray,
-                  size: int) -> tuple[np.ndarray, np.ndarray, int]:
-  """As `_decode_lanes`, in NumPy and symbol by symbol."""
+def _decode_in_python(words: np.ndarray, state: np.ndarray, table: np.ndarray, symbol_of: np.ndarray,
+                      size: int) -> tuple[np.ndarray, np.ndarray, int]:
+  """As `_decode_lanes`, in Python, symbol by symbol."""
   frequency_of, start_of = table.tolist(), (np.cumsum(table) - table).tolist()
   symbol_at, following = symbol_of.tolist(), array.array('i', np.asarray(words, np.int32).tobytes())
   states, symbols = state.tolist(), bytearray(size)

@@ -65,7 +65,7 @@ class Bound(Stage):
     if not signal.size:
       empty = xp.zeros([0], np.int32)
       return empty, {'step': empty, 'outliers': empty}
-    x = xp.where(xp.abs(x) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), x)
+    x = floats.without_denormals(xp, x)
     if self.mode == 'absolute':
       bits = xp.constant([_bfloat16_below(2 * self.error)], np.int32)
     else:
@@ -87,7 +87,7 @@ class Bound(Stage):
     outside = xp.where_nonzero(xp.cast(xp.equal(values, -self.limit - 1), np.int32))
     outliers = xp.float_of(side['outliers'])
     xp.require(xp.equal(xp.size(outside), xp.size(outliers)),
-               'the outliers of an error-bounded tensor have another count.')
+               'an error-bounded tensor has a different number of outliers than its symbols say.')
     xp.require(floats.is_sane(xp, outliers), 'an outlier is not a number of at most 2^88 in magnitude.')
     if not signal.size:
       return xp.zeros([0], np.float32)

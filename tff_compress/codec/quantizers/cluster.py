@@ -57,7 +57,7 @@ class Cluster(Stage):
     if not signal.size:
       empty = xp.zeros([0], np.int32)
       return empty, {'codebook': empty}
-    magnitudes, unit = sums.whole(xp, x, sums.BITS, xp.reduce_max(xp.abs(x)))
+    magnitudes, unit = sums.fixed_point(xp, x, sums.BITS, xp.reduce_max(xp.abs(x)))
     numbers = xp.where(x < 0, -magnitudes, magnitudes)
     values = xp.cast(numbers, np.float32)
     low, high = xp.reduce_min(values), xp.reduce_max(values)
@@ -66,8 +66,7 @@ class Cluster(Stage):
     centroids = xp.concat([low + xp.floor((high - low) * np.float32(i / last)) for i in range(self.centroids)])
     for _ in range(self.iterations):
       centroids = self._means(xp, numbers, self._nearest(xp, values, centroids), centroids)
-    codebook = centroids * unit
-    codebook = xp.where(xp.abs(codebook) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), codebook)
+    codebook = floats.without_denormals(xp, centroids * unit)
     return self._nearest(xp, values, centroids), {'codebook': xp.bits_of(codebook)}
 
   def _nearest(self, xp: Ops, values: Array, centroids: Array) -> Array:

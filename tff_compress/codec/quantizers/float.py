@@ -18,11 +18,6 @@ from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 
 
-def _settled(xp: Ops, x: Array) -> Array:
-  """x with +0 for -0 and for denormals: runtimes differ in which zero a sum gives and in keeping denormals."""
-  return xp.where(xp.abs(x) < floats.SMALLEST_NORMAL, xp.constant(0, np.float32), x)
-
-
 @dataclasses.dataclass(frozen=True)
 class Float32(Stage):
   """Four bytes per value, little endian. Lossless, except that -0 and denormals become +0."""
@@ -40,7 +35,7 @@ class Float32(Stage):
     return 0.0
 
   def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
-    return xp.integers_to_bytes(xp.bits_of(_settled(xp, x)), 4), {}
+    return xp.integers_to_bytes(xp.bits_of(floats.without_denormals(xp, x)), 4), {}
 
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     x = xp.float_of(xp.integers_from_bytes(values, 4))
@@ -68,22 +63,23 @@ class Nonzero(Stage):
     return 0.0
 
   def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:
-    words = xp.bits_of(_settled(xp, x))
+    words = xp.bits_of(floats.without_denormals(xp, x))
     present = xp.cast(xp.abs(x) >= floats.SMALLEST_NORMAL, np.int32)
     head = bits.packed_size(signal.size, 1)
-    whole = 4 * xp.total(present) + head >= 4 * signal.size
-    flags = bits.pack(xp, present, 1)[:xp.integer(xp.where(whole, 0, head))]
-    return xp.concat([flags, xp.integers_to_bytes(xp.compress(words, whole | (present > 0)), 4)]), {}
+    dense = 4 * xp.total(present) + head >= 4 * signal.size
+    flags = bits.pack(xp, present, 1)[:xp.integer(xp.where(dense, 0, head))]
+    return xp.concat([flags, xp.integers_to_bytes(xp.compress(words, dense | (present > 0)), 4)]), {}
 
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size, head = signal.size, bits.packed_size(signal.size, 1)
-    whole = xp.equal(xp.size(values), 4 * size)
-    xp.require(xp.size(values) >= head, 'the values that are not zero are cut short.')
-    flags = xp.where(whole, xp.constant(0, np.uint8), values[:head])
-    present = xp.maximum(bits.unpack(xp, flags, size, 1), xp.cast(whole, np.int32))
-    body, count = values[xp.integer(xp.where(whole, 0, head)):], xp.total(present)
-    xp.require(xp.equal(xp.long(xp.size(body)), 4 * count), 'the values that are not zero are not as many as it says.')
-    xp.require(whole | (4 * count + head < 4 * size), 'values that are not zero are sent in the longer way.')
+    dense = xp.equal(xp.size(values), 4 * size)
+    xp.require(xp.size(values) >= head, 'the non-zero values of a tensor are cut short.')
+    flags = xp.where(dense, xp.constant(0, np.uint8), values[:head])
+    present = xp.maximum(bits.unpack(xp, flags, size, 1), xp.cast(dense, np.int32))
+    body, count = values[xp.integer(xp.where(dense, 0, head)):], xp.total(present)
+    xp.require(xp.equal(xp.long(xp.size(body)), 4 * count),
+               'a tensor has a different number of non-zero values than its bits say.')
+    xp.require(dense | (4 * count + head < 4 * size), 'non-zero values are sent in the longer of the two ways.')
     found = xp.float_of(xp.integers_from_bytes(body, 4))
     xp.require(floats.is_sane(xp, found), 'the payload holds a NaN, an infinity or a magnitude above 2^88.')
     return xp.scatter(xp.where_nonzero(present), found, size)

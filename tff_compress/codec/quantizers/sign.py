@@ -71,7 +71,7 @@ class Sign(Stage):
     if not size:
       return symbols, {'scale': xp.zeros([0], np.int32)}
     if self.per == 'tensor':
-      numbers, unit = sums.whole(xp, x, sums.BITS, xp.reduce_max(xp.abs(x)))
+      numbers, unit = sums.fixed_point(xp, x, sums.BITS, xp.reduce_max(xp.abs(x)))
       return symbols, {'scale': xp.bits_of(sums.total(xp, numbers) * np.float32(1 / size) * unit)}
     block = self._block(size)
     bits, = xp.by_rows(lambda rows, inverse: (self._row_scales(xp, rows, inverse),), floats.blocks(xp, x, size, block),

@@ -63,7 +63,7 @@ class SparseBinary(Stage):
     def side(signed: Array) -> tuple[Array, Array, Array, Scalar]:
       """(positions, magnitudes in whole numbers, what one is worth, their sum) of the k largest values."""
       index = selection.largest_values(xp, signed, k)
-      numbers, unit = sums.whole(xp, xp.maximum(xp.gather(signed, index), np.float32(0)), sums.BITS, largest)
+      numbers, unit = sums.fixed_point(xp, xp.maximum(xp.gather(signed, index), np.float32(0)), sums.BITS, largest)
       return index, numbers, unit, xp.total(numbers)
 
     above, numbers_above, unit, sum_above = side(x)

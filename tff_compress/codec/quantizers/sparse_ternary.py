@@ -58,7 +58,7 @@ class SparseTernary(Stage):
       return empty, {'mean': empty}
     index = selection.largest_magnitudes(xp, x, selection.count(self.fraction, signal.size))
     kept = xp.gather(x, index)
-    numbers, unit = sums.whole(xp, kept, sums.BITS, xp.reduce_max(xp.abs(kept)))
+    numbers, unit = sums.fixed_point(xp, kept, sums.BITS, xp.reduce_max(xp.abs(kept)))
     symbols, mean = sums.mean_of_positive(xp, numbers, unit)
     symbols = xp.where(kept < 0, -symbols, symbols)
     return xp.scatter(index, symbols, signal.size), {'mean': xp.bits_of(mean)}

@@ -62,7 +62,7 @@ class Sparsify(Stage):
 
   def threshold(self, xp: Ops, x: Array, size: int) -> Array:
     """float32[1]: l for float32[size], size > 0; 0 where all magnitudes are below 2^-64."""
-    numbers, unit = sums.whole(xp, x, sums.BITS, xp.reduce_max(xp.abs(x)))
+    numbers, unit = sums.fixed_point(xp, x, sums.BITS, xp.reduce_max(xp.abs(x)))
     values = xp.cast(numbers, np.float32)
     # A whole number, so that what is left of it is exact however a graph optimizer orders the sums.
     budget = np.float32(selection.count(self.fraction, size))
@@ -90,7 +90,8 @@ class Sparsify(Stage):
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     places = xp.where_nonzero(xp.cast(xp.equal(values, -2), np.int32))
     large = xp.float_of(side['large'])
-    xp.require(xp.equal(xp.size(places), xp.size(large)), 'a sparsified tensor has another count of large values.')
+    xp.require(xp.equal(xp.size(places), xp.size(large)),
+               'a sparsified tensor has a different number of large values than its symbols say.')
     xp.require(floats.is_sane(xp, large), 'a large value is not a number of at most 2^88 in magnitude.')
     if not signal.size:
       return xp.zeros([0], np.float32)

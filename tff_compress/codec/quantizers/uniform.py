@@ -83,7 +83,7 @@ class Uniform(Stage):
       empty = xp.zeros([0], np.int32)
       return empty, {'low': empty, 'high': empty}
     rows = floats.blocks(xp, x, size, self._block(size), fill_last=True)
-    low, high = (_settled(xp, limit) for limit in (xp.reduce_min(rows), xp.reduce_max(rows)))
+    low, high = (_flushed_to_zero(xp, limit) for limit in (xp.reduce_min(rows), xp.reduce_max(rows)))
     if self.range == 'tensor':
       low_bits, high_bits = xp.bits_of(low), xp.bits_of(high)
     else:
@@ -118,6 +118,6 @@ class Uniform(Stage):
     return xp.reshape(rows, [-1])[:size]
 
 
-def _settled(xp: Ops, limit: Array) -> Array:
+def _flushed_to_zero(xp: Ops, limit: Array) -> Array:
   """A range limit without negative zero and without magnitudes that could make a denormal later."""
   return xp.where(xp.abs(limit) < np.float32(2.0**-80), xp.constant(0, np.float32), limit)

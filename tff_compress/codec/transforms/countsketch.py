@@ -117,8 +117,8 @@ class CountSketch(Stage):
     chunks = -(-size // self.columns(size))
     bits = min(16, 23 - (chunks - 1).bit_length())
     up, unit = sums.scale(xp, bits, xp.reduce_max(xp.abs(x)))
-    whole = xp.floor(x * up + draws.client(Purpose.COUNT_SKETCH_ROUNDING).dither(size))
-    return xp.reshape(self.sketch(xp, whole, draws, size), [-1]) * unit, {}
+    numbers = xp.floor(x * up + draws.client(Purpose.COUNT_SKETCH_ROUNDING).dither(size))
+    return xp.reshape(self.sketch(xp, numbers, draws, size), [-1]) * unit, {}
 
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size = signal.size

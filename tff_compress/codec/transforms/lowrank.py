@@ -64,7 +64,7 @@ class LowRank(Subspace):
     return [_Layout.of(shape, self.share) for shape in signal.shapes or ((signal.size,),)]
 
   def output(self, signal: Real) -> Real:
-    return Real(sum(layout.sent for layout in self._layouts(signal)))
+    return Real(sum(layout.coordinates for layout in self._layouts(signal)))
 
   def scales(self, signal: Real) -> tuple[float, ...]:
     return tuple(layout.short / layout.rank for layout in self._layouts(signal))
@@ -96,7 +96,7 @@ class LowRank(Subspace):
                         for layout, basis, piece in zip(layouts, bases, pieces)])
 
     def lift(values: Array) -> Array:
-      pieces = _split(values, [layout.sent for layout in layouts])
+      pieces = _split(values, [layout.coordinates for layout in layouts])
       return _join(xp, [piece if basis is None else layout.values(xp, basis.lift(piece))
                         for layout, basis, piece in zip(layouts, bases, pieces)])
 
@@ -112,15 +112,15 @@ class LowRank(Subspace):
         rows = layout.rows(xp, piece)
         up, unit = sums.scale(xp, layout.bits, xp.reduce_max(xp.abs(rows)))
         # All rows share one row of dithers, as the errors are tiny and change with every message.
-        whole = xp.floor(rows * up + dithers.dither(layout.short, start))
+        numbers = xp.floor(rows * up + dithers.dither(layout.short, start))
         start += layout.short
-        piece = xp.reshape(basis.project(whole) * xp.reshape(unit, [1, layout.long]), [layout.sent])
+        piece = xp.reshape(basis.project(numbers) * xp.reshape(unit, [1, layout.long]), [layout.coordinates])
       encoded.append(piece)
     return _join(xp, encoded), {}
 
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     _, lift = self.maps(xp, draws, signal)
-    pieces = _split(values, [layout.sent for layout in self._layouts(signal)])
+    pieces = _split(values, [layout.coordinates for layout in self._layouts(signal)])
     return lift(_join(xp, [piece * np.float32(scale) for piece, scale in zip(pieces, self.scales(signal))]))
 
 
@@ -158,7 +158,8 @@ class _Layout:
     return self.short * self.long
 
   @property
-  def sent(self) -> int:
+  def coordinates(self) -> int:
+    """How many values it becomes."""
     return self.rank * self.long
 
   @property

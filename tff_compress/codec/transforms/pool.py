@@ -82,7 +82,7 @@ class Pool(Stage):
 def _mean(xp: Ops, kernel: Array, places: int, values: int) -> Array:
   """[places * values] -> [values], as whole numbers of which so many fit an int32."""
   bits = min(sums.BITS, 29 - (places - 1).bit_length())
-  numbers, unit = sums.whole(xp, kernel, bits, xp.reduce_max(xp.abs(kernel)))
+  numbers, unit = sums.fixed_point(xp, kernel, bits, xp.reduce_max(xp.abs(kernel)))
   signed = xp.where(kernel < 0, -numbers, numbers)
   added = xp.sum_last(xp.transpose(xp.reshape(signed, [places, values]), [1, 0]))
   return xp.cast(added, np.float32) * np.float32(1 / places) * unit
