@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.lib import harness
 from benchmarks.lib import memory
 from benchmarks.lib import progress
-from tff_compress.processes import store as store_lib
+from tff_compress.processes.state import store as store_lib
 
 PARAMETERS, CLIENTS, ROUND = (130_414, 1_199_882), 1000, 10
 FIELDS = 16

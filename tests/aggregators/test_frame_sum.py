@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tff_compress import codec as codec_lib
 from tff_compress.aggregators.frame_sum import FrameSum
-from tff_compress.processes import structured
+from tff_compress.processes.confinement import structured
 from tff_compress.tensorflow import MessageFunctions
 
 pytestmark = pytest.mark.xdist_group('tff')

@@ -13,8 +13,8 @@ from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.processes import Changes
 from tff_compress.processes import ProcessError
-from tff_compress.processes.changes import change_messages
-from tff_compress.processes.changes import UNKNOWN
+from tff_compress.processes.down.changes import change_messages
+from tff_compress.processes.down.changes import UNKNOWN
 
 pytestmark = pytest.mark.xdist_group('tff')
 

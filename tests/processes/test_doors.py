@@ -14,7 +14,7 @@ from tff_compress.codec import grammar
 from tff_compress.codec import meaning
 from tff_compress.codec import presets
 from tff_compress.processes import methods
-from tff_compress.processes import steps
+from tff_compress.processes.up import steps
 from tff_compress.simulation.config import RunConfig
 
 pytestmark = pytest.mark.xdist_group('tff')

@@ -320,7 +320,7 @@ def test_fetch_sgd_keeps_all_memory_on_the_server():
   import tensorflow as tf
   import tensorflow_federated as tff
 
-  from tff_compress.processes.fetch import FetchServer
+  from tff_compress.processes.memories.fetchsgd import FetchServer
   from tff_compress.tensorflow import MessageFunctions
   uplink, fetch = 'concat | countsketch:3/5,rows=3 | float32', processes.FetchSgd('concat | topk:1/10 | float32', 0.5)
   process = processes.build_fed_avg(model_fn, uplink=uplink, server=fetch, seed=SEED, spec=SPEC,

@@ -38,8 +38,8 @@ def spec_of(model):
 
 
 def sub_models(model, keep=0.75, uplink='float32', **kwargs):
-  from tff_compress.processes.federated_dropout import SubModels
-  from tff_compress.processes.steps import schedule
+  from tff_compress.processes.confinement.federated_dropout import SubModels
+  from tff_compress.processes.up.steps import schedule
   return SubModels(processes.FederatedDropout(model, keep, **kwargs), spec_of(model), len(model.trainable_variables),
                    schedule(uplink), 'float32', SEED)
 

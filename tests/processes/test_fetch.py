@@ -7,7 +7,7 @@ import tensorflow as tf
 from tff_compress import codec as codec_lib
 from tff_compress.processes import FetchSgd
 from tff_compress.processes import ProcessError
-from tff_compress.processes.fetch import FetchServer
+from tff_compress.processes.memories.fetchsgd import FetchServer
 from tff_compress.tensorflow import MessageFunctions
 
 pytestmark = pytest.mark.xdist_group('tff')

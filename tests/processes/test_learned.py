@@ -22,7 +22,7 @@ def update(inside=1.0, seed=0):
 
 
 def messages(behind='float32', target='delta', fallback='float32', tolerance=0.3):
-  from tff_compress.processes.learned import LearnedMessages
+  from tff_compress.processes.autoencoder.messages import LearnedMessages
   rule = autoencoders.LearnedRule(RULES.format(behind), SPEC)
   return LearnedMessages(rule, target, fallback, tolerance, KEYS['seed'])
 

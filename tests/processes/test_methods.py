@@ -12,7 +12,7 @@ from tff_compress import wire
 from tff_compress.codec import presets
 from tff_compress.codec import stage as stage_lib
 from tff_compress.processes import methods
-from tff_compress.processes import steps
+from tff_compress.processes.up import steps
 from tff_compress.simulation.config import RunConfig
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / 'docs'

@@ -11,7 +11,7 @@ from tff_compress import wire
 from tff_compress.aggregators import communication
 from tff_compress.processes import PowerSgd
 from tff_compress.processes import ProcessError
-from tff_compress.processes import steps as steps_lib
+from tff_compress.processes.up import steps as steps_lib
 
 pytestmark = pytest.mark.xdist_group('tff')
 

@@ -52,7 +52,7 @@ class SumFunctions(ServerFunctions):
   def __init__(self, codec, spec, seed):
     import tensorflow as tf
 
-    from tff_compress.processes.schedule import ChosenMessages
+    from tff_compress.processes.up.messages import ChosenMessages
     self._heads = lambda number: coins.coin_in_graph(seed, number, HEADS)
     self.messages = ChosenMessages([codec, 'float32'], spec, seed,
                                    lambda number: tf.cast(self._heads(number), tf.int32))

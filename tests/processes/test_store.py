@@ -10,8 +10,8 @@ import pytest
 from tff_compress.processes import ClientStore
 from tff_compress.processes import ProcessError
 from tff_compress.processes import StateError
-from tff_compress.processes import store as store_lib
-from tff_compress.processes.store import Layout
+from tff_compress.processes.state import store as store_lib
+from tff_compress.processes.state.store import Layout
 
 LAYOUT = Layout(b'0123456789abcdef', body_bytes=24, fields_bytes=4)
 

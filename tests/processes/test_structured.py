@@ -10,7 +10,7 @@ from tff_compress import wire
 from tff_compress.aggregators import communication
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec.ops import numpy_ops
-from tff_compress.processes import structured
+from tff_compress.processes.confinement import structured
 
 pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
 

@@ -18,7 +18,7 @@ from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import CodecError
 from tff_compress.processes import methods
-from tff_compress.processes import steps
+from tff_compress.processes.up import steps
 
 SHAPE = (256, 128)
 """Shape of the tensor that bits and error are measured on: normally distributed values, always the same."""

@@ -19,7 +19,7 @@ from tff_compress.keras.clients import Clients
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.progress import Progress
 from tff_compress.processes import needs
-from tff_compress.processes import steps
+from tff_compress.processes.up import steps
 
 
 def federate(model, client_data, *, rounds, uplink='float32', downlink=None, clients_per_round=None, local_epochs=1,

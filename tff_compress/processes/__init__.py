@@ -9,22 +9,22 @@ import importlib
 from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
-from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import method
-from tff_compress.processes.relevance import Relevance
-from tff_compress.processes.store import ClientStore
+from tff_compress.processes.state.store import ClientStore
+from tff_compress.processes.up.relevance import Relevance
 
 _LAZY = {
-    'AutoencoderProcess': 'autoencoder',
-    'Changes': 'changes',
+    'AutoencoderProcess': 'autoencoder.build',
+    'Changes': 'down.changes',
     'ClientStateProcess': 'process',
-    'FederatedDropout': 'federated_dropout',
-    'FetchSgd': 'fetch',
-    'PowerSgd': 'power',
+    'FederatedDropout': 'confinement.federated_dropout',
+    'FetchSgd': 'memories.fetchsgd',
+    'PowerSgd': 'memories.powersgd',
     'Runner': 'runner',
-    'Structured': 'structured',
-    'build_autoencoder_fed_avg': 'autoencoder',
-    'build_fed_avg': 'fed_avg',
+    'Structured': 'confinement.structured',
+    'build_autoencoder_fed_avg': 'autoencoder.build',
+    'build_fed_avg': 'fed_avg.build',
 }
 
 __all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'ProcessError', 'Relevance', 'StateError', 'method', *_LAZY]

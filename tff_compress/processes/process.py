@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
 from tff_compress.aggregators.codec_sum import spec_of_structure
-from tff_compress.processes import changes as changes_lib
+from tff_compress.processes.down import changes as changes_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.runtime import compat
 

@@ -122,7 +122,7 @@ class ServerFunctions(Protocol):
 
   Attributes:
     messages: `MessageFunctions` of the uplink, or another object with its `prefix_types`, `encode`, `decode`,
-      `decode_to_prefixes` and `decode_prefixes`, such as `schedule.messages` or `schedule.ChosenMessages` makes.
+      `decode_to_prefixes` and `decode_prefixes`, such as `up.messages.messages` or `up.messages.ChosenMessages` makes.
   """
   messages: Any
 

@@ -14,8 +14,8 @@ from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
 from tff_compress.processes.process import MAX_CLIENT
-from tff_compress.processes.store import ClientStore
-from tff_compress.processes.store import Layout
+from tff_compress.processes.state.store import ClientStore
+from tff_compress.processes.state.store import Layout
 from tff_compress.runtime import compat
 
 

@@ -23,13 +23,13 @@ from typing import ClassVar
 from tff_compress import codec as codec_lib
 from tff_compress.codec import grammar
 from tff_compress.codec import stage as stage_lib
-from tff_compress.processes import steps
 from tff_compress.processes.errors import ProcessError
-from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.figures import CLIENT_STATES
 from tff_compress.processes.figures import Figure
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.needs import Need
 from tff_compress.processes.protocols import ClientMemory
+from tff_compress.processes.up import steps
 
 _registry = {}
 
@@ -106,7 +106,7 @@ class Method:
       model_fn: function that makes a `tff.learning.models.VariableModel`.
       **arguments: of `build_fed_avg`, with those that `arguments` gives.
     """
-    from tff_compress.processes.fed_avg import build_fed_avg
+    from tff_compress.processes.fed_avg.build import build_fed_avg
     return build_fed_avg(model_fn, **arguments)
 
   def arguments(self, model=None) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from tff_compress.codec.transforms.autoencoder import COSINE
 from tff_compress.processes import needs
 from tff_compress.processes import prepass as prepass_lib
 from tff_compress.processes.errors import ProcessError
-from tff_compress.processes.feedback import ErrorFeedback
 from tff_compress.processes.figures import Figure
 from tff_compress.processes.figures import Total
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
 from tff_compress.processes.methods import OfCodec
 
@@ -124,5 +124,5 @@ class AutoencoderMethod(Method):
         'tolerance': None if self.tolerance == 'none' else float(self.tolerance)}
 
   def build(self, model_fn, **arguments):
-    from tff_compress.processes.autoencoder import build_autoencoder_fed_avg
+    from tff_compress.processes.autoencoder.build import build_autoencoder_fed_avg
     return build_autoencoder_fed_avg(model_fn, **arguments)

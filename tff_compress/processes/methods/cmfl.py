@@ -6,7 +6,7 @@ from typing import ClassVar
 from tff_compress.processes.figures import Figure
 from tff_compress.processes.methods import Method
 from tff_compress.processes.methods import OfCodec
-from tff_compress.processes.relevance import Relevance
+from tff_compress.processes.up.relevance import Relevance
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import fractions
 from typing import ClassVar
 
 from tff_compress.processes.errors import ProcessError
-from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
 
 WARM_UP = tuple(fractions.Fraction(1, 4**i) for i in (1, 2, 3, 4))

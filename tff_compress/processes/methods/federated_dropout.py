@@ -37,7 +37,7 @@ class FederatedDropoutMethod(Method):
     return self.codec
 
   def other_arguments(self, model):
-    from tff_compress.processes.federated_dropout import FederatedDropout
+    from tff_compress.processes.confinement.federated_dropout import FederatedDropout
     if model is None:
       raise ProcessError('federated-dropout has to know the Keras model that clients train: give arguments(model).')
     return {'structured': FederatedDropout(model, self.keep)}

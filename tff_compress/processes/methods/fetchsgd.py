@@ -45,5 +45,5 @@ class FetchSgdMethod(Method):
     return f'concat | topk:{self.k} | float32'
 
   def other_arguments(self, model):
-    from tff_compress.processes.fetch import FetchSgd
+    from tff_compress.processes.memories.fetchsgd import FetchSgd
     return {'server': FetchSgd(self._keep, self.momentum)}

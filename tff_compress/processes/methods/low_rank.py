@@ -30,5 +30,5 @@ class LowRankMethod(Method):
     return f'concat | lowrank:{self.share},key=client | float32'
 
   def other_arguments(self, model):
-    from tff_compress.processes.structured import Structured
+    from tff_compress.processes.confinement.structured import Structured
     return {'structured': Structured(self.normalize)}

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from tff_compress.codec.stage import check
-from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
 
 
@@ -40,5 +40,5 @@ class PowerSgdMethod(Method):
     return update[:, :self.rank]
 
   def other_arguments(self, model):
-    from tff_compress.processes.power import PowerSgd
+    from tff_compress.processes.memories.powersgd import PowerSgd
     return {'server': PowerSgd(self.rank)}

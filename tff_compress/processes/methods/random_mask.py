@@ -31,5 +31,5 @@ class RandomMask(Method):
     return f'concat | subsample:{self.fraction},key=client | float32'
 
   def other_arguments(self, model):
-    from tff_compress.processes.structured import Structured
+    from tff_compress.processes.confinement.structured import Structured
     return {'structured': Structured(self.normalize)}

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from tff_compress.processes import votes
+from tff_compress.processes.down import votes
 from tff_compress.processes.methods import Method
 
 

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import ClassVar
 
-from tff_compress.processes import votes
+from tff_compress.processes.down import votes
 from tff_compress.processes.errors import ProcessError
-from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tff_compress import codec as codec_lib
 from tff_compress.autoencoders import clusters
 from tff_compress.codec import random
-from tff_compress.processes.learned import is_sendable
+from tff_compress.processes.autoencoder.messages import is_sendable
 from tff_compress.processes.process import number_of
 from tff_compress.tensorflow import MessageFunctions
 from tff_compress.tensorflow.ops import TensorFlowOps

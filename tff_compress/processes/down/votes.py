@@ -13,5 +13,5 @@ def check_step(name, step):
 
 def downlink(step):
   """The downlink of a server that counts votes: `Changes`."""
-  from tff_compress.processes.changes import Changes
+  from tff_compress.processes.down.changes import Changes
   return Changes(CODEC, residual=False, step=step)

@@ -20,10 +20,10 @@ import tensorflow_federated as tff
 from tff_compress import codec as codec_lib
 from tff_compress.codec.subspace import Subspace
 from tff_compress.codec.transforms.subsample import Subsample
-from tff_compress.processes import schedule as schedule_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ConfinedTraining
 from tff_compress.processes.protocols import Confinement
+from tff_compress.processes.up import messages as messages_lib
 from tff_compress.tensorflow.messages import numbers_of
 
 NORMALIZE = ('none', 'inverse_p', 'count')
@@ -58,7 +58,7 @@ class Structured(Confinement):
     del downlink
     update_spec = codec_lib.Spec(spec.tensors[:trainable])
     check_uplink([codec.plan(update_spec) for _, codec in steps], self.normalize)
-    return SubspaceTraining(schedule_lib.messages(steps, update_spec, seed), self.normalize)
+    return SubspaceTraining(messages_lib.messages(steps, update_spec, seed), self.normalize)
 
 
 def check_uplink(plans, normalize):

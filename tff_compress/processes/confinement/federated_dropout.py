@@ -23,12 +23,12 @@ import tensorflow_federated as tff
 from tff_compress import codec as codec_lib
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
-from tff_compress.processes import schedule as schedule_lib
+from tff_compress.processes.confinement.units import ALWAYS
+from tff_compress.processes.confinement.units import Units
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ConfinedTraining
 from tff_compress.processes.protocols import Confinement
-from tff_compress.processes.units import ALWAYS
-from tff_compress.processes.units import Units
+from tff_compress.processes.up import messages as messages_lib
 from tff_compress.tensorflow import MessageFunctions
 from tff_compress.tensorflow.keys import GraphKeys
 from tff_compress.tensorflow.messages import numbers_of
@@ -117,7 +117,7 @@ class SubModels(ConfinedTraining):
     self.sub_spec = codec_lib.Spec(tuple(codec_lib.TensorSpec(tensor.name, shape, tensor.dtype)
                                          for tensor, shape in zip(spec.tensors, self.sub_shapes)))
     self.spec, self.seed = codec_lib.Spec(spec.tensors[:trainable]), seed
-    self._up = schedule_lib.messages(uplink, codec_lib.Spec(self.sub_spec.tensors[:trainable]), seed)
+    self._up = messages_lib.messages(uplink, codec_lib.Spec(self.sub_spec.tensors[:trainable]), seed)
     self._down = MessageFunctions(downlink, self.sub_spec, seed)
     self.messages = self
 

@@ -13,15 +13,12 @@ from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.aggregators.frame_sum import FrameSum
 from tff_compress.codec import meaning
 from tff_compress.distributors import downlink as downlink_lib
-from tff_compress.processes import changes as changes_lib
 from tff_compress.processes import coins
-from tff_compress.processes import downlinks
-from tff_compress.processes import memory as memory_lib
 from tff_compress.processes import needs as needs_lib
-from tff_compress.processes import schedule as schedule_lib
-from tff_compress.processes import steps as steps_lib
+from tff_compress.processes.down import changes as changes_lib
+from tff_compress.processes.down import downlinks
 from tff_compress.processes.errors import ProcessError
-from tff_compress.processes.feedback import ErrorFeedback
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.process import ClientStateProcess
 from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
@@ -30,6 +27,9 @@ from tff_compress.processes.protocols import ClientRound
 from tff_compress.processes.protocols import Confinement
 from tff_compress.processes.protocols import ServerMemory
 from tff_compress.processes.protocols import UploadRule
+from tff_compress.processes.state import slots as slots_lib
+from tff_compress.processes.up import messages as messages_lib
+from tff_compress.processes.up import steps as steps_lib
 from tff_compress.runtime import compat
 from tff_compress.tensorflow.ops import TensorFlowOps
 
@@ -101,10 +101,10 @@ def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=N
     return _compose(parts, client_work, work, finalizer, memory, **kwargs)
 
   def on_files():
-    files = parts.memory(memory_lib.Files)
+    files = parts.memory(slots_lib.Files)
     return compose(files), files
 
-  return compose(parts.memory(memory_lib.Values), on_files=on_files)
+  return compose(parts.memory(slots_lib.Values), on_files=on_files)
 
 
 class _Parts(ModelTypes):
@@ -148,14 +148,14 @@ class _Parts(ModelTypes):
     self.seed = seed
     self.confined = structured.confine(self.spec, count, steps, downlink, seed) if structured else None
     self.server = server.build(steps, self.update_spec, seed) if server else None
-    self.uplink = (self.confined or self.server).messages if structured or server else schedule_lib.messages(
+    self.uplink = (self.confined or self.server).messages if structured or server else messages_lib.messages(
         steps, self.update_spec, seed)
     self.changes = changes_lib.change_messages(changes, self.spec, seed) if changes else None
     if not changes and not (structured and structured.own_downlink):
       self.distributor = downlink_lib(downlink, self.weights_type, seed=seed, spec=self.names)
-    self.update_vectors, self.model_vectors = memory_lib.Vectors(self.update_spec), memory_lib.Vectors(self.spec)
+    self.update_vectors, self.model_vectors = slots_lib.Vectors(self.update_spec), slots_lib.Vectors(self.spec)
     description = [steps, self.feedback, relevance, structured, changes, self.spec,
-                   str(self.memory(memory_lib.Values).type)]
+                   str(self.memory(slots_lib.Values).type)]
     self.fingerprint = hashlib.sha256('\n'.join(map(str, description)).encode('utf-8')).digest()[:16]
 
   @property

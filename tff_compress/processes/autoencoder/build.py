@@ -24,20 +24,20 @@ from tff_compress.autoencoders.rule import LearnedRule
 from tff_compress.codec import meaning
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import coins
-from tff_compress.processes import decoders as decoders_lib
-from tff_compress.processes import memory as memory_lib
 from tff_compress.processes import needs as needs_lib
-from tff_compress.processes.downlinks import WholeModel
-from tff_compress.processes.downlinks import with_more
+from tff_compress.processes.autoencoder import decoders as decoders_lib
+from tff_compress.processes.autoencoder.messages import LearnedMessages
+from tff_compress.processes.autoencoder.messages import Networks
+from tff_compress.processes.down.downlinks import WholeModel
+from tff_compress.processes.down.downlinks import with_more
 from tff_compress.processes.errors import ProcessError
-from tff_compress.processes.feedback import ErrorFeedback
-from tff_compress.processes.learned import LearnedMessages
-from tff_compress.processes.learned import Networks
+from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.process import ClientStateProcess
 from tff_compress.processes.process import missed_rounds
 from tff_compress.processes.process import ModelTypes
 from tff_compress.processes.process import number_of
 from tff_compress.processes.protocols import ClientRound
+from tff_compress.processes.state import slots as slots_lib
 from tff_compress.tensorflow.ops import TensorFlowOps
 
 LATENT = 32
@@ -138,10 +138,10 @@ def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', t
     return _compose(parts, client_work, finalizer, down, alone, aggregate_metrics, remembered, **kwargs)
 
   def on_files():
-    files = parts.memory(memory_lib.Files)
+    files = parts.memory(slots_lib.Files)
     return compose(files), files
 
-  return compose(parts.memory(memory_lib.Values), on_files=on_files)
+  return compose(parts.memory(slots_lib.Values), on_files=on_files)
 
 
 class _Parts(ModelTypes):
@@ -187,7 +187,7 @@ class _Parts(ModelTypes):
       groups = 1 if decoders == 'shared' else decoders
       self.decoders = decoders_lib.SharedDecoders(learner, self.networks, epochs, rule, snapshots, groups, seed)
     self.book = decoders_lib.Book(self.decoders)
-    self.vectors = memory_lib.Vectors(self.update_spec)
+    self.vectors = slots_lib.Vectors(self.update_spec)
     described = [rule.codec, architecture, target, codec_lib(fallback), self.feedback, decoders, self.spec]
     self.fingerprint = hashlib.sha256('\n'.join(map(str, described)).encode('utf-8')).digest()[:16]
 

@@ -1,4 +1,4 @@
-"""Codecs that change with the round: how they are written. schedule.py has their messages."""
+"""Codecs that change with the round: how they are written. messages.py has their messages."""
 
 import collections
 

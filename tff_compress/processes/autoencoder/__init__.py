@@ -1,0 +1,1 @@
+"""Federated averaging with autoencoders that clients learn before the first round."""

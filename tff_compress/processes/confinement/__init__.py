@@ -1,0 +1,1 @@
+"""Training that is confined to a part of the model."""

@@ -1,0 +1,1 @@
+"""Federated averaging whose clients remember."""

@@ -1,0 +1,1 @@
+"""What clients and the server remember of updates: one file for each kind of memory."""

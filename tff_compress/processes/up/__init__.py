@@ -1,0 +1,1 @@
+"""The way up: codecs that change with the round, their messages, and who uploads."""
