@@ -34,6 +34,10 @@ RUNS = {
     'settings that differ': [run(settings={'batch_size': size}) for size in (10, 20)],
     'never evaluated': [run(accuracies=(None,))],
     'evaluated to NaN': [run(accuracies=(math.nan, 0.5)), run('int8', accuracies=(0.5, math.nan))],
+    'numbers predicted': [run(uplink, seed=seed, accuracies=(None, None)) for uplink in ('float32', 'int8')
+                          for seed in (0, 1)],
+    'a seed without evaluation': [run(uplink, seed=seed, accuracies=(0.5, 0.5) if seed else (None,))
+                                  for uplink in ('float32', 'int8') for seed in (0, 1)],
     'diverged': [run(), run('int8', diverged=True)],
     'nothing sent': [run(bits=(0, 0))],
     'an estimate': [run(), run('tff:compression_aggregator', bits=(8, 32), estimate='_estimate')],

@@ -23,9 +23,9 @@ from tff_compress.simulation import kinds
 from tff_compress.simulation import models
 from tff_compress.simulation import splits
 from tff_compress.simulation.config import ConfigError
+from tff_compress.simulation.config import RunConfig
 from tff_compress.simulation.data import DataError
 from tff_compress.simulation.datasets.base import Bundled
-from tff_compress.simulation.run import RunConfig
 
 NAMES = datasets.names()
 FROM_FILES = [name for name, source in datasets.SOURCES.items() if source.files]
@@ -134,7 +134,7 @@ def test_the_two_files_of_the_guide_are_enough(tmp_path):
 import json
 from tff_compress import cli
 from tff_compress import simulation
-from tff_compress.simulation.run import RunConfig
+from tff_compress.simulation.config import RunConfig
 dataset = simulation.load('breast-cancer')
 config = RunConfig(dataset='breast-cancer', model='wide_mlp')
 parts = simulation.split(config.split, dataset.labels, config.clients, config.seed)

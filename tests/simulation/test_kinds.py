@@ -7,8 +7,8 @@ import tensorflow as tf
 from tff_compress.simulation import datasets
 from tff_compress.simulation import kinds
 from tff_compress.simulation import models
+from tff_compress.simulation.config import RunConfig
 from tff_compress.simulation.run import run
-from tff_compress.simulation.run import RunConfig
 
 pytestmark = pytest.mark.xdist_group('tff')
 

@@ -44,10 +44,14 @@ class Progress:
   def round(self, position: int, entry: dict) -> None:
     """A round of the run at this position ended; `entry` is what was measured in it."""
     config, label = self._configs[position], self._label(position)
-    accuracy = '' if entry['accuracy'] is None else f'accuracy {100 * entry["accuracy"]:.1f} %'
+    measured = ''
+    if entry['accuracy'] is not None:
+      measured = f'accuracy {100 * entry["accuracy"]:.1f} %'
+    elif entry['loss'] is not None:  # Where numbers are predicted.
+      measured = f'loss {entry["loss"]:.3g}'
     if self._bar is not None:
       self._bar.set_description_str(label, refresh=False)
-      self._bar.set_postfix_str(accuracy, refresh=False)
+      self._bar.set_postfix_str(measured, refresh=False)
       # Rounds that an earlier process had done count as done.
       done = sum(c.rounds for c in self._configs[:position]) + entry['round']
       self._bar.update(done - self._bar.n)
@@ -57,7 +61,7 @@ class Progress:
       return
     self._shown = time.monotonic()
     sent = Run.figure(entry, 'uplink', 'bytes')
-    parts = [f'{label}: round {entry["round"]}/{config.rounds}', accuracy,
+    parts = [f'{label}: round {entry["round"]}/{config.rounds}', measured,
              f'{output.bytes_text(sent)} up, {output.bytes_text(entry["downlink_bytes"])} down',
              f'{entry["seconds"]:.1f} s']
     parts += figures_lib.remarks(methods.figures(), entry)

@@ -45,7 +45,7 @@ class Series:
   @functools.cached_property
   def accuracy_deviation(self) -> float | None:
     """Sample standard deviation over seeds; None for a single seed."""
-    return statistics.stdev(run.accuracy for run in self.runs) if len(self.runs) > 1 else None
+    return _deviation([run.accuracy for run in self.runs])
 
   @functools.cached_property
   def differences(self) -> list[float]:
@@ -65,8 +65,8 @@ class Series:
   @property
   def difference_error(self) -> float | None:
     """Standard error of `difference`; None where there are less than two."""
-    count = len(self.differences)
-    return statistics.stdev(self.differences) / math.sqrt(count) if count > 1 else None
+    deviation = _deviation(self.differences)
+    return None if deviation is None else deviation / math.sqrt(len(self.differences))
 
   @property
   def pairs(self) -> int:
@@ -191,3 +191,11 @@ def _short(text, length=24):
 
 def _per(amount, by):
   return amount / by if by else None
+
+
+def _deviation(values: list[float]) -> float | None:
+  """Sample standard deviation; None for less than two values, NaN where one is not finite."""
+  if len(values) < 2:
+    return None
+  # The module raises an AttributeError for NaN.
+  return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
