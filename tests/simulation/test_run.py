@@ -21,6 +21,7 @@ from tff_compress import processes
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import report
 from tff_compress.simulation.config import RunConfig
+from tff_compress.simulation.config import settings
 from tff_compress.simulation.folder import Folder
 from tff_compress.simulation.folder import FolderError
 from tff_compress.simulation.run import compare
@@ -72,7 +73,7 @@ BAD = {
     'changes of a vote': dict(downlink_changes=True, uplink='signum'),
     'weighting of a vote': dict(weighting='examples', uplink='signum'),
     'steps of a method': dict(local_steps=3, uplink='fedpaq'),
-    'changes of a prepass': dict(downlink_changes=True, uplink='autoencoder-prepass'),
+    'changes of a prepass': dict(uplink='autoencoder-prepass', downlink_changes=True),
     'downlink of a prepass': dict(downlink='rpn', uplink='autoencoder-prepass'),
     'feedback of a prepass': dict(error_feedback=True, uplink='autoencoder-prepass'),
     'output': dict(output=''), 'output nul': dict(output='a\0b'), 'flag': dict(only_digits=1),
@@ -128,7 +129,13 @@ def test_settings_reach_the_process():
       (RunConfig(uplink='signsgd-majority:step=0.5', feedback_decay=0.5), dict(
           uplink='signsgd', downlink=processes.Changes('signsgd', residual=False, step=0.5), error_feedback=False,
           client_weighting=weighting.UNIFORM))):
-    assert engine.process_arguments(config, model=None) == expected
+    assert engine.process_arguments(config, model=None) == {**expected, 'needs': config.method.needs}
+
+
+def test_every_server_optimizer_that_is_a_setting_can_be_made():
+  from tff_compress.keras import optimizers
+  for name in settings()['server_optimizer'].words:
+    assert optimizers.of_server(name, 0.1)
 
 
 def test_variants_have_folders_of_their_own():
@@ -296,6 +303,7 @@ def test_a_finished_run_is_returned_at_once(whole):
 KILLED = textwrap.dedent('''
     import os, signal, sys
     from tff_compress.simulation.config import RunConfig
+from tff_compress.simulation.config import settings
     from tff_compress.simulation.run import run
     def kill(entry):
       # The second round is being written, or not, when the process ends.
