@@ -105,7 +105,7 @@ def read_unary(xp: Ops, payload: Array, count: Scalar, most: Scalar) -> Array:
   payload = payload[:xp.integer(xp.minimum(longest, xp.long(xp.size(payload))))]
   ends = xp.where_bits(payload)
   found = xp.size(ends)
-  xp.require(xp.equal(found, count), 'a unary bit string holds more or fewer numbers than expected.')
+  xp.require(xp.equal(found, count), 'a unary bit string holds another count of numbers than expected.')
   starts = xp.concat([xp.constant([-1], np.int32), ends])
   numbers = starts[1:] - starts[:-1] - xp.constant(1, np.int32)
   last = starts[-1:] // xp.constant(8, np.int32) + xp.constant(1, np.int32)

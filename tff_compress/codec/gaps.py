@@ -51,7 +51,7 @@ def decode(xp: Ops, payload: Array, count: Scalar, below: Scalar) -> tuple[Array
   Raises:
     PayloadError: the bytes are not a list of `count` positions below `below`.
   """
-  xp.require((count >= 0) & (count <= below), 'a list of positions is longer than the vector.')
+  xp.require((count >= 0) & (count <= below), 'a list of positions has more than there are.')
   numbers, rest = decode_numbers(xp, payload, count, xp.constant(0, np.int32) + below - count)
   return xp.cumsum(numbers + xp.constant(1, np.int32)) - xp.constant(1, np.int32), rest
 

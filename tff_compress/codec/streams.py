@@ -155,7 +155,7 @@ def _decode(xp: Ops, group: Group, payload: Array) -> tuple[Array, Scalar]:
     return _read(xp, group, payload)
   xp.require(xp.size(payload) >= 1, 'a payload is cut short.')
   mark = xp.cast(payload[:1], np.int32)
-  xp.require(mark <= 1, 'the byte that says whether symbols stand together is neither 0 nor 1.')
+  xp.require(mark <= 1, 'whether symbols stand together is neither 0 nor 1.')
   symbols, length = xp.cond(xp.all(mark > 0), lambda: xp.apart(_read, (group.together,), payload[1:]),
                             lambda: xp.apart(_read, (group,), payload[1:]))
   return symbols, length + 1
@@ -167,7 +167,7 @@ def _read(xp: Ops, group: Group, payload: Array) -> tuple[Array, Scalar]:
   packed = xp.constant(group.packed, np.int32)
   entropy_coded = numbers > 0
   xp.require((_with_count(xp, numbers) < packed + xp.constant(1, np.int32)) | xp.equal(numbers, 0),
-             'entropy-coded symbols take more bytes than packed ones would.')
+             'symbols are sent in a longer way than packed.')
   lengths = xp.where(entropy_coded, numbers, packed)
   streams, rest = cut(xp, rest, lengths)
   symbols = xp.each(_read_stream, group.coding, entropy_coded, xp.constant(group.sizes, np.int32), streams)

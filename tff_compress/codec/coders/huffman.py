@@ -83,7 +83,7 @@ class Huffman(Coder):
     occurring = xp.total(xp.cast(lengths > 0, np.int32))
     lonely = xp.equal(occurring, 1) & xp.equal(xp.total(lengths), 1)
     xp.require(xp.equal(xp.total(room), 1 << LONGEST) | lonely,
-               'the word lengths of a Huffman code do not form a code.')
+               'the word lengths of a Huffman code do not make a code.')
     head = 2 * (lanes - 1)
     xp.require(xp.size(values) > head, 'a Huffman-coded tensor is cut short.')
     lane_bits = xp.integers_from_bytes(values[:head], 2)

@@ -87,7 +87,7 @@ class Bound(Stage):
     outside = xp.where_nonzero(xp.cast(xp.equal(values, -self.limit - 1), np.int32))
     outliers = xp.float_of(side['outliers'])
     xp.require(xp.equal(xp.size(outside), xp.size(outliers)),
-               'an error-bounded tensor has a different number of outliers than its symbols say.')
+               'the outliers of an error-bounded tensor have another count.')
     xp.require(floats.is_sane(xp, outliers), 'an outlier is not a number of at most 2^88 in magnitude.')
     if not signal.size:
       return xp.zeros([0], np.float32)

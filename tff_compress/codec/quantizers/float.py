@@ -73,13 +73,12 @@ class Nonzero(Stage):
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     size, head = signal.size, bits.packed_size(signal.size, 1)
     dense = xp.equal(xp.size(values), 4 * size)
-    xp.require(xp.size(values) >= head, 'the non-zero values of a tensor are cut short.')
+    xp.require(xp.size(values) >= head, 'the values that are not zero are cut short.')
     flags = xp.where(dense, xp.constant(0, np.uint8), values[:head])
     present = xp.maximum(bits.unpack(xp, flags, size, 1), xp.cast(dense, np.int32))
     body, count = values[xp.integer(xp.where(dense, 0, head)):], xp.total(present)
-    xp.require(xp.equal(xp.long(xp.size(body)), 4 * count),
-               'a tensor has a different number of non-zero values than its bits say.')
-    xp.require(dense | (4 * count + head < 4 * size), 'non-zero values are sent in the longer of the two ways.')
+    xp.require(xp.equal(xp.long(xp.size(body)), 4 * count), 'the values that are not zero are not as many as it says.')
+    xp.require(dense | (4 * count + head < 4 * size), 'values that are not zero are sent in the longer way.')
     found = xp.float_of(xp.integers_from_bytes(body, 4))
     xp.require(floats.is_sane(xp, found), 'the payload holds a NaN, an infinity or a magnitude above 2^88.')
     return xp.scatter(xp.where_nonzero(present), found, size)

@@ -90,8 +90,7 @@ class Sparsify(Stage):
   def decode(self, xp: Ops, values: Array, side: Arrays, draws: Draws, signal: Real) -> Array:
     places = xp.where_nonzero(xp.cast(xp.equal(values, -2), np.int32))
     large = xp.float_of(side['large'])
-    xp.require(xp.equal(xp.size(places), xp.size(large)),
-               'a sparsified tensor has a different number of large values than its symbols say.')
+    xp.require(xp.equal(xp.size(places), xp.size(large)), 'a sparsified tensor has another count of large values.')
     xp.require(floats.is_sane(xp, large), 'a large value is not a number of at most 2^88 in magnitude.')
     if not signal.size:
       return xp.zeros([0], np.float32)
