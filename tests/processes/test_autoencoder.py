@@ -148,7 +148,7 @@ def test_what_cannot_be_learned_or_decoded_is_not(process, tmp_path, monkeypatch
 
 
 def test_the_default_is_the_published_form_until_it_would_be_too_large(monkeypatch):
-  from tff_compress.processes.autoencoder import build as autoencoder
+  from tff_compress.processes.autoencoder import options as autoencoder
   said = []
   monkeypatch.setattr(autoencoder.logging, 'warning', lambda text, *values: said.append(text % values))
   assert autoencoder.default_uplink(15_910).startswith('concat | autoencoder:32 |') and not said  # 1,034,182 parameters

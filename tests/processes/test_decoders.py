@@ -13,7 +13,7 @@ SIZES, LENGTH = (20, 4), 8
 
 def parts(shared, groups=2, rate=1e-3, architecture=None):
   from tff_compress.processes.autoencoder import decoders
-  from tff_compress.processes.autoencoder.messages import Networks
+  from tff_compress.processes.autoencoder.networks import Networks
   architecture = architecture or autoencoders.linear(LENGTH, 2)
   rule = autoencoders.LearnedRule('concat | autoencoder:2,length=8 | float32',
                                   {'a': np.zeros(20, np.float32), 'b': np.zeros(4, np.float32)})
@@ -52,7 +52,7 @@ def after(decoders, book, state, clients, learned=()):
 
 
 def test_own_decoders_replace_each_other():
-  from tff_compress.processes.autoencoder import decoders as lib
+  from tff_compress.processes.autoencoder import book as lib
   decoders = parts(False)
   book = lib.Book(decoders)
   state, rows, received = after(decoders, book, book.initial(), [7, 3, 5])
@@ -67,7 +67,7 @@ def test_own_decoders_replace_each_other():
 
 
 def test_groups_share_decoders_that_later_clients_take():
-  from tff_compress.processes.autoencoder import decoders as lib
+  from tff_compress.processes.autoencoder import book as lib
   decoders = parts(True)
   book = lib.Book(decoders)
   state, rows, received = after(decoders, book, book.initial(), [4, 1, 2, 3])
@@ -86,7 +86,7 @@ def test_groups_share_decoders_that_later_clients_take():
 
 
 def test_the_order_in_which_messages_come_does_not_matter():
-  from tff_compress.processes.autoencoder import decoders as lib
+  from tff_compress.processes.autoencoder import book as lib
   decoders = parts(True)
   book = lib.Book(decoders)
   one, other = (after(decoders, book, book.initial(), clients)[0] for clients in ([1, 2, 3], [3, 1, 2]))
@@ -95,7 +95,7 @@ def test_the_order_in_which_messages_come_does_not_matter():
 
 
 def test_fewer_clients_than_groups():
-  from tff_compress.processes.autoencoder import decoders as lib
+  from tff_compress.processes.autoencoder import book as lib
   decoders = parts(True, groups=5)
   book = lib.Book(decoders)
   state, rows, _ = after(decoders, book, book.initial(), [1, 2])
@@ -105,7 +105,7 @@ def test_fewer_clients_than_groups():
 @pytest.mark.parametrize('shared', [False, True])
 def test_what_is_not_finite_is_not_sent(shared):
   """A learning rate at which the networks of clients diverge."""
-  from tff_compress.processes.autoencoder import decoders as lib
+  from tff_compress.processes.autoencoder import book as lib
   decoders = parts(shared, rate=1e38, architecture=autoencoders.dense(LENGTH, 2))
   book = lib.Book(decoders)
   state, rows, received = after(decoders, book, book.initial(), [1, 2])
@@ -114,7 +114,7 @@ def test_what_is_not_finite_is_not_sent(shared):
 
 def test_a_shared_decoder_is_near_the_snapshots_of_its_group():
   from tff_compress.codec.ops import numpy_ops as xp
-  from tff_compress.processes.autoencoder import decoders as lib
+  from tff_compress.processes.autoencoder import book as lib
   decoders = parts(True)
   book = lib.Book(decoders)
   state, _, _ = after(decoders, book, book.initial(), [1, 2, 3, 4])

@@ -15,7 +15,7 @@ from tff_compress.processes.state.store import ClientStore
 from tff_compress.processes.up.relevance import Relevance
 
 _LAZY = {
-    'AutoencoderProcess': 'autoencoder.build',
+    'AutoencoderProcess': 'autoencoder.process',
     'Changes': 'down.changes',
     'ClientStateProcess': 'process',
     'FederatedDropout': 'confinement.federated_dropout',

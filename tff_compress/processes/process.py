@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_compress import codec as codec_lib
-from tff_compress.aggregators.codec_sum import spec_of_structure
+from tff_compress.processes import coins
 from tff_compress.processes.down import changes as changes_lib
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.protocols import ClientRound
 from tff_compress.runtime import compat
 
 MAX_CLIENT = (1 << 32) - 2
@@ -81,46 +81,6 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     return sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
 
 
-class ModelTypes:
-  """What a process knows of the model that clients train.
-
-  Args:
-    model_fn: function that makes a `tff.learning.models.VariableModel`.
-    names: what to take the variables' names from, as the `spec` of `build_fed_avg`; None for TFF's.
-    need: who needs float32 variables, for the error.
-
-  Attributes:
-    initial_weights: computation.
-    weights_type: its TFF type.
-    structure: the same as tensor specs.
-    names: `Spec` or None.
-    spec, update_spec: `Spec` of all variables, and of the trainable ones.
-
-  Raises:
-    ProcessError: a trainable variable is not float32.
-  """
-
-  def __init__(self, model_fn, names, need):
-
-    def initial_weights():
-      return tff.learning.models.ModelWeights.from_model(model_fn())
-
-    self.initial_weights = tff.tensorflow.computation(initial_weights)
-    self.weights_type = self.initial_weights.type_signature.result
-    self.structure = compat.tensor_specs(self.weights_type)
-    self.names = None if names is None else codec_lib.Spec.of(names)
-    self.spec = spec_of_structure(self.structure, self.names)
-    count = len(tf.nest.flatten(self.structure.trainable))
-    if self.names is None:
-      self.update_spec = spec_of_structure(self.structure.trainable)
-    else:
-      self.update_spec = codec_lib.Spec(self.spec.tensors[:count])
-    for tensor in self.update_spec.tensors:
-      if tensor.dtype != 'float32':
-        raise ProcessError(f'the trainable variable {tensor.name!r} has dtype {tensor.dtype}: {need} need float32 '
-                           'variables.')
-
-
 def missed_rounds(memory, round_number):
   """How many rounds the client missed since it last took part: int32 scalar, 0 if it never did."""
   return tf.where(memory['seen'] < 0, 0, tf.maximum(round_number - memory['seen'] - 1, 0))
@@ -129,3 +89,16 @@ def missed_rounds(memory, round_number):
 def number_of(memory):
   """The client's number in frames and keys: int32 scalar with its 32 bits."""
   return tf.bitcast(memory['client'], tf.int32)[0]
+
+
+def client_round(memory, round_number, published, seed):
+  """The `ClientRound` of a client in a graph.
+
+  Args:
+    memory: the small fields of its state when the round began.
+    round_number: int32 scalar.
+    published: uint8[n], what the server sent beside the model.
+    seed: session seed.
+  """
+  return ClientRound(missed_rounds(memory, round_number), round_number, published,
+                     functools.partial(coins.coin_in_graph, seed, round_number))

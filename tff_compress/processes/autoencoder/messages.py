@@ -1,11 +1,8 @@
-"""Uplinks whose autoencoder is learned in a pre-pass: its network as clients and server keep it, and the messages."""
+"""Messages of updates whose autoencoder is learned in a pre-pass."""
 
-import numpy as np
 import tensorflow as tf
 
-from tff_compress import codec as codec_lib
 from tff_compress.autoencoders import training
-from tff_compress.codec import network
 from tff_compress.codec.codec import LARGEST
 from tff_compress.processes.process import number_of
 from tff_compress.tensorflow import MessageFunctions
@@ -13,74 +10,6 @@ from tff_compress.tensorflow.ops import TensorFlowOps
 
 FALLBACK, LEARNED = 0, 1
 """First byte of a client's message."""
-
-
-class Networks:
-  """The networks of one architecture: as one vector, as the frame of a decoder, and as the frame of the whole.
-
-  Args:
-    architecture: `Architecture`.
-    sizes: numbers of values of the variables that it encodes.
-    seed: session seed of the frames.
-
-  Attributes:
-    size: number of values of a vector.
-    decoders, whole: `MessageFunctions` of a decoder's arrays, and of all arrays.
-  """
-
-  def __init__(self, architecture, sizes, seed):
-    self._architecture, self._sizes = architecture, sizes
-    count = (len(sizes),)
-    encoder = _specs(architecture.encoder, 'encoder')
-    decoder = (*_specs(architecture.decoder, 'decoder'), codec_lib.TensorSpec('means', count),
-               codec_lib.TensorSpec('deviations', count))
-    self._specs, self._encoder = (*encoder, *decoder), len(encoder)
-    self.size = sum(spec.size for spec in self._specs)
-    self.decoders = MessageFunctions('float32', codec_lib.Spec(decoder), seed)
-    self.whole = MessageFunctions('float32', codec_lib.Spec(self._specs), seed)
-
-  def vector(self, autoencoder):
-    """`network.Autoencoder` of tensors -> float32[size]."""
-    layers = (*autoencoder.encoder, *autoencoder.decoder)
-    arrays = [x for layer in layers for x in (layer.weights, layer.scale, layer.bias)]
-    return tf.concat([tf.reshape(tf.cast(x, tf.float32), [-1])
-                      for x in (*arrays, autoencoder.means, autoencoder.deviations)], 0)
-
-  def of_vector(self, vector):
-    """Inverse of `vector`."""
-    return self._of_arrays(self._arrays(vector))
-
-  def decoder_frame(self, vector, round_number, client):
-    """uint8[n]: the decoder and the normalisation."""
-    return self.decoders.encode(self._typed(vector)[self._encoder:], round_number, client)
-
-  def of_decoder(self, frame):
-    """The `network.Autoencoder` of a decoder's frame; its encoder is of zeros."""
-    zeros = [np.zeros(spec.shape, np.float32) for spec in self._specs[:self._encoder]]
-    return self._of_arrays(zeros + self.decoders.decode(frame))
-
-  def whole_frame(self, vector, round_number, client):
-    """uint8[n]: encoder, decoder and normalisation."""
-    return self.whole.encode(self._typed(vector), round_number, client)
-
-  def of_whole(self, frame):
-    """Inverse of `whole_frame`, as a `network.Autoencoder`."""
-    return self._of_arrays(self.whole.decode(frame))
-
-  def _arrays(self, vector):
-    pieces = tf.split(vector, [spec.size for spec in self._specs])
-    return [tf.reshape(piece, spec.shape) for piece, spec in zip(pieces, self._specs)]
-
-  def _typed(self, vector):
-    return [tf.cast(x, spec.dtype) for x, spec in zip(self._arrays(vector), self._specs)]
-
-  def _of_arrays(self, arrays):
-    arrays = [tf.cast(x, tf.float32) for x in arrays]
-    layers = [network.Layer(*arrays[3 * i:3 * i + 3], shape.positions, shape.activation)
-              for i, shape in enumerate((*self._architecture.encoder, *self._architecture.decoder))]
-    count = len(self._architecture.encoder)
-    return network.Autoencoder(self._architecture.length, tuple(layers[:count]), tuple(layers[count:]), self._sizes,
-                               *arrays[-2:])
 
 
 class LearnedMessages:
@@ -191,13 +120,3 @@ def is_sendable(x):
 
 def _flag(value):
   return tf.constant([value], tf.uint8)
-
-
-def _specs(layers, name):
-  """`TensorSpec`s of the arrays of layers."""
-  found = []
-  for i, layer in enumerate(layers):
-    found += [codec_lib.TensorSpec(f'{name}/{i}/weights', (layer.inputs, layer.outputs), 'int8'),
-              codec_lib.TensorSpec(f'{name}/{i}/scale', (layer.outputs,)),
-              codec_lib.TensorSpec(f'{name}/{i}/bias', (layer.outputs,))]
-  return found

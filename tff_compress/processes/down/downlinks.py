@@ -78,19 +78,19 @@ class PartOfModel(WholeModel):
 
   Args:
     download: as `protocols.ConfinedTraining` has it.
-    parts: what the process is put together from.
+    types: `ModelTypes`.
     client_type: TFF type of a client's state.
   """
 
-  def __init__(self, download, parts, client_type):
+  def __init__(self, download, types, client_type):
     super().__init__(None)
 
-    @tff.tensorflow.computation(client_type, parts.weights_type, np.int32)
+    @tff.tensorflow.computation(client_type, types.weights_type, np.int32)
     def take(memory, weights, round_number):
       tensors, size = download(tf.nest.flatten(weights), round_number, number_of(memory))
-      return tf.nest.pack_sequence_as(parts.structure, tensors), size
+      return tf.nest.pack_sequence_as(types.structure, tensors), size
 
-    self._take, self._measure = take, _measure(parts.spec)
+    self._take, self._measure = take, _measure(types.spec)
 
   def initialize(self, weights):
     del weights
@@ -107,24 +107,24 @@ class ChangesOfModel:
 
   Args:
     changes: `changes.SinceLast` or `changes.SinceStart`.
-    parts: what the process is put together from.
-    remembered: `memory.Values` or `memory.Files`.
+    types: `ModelTypes`.
+    remembered: `Values` or `Files`.
   """
 
-  def __init__(self, changes, parts, remembered):
-    flat, pack = tf.nest.flatten, lambda tensors: tf.nest.pack_sequence_as(parts.structure, list(tensors))
-    vectors, client_type = parts.model_vectors, remembered.type
+  def __init__(self, changes, types, remembered):
+    flat, pack = tf.nest.flatten, lambda tensors: tf.nest.pack_sequence_as(types.structure, list(tensors))
+    vectors, client_type = types.vectors, remembered.type
     # A copy of the model is kept as it was received; a start has to be held until then.
     held = ['start'] if changes.slot == 'start' else []
     self.held_type = tff.to_type(collections.OrderedDict((slot, vectors.types) for slot in held))
 
-    @tff.tensorflow.computation(parts.weights_type)
+    @tff.tensorflow.computation(types.weights_type)
     def initial(weights):
       return changes.initial(flat(weights))
 
     state_type = initial.type_signature.result
 
-    @tff.tensorflow.computation(state_type, parts.weights_type, np.int32)
+    @tff.tensorflow.computation(state_type, types.weights_type, np.int32)
     def published(state, weights, round_number):
       return changes.published(state, flat(weights), round_number)
 
@@ -140,12 +140,12 @@ class ChangesOfModel:
     def target(state):
       return pack(state['target'])
 
-    @tff.tensorflow.computation(state_type, parts.weights_type, parts.weights_type, np.int32)
+    @tff.tensorflow.computation(state_type, types.weights_type, types.weights_type, np.int32)
     def advance(state, weights, target, round_number):
       following, model = changes.advance(state, flat(weights), flat(target), round_number)
       return following, pack(model)
 
-    self._changes, self._measure = changes, _measure(parts.spec)
+    self._changes, self._measure = changes, _measure(types.spec)
     self._initial, self._published, self._receive = initial, published, receive
     self._target, self._advance = target, advance
 
@@ -168,22 +168,24 @@ class ChangesOfModel:
     return self._changes.restart(state, tf.nest.flatten(weights))
 
 
-def with_more(measured_type, beside_type, spec, size):
-  """Computation of (measurements of the downlink, what was sent beside the model), both at the server, that gives the
-  measurements of both.
+def with_published(measured, message, spec):
+  """The measurements of a downlink with a message that all clients receive beside the model; all at the server."""
+  return _with_more(measured, message, spec, lambda message, clients: tf.size(message, out_type=tf.int64) * clients)
 
-  Args:
-    measured_type, beside_type: TFF types.
-    spec: `Spec` of the model.
-    size: function of (what was sent beside it, number of clients) that gives the bytes of all clients, int64.
-  """
 
-  @tff.tensorflow.computation(measured_type, beside_type)
+def with_bytes(measured, size, spec):
+  """The measurements of a downlink with other bytes, an int64 for all clients together; all at the server."""
+  return _with_more(measured, size, spec, lambda size, clients: size)
+
+
+def _with_more(measured, beside, spec, bytes_of):
+
+  @tff.tensorflow.computation(measured.type_signature.member, beside.type_signature.member)
   def both(measured, beside):
     clients = measured['downlink_clients']
-    return accounting.measurements('downlink', measured['downlink_bytes'] + size(beside, clients), clients, spec)
+    return accounting.measurements('downlink', measured['downlink_bytes'] + bytes_of(beside, clients), clients, spec)
 
-  return both
+  return tff.federated_map(both, (measured, beside))
 
 
 def _nothing_held():
