@@ -15,7 +15,7 @@ from tff_compress.simulation import datasets
 from tff_compress.simulation.datasets import fashion_mnist
 
 # One process imports TensorFlow for all of them.
-pytestmark = pytest.mark.xdist_group('autoencoder-results')
+pytestmark = [pytest.mark.tf, pytest.mark.xdist_group('autoencoder-results')]
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,6 @@ def test_an_epoch_goes_through_all_examples_with_momentum(trainer, shapes):
   assert loss == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.tf
 def test_evaluating_between_epochs_changes_nothing(trainer, shapes):
   examples = trainer.examples(shapes.x_train[:50], shapes.y_train[:50])
   plain = list(trainer.epochs(trainer.start, examples, 2, np.random.default_rng(0)))
@@ -139,7 +138,6 @@ def digits_as_fashion_mnist(monkeypatch, tmp_path):
   monkeypatch.setattr(fashion_mnist, 'FOLDER', write_files(tmp_path / 'fashion-mnist', contents, packed=False))
 
 
-@pytest.mark.tf
 @pytest.mark.usefixtures('digits_as_fashion_mnist')
 def test_the_validation_model_knows_what_was_learned_and_what_was_not():
   rows = validation_model.run(quick=True)
@@ -166,7 +164,6 @@ def test_grey_is_luma_in_all_channels(shapes):
   assert x.dtype == np.float32
 
 
-@pytest.mark.tf
 def test_two_collaborators_send_what_is_counted_and_runs_are_made_once():
   rows = two_collaborators.run(quick=True)
   runs = {row['method']: row for row in of_table(rows, 'per seed')}

@@ -12,6 +12,8 @@ from tff_compress import wire
 from tff_compress.simulation import data
 from tff_compress.simulation import models
 
+pytestmark = pytest.mark.tf
+
 TASK = fedavg.Task(clients=4, clients_per_round=2, batch=4, epochs=2)
 
 
@@ -28,7 +30,6 @@ def run_in(trainer):
   return lambda folder, codec='float32', seed=0: fedavg.Run(trainer, TASK, codec, seed, folder)
 
 
-@pytest.mark.tf
 def test_the_model_is_the_cnn_of_the_simulation(trainer):
   model = models.build('mnist_cnn')
   weights = fedavg.initial_weights(3)

@@ -4,13 +4,14 @@ import pytest
 
 from benchmarks.published import published
 
+pytestmark = pytest.mark.tf
+
 
 @pytest.fixture(scope='module')
 def layers():
   return published.layers()
 
 
-@pytest.mark.tf
 def test_symbols_are_256_times_smaller_and_nothing_is_padded(layers):
   assert [row['layer'] for row in layers] == [f'conv{i}/kernel' for i in range(2, 9)]
   assert sum(row['values'] for row in layers) == 1_363_968
@@ -28,7 +29,6 @@ def test_a_payload_is_the_symbols_and_its_ranges_and_nothing_else(layers):
     assert row['whole frame'] == 4 * row['values'] / (block_ranges + 20)
 
 
-@pytest.mark.tf
 def test_the_whole_model_shrinks_123_times():
   tensor, block = published.whole_model()
   # 5,770 values as float32, 1,363,968 at an eighth of a bit, seven ranges of 8 bytes, 20 bytes of frame.
@@ -37,7 +37,6 @@ def test_the_whole_model_shrinks_123_times():
   assert round(block['ratio'], 1) == 122.4
 
 
-@pytest.mark.tf
 def test_models_have_the_published_numbers_of_parameters():
   rows = {row['model']: row for row in published.counts()}
   assert rows['all_cnn_c']['counted'] == 1_369_738

@@ -16,6 +16,8 @@ from benchmarks.rounds import client_store
 from benchmarks.training import methods_to_accuracy
 from tff_compress.simulation import run as run_lib
 
+pytestmark = pytest.mark.thorough
+
 UP, DOWN, CLIENTS = 100, 400, 10
 TRAINING = methods_to_accuracy, non_iid, structured, rpn
 

@@ -48,6 +48,7 @@ class SwappedOps(NumpyOps):
     return super().by_rows(lambda *parts: function(*swapped(parts)), *arrays)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('golden', regenerate.goldens(), ids=str)
 def test_frames_do_not_depend_on_the_order_of_bytes_in_memory(golden):
   update = regenerate.update_of(golden)

@@ -104,20 +104,23 @@ def _size(case):
   return max(SIZE, case.large)
 
 
-@pytest.mark.parametrize('case', cases.all_cases(), ids=str)
+@cases.ANY_MODEL
+@pytest.mark.parametrize('case', cases.parameters())
 def test_denormal_inputs_may_be_flushed_first(case):
   for what, x in vectors(_size(case)).items():
     assert _encode(case, numpy_ops, flushed(x)) == _encode(case, numpy_ops, x), what
 
 
-@pytest.mark.parametrize('case', cases.all_cases(), ids=str)
+@cases.ANY_MODEL
+@pytest.mark.parametrize('case', cases.parameters())
 def test_denormal_results_may_be_flushed_anywhere(case):
   xp = FlushingOps()
   for what, x in vectors(_size(case)).items():
     assert _encode(case, xp, x.view(Flushing)) == _encode(case, numpy_ops, x), what
 
 
-@pytest.mark.parametrize('case', cases.all_cases(), ids=str)
+@cases.ANY_MODEL
+@pytest.mark.parametrize('case', cases.parameters())
 def test_sums_may_be_done_in_any_order(case):
   xp = ReorderedOps()
   for what, x in vectors(_size(case)).items():

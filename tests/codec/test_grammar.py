@@ -129,7 +129,8 @@ def test_huge_numbers_are_refused_and_not_written_out():
 def test_a_pattern_of_many_stars_is_matched_in_time():
   codec = codec_lib('*a' * 200 + ' => float32; * => float16')
   spec = codec_lib.Spec((codec_lib.TensorSpec('a' * 3000 + 'b', (2,)),))
-  assert codec.plan(spec).payload_size == 5
+  with pytest.warns(codec_lib.UnmatchedRuleWarning):
+    assert codec.plan(spec).payload_size == 5
 
 
 @pytest.mark.parametrize('pattern, names, others', [

@@ -155,6 +155,7 @@ def test_streams_that_no_encoder_writes_are_refused(text):
     two.decode(xp, np.concatenate([np.asarray([2], np.uint8), payload, payload]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('text', ['rans', 'rans:lanes=1', 'huffman'])
 def test_coding_takes_at_most_four_times_the_memory_of_the_symbols(text):
   """Beside the symbols, which as int32 are as large as the float32 they stand for; the result is counted."""

@@ -10,6 +10,7 @@ import re
 import zlib
 
 import numpy as np
+import pytest
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import presets
@@ -43,6 +44,9 @@ LARGEST = {
     'lanes': 'size<9000 => float32; * => hadamard:rotations=2,block=4096 | uniform:bits=2 | rans',
 }
 """Codecs whose layout changes with many values, for comparisons of bytes: too slow for statistics."""
+
+ANY_MODEL = pytest.mark.filterwarnings('ignore:the rule .* fits no variable:tff_compress.codec.UnmatchedRuleWarning')
+"""For tests that give codecs with rules to models that those rules were not written for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +168,23 @@ def all_cases():
   names = [case.name for case in cases]
   assert len(set(names)) == len(names), sorted(names)
   return cases
+
+
+def parameters(found=None, thorough=lambda case: False):
+  """`found`, or all cases, as parameters of a test: `make fast` has the first example of every stage and preset.
+
+  Args:
+    found: list of `Case`.
+    thorough: which of those examples are left to `make test` as well.
+  """
+  owners = {'larger'}
+  parameters = []
+  for case in all_cases() if found is None else found:
+    owner = case.name.partition('.')[0]
+    further = owner in owners or thorough(case)
+    parameters.append(pytest.param(case, id=str(case), marks=[pytest.mark.thorough] if further else []))
+    owners.add(owner)
+  return parameters
 
 
 def byte_cases():

@@ -115,6 +115,7 @@ _NOISY = ("dither = draws.of('{}', Purpose.QUANTIZER).dither(signal.size); "
           'return values + (dither - np.float32(0.5)) * np.float32(0.1), {{}}')
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('wrong, caught_by', [
     (dict(decode='return values * np.float32(0.999)', bound=1e-3), 'is_unbiased_where_it_says_so'),
     (dict(decode='return values * np.float32(0.9)', unbiased=False, bound=1e-3), 'error_is_within_its_declared_bound'),
@@ -139,6 +140,7 @@ def test_the_contract_finds_what_is_wrong(drop_in, wrong, caught_by):
   assert caught_by in _failing(case)
 
 
+@pytest.mark.thorough
 def test_a_right_stage_from_the_same_template_passes(drop_in):
   case, = drop_in(_TEMPLATE.format(**_RIGHT))
   assert not _failing(case)

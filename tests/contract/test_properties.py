@@ -17,6 +17,8 @@ from tff_compress.codec import presets
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.ops import numpy_ops
 
+pytestmark = pytest.mark.thorough
+
 SPEC = codec_lib.Spec.of(cases.update(40))
 CODECS = [case.codec for case in cases.all_cases()]
 CODERS = [kind for kind in stage_lib.registry().values()
@@ -223,6 +225,7 @@ def test_any_bytes_are_a_frame_or_a_frame_error(codec, data, prefixed):
       raise AssertionError('noise passed for a frame')
 
 
+@cases.ANY_MODEL
 @hypothesis.given(st.sampled_from(CODECS), hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9),
     elements=st.floats(-2.0**64, 2.0**64, width=32, allow_nan=False, allow_subnormal=True)))

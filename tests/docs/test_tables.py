@@ -18,7 +18,7 @@ def _marked(block):
   return pytest.param(block, id=f'{block.path.name}-{block.call}', marks=getattr(pytest.mark, level))
 
 
-@pytest.mark.parametrize('block', map(_marked, BLOCKS))
+@pytest.mark.parametrize('block', [_marked(block) for block in BLOCKS])
 def test_tables_are_those_of_the_code(block):
   assert block.text == block.made(), f'{block.path.name} is not what the code says now: run `make docs`'
   assert tables.MISSING not in block.text, 'a new row has a cell that is written by hand: write it'

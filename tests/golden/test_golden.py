@@ -18,6 +18,9 @@ from tff_compress.codec import artefacts
 HOW = 'if the format was meant to change, run `python -m tests.golden.regenerate`'
 NEW = 'has no golden frame yet: run `python -m tests.golden.regenerate`, which must say "new" and never "changed"'
 
+GOLDENS = [pytest.param(golden, id=str(golden), marks=[pytest.mark.thorough] if golden.update == 'long' else [])
+           for golden in regenerate.goldens()]
+
 
 @functools.cache
 def _manifest():
@@ -35,7 +38,7 @@ def test_every_case_has_a_file_and_every_file_a_case():
   assert set(manifest['updates']) == {entry['update'] for entry in manifest['cases'].values()}
 
 
-@pytest.mark.parametrize('golden', regenerate.goldens(), ids=str)
+@pytest.mark.parametrize('golden', GOLDENS)
 def test_frames_are_the_golden_ones(golden):
   entry = _manifest()['cases'].get(golden.name)
   assert entry, f'{golden} {NEW}'
@@ -97,6 +100,7 @@ def test_the_readme_states_every_rule():
   assert all(f'`{key}`' in text for entry in _manifest()['cases'].values() for key in (*entry, *entry['decoded']))
 
 
+@pytest.mark.thorough
 def test_a_long_stream_is_among_them():
   """Its last positions come from words behind the 2^24-th."""
   golden = next(golden for golden in regenerate.goldens() if golden.update == 'long')

@@ -17,11 +17,16 @@ def noted():
   return offline_guard.attempts()
 
 
+def send():
+  with socket.socket(type=socket.SOCK_DGRAM) as sender:
+    sender.sendto(b'', ADDRESS)
+
+
 @pytest.mark.parametrize('reach', [
     lambda: socket.create_connection(ADDRESS, timeout=1),
     lambda: socket.getaddrinfo('example.com', 80),
     lambda: socket.gethostbyname(b'example.com'),
-    lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ADDRESS),
+    send,
 ], ids=['connect', 'look up', 'look up bytes', 'datagram'])
 def test_an_attempt_fails_and_names_the_test_and_the_host(reach):
   with pytest.raises(offline_guard.NetworkUsed,

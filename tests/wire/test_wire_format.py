@@ -94,6 +94,7 @@ GOLDENS = [golden for golden in regenerate.goldens() if not golden.update.starts
            and golden.name not in ('special.long', 'special.learned')]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('golden', GOLDENS, ids=str)
 def test_it_reads_golden_frames_of_irregular_values_to_the_same_bits(golden):
   update = regenerate.update_of(golden)
@@ -130,6 +131,7 @@ def test_it_reads_larger_messages_too():
       np.testing.assert_allclose(read[name], value.reshape(-1), atol=2e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('case', [case for case in cases.all_cases()
                                   if case.name.startswith(('larger', 'rans', 'rice', 'elias', 'huffman', 'bound'))],
                                   ids=str)
