@@ -8,8 +8,10 @@ Importing this module needs NumPy only; `batches` imports TensorFlow.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tff_compress.codec import checks
 from tff_compress.codec.errors import CompressionError
@@ -106,7 +108,7 @@ class Dataset:
     return self.kind.labels(self.y_train)
 
 
-def batches(x, y, *, batch_size: int, seed: splits.Seed | None, epochs: int = 1):
+def batches(x: npt.ArrayLike, y: npt.ArrayLike, *, batch_size: int, seed: splits.Seed | None, epochs: int = 1) -> Any:
   """A client's examples as a `tf.data.Dataset` of (x, y) batches, ready for TFF or Keras.
 
   Every epoch goes through all examples once, in an order of its own that depends only on `seed` and the epoch; the last

@@ -18,6 +18,7 @@ import hashlib
 import heapq
 
 import numpy as np
+import numpy.typing as npt
 
 from tff_compress.codec import checks
 from tff_compress.codec.errors import CompressionError
@@ -87,7 +88,7 @@ def generator(purpose: str, seed: Seed) -> np.random.Generator:
   return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], 'little')))
 
 
-def iid(labels, clients: int, seed: Seed, *, min_examples: int = 1) -> list[np.ndarray]:
+def iid(labels: npt.ArrayLike, clients: int, seed: Seed, *, min_examples: int = 1) -> list[np.ndarray]:
   """A random permutation cut into equal parts (sizes differ by at most one).
 
   Args:
@@ -109,7 +110,8 @@ def iid(labels, clients: int, seed: Seed, *, min_examples: int = 1) -> list[np.n
   return _group(owner, clients)
 
 
-def dirichlet(labels, clients: int, alpha: float, seed: Seed, *, min_examples: int = 1) -> list[np.ndarray]:
+def dirichlet(labels: npt.ArrayLike, clients: int, alpha: float, seed: Seed, *,
+              min_examples: int = 1) -> list[np.ndarray]:
   """Each label is dealt out in proportions drawn from a symmetric Dirichlet distribution over the clients.
 
   This is the per-label form (Yurochkin et al. 2019; Li et al. 2022), in which both the label mix and the size of the
@@ -148,7 +150,8 @@ def dirichlet(labels, clients: int, alpha: float, seed: Seed, *, min_examples: i
   return _deal(labels, classes, counts, rng)
 
 
-def shards(labels, clients: int, shards_per_client: int, seed: Seed, *, min_examples: int = 1) -> list[np.ndarray]:
+def shards(labels: npt.ArrayLike, clients: int, shards_per_client: int, seed: Seed, *,
+           min_examples: int = 1) -> list[np.ndarray]:
   """Sort by label, cut into clients * shards_per_client even shards, and give each client that many at random.
 
   McMahan et al. 2017 (MNIST: 100 clients, 2 shards each). Examples are shuffled within a label first, so that another
@@ -187,7 +190,8 @@ def shards(labels, clients: int, shards_per_client: int, seed: Seed, *, min_exam
   return parts
 
 
-def count_table(labels, counts, seed: Seed, *, scale: bool = False, min_examples: int = 1) -> list[np.ndarray]:
+def count_table(labels: npt.ArrayLike, counts: npt.ArrayLike, seed: Seed, *, scale: bool = False,
+                min_examples: int = 1) -> list[np.ndarray]:
   """Deal the examples out by a table of counts; which example goes where within a label is random.
 
   Args:
@@ -239,7 +243,7 @@ def count_table(labels, counts, seed: Seed, *, scale: bool = False, min_examples
   return parts
 
 
-def natural(client_ids) -> list[np.ndarray]:
+def natural(client_ids: npt.ArrayLike) -> list[np.ndarray]:
   """One client per distinct id, in the sorted order of the ids: the split the data came with.
 
   Args:
@@ -259,7 +263,7 @@ def natural(client_ids) -> list[np.ndarray]:
   return _group(owner.astype(np.int64), len(distinct))
 
 
-def split(text: str, labels, clients: int | None, seed: Seed, *, client_ids=None,
+def split(text: str, labels: npt.ArrayLike, clients: int | None, seed: Seed, *, client_ids: npt.ArrayLike | None = None,
           min_examples: int = 1) -> list[np.ndarray]:
   """The split that a short text names.
 
@@ -308,8 +312,9 @@ def split(text: str, labels, clients: int | None, seed: Seed, *, client_ids=None
     if client_ids is None:
       raise SplitError('This data has no natural clients: use iid, dirichlet:ALPHA, shards:N or table.')
     parts = natural(client_ids)
-    if len(client_ids) != len(labels):
-      raise SplitError(f'There are {len(client_ids)} client ids for {len(labels)} examples: give one id per example.')
+    ids, examples = len(np.asarray(client_ids)), len(np.asarray(labels))
+    if ids != examples:
+      raise SplitError(f'There are {ids} client ids for {examples} examples: give one id per example.')
     if clients is not None and clients != len(parts):
       raise SplitError(f'The data has {len(parts)} natural clients: ask for that many, not for {clients}.')
     _check_sizes(parts, checks.whole_number('min_examples', min_examples, SplitError, least=0))
@@ -321,13 +326,13 @@ def split(text: str, labels, clients: int | None, seed: Seed, *, client_ids=None
   if name == 'dirichlet':
     return dirichlet(labels, clients, value, seed, min_examples=min_examples)
   if name == 'shards':
-    return shards(labels, clients, value, seed, min_examples=min_examples)
+    return shards(labels, clients, int(value), seed, min_examples=min_examples)
   if clients != len(MNIST_RPN_COUNTS):
     raise SplitError(f'The table has {len(MNIST_RPN_COUNTS)} clients: ask for that many, not for {clients}.')
   return count_table(labels, MNIST_RPN_COUNTS, seed, scale=True, min_examples=min_examples)
 
 
-def _checked(labels, clients, min_examples) -> tuple[np.ndarray, int, int]:
+def _checked(labels: npt.ArrayLike, clients: int, min_examples: int) -> tuple[np.ndarray, int, int]:
   labels = np.asarray(labels)
   if labels.ndim != 1 or labels.dtype.kind not in 'iu' or labels.size == 0:
     raise SplitError('Labels must be a non-empty one-dimensional array of whole numbers.')

@@ -48,7 +48,7 @@ def options() -> dict[str, dict[str, settings.Setting]]:
   """{option: {name of a data set that has it: what it is there}}."""
   found: dict[str, dict[str, settings.Setting]] = {}
   for name, kind in SOURCES.items():
-    for option, declared in settings.settings_of(kind).items():
+    for option, declared in _declared(kind).items():
       found.setdefault(option, {})[name] = declared
   return found
 
@@ -65,18 +65,19 @@ def check_options(name: str, given: Mapping[str, Any], error: type[CompressionEr
     `error`: an option is for other data sets.
     TypeError: no data set has such an option.
   """
-  known, own = options(), settings.settings_of(source(name))
+  known, own = options(), _declared(source(name))
   for option, value in given.items():
     if option not in known:
       raise TypeError(f'no data set has an option {option!r}')
     if option not in own and all(value != declared.default for declared in known[option].values()):
       owners = list(known[option])
-      theirs = settings.settings_of(SOURCES[owners[0]])
+      theirs = _declared(SOURCES[owners[0]])
       raise error(f'{" and ".join(theirs)} are for {" and ".join(owners)}: leave them out for {name}.')
   return {option: value for option, value in given.items() if option in own}
 
 
-def load(name: str = 'digits', *, path: str | os.PathLike | None = None, download: bool = True, **given) -> Dataset:
+def load(name: str = 'digits', *, path: str | os.PathLike | None = None, download: bool = True,
+         **given: Any) -> Dataset:
   """Loads a data set by name; docs/datasets-and-models.md says what they are.
 
   Args:
@@ -96,3 +97,7 @@ def load(name: str = 'digits', *, path: str | os.PathLike | None = None, downloa
   """
   kind = source(name)
   return kind(**check_options(name, given)).load(None if path is None else pathlib.Path(path), download)
+
+
+def _declared(kind: type) -> Mapping[str, settings.Setting]:
+  return settings.settings_of(kind)

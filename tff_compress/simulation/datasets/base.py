@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 from typing import ClassVar
 
 import numpy as np
@@ -33,7 +34,7 @@ class Source:
   kind: ClassVar[kinds.Kind] = kinds.IMAGE
   files: ClassVar[str] = ''
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     settings.check_all(self, DataError)
 
   def load(self, path: pathlib.Path | None, download: bool) -> Dataset:
@@ -58,7 +59,7 @@ class Bundled(Source):
 
   origin: ClassVar[str] = ''
 
-  def load(self, path, download):
+  def load(self, path: pathlib.Path | None, download: bool) -> Dataset:
     if path is not None:
       raise DataError(f'{self.name} {self.origin} and is not read from a path: leave --data-dir out.')
     return self.make()
@@ -68,7 +69,7 @@ class Bundled(Source):
     raise NotImplementedError
 
 
-def option(default, text: str, **limits: float):
+def option(default: Any, text: str, **limits: Any) -> Any:
   """A field of a `Source`: what it is where nothing is said, what it does, and the limits of a number.
 
   It is a setting of runs (`tff_compress.simulation.settings`) by being declared, with a flag and its help.

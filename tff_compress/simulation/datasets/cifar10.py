@@ -41,10 +41,10 @@ class Cifar10(Source):
       records = np.frombuffer(b''.join(files.pop(name) for name in names), np.uint8).reshape(-1, _RECORD)
       arrays[f'y_{part}'] = records[:, 0].astype(np.int32)
       arrays[f'x_{part}'] = reading.from_bytes(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    return Dataset(self.name, num_classes=10, **arrays)
+    return Dataset(self.name, arrays['x_train'], arrays['y_train'], arrays['x_test'], arrays['y_test'], 10)
 
 
-def _check_size(name, size: int) -> None:
+def _check_size(name: object, size: int) -> None:
   if not 0 < size <= _RECORDS * _RECORD or size % _RECORD:
     raise DataError(f'{name} has {size} bytes, which is not 1 to {_RECORDS} images of {_RECORD} bytes: '
                     'give the original file.')

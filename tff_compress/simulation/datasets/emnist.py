@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import dataclasses
 import os
 import pathlib
@@ -56,7 +57,7 @@ class Emnist(Source):
       raise DataError(f'emnist is not on this machine: {get_it}, or allow the download.')
     return self._read_sqlite(cache)
 
-  def _choose(self, ids) -> list[str]:
+  def _choose(self, ids: Iterable[str]) -> list[str]:
     ids = sorted(ids)
     if self.max_clients is None or self.max_clients >= len(ids):
       return ids
@@ -64,7 +65,7 @@ class Emnist(Source):
     rng = splits.generator('data/emnist-writers', 0)
     return [ids[i] for i in np.sort(rng.permutation(len(ids))[:self.max_clients])]
 
-  def _dataset(self, parts) -> Dataset:
+  def _dataset(self, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Dataset:
     (train_ids, x_train, y_train), (_, x_test, y_test) = parts
     return Dataset(self.name, x_train, y_train, x_test, y_test, self.num_classes, train_ids)
 

@@ -62,12 +62,12 @@ class FashionMnist(Source):
         raise DataError(
             f'{images} holds images of {pixels.shape[1]}x{pixels.shape[2]}: give the original files of 28x28.')
       arrays[f'x_{part}'] = reading.from_bytes(pixels)[..., np.newaxis]
-    return Dataset(self.name, num_classes=10, **arrays)
+    return Dataset(self.name, arrays['x_train'], arrays['y_train'], arrays['x_test'], arrays['y_test'], 10)
 
 
 def _find(folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], str | None]:
   """The four files by array name, and the name of the first that is missing."""
-  files = {}
+  files: dict[str, pathlib.Path] = {}
   for array, name in FILES.items():
     found = [candidate for candidate in (folder / f'{name}.gz', folder / name) if os.path.exists(candidate)]
     if not found:

@@ -34,9 +34,9 @@ class Npz(Source):
     ids = arrays.get('client_ids')
     if 'x_test' not in names:
       x, y = (arrays['x'], arrays['y']) if 'x' in names else (arrays['x_train'], arrays['y_train'])
-      for what, array in (('labels', y), ('client ids', ids)):
-        if array is not None and array.shape != (len(x),):
-          raise DataError(f'{path} has {len(x)} examples and {what} of shape {array.shape}: give one per example.')
+      for what, values in (('labels', y), ('client ids', ids)):
+        if values is not None and values.shape != (len(x),):
+          raise DataError(f'{path} has {len(x)} examples and {what} of shape {values.shape}: give one per example.')
       train, test = holdout(str(path), y)
       x_train, y_train, x_test, y_test = x[train], y[train], x[test], y[test]
       ids = ids if ids is None else ids[train]

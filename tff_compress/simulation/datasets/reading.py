@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import gzip
 import math
@@ -16,6 +17,7 @@ import pathlib
 import stat
 import struct
 import tarfile
+from typing import Any
 import zipfile
 import zlib
 
@@ -52,7 +54,7 @@ def home() -> pathlib.Path:
   return pathlib.Path(os.path.expanduser('~'))
 
 
-def exactly(stream, count: int) -> bytearray | None:
+def exactly(stream: Any, count: int) -> bytearray | None:
   """`count` bytes, or None if the stream has fewer; memory grows with what is there, not with what is claimed."""
   values = bytearray()
   while len(values) < count:
@@ -142,9 +144,10 @@ def tar_gz(path: pathlib.Path, wanted: list[str], check: Callable[[object, int],
           check(f'{path}: {name}', info.size)
           if name in files:
             raise DataError(f'{path} has {name} twice: give the original file.')
-          files[name] = exactly(stream, info.size)
-          if files[name] is None:
+          values = exactly(stream, info.size)
+          if values is None:
             raise DataError(f'{path} is cut short: give the original file.')
+          files[name] = values
           stream.read(padding)
         else:
           stream.seek(info.size + padding, os.SEEK_CUR)
@@ -173,9 +176,9 @@ def npz(path: pathlib.Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
             raise DataError(f'{path} has the member {info.filename[:40]!r} twice: save it with numpy.savez.')
           members[info.filename] = info
         for name in wanted:
-          info = members.get(f'{name}.npy')
-          if info is None:
+          if f'{name}.npy' not in members:
             continue
+          info = members[f'{name}.npy']
           if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 0x1:
             raise DataError(f'{path}: {name} is encrypted or packed in an unusual way: save it with numpy.savez.')
           budget -= info.file_size
@@ -189,7 +192,7 @@ def npz(path: pathlib.Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
   return arrays
 
 
-def _check_zip_directory(path: pathlib.Path, raw, size: int) -> None:
+def _check_zip_directory(path: pathlib.Path, raw: Any, size: int) -> None:
   """Refuses archives whose directory zipfile would need much memory for, or that numpy.savez does not write."""
   raw.seek(max(0, size - 42))
   tail = raw.read(42)
@@ -201,7 +204,7 @@ def _check_zip_directory(path: pathlib.Path, raw, size: int) -> None:
   raw.seek(0)
 
 
-def _read_npy(name: str, stream, size: int) -> np.ndarray:
+def _read_npy(name: str, stream: Any, size: int) -> np.ndarray:
   """An array of numbers or strings from a .npy stream of which `size` bytes are claimed to exist."""
   start = stream.read(8)
   length_bytes = {b'\x93NUMPY\x01\x00': 2, b'\x93NUMPY\x02\x00': 4}.get(start)
@@ -244,12 +247,14 @@ def _read_npy(name: str, stream, size: int) -> np.ndarray:
 class Collector:
   """Gathers the examples of many clients and refuses to grow beyond the limit."""
 
-  def __init__(self, source):
+  def __init__(self, source: pathlib.Path):
     self._source = source
-    self._ids, self._x, self._y = [], [], []
+    self._ids: list[np.ndarray] = []
+    self._x: list[np.ndarray] = []
+    self._y: list[np.ndarray] = []
     self.room = MAX_VALUES
 
-  def add(self, ids, x, y) -> None:
+  def add(self, ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     self.room -= x.size
     if self.room < 0:
       raise DataError(f'{self._source} has more than {MAX_VALUES} pixels: load fewer writers with max_clients.')
@@ -257,7 +262,7 @@ class Collector:
     self._x.append(np.asarray(x, np.float32))
     self._y.append(y)
 
-  def arrays(self):
+  def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not self._x:
       raise DataError(f'{self._source} has no examples for these writers: give the original file.')
     x = np.concatenate(self._x)[..., np.newaxis]
@@ -268,7 +273,7 @@ class Collector:
     return np.concatenate(self._ids), x, y.astype(np.int32)
 
 
-def check_h5(file: pathlib.Path, client: str, stored, kinds: str, shape: tuple[int, ...], room: int) -> None:
+def check_h5(file: pathlib.Path, client: str, stored: Any, kinds: str, shape: tuple[int, ...], room: int) -> None:
   """Refuses what would need much memory to read, or would read other files."""
   import h5py
 
@@ -290,7 +295,7 @@ def check_h5(file: pathlib.Path, client: str, stored, kinds: str, shape: tuple[i
 
 
 @contextlib.contextmanager
-def h5(file: pathlib.Path):
+def h5(file: pathlib.Path) -> Iterator[Any]:
   """A block with an open .h5 file; errors of h5py in it are DataErrors."""
   try:
     import h5py

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import math
 import types
+from typing import Any
 
 from tff_compress.codec import checks
 from tff_compress.codec import discovery
@@ -73,7 +74,7 @@ def build(
     num_classes: int | None = None,
     seed: int = 0,
     dropout: bool = False,
-):
+) -> Any:
   """Builds a Keras model.
 
   docs/datasets-and-models.md says what the models are made of. Hidden activations are ReLU (the LSTM has its own). The

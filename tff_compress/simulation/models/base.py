@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 from typing import ClassVar
 
 from tff_compress.codec import checks
@@ -40,7 +41,7 @@ class Architecture:
   dropout: ClassVar[bool] = False
 
   @classmethod
-  def build(cls, make: Layers, shape: tuple[int | None, ...], classes: int):
+  def build(cls, make: Layers, shape: tuple[int | None, ...], classes: int) -> Any:
     """Builds a `tf.keras.Model` that returns logits.
 
     Args:
@@ -51,7 +52,7 @@ class Architecture:
     raise NotImplementedError
 
   @classmethod
-  def checked_shape(cls, input_shape) -> tuple[int | None, ...]:
+  def checked_shape(cls, input_shape: Any) -> tuple[int | None, ...]:
     """`input_shape` as a tuple of whole numbers; the published one for None.
 
     Raises:
@@ -92,22 +93,22 @@ class Layers:
     digest = hashlib.sha256(f'models/{self._model}/{self._seed}/{tensor}'.encode()).digest()
     return int.from_bytes(digest[:4], 'little') >> 1
 
-  def glorot(self, tensor: str):
+  def glorot(self, tensor: str) -> Any:
     return self.keras.initializers.GlorotUniform(seed=self.seed(tensor))
 
   def conv(self, name: str, filters: int, size: int = 3, *, strides: int = 1, padding: str = 'valid',
-           activation: str | None = 'relu', initializer: str = 'GlorotUniform'):
+           activation: str | None = 'relu', initializer: str = 'GlorotUniform') -> Any:
     return self.keras.layers.Conv2D(
         filters, size, strides, padding, activation=activation, name=name,
         kernel_initializer=getattr(self.keras.initializers, initializer)(seed=self.seed(f'{name}/kernel')),
     )
 
-  def dense(self, name: str, units: int, activation: str | None = None):
+  def dense(self, name: str, units: int, activation: str | None = None) -> Any:
     return self.keras.layers.Dense(
         units, activation=activation, name=name, kernel_initializer=self.glorot(f'{name}/kernel')
     )
 
-  def lstm(self, name: str, units: int):
+  def lstm(self, name: str, units: int) -> Any:
     """An LSTM that returns its state after every token."""
     return self.keras.layers.LSTM(
         units, return_sequences=True, name=name, kernel_initializer=self.glorot(f'{name}/kernel'),
@@ -117,5 +118,5 @@ class Layers:
   def dropout(self, name: str, rate: float) -> list:
     return [self.keras.layers.Dropout(rate, seed=self.seed(name), name=name)] if self._dropout else []
 
-  def sequential(self, shape, *layers):
+  def sequential(self, shape: tuple[int | None, ...], *layers: Any) -> Any:
     return self.keras.Sequential([self.keras.Input(shape, name=self._kind.name), *layers], name=self._model)
