@@ -21,7 +21,7 @@ LAYERS = (
     ('simulation', 'serving'),
     ('cli',),
 )
-"""A package may import those of earlier layers, and of its own as long as no circle arises."""
+"""A package may import those of earlier layers, and modules of its own as long as no circle arises."""
 
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
@@ -95,6 +95,72 @@ def test_packages_do_not_import_each_other():
     return seen
   circles = sorted(package for package in graph if package in reach(package))
   assert not circles, f'{", ".join(circles)} import each other'
+
+
+def _name(path):
+  """The dotted name of a module or package."""
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def _looked_up(path):
+  """Dotted names in `_LAZY`, a package's table of what it imports when it is used: whole, or from the package on."""
+  for node in ast.parse(path.read_text(encoding='utf-8')).body:
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_LAZY' and isinstance(node.value, ast.Dict):
+      for value in node.value.values:
+        yield from (value.value, f'{_name(path)}.{value.value}')
+
+
+def _module_graph():
+  """{module: modules that it imports} of the product; the tops, which are lazy, are no part of it.
+
+  Imports count wherever they stand, in functions and for types alone too: each says that one module is made of the
+  other. So does a package's table of what it imports when it is used; a module inside takes what it needs from where it
+  is, and not from its package. That a package is initialised before what is in it is no import: `__init__` then
+  has no names of it. Registries, which import what lies in their folder, name nothing.
+  """
+  tops = {'tff_compress', 'tflite_export'}
+  paths = {_name(path): path for top in sorted(tops) for path in sorted((ROOT / top).rglob('*.py'))}
+
+  def module_of(name):
+    while name and name not in paths:
+      name = name.rpartition('.')[0]
+    return name
+
+  graph = {}
+  for module, path in paths.items():
+    targets = {module_of(name) for name in _imported(path)}
+    targets |= {module_of(name) for name in _looked_up(path) if name in paths}
+    graph[module] = targets - {module, ''} - tops
+  return graph
+
+
+def _circles(graph):
+  """Sets of modules that import each other, directly or not."""
+  reach = {}
+  for start in graph:
+    reach[start], todo = set(), [start]
+    while todo:
+      for target in graph.get(todo.pop(), ()):
+        if target not in reach[start]:
+          reach[start].add(target)
+          todo.append(target)
+  return {frozenset(other for other in reach[module] if module in reach[other]) for module in graph
+          if module in reach[module]}
+
+
+def test_modules_do_not_import_each_other():
+  circles = _circles(_module_graph())
+  assert not circles, '\n'.join(f'{", ".join(sorted(circle))} import each other' for circle in circles)
+
+
+def test_circles_of_modules_are_found():
+  """Inside functions, and by way of a third; and what a lazy package hands out counts."""
+  graph = _module_graph()
+  assert 'tff_compress.processes.fed_avg.build' in graph['tff_compress.processes.methods']  # In a function.
+  assert 'tff_compress.processes.runner' in graph['tff_compress.processes']  # In its table.
+  assert 'tff_compress.keras.federation' in graph['tff_compress.keras']
+  assert _circles({'a': {'b'}, 'b': {'c'}, 'c': {'a'}, 'd': {'a'}, 'e': {'e'}}) == {frozenset('abc'), frozenset('e')}
 
 
 def test_only_late_layers_use_the_package_as_a_whole():

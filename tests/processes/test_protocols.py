@@ -119,6 +119,22 @@ def test_a_process_refuses_what_is_not_met(given, wanted):
     processes.build_fed_avg(small.model_fn, **given)
 
 
+def test_what_does_not_go_together_is_refused_with_the_sentence_that_says_why():
+  """The tables of the options: each entry is an option, and both at once are refused."""
+  from tests.processes.test_methods import keras_model
+  given = {'error_feedback': processes.ErrorFeedback(), 'relevance': processes.Relevance(),
+           'server': processes.PowerSgd(1), 'structured': processes.Structured(), 'downlink': processes.Changes('stc')}
+  confined = [processes.Structured(), processes.FederatedDropout(keras_model((8,)))]
+  pairs = [(name, option, 'downlink' if other == 'changes' else other, sentence)
+           for name, option in [*given.items(), *(('structured', option) for option in confined)]
+           for other, sentence in getattr(option, 'conflicts', {}).items()]
+  assert len(pairs) > 5
+  for name, option, other, sentence in pairs:
+    with pytest.raises(processes.ProcessError) as error:
+      processes.build_fed_avg(small.model_fn, **{other: given[other], name: option})
+    assert str(error.value) == sentence
+
+
 def test_options_have_the_protocols_that_they_are_listed_with():
   assert isinstance(processes.ErrorFeedback(), ClientMemory) and isinstance(processes.Relevance(), UploadRule)
   assert isinstance(processes.FetchSgd('float32'), ServerMemory) and isinstance(processes.PowerSgd(), ServerMemory)

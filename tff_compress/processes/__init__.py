@@ -1,6 +1,17 @@
 """Learning processes whose clients keep state between rounds.
 
 `build_fed_avg` makes one; a `Runner` runs it, and keeps the clients' states in a store of its own, by client id.
+
+    methods/       published methods by name: which of the parts below belong together
+    protocols.py   what such parts must be able to do; needs.py: what a method asks of a run
+    memories/      what clients and the server remember of updates
+    confinement/   training of a part of the model
+    up/            codecs that change with the round, their messages, and who uploads
+    down/          the model as a whole, or what changed in it
+    fed_avg/, autoencoder/   the two kinds of processes, each with its options; assembly.py is what they share
+    state/         what is stored of clients, and where
+    process.py     what a process is; runner.py runs its rounds
+
 TensorFlow and TFF are imported when a name that needs them is used.
 """
 
