@@ -21,6 +21,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
 from tff_compress.processes.confinement.units import ALWAYS
@@ -66,8 +67,7 @@ class FederatedDropout(Confinement):
   whole: tuple = ()
 
   def __post_init__(self):
-    if isinstance(self.keep, bool) or not isinstance(self.keep, (int, float)) or not 0 < self.keep <= 1:
-      raise ProcessError(f'federated dropout: keep must be a number above 0 and at most 1, not {self.keep!r}.')
+    checks.number('federated dropout: keep', self.keep, ProcessError, above=0, most=1)
     if not isinstance(self.whole, (tuple, list)) or not all(isinstance(name, str) for name in self.whole):
       raise ProcessError(f'federated dropout: whole must be a tuple of names of layers, not {self.whole!r}.')
     object.__setattr__(self, 'whole', tuple(self.whole))

@@ -18,6 +18,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
 from tff_compress.codec.subspace import Subspace
 from tff_compress.codec.transforms.subsample import Subsample
 from tff_compress.processes.errors import ProcessError
@@ -51,8 +52,7 @@ class Structured(Confinement):
   normalize: str = 'none'
 
   def __post_init__(self):
-    if self.normalize not in NORMALIZE:
-      raise ProcessError(f'structured: normalize must be {" or ".join(NORMALIZE)}, not {self.normalize!r}.')
+    checks.one_of('structured: normalize', self.normalize, NORMALIZE, ProcessError)
 
   def confine(self, spec, trainable, steps, downlink, seed):
     del downlink

@@ -25,6 +25,7 @@ import dataclasses
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.processes.errors import ProcessError
@@ -65,12 +66,9 @@ class Changes:
       meant = meaning.needing_changes(self.codec)
       object.__setattr__(self, 'since', 'last' if meant is None else meant.changes)
     object.__setattr__(self, 'codec', codec_lib(self.codec))
-    if not isinstance(self.residual, bool):
-      raise ProcessError(f'changes: residual must be True or False, not {self.residual!r}.')
-    if self.since not in _SINCE:
-      raise ProcessError(f'changes: since must be {" or ".join(_SINCE)}, not {self.since!r}.')
-    if isinstance(self.step, bool) or not isinstance(self.step, (int, float)) or not 0 < self.step < float('inf'):
-      raise ProcessError(f'changes: step must be a finite number above 0, not {self.step!r}.')
+    checks.boolean('changes: residual', self.residual, ProcessError)
+    checks.one_of('changes: since', self.since, _SINCE, ProcessError)
+    checks.number('changes: step', self.step, ProcessError, above=0)
 
   @classmethod
   def of(cls, downlink):

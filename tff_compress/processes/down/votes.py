@@ -1,5 +1,6 @@
 """What methods with a majority vote have in common: signs up, and the signs of their sum down."""
 
+from tff_compress.codec import checks
 from tff_compress.processes.errors import ProcessError
 
 CODEC = 'signsgd'
@@ -7,8 +8,7 @@ CODEC = 'signsgd'
 
 def check_step(name, step):
   """Raises ProcessError unless a step is a finite number above 0."""
-  if not 0 < step < float('inf'):
-    raise ProcessError(f'{name}: step must be a finite number above 0, not {step}.')
+  checks.number(f'{name}: step', step, ProcessError, above=0)
 
 
 def downlink(step):

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.codec import sums
 from tff_compress.processes.errors import ProcessError
@@ -55,21 +56,12 @@ class ErrorFeedback(ClientMemory):
   clip: float | None = None
 
   def __post_init__(self):
-    for name, most in (('decay', 'at most 1'), ('momentum', 'below 1')):
-      value = getattr(self, name)
-      if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1 or (
-          name == 'momentum' and value == 1):
-        raise ProcessError(f'error feedback: {name} must be a number of at least 0 and {most}, not {value!r}.')
-    if self.drop_after is not None and (isinstance(self.drop_after, bool) or not isinstance(self.drop_after, int)
-                                        or self.drop_after < 0):
-      raise ProcessError('error feedback: drop_after must be a whole number of rounds of at least 0, or None, not '
-                         f'{self.drop_after!r}.')
-    if self.clip is not None and (isinstance(self.clip, bool) or not isinstance(self.clip, (int, float))
-                                  or not 0 < self.clip < float('inf')):
-      raise ProcessError(f'error feedback: clip must be a finite number above 0, or None, not {self.clip!r}.')
-    for name in ('masking', 'residual'):
-      if not isinstance(getattr(self, name), bool):
-        raise ProcessError(f'error feedback: {name} must be True or False, not {getattr(self, name)!r}.')
+    checks.number('error feedback: decay', self.decay, ProcessError, least=0, most=1)
+    checks.number('error feedback: momentum', self.momentum, ProcessError, least=0, below=1)
+    checks.whole_number('error feedback: drop_after', self.drop_after, ProcessError, least=0, optional=True)
+    checks.number('error feedback: clip', self.clip, ProcessError, above=0, optional=True)
+    checks.boolean('error feedback: masking', self.masking, ProcessError)
+    checks.boolean('error feedback: residual', self.residual, ProcessError)
     if not (self.residual or self.momentum):
       raise ProcessError('error feedback: without residual and momentum there is nothing to remember.')
 

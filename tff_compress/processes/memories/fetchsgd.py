@@ -6,6 +6,7 @@ import dataclasses
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
 from tff_compress.codec import random
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ServerFunctions
@@ -37,10 +38,8 @@ class FetchSgd(ServerMemory):
 
   def __post_init__(self):
     object.__setattr__(self, 'keep', codec_lib(self.keep))
-    if isinstance(self.momentum, bool) or not isinstance(self.momentum, (int, float)) or not 0 <= self.momentum < 1:
-      raise ProcessError(f'FetchSGD: momentum must be a number of at least 0 and below 1, not {self.momentum!r}.')
-    if not isinstance(self.masking, bool):
-      raise ProcessError(f'FetchSGD: masking must be True or False, not {self.masking!r}.')
+    checks.number('FetchSGD: momentum', self.momentum, ProcessError, least=0, below=1)
+    checks.boolean('FetchSGD: masking', self.masking, ProcessError)
 
   def build(self, steps, spec, seed):
     """`FetchServer` for a schedule of codecs. Raises ProcessError where there are several."""

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
 from tff_compress.codec.ops import numpy_ops
@@ -52,8 +53,7 @@ class PowerSgd(ServerMemory):
   rank: int = 2
 
   def __post_init__(self):
-    if isinstance(self.rank, bool) or not isinstance(self.rank, int) or not 1 <= self.rank <= 1024:
-      raise ProcessError(f'PowerSGD: rank must be a whole number from 1 to 1024, not {self.rank!r}.')
+    checks.whole_number('PowerSGD: rank', self.rank, ProcessError, least=1, most=1024)
 
   def sides(self, shape):
     """(n, m) of a variable of which the coordinates are sent, and None of one that is sent as it is."""

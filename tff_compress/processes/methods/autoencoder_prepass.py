@@ -5,6 +5,7 @@ import re
 from typing import ClassVar
 
 from tff_compress import autoencoders
+from tff_compress.codec import checks
 from tff_compress.codec import stage as stage_lib
 from tff_compress.codec.transforms.autoencoder import COSINE
 from tff_compress.processes import needs
@@ -77,15 +78,13 @@ class AutoencoderMethod(Method):
 
   def check(self):
     for name, least in (('snapshots', 2), ('epochs', 1), ('steps', 0), ('least', 0)):
-      value = getattr(self, name)
-      if not least <= value <= 10**6:
-        raise ProcessError(f'{self.name}: {name} must be a whole number from {least} to 10^6, not {value}.')
+      checks.whole_number(f'{self.name}: {name}', getattr(self, name), ProcessError, least=least, most=10**6)
     if not re.fullmatch('client|shared|[1-9][0-9]{0,5}', self.decoders):
       raise ProcessError(f'{self.name}: decoders must be client, shared or a number of groups, not '
-                         f'{self.decoders[:40]!r}.')
+                         f'{checks.shown(self.decoders)}.')
     if self.tolerance != 'none' and not re.fullmatch(r'[0-9]{1,9}(\.[0-9]{1,9})?', self.tolerance):
       raise ProcessError(f'{self.name}: tolerance must be a number of at least 0 such as 0.3, or none, not '
-                         f'{self.tolerance[:40]!r}.')
+                         f'{checks.shown(self.tolerance)}.')
     if self.feedback == 'yes' and self.target == 'weights':
       raise ProcessError(f"{self.name}: feedback=yes keeps what is lost of updates: use target=delta.")
     if self.feedback == 'no' and OfCodec(self.fallback).error_feedback is not None:

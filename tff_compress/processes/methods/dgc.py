@@ -4,6 +4,7 @@ import dataclasses
 import fractions
 from typing import ClassVar
 
+from tff_compress.codec import checks
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
@@ -38,10 +39,8 @@ class Dgc(Method):
   clients: int = 1
 
   def check(self):
-    if not 0 <= self.warmup <= 10**6:
-      raise ProcessError(f'dgc: warmup must be a whole number from 0 to 10^6, not {self.warmup}.')
-    if self.clients < 1:
-      raise ProcessError(f'dgc: clients must be at least 1, not {self.clients}.')
+    checks.whole_number('dgc: warmup', self.warmup, ProcessError, least=0, most=10**6)
+    checks.whole_number('dgc: clients', self.clients, ProcessError, least=1)
     self._feedback()
 
   @property

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from tff_compress.codec import checks
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.methods import Method
 from tff_compress.processes.methods import OfCodec
@@ -26,8 +27,7 @@ class FederatedDropoutMethod(Method):
   codec: str = 'float32'
 
   def check(self):
-    if not 0 < self.keep <= 1:
-      raise ProcessError(f'federated-dropout: keep must be above 0 and at most 1, not {self.keep}.')
+    checks.number('federated-dropout: keep', self.keep, ProcessError, above=0, most=1)
     if OfCodec(self.codec).error_feedback is not None:
       raise ProcessError(f'federated-dropout: {self.codec} needs error feedback, which does not go with other units in '
                          'every round: choose another codec.')

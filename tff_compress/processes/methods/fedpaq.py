@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from tff_compress.codec import checks
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.methods import Method
 
@@ -26,8 +27,7 @@ class FedPaq(Method):
   levels: int = 7
 
   def check(self):
-    if not 1 <= self.steps <= 10**5:
-      raise ProcessError(f'fedpaq: steps must be a whole number from 1 to 10^5, not {self.steps}.')
+    checks.whole_number('fedpaq: steps', self.steps, ProcessError, least=1, most=10**5)
 
   @property
   def uplink(self):

@@ -5,6 +5,7 @@ import fractions
 from typing import ClassVar
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.methods import Method
 
@@ -33,8 +34,7 @@ class FetchSgdMethod(Method):
 
   def check(self):
     codec_lib(self._keep)
-    if not 0 <= self.momentum < 1:
-      raise ProcessError(f'fetchsgd: momentum must be at least 0 and below 1, not {self.momentum}.')
+    checks.number('fetchsgd: momentum', self.momentum, ProcessError, least=0, below=1)
 
   @property
   def uplink(self):

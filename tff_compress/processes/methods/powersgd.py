@@ -3,7 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from tff_compress.codec.stage import check
+from tff_compress.codec import checks
+from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import Method
 
@@ -25,7 +26,7 @@ class PowerSgdMethod(Method):
   rank: int = 2
 
   def check(self):
-    check(1 <= self.rank <= 1024, f'powersgd: rank must be a whole number from 1 to 1024, not {self.rank}.')
+    checks.whole_number('powersgd: rank', self.rank, ProcessError, least=1, most=1024)
 
   @property
   def uplink(self):

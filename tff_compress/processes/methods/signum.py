@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from tff_compress.codec import checks
 from tff_compress.processes.down import votes
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
@@ -31,8 +32,7 @@ class Signum(Method):
 
   def check(self):
     votes.check_step(self.name, self.step)
-    if not 0 < self.momentum < 1:
-      raise ProcessError(f'signum: momentum must be above 0 and below 1, not {self.momentum}.')
+    checks.number('signum: momentum', self.momentum, ProcessError, above=0, below=1)
 
   @property
   def uplink(self):

@@ -34,6 +34,7 @@ import tempfile
 import weakref
 import zlib
 
+from tff_compress.codec import checks
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
 
@@ -105,8 +106,7 @@ class ClientStore:
 
   def __init__(self, layout, folder=None, *, max_clients=None, max_bytes=None):
     for name, limit in (('max_clients', max_clients), ('max_bytes', max_bytes)):
-      if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ProcessError(f'{name} must be a whole number of at least 1, or None, not {limit!r}.')
+      checks.whole_number(name, limit, ProcessError, least=1, optional=True)
     self._layout, self._max_clients, self._max_bytes = layout, max_clients, max_bytes
     try:
       if folder is None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tff_compress.codec import checks
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import UploadRule
 
@@ -26,9 +27,7 @@ class Relevance(UploadRule):
 
   def __post_init__(self):
     for name in ('threshold', 'decay'):
-      value = getattr(self, name)
-      if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ProcessError(f'relevance: {name} must be a number from 0 to 1, not {value!r}.')
+      checks.number(f'relevance: {name}', getattr(self, name), ProcessError, least=0, most=1)
 
   def holds(self, xp, update, before, now, round_number):
     agreeing, moved = xp.long(0), xp.long(0)
