@@ -31,15 +31,18 @@ def whole_number(name: str, value: Any, error: type[Exception], *, least: int | 
   """
   if value is None and optional:
     return None
-  try:
-    if _is_bool(value):
-      raise TypeError
-    number = operator.index(value)
-  except TypeError:
-    number = None
-  if number is None or not (least is None or least <= number) or not (most is None or number <= most):
+  if not is_whole_number(value, least, most):
     _refuse(name, whole_number_text(least, most), value, error, optional)
-  return number
+  return operator.index(value)
+
+
+def is_whole_number(value: Any, least: int | None = None, most: int | None = None) -> bool:
+  """Whether a value is a whole number between limits, both included; for sentences that have more to say."""
+  try:
+    found = operator.index(value)
+  except TypeError:
+    return False
+  return not _is_bool(value) and (least is None or least <= found) and (most is None or found <= most)
 
 
 def number(name: str, value: Any, error: type[Exception], *, least: float | None = None, most: float | None = None,

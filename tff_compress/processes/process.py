@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_compress.codec import checks
 from tff_compress.processes import coins
 from tff_compress.processes.down import changes as changes_lib
 from tff_compress.processes.errors import ProcessError
@@ -62,8 +63,7 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     Raises:
       ProcessError: it is no such number.
     """
-    if isinstance(client, bool) or not isinstance(client, (int, np.integer)) or not 0 <= client <= MAX_CLIENT:
-      raise ProcessError(f'a client is a whole number from 0 to {MAX_CLIENT}, not {client!r}.')
+    client = checks.whole_number('client', client, ProcessError, least=0, most=MAX_CLIENT)
     nothing = lambda spec: b'' if spec.dtype == tf.string else np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
     state = tf.nest.map_structure(nothing, compat.tensor_specs(self.client_state_type))
     return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 
+from tff_compress.codec import checks
 from tff_compress.codec import files
 from tff_compress.processes import needs
 from tff_compress.processes.errors import ClientError
@@ -180,9 +181,9 @@ class Runner:
 def _names(client_ids):
   names = []
   for client in client_ids:
-    if isinstance(client, bool) or not isinstance(client, (str, int, np.integer)):
-      raise ClientError(f'a client id is a text or a whole number, not {client!r}.')
-    names.append(str(client))
+    if not isinstance(client, str) and not checks.is_whole_number(client):
+      raise ClientError(f'a client id is a text or a whole number, not {checks.shown(client)}.')
+    names.append(client if isinstance(client, str) else str(int(client)))
   if not names:
     raise ClientError('a round needs at least one client.')
   for name, count in collections.Counter(names).items():

@@ -13,6 +13,7 @@ from tff_compress.autoencoders import architectures
 from tff_compress.autoencoders import savings
 from tff_compress.autoencoders import training
 from tff_compress.autoencoders.rule import LearnedRule
+from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.processes import options
 from tff_compress.processes.errors import ProcessError
@@ -46,25 +47,18 @@ class Options(options.Options):
 
   def __post_init__(self):
     super().__post_init__()
-    target, architecture, decoders, tolerance = self.target, self.architecture, self.decoders, self.tolerance
-    if target not in training.TARGETS:
-      raise ProcessError(f'target must be {" or ".join(training.TARGETS)}, not {target!r}.')
-    if architecture not in architectures.ARCHITECTURES:
-      raise ProcessError(f'architecture must be {", ".join(architectures.ARCHITECTURES)}, not {architecture!r}.')
-    for name, value, least in (('snapshots', self.snapshots, 2), ('learning_epochs', self.learning_epochs, 1),
-                               ('snapshot_steps', 1 if self.snapshot_steps is None else self.snapshot_steps, 1)):
-      if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ProcessError(f'{name} must be a whole number of at least {least}, not {value!r}.')
-    if decoders not in ('client', 'shared') and (isinstance(decoders, bool) or not isinstance(decoders, int)
-                                                 or not 1 <= decoders <= MAX_GROUPS):
+    checks.one_of('target', self.target, training.TARGETS, ProcessError)
+    checks.one_of('architecture', self.architecture, architectures.ARCHITECTURES, ProcessError)
+    checks.whole_number('snapshots', self.snapshots, ProcessError, least=2)
+    checks.whole_number('snapshot_steps', self.snapshot_steps, ProcessError, least=1, optional=True)
+    checks.whole_number('learning_epochs', self.learning_epochs, ProcessError, least=1)
+    if self.decoders not in ('client', 'shared') and not checks.is_whole_number(self.decoders, 1, MAX_GROUPS):
       raise ProcessError(f'decoders must be client, shared or a number of groups from 1 to {MAX_GROUPS}, not '
-                         f'{decoders!r}.')
-    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, (int, float))
-                                  or not tolerance >= 0):
-      raise ProcessError(f'tolerance must be a number of at least 0, or None, not {tolerance!r}.')
-    if self.error_feedback is None and target != 'delta':
+                         f'{checks.shown(self.decoders)}.')
+    checks.number('tolerance', self.tolerance, ProcessError, least=0, optional=True)
+    if self.error_feedback is None and self.target != 'delta':
       meaning.without_feedback(self.fallback, "use target='delta'")
-    if self.feedback and target != 'delta':
+    if self.feedback and self.target != 'delta':
       raise ProcessError("error feedback keeps what is lost of updates: use target='delta', or leave it out.")
     self.check_needs(sends_changes=False)
 

@@ -3,6 +3,7 @@
 import collections
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
 from tff_compress.codec import grammar
 from tff_compress.processes.errors import ProcessError
 
@@ -22,10 +23,10 @@ def schedule(codec):
     codec = _of_text(codec)
   if not isinstance(codec, collections.abc.Mapping):
     return ((0, codec_lib(codec)),)
-  if 0 not in codec or any(isinstance(r, bool) or not isinstance(r, int) or not 0 <= r < 1 << 31 for r in codec):
+  if 0 not in codec or not all(checks.is_whole_number(r, 0, 2**31 - 1) for r in codec):
     raise ProcessError('a schedule is a mapping of round to codec that begins with round 0, such as '
                        "{0: 'topk:1/4 | float32', 5: 'topk:1/100 | float32'}.")
-  return tuple((start, codec_lib(codec[start])) for start in sorted(codec))
+  return tuple((int(start), codec_lib(codec[start])) for start in sorted(codec))
 
 
 def parts(codec):
