@@ -13,11 +13,14 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import sys
+from typing import Any
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import meaning
+from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import CompressionError
 from tflite_export import encoder as encoder_lib
 from tflite_export import files
@@ -61,9 +64,10 @@ class Plan:
     return self.path / self.manifest['files'][role]['file']
 
 
-def export_plan(model, *, uplink, downlink=None, path, overwrite=False, loss=None, optimizer=None, batch_size=32,
-                proximal_mu=0., structure=None, words='inside', error_feedback=None, recipe=None,
-                representative_data=None):
+def export_plan(model: Any, *, uplink: Codec | str, downlink: Codec | str | None = None, path: str | os.PathLike[str],
+                overwrite: bool = False, loss: Any = None, optimizer: Any = None, batch_size: int = 32,
+                proximal_mu: float = 0., structure: Any = None, words: str = 'inside',
+                error_feedback: bool | None = None, recipe: str | None = None, representative_data: Any = None) -> Plan:
   """Makes a plan.
 
   Args:

@@ -100,11 +100,12 @@ def _new_file(path: str) -> Iterator[BinaryIO]:
     os.fsync(file.fileno())
 
 
-def reason(problem: BaseException) -> str:
+def reason(problem: object) -> str:
   """Why the operating system refused, as the end of a sentence.
 
   Args:
-    problem: an OSError, or an error of TensorFlow, which has the reason in its text: 'path; No space left on device'.
+    problem: an OSError, or an error of TensorFlow or its text, which has the reason in it: 'path; No space left on
+      device'.
   """
   text = getattr(problem, 'strerror', None)
   if not text:

@@ -1,7 +1,9 @@
 """Keras in, Keras out."""
 
+from collections.abc import Callable
 import numbers
 import operator
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -10,6 +12,7 @@ from tff_compress import codec as codec_lib
 from tff_compress import processes
 from tff_compress.aggregators import uplink as uplink_lib
 from tff_compress.aggregators.codec_sum import checked_seed
+from tff_compress.codec.codec import Codec
 from tff_compress.keras import learning
 from tff_compress.keras import optimizers
 from tff_compress.keras import training
@@ -19,14 +22,21 @@ from tff_compress.keras.clients import Clients
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.progress import Progress
 from tff_compress.processes import needs
+from tff_compress.processes.down.changes import Changes
 from tff_compress.processes.up import steps
 
 
-def federate(model, client_data, *, rounds, uplink='float32', downlink=None, clients_per_round=None, local_epochs=1,
-             local_steps=None, batch_size=20, learning_rate=None, client_optimizer=None, server_optimizer='sgd',
-             server_learning_rate=1.0, server_momentum=0.0, proximal_strength=0.0, weighting='examples',
-             ema_momentum=None, shuffle=True, validation_data=None, validation_freq=1, seed=None, progress=True,
-             on_round=None):
+def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
+             uplink: Codec | str | tff.aggregators.WeightedAggregationFactory | None = 'float32',
+             downlink: Changes | Codec | str | None = None, clients_per_round: int | None = None, local_epochs: int = 1,
+             local_steps: int | None = None, batch_size: int = 20, learning_rate: float | None = None,
+             client_optimizer: tff.learning.optimizers.Optimizer | None = None,
+             server_optimizer: tff.learning.optimizers.Optimizer | str = 'sgd', server_learning_rate: float = 1.0,
+             server_momentum: float = 0.0, proximal_strength: float = 0.0, weighting: str = 'examples',
+             ema_momentum: float | None = None, shuffle: bool = True, validation_data: Any = None,
+             validation_freq: int = 1, seed: int | None = None, progress: bool = True,
+             on_round: Callable[[dict[str, Any]], None] | None = None
+             ) -> tuple[tf.keras.Model, tf.keras.callbacks.History]:
   """Trains a compiled Keras model on the data of many clients, with encoded updates and models.
 
       model, history = tff_compress.keras.federate(

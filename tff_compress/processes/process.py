@@ -1,7 +1,11 @@
 """What a process with memory is, whatever its clients remember."""
 
 import collections
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -42,8 +46,9 @@ class ClientStateProcess(tff.templates.IterativeProcess):
   """
   prepass = None
 
-  def __init__(self, initialize, next_fn, *, client_state_type, fingerprint, get_model_weights, set_model_weights,
-               needs=(), on_files=None):
+  def __init__(self, initialize: tff.Computation, next_fn: tff.Computation, *, client_state_type: tff.Type,
+               fingerprint: bytes, get_model_weights: tff.Computation, set_model_weights: tff.Computation,
+               needs: Sequence[Any] = (), on_files: Callable[[], tuple[Any, Any]] | None = None) -> None:
     super().__init__(initialize, next_fn, next_is_multi_arg=True)
     self.client_state_type, self.fingerprint = client_state_type, fingerprint
     self.get_model_weights, self.set_model_weights = get_model_weights, set_model_weights
@@ -54,7 +59,7 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     """(process, `memory.Files`): the same, but that TFF's workers read and write the slots of clients themselves."""
     return self._on_files()
 
-  def initialize_client(self, client):
+  def initialize_client(self, client: int) -> collections.OrderedDict[str, Any]:
     """The state of a client that has not taken part yet.
 
     Args:
@@ -69,13 +74,13 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),
                                    version=np.int32(changes_lib.UNKNOWN))
 
-  def knows(self, state, memory):
+  def knows(self, state: Any, memory: Mapping[str, Any]) -> bool:
     """Whether the server has all that it needs to decode messages of a client with this state."""
     del self, state, memory
     return True
 
   @property
-  def client_state_bytes(self):
+  def client_state_bytes(self) -> int:
     """Size of one client's state."""
     specs = tf.nest.flatten(compat.tensor_specs(self.client_state_type))
     return sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)

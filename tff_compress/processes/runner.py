@@ -1,8 +1,11 @@
 """Rounds of a process whose clients remember, without their states showing."""
 
 import collections
+from collections.abc import Callable
+from collections.abc import Iterable
 import hashlib
 import os
+from typing import Any
 
 import grpc
 import numpy as np
@@ -14,6 +17,7 @@ from tff_compress.processes import needs
 from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
+from tff_compress.processes.process import ClientStateProcess
 from tff_compress.processes.process import MAX_CLIENT
 from tff_compress.processes.state.store import ClientStore
 from tff_compress.processes.state.store import Layout
@@ -42,7 +46,8 @@ class Runner:
     StateError: the folder cannot be used.
   """
 
-  def __init__(self, process, *, folder=None, max_clients=None, max_bytes=None):
+  def __init__(self, process: ClientStateProcess, *, folder: str | None = None, max_clients: int | None = None,
+               max_bytes: int | None = None) -> None:
     self.process = process
     # Workers read and write what is large themselves.
     self._process, self._files = process.on_files
@@ -54,11 +59,12 @@ class Runner:
     self.state = self._process.initialize()
 
   @property
-  def round(self):
+  def round(self) -> int:
     """Number of rounds that are done."""
     return int(self.state.aggregator['round'])
 
-  def next(self, client_ids, datasets, check=None):
+  def next(self, client_ids: Iterable[str | int], datasets: Iterable[tf.data.Dataset],
+           check: Callable[[Any, Any], None] | None = None) -> collections.OrderedDict[str, Any]:
     """Runs one round.
 
     Args:
@@ -77,7 +83,8 @@ class Runner:
     """
     return self._run(self._process.next, client_ids, datasets, check, rounds=1)
 
-  def prepass(self, client_ids, datasets, check=None):
+  def prepass(self, client_ids: Iterable[str | int], datasets: Iterable[tf.data.Dataset],
+              check: Callable[[Any, Any], None] | None = None) -> collections.OrderedDict[str, Any]:
     """Lets clients learn their autoencoders, or learn them again, where the process is an `AutoencoderProcess`;
     arguments and results as of `next`.
 
@@ -128,12 +135,12 @@ class Runner:
     self.state = state
     return collections.OrderedDict(metrics, client_states=self.measurements())
 
-  def measurements(self):
+  def measurements(self) -> collections.OrderedDict[str, int]:
     """What is stored: `clients`, `bytes`, `dropped` and `bytes_per_client`."""
     return collections.OrderedDict(clients=len(self.store), bytes=self.store.bytes, dropped=self.store.dropped,
                                    bytes_per_client=self.process.client_state_bytes)
 
-  def client_state(self, client_id):
+  def client_state(self, client_id: str | int) -> collections.OrderedDict[str, Any]:
     """What is stored of a client: an OrderedDict as the process has it.
 
     Raises:
@@ -148,7 +155,7 @@ class Runner:
       slots = self._files.read(file.read(self._files.bytes))
     return collections.OrderedDict(**self._unpacked(record.fields), **slots)
 
-  def forget(self, client_id):
+  def forget(self, client_id: str | int) -> None:
     """Lets a client start anew, whatever is stored of it. Raises ClientError if nothing is."""
     name, = _names([client_id])
     if name not in self.store:

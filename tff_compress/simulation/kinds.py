@@ -8,6 +8,7 @@ Importing this module needs NumPy only; TensorFlow is imported by the functions 
 
 from __future__ import annotations
 
+from typing import Any
 from typing import ClassVar
 
 import numpy as np
@@ -71,7 +72,7 @@ class Kind:
     import tensorflow as tf
     return {'loss': tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), 'metrics': ['accuracy']}
 
-  def losses(self, y, outputs):
+  def losses(self, y: Any, outputs: Any) -> Any:
     """float32 tensor of the loss of each target: the loss of a data set is its mean.
 
     Args:
@@ -81,7 +82,7 @@ class Kind:
     import tensorflow as tf
     return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
 
-  def hits(self, y, outputs):
+  def hits(self, y: Any, outputs: Any) -> Any:
     """bool tensor: for which targets the largest output is the right one; where there is an `accuracy`."""
     import tensorflow as tf
     return tf.equal(tf.argmax(outputs, -1, tf.int32), tf.cast(y, tf.int32))
@@ -94,7 +95,7 @@ class Image(Kind):
   x_shape = '[n, h, w, c]'
   example_shape = '(height, width, channels)'
 
-  def problem_of_x(self, x, num_classes):
+  def problem_of_x(self, x: np.ndarray, num_classes: int) -> str | None:
     # Written so that NaN fails it too.
     return None if x.min() >= 0 and x.max() <= 1 else (
         'has values that are NaN or outside [0, 1]: clean or rescale them first.')
@@ -107,7 +108,7 @@ class Table(Kind):
   x_shape = '[n, features]'
   example_shape = '(features,)'
 
-  def problem_of_x(self, x, num_classes):
+  def problem_of_x(self, x: np.ndarray, num_classes: int) -> str | None:
     return None if np.isfinite(x).all() else 'has values that are NaN or infinite: clean them first.'
 
 
@@ -121,20 +122,20 @@ class Regression(Table):
   least_outputs = 1
   accuracy = False
 
-  def problem_of_y(self, y, num_classes):
+  def problem_of_y(self, y: np.ndarray, num_classes: int) -> str | None:
     if num_classes != 1:
       return f'a number is predicted by one output, not by {num_classes}: leave num_classes at 1.'
     return None if np.isfinite(y).all() else '{y} has values that are NaN or infinite: clean them first.'
 
-  def labels(self, y):
+  def labels(self, y: np.ndarray) -> np.ndarray:
     # Tenths of the data, from the smallest targets to the largest.
     return np.searchsorted(np.quantile(y, np.arange(1, 10) / 10), y, side='right').astype(np.int32)
 
-  def compile_arguments(self):
+  def compile_arguments(self) -> dict:
     import tensorflow as tf
     return {'loss': tf.keras.losses.MeanSquaredError()}
 
-  def losses(self, y, outputs):
+  def losses(self, y: Any, outputs: Any) -> Any:
     import tensorflow as tf
     return tf.square(outputs[:, 0] - y)
 
@@ -152,11 +153,11 @@ class Text(Kind):
   output_shape = '[n, length, num_classes]'
   trained_on = 'cross-entropy of the logits, mean over tokens; accuracy, likewise'
 
-  def problem_of_x(self, x, num_classes):
+  def problem_of_x(self, x: np.ndarray, num_classes: int) -> str | None:
     return None if x.min() >= 0 and x.max() < num_classes else (
         f'has tokens that do not lie between 0 and {num_classes - 1}: number the vocabulary from 0.')
 
-  def labels(self, y):
+  def labels(self, y: np.ndarray) -> np.ndarray:
     return y[:, 0]
 
 

@@ -1,6 +1,8 @@
 """Goes through a .tflite file: which of its operators the Edge TPU's documented operator list covers."""
 
 import dataclasses
+import os
+from typing import Any
 
 from tflite_export import flatbuffer
 from tflite_export.edgetpu import limits
@@ -43,12 +45,12 @@ class Report:
   operators: tuple
 
   @property
-  def compatible(self):
+  def compatible(self) -> bool:
     """Whether everything maps, and there is something to map."""
     return bool(self.operators) and all(operator.maps for operator in self.operators)
 
   @property
-  def summary(self):
+  def summary(self) -> str:
     """One sentence. It speaks of the list: what the vendor's compiler does with a file, only the compiler can say."""
     if not self.operators:
       return 'Not statically compatible with the documented operator list: there are no operators in it.'
@@ -61,13 +63,13 @@ class Report:
     noted = sum(bool(operator.note) for operator in self.operators)
     return text + (f', {noted} with a note.' if noted else '.')
 
-  def as_dict(self):
+  def as_dict(self) -> dict[str, Any]:
     """The report as dicts, lists, texts and numbers."""
     return {'compatible': self.compatible, 'summary': self.summary,
             'operators': [dataclasses.asdict(operator) for operator in self.operators]}
 
 
-def check_edgetpu(source):
+def check_edgetpu(source: bytes | str | os.PathLike[str]) -> Report:
   """Checks a .tflite file against the documented operator list of the Edge TPU and the list's limits.
 
   The Edge TPU runs one part of a file: from its first operator to the first that does not map. An operator that

@@ -1,14 +1,20 @@
 """`export_encoder` and `export_decoder`: a codec and a spec in, one .tflite file out."""
 
+from collections.abc import Mapping
 import dataclasses
 import hashlib
+import os
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tff_compress.codec import meaning
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.spec import SpecSource
 from tflite_export import conversion
 from tflite_export import files
 from tflite_export import flatbuffer
@@ -47,7 +53,7 @@ class Export:
   """
   signature: str
   data: bytes
-  path: object
+  path: pathlib.Path | None
   layout: Layout
   requests: tuple
   words: str
@@ -56,10 +62,10 @@ class Export:
   outputs: tuple
   operators: dict
   network: object = None
-  network_path: object = None
+  network_path: pathlib.Path | None = None
   pieces_inputs: tuple = ()
 
-  def random_inputs(self, *, seed, round, client):
+  def random_inputs(self, *, seed: int, round: int, client: int) -> dict[str, np.ndarray]:
     """{name: array} of the inputs that random numbers are made of, for one message; arguments as for `Codec.encode`."""
     keys = streams.derive(self.requests, seed=seed, round=round, client=client)
     if self.words == 'passed':
@@ -67,7 +73,7 @@ class Export:
               for array, request, key in zip(_random_arrays(self.requests, self.words), self.requests, keys)}
     return {'keys': keys.reshape(-1)} if self.requests else {}
 
-  def update_inputs(self, update, signature='encode'):
+  def update_inputs(self, update: Mapping[str, npt.ArrayLike], signature: str = 'encode') -> dict[str, np.ndarray]:
     """{name: array} of what a signature of an encoder takes of an update; without the residuals.
 
     Raises:
@@ -78,7 +84,7 @@ class Export:
     return {array.name: np.asarray(update[self.layout.spec.tensors[i].name]).astype(np.float32).reshape(-1)
             for i, array in self.layout.variables.items() if array in inputs}
 
-  def describe(self):
+  def describe(self) -> dict[str, Any]:
     """Everything an app needs to know about the file, as a dict for JSON."""
     layout = self.layout
     parts = {part.index: part for part in layout.parts}
@@ -127,8 +133,9 @@ class Export:
             'outputs': [dataclasses.asdict(array) for array in (*outputs, _VALID)]}
 
 
-def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', error_feedback=None,
-                   representative_data=None, network_path=None):
+def export_encoder(codec: Codec | str, spec: SpecSource, *, path: str | os.PathLike[str] | None = None,
+                   overwrite: bool = False, words: str = 'inside', error_feedback: bool | None = None,
+                   representative_data: Any = None, network_path: str | os.PathLike[str] | None = None) -> Export:
   """Exports what computes with real values in a codec: from an update to symbols and side values.
 
   The rest, coders and frame, is integer arithmetic on them that an app does: `finish` is that in NumPy.
@@ -174,12 +181,13 @@ def export_encoder(codec, spec, *, path=None, overwrite=False, words='inside', e
   return dataclasses.replace(made, network=network, network_path=network_path, pieces_inputs=tuple(pieces_inputs))
 
 
-def remembers(codec, error_feedback):
+def remembers(codec: Codec | str, error_feedback: bool | None) -> bool:
   """Whether a codec (`Codec` or text) is used with error feedback: as asked for, or, for None, as a preset is meant."""
   return meaning.needing_feedback(codec) is not None if error_feedback is None else error_feedback
 
 
-def interface(signature, codec, spec, *, words, error_feedback=False):
+def interface(signature: str, codec: Codec | str, spec: SpecSource, *, words: str,
+              error_feedback: bool = False) -> Export:
   """What `describe` says of an encoder or a decoder apart from its file, which is not made.
 
   Args:
@@ -234,7 +242,8 @@ def _check_paths(path, network_path, overwrite):
                       'network.')
 
 
-def export_decoder(codec, spec, *, path=None, overwrite=False, words='inside'):
+def export_decoder(codec: Codec | str, spec: SpecSource, *, path: str | os.PathLike[str] | None = None,
+                   overwrite: bool = False, words: str = 'inside') -> Export:
   """Exports the inverse, for messages from the server: symbols and side values in, float32 variables out.
 
   `start` is what an app does before, in NumPy. Arguments and errors are those of `export_encoder`.

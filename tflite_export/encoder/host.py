@@ -1,16 +1,22 @@
 """The app's half of a message in NumPy: from what an encoder gives to a payload, and from one to what a decoder
 takes."""
 
-import numpy as np
+from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
+
+from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import UpdateError
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.spec import SpecSource
 from tflite_export.encoder.layout import Layout
 from tflite_export.errors import ExportError
 
 
-def finish(codec, spec, outputs, as_they_are=None):
+def finish(codec: Codec | str, spec: SpecSource, outputs: Mapping[str, npt.ArrayLike],
+           as_they_are: Mapping[str, npt.ArrayLike] | None = None) -> bytes:
   """Makes the payload out of an encoder's outputs.
 
   Args:
@@ -56,7 +62,8 @@ def require_valid(valid):
                       'they are encoded.')
 
 
-def start(codec, spec, payload):
+def start(codec: Codec | str, spec: SpecSource,
+          payload: bytes | bytearray | memoryview) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """Takes a payload apart for a decoder.
 
   Args:

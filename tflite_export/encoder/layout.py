@@ -13,9 +13,12 @@ stage in its pipeline:
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import stage as stage_lib
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.spec import SpecSource
 from tflite_export.errors import ExportError
 
 
@@ -26,7 +29,7 @@ class Array:
   dtype: str
   size: int
 
-  def check(self, value):
+  def check(self, value: npt.ArrayLike) -> np.ndarray:
     """The value as a flat NumPy array; raises ExportError if it is not this one."""
     value = np.asarray(value)
     if value.size != self.size or value.dtype.name != self.dtype:
@@ -83,7 +86,7 @@ class Layout:
     ExportError: a stage gives something of which the size is not known.
   """
 
-  def __init__(self, codec, spec):
+  def __init__(self, codec: Codec | str, spec: SpecSource) -> None:
     self.codec, self.spec = codec_lib(codec), codec_lib.Spec.of(spec)
     self.plan = self.codec.plan(self.spec)
     self.variables = {i: Array(f'update_{i}', 'float32', tensor.size) for i, tensor in enumerate(self.spec.tensors)
@@ -115,7 +118,7 @@ class Layout:
     return Part(index, segment, variables, values, sides)
 
   @property
-  def encoded_arrays(self):
+  def encoded_arrays(self) -> tuple[Array, ...]:
     """Tuple of `Array`: what an encoder gives and a decoder takes."""
     return tuple(array for part in self.parts for array in (part.values, *(array for *_, array in part.sides)))
 

@@ -8,9 +8,11 @@ what values are rounded to between the layers comes from examples. A network giv
 `tff_compress` computes, and anyone can decode them: it is the error that differs a little, never what a frame means.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -93,7 +95,7 @@ class Network:
   operators: dict
   errors: tuple
 
-  def run(self, interpreter, arrays):
+  def run(self, interpreter: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Runs it.
 
     Args:
@@ -115,11 +117,11 @@ class Network:
               for tensor in self.inputs.values()}
     return {name: value.reshape(-1) for name, value in interpreter.run(SIGNATURE, **inputs).items()}
 
-  def check_edgetpu(self):
+  def check_edgetpu(self) -> edgetpu.Report:
     """`edgetpu.Report` of the file."""
     return edgetpu.check_edgetpu(self.data)
 
-  def describe(self):
+  def describe(self) -> dict[str, Any]:
     """What an app needs to know about the file, as a dict for JSON."""
     return {'signature': SIGNATURE, 'bytes': len(self.data), 'sha256': hashlib.sha256(self.data).hexdigest(),
             'operators': dict(self.operators), 'inputs': [tensor.describe() for tensor in self.inputs.values()],

@@ -1,8 +1,10 @@
 """The streams of random numbers that an encoder or decoder draws from, and what the app computes for them."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tff_compress.codec import keys as keys_lib
@@ -115,7 +117,7 @@ def generate(xp, requests, keys):
 _COLUMNS = 1024
 
 
-def derive(requests, *, seed, round, client):
+def derive(requests: Sequence[Request], *, seed: int, round: int, client: int) -> np.ndarray:
   """The keys that a file asks for, as an app derives them (docs/random-numbers.md).
 
   Args:
@@ -130,7 +132,7 @@ def derive(requests, *, seed, round, client):
   return np.stack(rows) if rows else np.zeros((0, 2), np.int32)
 
 
-def draw(request, key):
+def draw(request: Request, key: npt.ArrayLike) -> np.ndarray:
   """The words that are passed in for one request.
 
   Args:

@@ -1,8 +1,10 @@
 """Recipes side by side on validation data: sizes, accuracy and latency in both interpreters."""
 
+from collections.abc import Sequence
 import dataclasses
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -78,8 +80,9 @@ class Predictor:
     return best
 
 
-def compare(model, data, *, recipes=None, train_data=None, representative_data=None, student=None,
-            training=finetuning.Training(), timing_rounds=3):
+def compare(model: Any, data: Any, *, recipes: Sequence[str] | None = None, train_data: Any = None,
+            representative_data: Any = None, student: Any = None, training: finetuning.Training = finetuning.Training(),
+            timing_rounds: int = 3) -> list[Row]:
   """Exports a model in several ways and measures each on validation data, in both interpreters.
 
   Args:

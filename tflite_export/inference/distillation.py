@@ -1,5 +1,7 @@
 """Distillation: a smaller model learns what a larger one says (Hinton, Vinyals and Dean 2015)."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +12,7 @@ from tflite_export.inference import finetuning
 from tflite_export.inference import program
 
 
-def distill(teacher, student, data, *, training=finetuning.Training()):
+def distill(teacher: Any, student: Any, data: Any, *, training: finetuning.Training = finetuning.Training()) -> Any:
   """Teaches a smaller model what a trained one says (Hinton, Vinyals and Dean 2015).
 
   For a classifier the loss is hardness · (cross-entropy with the labels) + (1 - hardness) · T² · (cross-entropy of

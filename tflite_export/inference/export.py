@@ -2,7 +2,9 @@
 
 import dataclasses
 import gzip
+import os
 import pathlib
+from typing import Any
 
 from tff_compress.codec import checks
 from tflite_export import conversion
@@ -43,22 +45,24 @@ class InferenceFile:
   outputs: dict
 
   @property
-  def size(self):
+  def size(self) -> int:
     """Bytes of the file."""
     return len(self.data)
 
   @property
-  def gzip_size(self):
+  def gzip_size(self) -> int:
     """Bytes of the file after gzip, as an app's package or a download stores it."""
     return len(gzip.compress(self.data, 9, mtime=0))
 
-  def check_edgetpu(self):
+  def check_edgetpu(self) -> edgetpu.Report:
     """`edgetpu.Report` of the file."""
     return edgetpu.check_edgetpu(self.data)
 
 
-def export_inference(model, *, recipe='int8', representative_data=None, train_data=None, student=None,
-                     training=finetuning.Training(), batch_size=1, path=None, overwrite=False, progress=None):
+def export_inference(model: Any, *, recipe: str = 'int8', representative_data: Any = None, train_data: Any = None,
+                     student: Any = None, training: finetuning.Training = finetuning.Training(), batch_size: int = 1,
+                     path: str | os.PathLike[str] | None = None, overwrite: bool = False,
+                     progress: finetuning.Progress | None = None) -> InferenceFile:
   """Makes a .tflite file that predicts, with the built-in operators alone.
 
   Its one signature is 'infer'. Before the file is returned or written, it is compared with the model in both

@@ -38,7 +38,7 @@ class Training:
   temperature: float = 4.
   hardness: float = 0.3
 
-  def check(self):
+  def check(self) -> None:
     """Raises ExportError for a setting that is out of range."""
     for name, low, high in (('epochs', 1, 1 << 20), ('later_epochs', 1, 1 << 20), ('batch_size', 1, 1 << 20),
                             ('learning_rate', 0, 1e3), ('later_learning_rate', 0, 1e3), ('temperature', 0.1, 100),

@@ -1,10 +1,12 @@
 """From a Keras model to a file that trains."""
 
 import dataclasses
+import os
 import pathlib
 import re
 import sys
 import time
+from typing import Any
 
 import tensorflow as tf
 
@@ -56,8 +58,11 @@ class TrainingFile:
     return len(self.data)
 
 
-def export_training(model, *, loss=None, optimizer=None, batch_size=32, path=None, overwrite=False, proximal_mu=0.,
-                    structure=None, parity_steps=2, parity_data=None, tolerances=parity_lib.Tolerances()):
+def export_training(model: tf.keras.Model, *, loss: Any = None, optimizer: Any = None, batch_size: int = 32,
+                    path: str | os.PathLike[str] | None = None, overwrite: bool = False, proximal_mu: float = 0.,
+                    structure: structured.RandomMask | structured.LowRank | None = None, parity_steps: int = 2,
+                    parity_data: Any = None,
+                    tolerances: parity_lib.Tolerances = parity_lib.Tolerances()) -> TrainingFile:
   """Makes a .tflite file that trains a Keras model with the built-in operators alone.
 
   Its signatures are train, infer, get_weights, set_weights, and get_state and set_state where training keeps more than

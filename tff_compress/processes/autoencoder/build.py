@@ -5,13 +5,19 @@ weight updates", section 3.
 """
 
 import collections
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.spec import SpecSource
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import assembly
+from tff_compress.processes import protocols
 from tff_compress.processes.autoencoder.options import Options
 from tff_compress.processes.autoencoder.process import AutoencoderProcess
 from tff_compress.processes.autoencoder.uplink import LEARNED
@@ -20,13 +26,21 @@ from tff_compress.processes.autoencoder.uplink import UplinkFunctions
 from tff_compress.processes.down.downlinks import WholeModel
 from tff_compress.processes.down.downlinks import with_bytes
 
+_BY_EXAMPLES = tff.learning.ClientWeighting.NUM_EXAMPLES
 
-def build_autoencoder_fed_avg(model_fn, *, uplink=None, architecture='linear', target='delta', snapshots=8,
-                              snapshot_steps=None, decoders='client', learning_epochs=30, learning_rate=1e-3,
-                              fallback='drive', tolerance=0.3, error_feedback=None, downlink='float32',
-                              client_optimizer_fn=None, server_optimizer_fn=None,
-                              client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None,
-                              seed=None, spec=None, needs=()):
+
+def build_autoencoder_fed_avg(model_fn: Callable[[], tff.learning.models.VariableModel], *,
+                              uplink: Codec | str | None = None, architecture: str = 'linear', target: str = 'delta',
+                              snapshots: int = 8, snapshot_steps: int | None = None, decoders: str | int = 'client',
+                              learning_epochs: int = 30, learning_rate: float = 1e-3, fallback: Codec | str = 'drive',
+                              tolerance: float | None = 0.3,
+                              error_feedback: protocols.ClientMemory | bool | None = None,
+                              downlink: Codec | str = 'float32',
+                              client_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
+                              server_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
+                              client_weighting: tff.learning.ClientWeighting = _BY_EXAMPLES,
+                              metrics_aggregator: Callable[..., Any] | None = None, seed: int | None = None,
+                              spec: SpecSource | None = None, needs: Sequence[Any] = ()) -> AutoencoderProcess:
   """Builds federated averaging in which clients encode with an autoencoder that was learned from their own training.
 
   In the pre-pass each client trains alone from the server's model, keeps what its training changed, learns an

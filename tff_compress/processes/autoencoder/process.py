@@ -1,6 +1,10 @@
 """Processes with a pre-pass."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import tensorflow_federated as tff
 
 from tff_compress.processes.process import ClientStateProcess
 
@@ -15,11 +19,11 @@ class AutoencoderProcess(ClientStateProcess):
     decoder_bytes: length of the frame with a client's decoder.
   """
 
-  def __init__(self, *args, prepass, decoder_bytes, **kwargs):
+  def __init__(self, *args: Any, prepass: tff.Computation, decoder_bytes: int, **kwargs: Any) -> None:
     super().__init__(*args, **kwargs)
     self.prepass, self.decoder_bytes = prepass, decoder_bytes
 
-  def knows(self, state, memory):
+  def knows(self, state: Any, memory: Mapping[str, Any]) -> bool:
     """Whether the server has the decoder of the autoencoder in a client's state, or that has none."""
     if memory['learned'] != memory['client'] + 1:
       return True

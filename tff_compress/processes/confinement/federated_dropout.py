@@ -13,7 +13,9 @@ Source: Caldas et al. 2018, "Expanding the reach of federated learning by reduci
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec import checks
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
+from tff_compress.codec.spec import Spec
 from tff_compress.processes.confinement.units import ALWAYS
 from tff_compress.processes.confinement.units import Units
 from tff_compress.processes.errors import ProcessError
@@ -79,11 +82,12 @@ class FederatedDropout(Confinement):
     if not self.units.sizes:
       raise ProcessError('federated dropout: the model has no hidden layer of which units may be left out.')
 
-  def kept(self, size):
+  def kept(self, size: int) -> int:
     """How many of `size` units of a layer are kept."""
     return max(1, round(self.keep * size))
 
-  def confine(self, spec, trainable, steps, downlink, seed):
+  def confine(self, spec: Spec, trainable: int, steps: Sequence[tuple[int, Any]], downlink: Any,
+              seed: int) -> ConfinedTraining:
     return SubModels(self, spec, trainable, steps, downlink, seed)
 
 

@@ -10,8 +10,10 @@ Source: Konecny et al. 2016, "Federated learning: strategies for improving commu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
+from typing import Any
 from typing import ClassVar
 
 import tensorflow as tf
@@ -19,6 +21,7 @@ import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import checks
+from tff_compress.codec.spec import Spec
 from tff_compress.codec.subspace import Subspace
 from tff_compress.codec.transforms.subsample import Subsample
 from tff_compress.processes.errors import ProcessError
@@ -54,7 +57,8 @@ class Structured(Confinement):
   def __post_init__(self):
     checks.one_of('structured: normalize', self.normalize, NORMALIZE, ProcessError)
 
-  def confine(self, spec, trainable, steps, downlink, seed):
+  def confine(self, spec: Spec, trainable: int, steps: Sequence[tuple[int, Any]], downlink: Any,
+              seed: int) -> ConfinedTraining:
     del downlink
     update_spec = codec_lib.Spec(spec.tensors[:trainable])
     check_uplink([codec.plan(update_spec) for _, codec in steps], self.normalize)

@@ -28,6 +28,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.codec import random
+from tff_compress.codec.codec import Codec
 from tff_compress.processes.errors import ProcessError
 from tff_compress.tensorflow import MessageFunctions
 from tff_compress.wire import FRAME_OVERHEAD
@@ -71,7 +72,7 @@ class Changes:
     checks.number('changes: step', self.step, ProcessError, above=0)
 
   @classmethod
-  def of(cls, downlink):
+  def of(cls, downlink: 'Changes | Codec | str') -> 'Changes | Codec':
     """`Changes` for a preset that is meant for them, otherwise a `Codec`; either of these as it is. Raises CodecError.
     """
     if isinstance(downlink, cls):

@@ -1,13 +1,21 @@
 """Federated averaging whose clients remember: error feedback, changes of the model, uploads that are skipped."""
 
 import collections
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_federated as tff
 
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.spec import SpecSource
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.processes import assembly
+from tff_compress.processes import protocols
 from tff_compress.processes.down import downlinks
 from tff_compress.processes.down.changes import change_messages
+from tff_compress.processes.down.changes import Changes
 from tff_compress.processes.fed_avg.confined_work import confined_work
 from tff_compress.processes.fed_avg.options import Options
 from tff_compress.processes.fed_avg.uplink import Uplink
@@ -16,10 +24,17 @@ from tff_compress.processes.process import ClientStateProcess
 from tff_compress.processes.state.slots import Values
 
 
-def build_fed_avg(model_fn, *, uplink='float32', downlink=None, error_feedback=None, relevance=None, structured=None,
-                  server=None, client_optimizer_fn=None, server_optimizer_fn=None,
-                  client_weighting=tff.learning.ClientWeighting.NUM_EXAMPLES, metrics_aggregator=None, seed=None,
-                  spec=None, needs=()):
+def build_fed_avg(model_fn: Callable[[], tff.learning.models.VariableModel], *,
+                  uplink: Codec | str | Mapping[int, Codec | str] = 'float32',
+                  downlink: Changes | Codec | str | None = None,
+                  error_feedback: protocols.ClientMemory | bool | None = None,
+                  relevance: protocols.UploadRule | None = None,
+                  structured: protocols.Confinement | None = None, server: protocols.ServerMemory | None = None,
+                  client_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
+                  server_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
+                  client_weighting: tff.learning.ClientWeighting = tff.learning.ClientWeighting.NUM_EXAMPLES,
+                  metrics_aggregator: Callable[..., Any] | None = None, seed: int | None = None,
+                  spec: SpecSource | None = None, needs: Sequence[Any] = ()) -> ClientStateProcess:
   """Builds federated averaging whose clients remember.
 
   One round:

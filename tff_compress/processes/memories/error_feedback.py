@@ -6,6 +6,8 @@ graph.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import ClassVar
 
@@ -14,8 +16,12 @@ import numpy as np
 from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.codec import sums
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ClientMemory
+from tff_compress.processes.protocols import ClientRound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +72,7 @@ class ErrorFeedback(ClientMemory):
       raise ProcessError('error feedback: without residual and momentum there is nothing to remember.')
 
   @classmethod
-  def of(cls, value, *codecs):
+  def of(cls, value: ClientMemory | bool | None, *codecs: Codec | str) -> ClientMemory | None:
     """What clients remember of their updates: a `ClientMemory`, such as an `ErrorFeedback`, or None.
 
     Args:
@@ -85,15 +91,17 @@ class ErrorFeedback(ClientMemory):
     raise ProcessError(f'error_feedback must be True, False, None or an ErrorFeedback(…), not {value!r}.')
 
   @property
-  def slots(self):
+  def slots(self) -> tuple[str, ...]:
     """Names of what is remembered, each of the update's shapes."""
     return ('residual',) * self.residual + ('velocity',) * bool(self.momentum)
 
-  def signal(self, xp, memory, update, turn):
+  def signal(self, xp: Ops, memory: Mapping[str, Sequence[Array]], update: Sequence[Array],
+             turn: ClientRound) -> Sequence[Array]:
     del xp, update, turn
     return memory['residual' if self.residual else 'velocity']
 
-  def accumulate(self, xp, memory, update, turn):
+  def accumulate(self, xp: Ops, memory: Mapping[str, Sequence[Array]], update: Sequence[Array],
+                 turn: ClientRound) -> Mapping[str, Sequence[Array]]:
     factor = xp.constant(self.decay, np.float32) ** xp.cast(turn.missed, np.float32)
     if self.drop_after is not None:
       factor = xp.where(turn.missed > self.drop_after, xp.constant(0, np.float32), factor)
@@ -109,7 +117,8 @@ class ErrorFeedback(ClientMemory):
       filled['residual'] = [factor * e + x for e, x in zip(memory['residual'], update)]
     return filled
 
-  def settle(self, xp, memory, update, decoded, turn):
+  def settle(self, xp: Ops, memory: Mapping[str, Sequence[Array]], update: Sequence[Array], decoded: Sequence[Array],
+             turn: ClientRound) -> Mapping[str, Sequence[Array]]:
     del update, turn
     if not self.residual:
       return memory

@@ -1,13 +1,16 @@
 """FetchSGD: clients send sketches, and the server remembers in their stead what is not applied yet."""
 
 import collections
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import checks
 from tff_compress.codec import random
+from tff_compress.codec.spec import Spec
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ServerFunctions
 from tff_compress.processes.protocols import ServerMemory
@@ -41,7 +44,7 @@ class FetchSgd(ServerMemory):
     checks.number('FetchSGD: momentum', self.momentum, ProcessError, least=0, below=1)
     checks.boolean('FetchSGD: masking', self.masking, ProcessError)
 
-  def build(self, steps, spec, seed):
+  def build(self, steps: Sequence[tuple[int, Any]], spec: Spec, seed: int) -> ServerFunctions:
     """`FetchServer` for a schedule of codecs. Raises ProcessError where there are several."""
     if len(steps) > 1:
       raise ProcessError('FetchSGD adds up messages of different rounds: use one codec for all.')

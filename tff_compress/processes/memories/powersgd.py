@@ -1,8 +1,10 @@
 """PowerSGD: clients send their matrices' coordinates on a basis that the server refines from round to round."""
 
 import collections
+from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,7 @@ from tff_compress.codec import checks
 from tff_compress.codec import keys as keys_lib
 from tff_compress.codec import random
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.spec import Spec
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ServerFunctions
 from tff_compress.processes.protocols import ServerMemory
@@ -55,7 +58,7 @@ class PowerSgd(ServerMemory):
   def __post_init__(self):
     checks.whole_number('PowerSGD: rank', self.rank, ProcessError, least=1, most=1024)
 
-  def sides(self, shape):
+  def sides(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
     """(n, m) of a variable of which the coordinates are sent, and None of one that is sent as it is."""
     size = math.prod(shape)
     if len(shape) < 2 or not size:
@@ -64,7 +67,7 @@ class PowerSgd(ServerMemory):
     saves = size >= _LEAST_SAVING * self.rank * (rows + columns)
     return (rows, columns) if saves else None
 
-  def build(self, steps, spec, seed):
+  def build(self, steps: Sequence[tuple[int, Any]], spec: Spec, seed: int) -> ServerFunctions:
     """`PowerServer` for a schedule of codecs, of the coordinates and of the other variables. Raises ProcessError."""
     return PowerServer(self, steps, spec, seed)
 

@@ -162,7 +162,7 @@ class OfCodec(Method):
     return self.text
 
 
-def method(text):
+def method(text: str) -> Method:
   """The method that a text names.
 
   Args:

@@ -23,6 +23,7 @@ where `rewind` may have to return to a round from ROUND to before END, and is re
 live in a round does not depend on which copies are kept.
 """
 
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -31,6 +32,7 @@ import re
 import shutil
 import struct
 import tempfile
+from typing import Any
 import weakref
 import zlib
 
@@ -104,7 +106,8 @@ class ClientStore:
     StateError: the folder cannot be used.
   """
 
-  def __init__(self, layout, folder=None, *, max_clients=None, max_bytes=None):
+  def __init__(self, layout: Layout, folder: str | None = None, *, max_clients: int | None = None,
+               max_bytes: int | None = None) -> None:
     for name, limit in (('max_clients', max_clients), ('max_bytes', max_bytes)):
       checks.whole_number(name, limit, ProcessError, least=1, optional=True)
     self._layout, self._max_clients, self._max_bytes = layout, max_clients, max_bytes
@@ -126,7 +129,7 @@ class ClientStore:
     self._look()
     self.dropped, self.kept_rounds = 0, ()
 
-  def __len__(self):
+  def __len__(self) -> int:
     """Number of clients that have a state."""
     return len(self._live)
 
@@ -134,11 +137,11 @@ class ClientStore:
     return _name(client) in self._live
 
   @property
-  def bytes(self):
+  def bytes(self) -> int:
     """Bytes that the states of all clients take, with what is added to them, without copies."""
     return self._bytes
 
-  def get(self, client):
+  def get(self, client: str) -> Record | None:
     """The newest state of a client: `Record`, or None if there is none.
 
     Raises:
@@ -149,7 +152,7 @@ class ClientStore:
       return None
     return self._checked(name, self._live[name], client)
 
-  def target(self, client):
+  def target(self, client: str) -> str:
     """Path of a new file that the body of the client's next state is to be written to, before `commit`.
 
     Raises:
@@ -160,7 +163,7 @@ class ClientStore:
     self._targets[name] = os.path.join(self.folder, f'{_UNFINISHED}{name}')
     return self._targets[name]
 
-  def commit(self, round_number, states):
+  def commit(self, round_number: int, states: Mapping[str, Any]) -> None:
     """Keeps the states of a round, whose bodies were written to their targets, in place of older ones of the same
     clients.
 
@@ -195,14 +198,14 @@ class ClientStore:
         self.dropped += 1
     self._sweep()
 
-  def discard(self):
+  def discard(self) -> None:
     """Removes what was written to targets and not kept."""
     for path in self._targets.values():
       with contextlib.suppress(OSError):
         os.remove(path)
     self._targets.clear()
 
-  def forget(self, client):
+  def forget(self, client: str) -> None:
     """Removes what is kept of a client, if it can be read or not. Raises StateError if there is nothing."""
     name = _name(client)
     if name not in self._live:
@@ -211,7 +214,7 @@ class ClientStore:
       self._remove(name, round_number)
     self._look()
 
-  def rewind(self, round_number):
+  def rewind(self, round_number: int) -> None:
     """Returns to the states that clients had when this many rounds were done, one of `kept_rounds`."""
     for name, files in list(self._files.items()):
       for later in [r for r in files if r > round_number]:

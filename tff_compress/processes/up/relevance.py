@@ -1,10 +1,13 @@
 """Clients that keep their update to themselves when it runs against the others' (CMFL)."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
 from tff_compress.codec import checks
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import UploadRule
 
@@ -29,7 +32,8 @@ class Relevance(UploadRule):
     for name in ('threshold', 'decay'):
       checks.number(f'relevance: {name}', getattr(self, name), ProcessError, least=0, most=1)
 
-  def holds(self, xp, update, before, now, round_number):
+  def holds(self, xp: Ops, update: Sequence[Array], before: Sequence[Array], now: Sequence[Array],
+            round_number: Array) -> Array:
     agreeing, moved = xp.long(0), xp.long(0)
     for x, old, new in zip(update, before, now):
       change = xp.reshape(new - old, [-1])
