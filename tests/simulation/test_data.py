@@ -770,6 +770,38 @@ def test_a_damaged_npz_is_refused_or_gives_the_same_data(damaged, changes):
     np.testing.assert_array_equal(loaded.x_train[..., 0], (SMALL['x_train'] / 255).astype(np.float32))
 
 
+# ---- text-file
+# --------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_cut_into_pieces_and_the_last_are_for_testing(tmp_path):
+  text = ''.join(chr(ord('a') + i * i % 7) + ('ß' if i % 50 == 0 else '') for i in range(1000))
+  (tmp_path / 't.txt').write_text(text, encoding='utf-8')
+  loaded = datasets.load('text-file', path=tmp_path / 't.txt')
+  vocabulary = sorted(set(text))
+  assert loaded.num_classes == len(vocabulary) and loaded.x_train.shape == (10, 80) and loaded.x_test.shape == (2, 80)
+  read = [''.join(vocabulary[token] for token in part.ravel())
+          for part in (loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)]
+  assert read == [text[:800], text[1:801], text[800:960], text[801:961]]
+
+
+@pytest.mark.parametrize('content, says', [
+    (b'', 'none or more'), (b'x' * 160, '160 characters'), (b'x' * 5000, 'of which 1 differ'),
+    (b'ab\xff' * 100, 'no text in UTF-8.*save it as UTF-8'), (b'\xed\xa0\x80' * 100, 'no text in UTF-8'),
+])
+def test_what_is_no_text_is_refused(tmp_path, content, says):
+  (tmp_path / 't.txt').write_bytes(content)
+  refused(name='text-file', path=tmp_path / 't.txt', match=says)
+
+
+def test_a_text_above_the_limit_is_refused_before_it_is_read(tmp_path):
+  with open(tmp_path / 't.txt', 'wb') as file:
+    file.truncate(reading.MAX_TEXT + 1)
+  refused(name='text-file', path=tmp_path / 't.txt', match='shorter text')
+  refused(name='text-file', path=tmp_path, match='not a file')
+  refused(name='text-file', match='--data-dir FILE.txt')
+
+
 # ---- emnist from .h5
 # ---------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from tff_compress.simulation.data import DataError
 MAX_VALUES = 2**29  # per array; 2 GiB as float32
 MAX_BYTES = 2**31  # of one file, and of the arrays in it before conversion
 MAX_CLASSES = 100_000
+MAX_TEXT = 2**24  # bytes of a text, three times Shakespeare's; its characters are sorted in memory
 
 _CHUNK = 2**20
 
@@ -113,6 +114,20 @@ def content(path: pathlib.Path, check: Callable[[object, int], None]) -> bytearr
   if values is None:
     raise DataError(f'{path} is cut short: give the original file.')
   return values
+
+
+def text(path: pathlib.Path) -> np.ndarray:
+  """The code points of a UTF-8 file, uint32."""
+  def check(name: object, size: int) -> None:
+    if size > MAX_TEXT:
+      raise DataError(f'{name} has {size} bytes, more than {MAX_TEXT}: give a shorter text.')
+
+  values = content(path, check)
+  try:
+    decoded = values.decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    raise DataError(f'{path} is no text in UTF-8 ({files_lib.reason(error)}): save it as UTF-8.') from None
+  return np.frombuffer(decoded.encode('utf-32-le'), np.uint32)
 
 
 def tar_gz(path: pathlib.Path, wanted: list[str], check: Callable[[object, int], None], most: int,
