@@ -19,6 +19,8 @@ DOCS = pathlib.Path(__file__).resolve().parents[2] / 'docs'
 EXAMPLES = [f'{name}:{text}' if text else name for name,
             kind in sorted(methods.registry().items()) for text in kind.examples]
 FEEDBACK = [name for name, kind in sorted(presets.registry().items()) if kind.feedback]
+ALL_TAKE_PART = dict(clients=8, clients_per_round=8)
+"""Settings of a run that every method can be an uplink of."""
 SPEC = codec_lib.Spec.of({'kernel': np.zeros((12, 5), np.float32), 'bias': np.zeros(5, np.float32)})
 
 
@@ -62,7 +64,7 @@ def test_every_method_and_preset_is_described(kind):
 
 @pytest.mark.parametrize('text', EXAMPLES)
 def test_every_method_is_an_uplink_of_a_run(text):
-  config = RunConfig(uplink=text)
+  config = RunConfig(uplink=text, **ALL_TAKE_PART)
   method = config.method
   assert config.downlink == (method.downlink or 'float32')
   assert config.has_memory or method.codec_suffices
@@ -75,7 +77,7 @@ def test_a_run_builds_what_the_method_says(text):
   from tff_compress.simulation import engine
   model = keras_model((8,))
   said = processes.method(text).arguments(model)
-  built = engine.process_arguments(RunConfig(uplink=text), model)
+  built = engine.process_arguments(RunConfig(uplink=text, **ALL_TAKE_PART), model)
   assert {name: repr(built[name]) for name in said} == {name: repr(value) for name, value in said.items()}
   assert set(built) - set(said) <= {'downlink', 'client_weighting'}
 

@@ -145,6 +145,7 @@ def entry(name: str) -> Entry:
     page, command = f'docs/{cls.page}', f'tff-compress run --uplink {name}'
     if kind == 'method':
       memory = cls.memory
+      command += ''.join(f' {need.options}' for need in cls.needs if need.options)
     else:
       memory = 'clients' if cls.feedback else 'nothing'
       command += f' --downlink {name}' if cls.changes else ''

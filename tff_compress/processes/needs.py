@@ -34,14 +34,17 @@ class Need:
   Attributes:
     says: what is needed and what to do, to follow "the uplink 'ef21' needs".
     unmet: function of `Facts` that gives True where they say that it is not so.
+    options: of `tff-compress run`, what meets it where the usual settings do not; '' where the method sees to it.
   """
   says: str
   unmet: Callable[[Facts], bool]
+  options: str = ''
 
 
 ALL_CLIENTS = Need(
     'all clients to take part in every round: choose as many clients per round as there are clients',
-    lambda facts: None not in (facts.clients, facts.clients_per_round) and facts.clients != facts.clients_per_round)
+    lambda facts: None not in (facts.clients, facts.clients_per_round) and facts.clients != facts.clients_per_round,
+    '--clients-per-round 20')
 WHOLE_MODELS = Need('a downlink of the whole model: choose one that does not send changes',
                     lambda facts: facts.sends_changes is True)
 EQUAL_WEIGHTS = Need("clients that all weigh the same: choose uniform weighting",

@@ -3,6 +3,7 @@
     option                        protocol        who has it
     error_feedback                ClientMemory    `ErrorFeedback`
     server                        ServerMemory    `FetchSgd`, `PowerSgd`
+    both, the same                JointMemory     `Ef21`, `Marina`
     structured                    Confinement     `Structured`, `FederatedDropout`
     relevance                     UploadRule      `Relevance`
 
@@ -26,6 +27,7 @@ from typing import Protocol
 from typing import runtime_checkable
 
 from tff_compress.codec.spec import Spec
+from tff_compress.processes.needs import Need
 
 Array = Any
 """A NumPy array or a tensor."""
@@ -64,9 +66,11 @@ class ClientMemory(Protocol):
     slots: names of what is remembered, each of the update's shapes.
     run_settings: those of 'decay', 'drop_after' and 'momentum' that a run may set, which are fields of the dataclass.
     conflicts: {other option of `build_fed_avg`, or 'changes': a sentence that says why both at once make no sense}.
+    needs: what a run must fulfil for it to be what it is.
   """
   run_settings: ClassVar[tuple[str, ...]] = ()
   conflicts: ClassVar[Mapping[str, str]] = {}
+  needs: ClassVar[tuple[Need, ...]] = ()
 
   @property
   def slots(self) -> tuple[str, ...]:
@@ -95,8 +99,9 @@ class ServerMemory(Protocol):
   """What the server remembers of the updates.
 
   Attributes:
-    conflicts: as for `ClientMemory`.
+    conflicts, needs: as for `ClientMemory`.
   """
+  needs: ClassVar[tuple[Need, ...]] = ()
   conflicts: ClassVar[Mapping[str, str]] = {'structured': 'structured updates are sent as they are trained: leave '
                                                           'structured or server out.'}
 
@@ -112,6 +117,12 @@ class ServerMemory(Protocol):
       ProcessError, CodecError: the uplink or the model is not such that it can.
     """
     ...
+
+
+@runtime_checkable
+class JointMemory(ServerMemory, ClientMemory, Protocol):
+  """What clients and server remember together, so that neither makes sense alone: the same one is given as
+  `error_feedback` and as `server`."""
 
 
 class ServerFunctions(Protocol):

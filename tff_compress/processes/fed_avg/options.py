@@ -14,6 +14,7 @@ from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.protocols import ClientMemory
 from tff_compress.processes.protocols import Confinement
+from tff_compress.processes.protocols import JointMemory
 from tff_compress.processes.protocols import ServerMemory
 from tff_compress.processes.protocols import UploadRule
 from tff_compress.processes.up import steps as steps_lib
@@ -49,6 +50,13 @@ class Options(options.Options):
     if self.structured and self.error_feedback is None:
       for codec in steps_lib.parts(self.uplink):
         meaning.without_feedback(codec, 'leave structured out')
+    memories = [memory for memory in (self.feedback, self.server) if memory]
+    for memory in memories:
+      if isinstance(memory, JointMemory) and self.feedback != self.server:
+        raise ProcessError(f'{memory} is what clients and server remember together: give the same one as '
+                           'error_feedback and as server.')
+    needed = [*self.needs, *(need for memory in memories for need in memory.needs)]
+    object.__setattr__(self, 'needs', tuple(dict.fromkeys(needed)))
     given = {'structured': self.structured, 'error_feedback': self.feedback, 'relevance': self.relevance,
              'server': self.server, 'changes': self.changes}
     for option in given.values():
