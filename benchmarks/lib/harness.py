@@ -9,6 +9,9 @@ Progress goes to standard error (progress.py). With `quick` it takes seconds, an
 """
 
 import ast
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -20,6 +23,8 @@ import platform
 import subprocess
 import sys
 import time
+from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import threadpoolctl
@@ -52,24 +57,24 @@ class Benchmark:
   threads: int
 
   @property
-  def module(self):
+  def module(self) -> str:
     """Its module's name."""
     return f'benchmarks.{self.folder}.{self.name}'
 
   @property
-  def environment(self):
+  def environment(self) -> dict[str, str]:
     """The environment of its process. Thread limits only work when they are set before NumPy is imported."""
     limits = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
     return {**os.environ, **limits, 'TF_CPP_MIN_LOG_LEVEL': '3'}
 
 
-def benchmarks():
+def benchmarks() -> dict[str, Benchmark]:
   """{name: `Benchmark`} of every module in the folders here with a function `run`, by folder.
 
   Raises:
     ValueError: two have the same name.
   """
-  found = {}
+  found: dict[str, Benchmark] = {}
   for path in sorted(FOLDER.glob('*/*.py')):
     tree = ast.parse(path.read_text(encoding='utf-8'))
     if not any(isinstance(node, ast.FunctionDef) and node.name == 'run' for node in tree.body):
@@ -81,7 +86,7 @@ def benchmarks():
   return found
 
 
-def folders():
+def folders() -> dict[str, str]:
   """{name: first paragraph of its docstring} of every folder that has benchmarks."""
   names = dict.fromkeys(benchmark.folder for benchmark in benchmarks().values())
   return {name: _summary(ast.parse((FOLDER / name / '__init__.py').read_text(encoding='utf-8'))) for name in names}
@@ -96,12 +101,12 @@ def _threads(tree):
                if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == 'THREADS'), 1)
 
 
-def results(quick):
+def results(quick: bool) -> pathlib.Path:
   """The folder of results; those of quick runs have their own."""
   return RESULTS / 'quick' if quick else RESULTS
 
 
-def execute(benchmark, quick):
+def execute(benchmark: Benchmark, quick: bool) -> list[dict]:
   """Runs a `Benchmark` in this process, prints its tables and writes its file. Returns the rows."""
   rows = importlib.import_module(benchmark.module).run(quick)
   print_tables(rows)
@@ -112,7 +117,7 @@ def execute(benchmark, quick):
   return rows
 
 
-def machine():
+def machine() -> dict[str, Any]:
   """What a result depends on. Without date or host name: a repeated run differs in what was measured and nothing
   else."""
   cpu = platform.processor()
@@ -122,7 +127,7 @@ def machine():
   libraries = threadpoolctl.threadpool_info()
   packages = ('numpy', 'tensorflow', 'tensorflow_federated', 'tensorflow_model_optimization', 'zstandard')
   return {
-      'cpu': cpu, 'cores': os.cpu_count(), 'threads': int(os.environ.get(THREAD_VARIABLES[0], os.cpu_count())),
+      'cpu': cpu, 'cores': os.cpu_count(), 'threads': int(os.environ.get(THREAD_VARIABLES[0], os.cpu_count() or 1)),
       'load_average': round(os.getloadavg()[0], 1), 'system': platform.system(), 'python': platform.python_version(),
       **{name: sys.modules[name].__version__ for name in packages if name in sys.modules},
       # OpenBLAS 0.3.23 takes its slowest kernels (Prescott) on processors it does not know; OPENBLAS_CORETYPE names
@@ -132,14 +137,14 @@ def machine():
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
   """`tff_compress.codec.files.replacing`, which makes the folder as well."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(str(path)) as stream:
     yield stream
 
 
-def write_json(path, value):
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   """Writes a dict as JSON: a line for each entry, and one for each member of an entry that is a list."""
   with replacing(path) as stream:
     entries = [f' {json.dumps(key)}: {_lines(entry)}' for key, entry in value.items()]
@@ -152,7 +157,7 @@ def _lines(entry):
   return json.dumps(entry)
 
 
-def once(folder, settings, make):
+def once(folder: pathlib.Path, settings: Any, make: Callable[[], dict]) -> dict:
   """What `make()`, a dict, was when it was first called for these settings.
 
   Args:
@@ -167,15 +172,15 @@ def once(folder, settings, make):
   return json.loads(path.read_text(encoding='utf-8'))
 
 
-def write_arrays(path, arrays):
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes a dict of NumPy arrays as an .npz file."""
   with replacing(path) as stream:
     np.savez(stream, **arrays)
 
 
-def print_tables(rows):
+def print_tables(rows: list[dict]) -> None:
   """Prints the rows of each table, aligned, numbers to four digits. Lists and dicts are left to the JSON file."""
-  tables = {}
+  tables: dict[str, list[dict]] = {}
   for row in rows:
     tables.setdefault(row.get('table', ''), []).append({k: v for k, v in row.items() if k != 'table'})
   for title, members in tables.items():
@@ -204,7 +209,7 @@ def _shown(value):
 CALLS_PER_TURN = 3
 
 
-def fastest(functions, seconds):
+def fastest(functions: Mapping[Any, Callable[[], Any]], seconds: float) -> dict[Any, float]:
   """Times functions side by side, so that a busy moment of the machine does not fall on one of them.
 
   Args:
@@ -231,7 +236,7 @@ def fastest(functions, seconds):
   return best
 
 
-def in_new_process(function, *arguments):
+def in_new_process(function: Callable, *arguments: Any) -> Any:
   """What a function of a module returns in a new process of Python, where nothing has taken memory yet.
 
   Arguments and result are of JSON's types.

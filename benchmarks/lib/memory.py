@@ -10,21 +10,22 @@ import numpy as np
 from benchmarks.lib import harness
 
 
-def resident():
+def resident() -> int:
   """Of this process, now."""
   return _field(pathlib.Path('/proc/self/status').read_text(encoding='ascii'), 'VmRSS')
 
 
-def peak():
+def peak() -> int:
   """The most that this process had, or since `forget_peak`. (getrusage would count what the parent had, too.)"""
   return _field(pathlib.Path('/proc/self/status').read_text(encoding='ascii'), 'VmHWM')
 
 
-def forget_peak():
+def forget_peak() -> None:
+  """Lets `peak` begin anew."""
   pathlib.Path('/proc/self/clear_refs').write_text('5', encoding='ascii')
 
 
-def peak_of_children():
+def peak_of_children() -> int:
   """The most that each of this process's children had that run now, together."""
   total = 0
   for status in pathlib.Path('/proc').glob('[0-9]*/status'):
@@ -42,7 +43,7 @@ def _field(status, name):
   return int(found[1]) * 1024 if found else 0
 
 
-def of_tflite_files(files, runtime):
+def of_tflite_files(files: list[tuple[bytes, dict]], runtime: str) -> list[float]:
   """Megabytes that each file makes a process grow by, from before it is loaded to behind the first call.
 
   Args:

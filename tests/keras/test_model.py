@@ -11,10 +11,10 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec.errors import CompressionError
 from tff_compress.keras import federate
 from tff_compress.keras import FederateError
-from tff_compress.keras import federation
 from tff_compress.keras import training
 from tff_compress.keras.blueprint import Blueprint
 from tff_compress.keras.client_model import ClientModel
+from tff_compress.keras.links import Links
 
 pytestmark = pytest.mark.xdist_group('tff')
 
@@ -176,7 +176,7 @@ def test_models_that_cannot_be_trained_are_refused_in_one_sentence(make, changes
 
 
 BAD_ARGUMENTS = {
-    'rounds 0': (dict(rounds=0), 'rounds must be at least 1'),
+    'rounds 0': (dict(rounds=0), 'rounds must be a whole number of at least 1, not 0'),
     'rounds 1.5': (dict(rounds=1.5), 'rounds must be a whole number'),
     'rounds True': (dict(rounds=True), 'rounds must be a whole number'),
     'epochs': (dict(local_epochs=0), 'local_epochs'),
@@ -219,7 +219,7 @@ def test_arguments_that_cannot_be_used_are_refused_in_one_sentence(changes, word
 def test_a_rule_that_fits_no_variable_is_told():
   blueprint = Blueprint(linear(), SPEC)
   with pytest.warns(codec_lib.UnmatchedRuleWarning, match="'\\*/bais' fits no variable, as there are only 'dense"):
-    federation._Links('*/bais => float32; * => uniform | pack', None).check(blueprint)
+    Links('*/bais => float32; * => uniform | pack', None).check_rules(blueprint)
 
 
 def copy_in_session(blueprint, run):

@@ -152,10 +152,10 @@ def test_runs_are_as_the_preset_is_meant(name):
 
 @pytest.mark.parametrize('name', sorted(PRESETS))
 def test_federate_is_as_the_preset_is_meant(name):
-  from tff_compress.keras import federation
-  links = federation._Links(name, name)
+  from tff_compress.keras.links import Links
+  links = Links(name, name)
   assert (links.method.error_feedback is not None) == PRESETS[name].feedback
-  assert (isinstance(links._downlink, processes.Changes)
+  assert (isinstance(links.downlink, processes.Changes)
           == bool(PRESETS[name].changes))
 
 

@@ -4,7 +4,8 @@
     rounds=20)
 
     federation.py    the one function, `federate`, from its arguments to the trained model
-    checks.py        which models can be trained
+    model_checks.py  which models can be trained
+    links.py         how updates and models travel, as `federate` is told
     blueprint.py     a compiled model, read once and traced: what clients need of it
     client_model.py  its training step in the form that TFF trains
     isolation.py     keeps users' code out of TFF's graphs

@@ -9,7 +9,9 @@ batch normalization, say). Everything else is a constant of the program.
 """
 
 import collections
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -18,13 +20,13 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec import spec as spec_lib
 from tff_compress.keras import isolation
 from tff_compress.keras import randomness
-from tff_compress.keras.checks import check_model
-from tff_compress.keras.checks import check_weights
 from tff_compress.keras.client_model import ClientModel
 from tff_compress.keras.client_model import metric_name
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.errors import one_sentence
 from tff_compress.keras.layers import metrics_of_layers
+from tff_compress.keras.model_checks import check_model
+from tff_compress.keras.model_checks import check_weights
 
 
 class Blueprint:
@@ -52,7 +54,7 @@ class Blueprint:
     FederateError: the model cannot be trained federated, or not on such data.
   """
 
-  def __init__(self, model, element_spec):
+  def __init__(self, model: tf.keras.Model, element_spec: tuple):
     check_model(model)
     check_weights(model)
     if model.loss is not None and element_spec[1] in (None, ()):
@@ -128,31 +130,31 @@ class Blueprint:
     # Keras lists the vocabularies of text layers among the variables.
     return [v for v in self._source.non_trainable_variables if isinstance(v, tf.Variable)]
 
-  def named(self, results):
+  def named(self, results: Mapping[str, Any]) -> dict[str, Any]:
     """{name as Keras shows it: result} of the loss and all metrics, from the finalized metrics of a `ClientModel`."""
     return {metric.name: results[metric_name(index)] for index, metric in enumerate(self.metrics)}
 
-  def client_model(self):
+  def client_model(self) -> ClientModel:
     """The `model_fn` of TFF's algorithms: makes a `ClientModel`."""
     return ClientModel(self)
 
   # -- the model's weights
 
-  def weights(self):
+  def weights(self) -> tff.learning.models.ModelWeights:
     """The current weights of the user's model as `tff.learning.models.ModelWeights` of arrays."""
     return tff.learning.models.ModelWeights([v.numpy() for v in self.trainable], [v.numpy() for v in self.statistics])
 
-  def assign(self, weights):
+  def assign(self, weights: tff.learning.models.ModelWeights) -> None:
     """Gives weights as returned by `weights` to the user's model."""
     for variable, value in zip(self.trainable + self.statistics, list(weights.trainable) + list(weights.non_trainable)):
       variable.assign(value)
 
   @property
-  def weights_spec(self):
+  def weights_spec(self) -> spec_lib.Spec:
     """`Spec` of trainable weights and moving statistics, in this order: what the server sends."""
     return codec_lib.Spec(_distinct(self.trainable_spec.tensors + self.statistics_spec.tensors))
 
-  def variances(self):
+  def variances(self) -> list[int]:
     """Positions in `statistics` of those that must not fall below 0."""
     names = ('moving_variance', 'moving_stddev')
     return [i for i, t in enumerate(self.statistics_spec.tensors) if t.name.rpartition('/')[2].startswith(names)]

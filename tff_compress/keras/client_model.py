@@ -9,7 +9,7 @@ STATISTICS = 'moving_statistics'
 """Name under which clients report how their moving statistics changed."""
 
 
-def metric_name(index):
+def metric_name(index: int) -> str:
   """What TFF calls the metric at a position: Keras has names such as <lambda>, and the same name twice."""
   return f'metric_{index}'
 

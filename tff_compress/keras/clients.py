@@ -6,8 +6,11 @@ shuffles anew for every pass, and reads files that workers on other machines do 
 """
 
 import collections
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -63,7 +66,8 @@ class Clients:
     FederateError: the data cannot be used.
   """
 
-  def __init__(self, client_data, model, *, batch_size, local_epochs, shuffle, seed, local_steps=None):
+  def __init__(self, client_data: Any, model: tf.keras.Model, *, batch_size: int, local_epochs: int, shuffle: bool,
+               seed: int, local_steps: int | None = None):
     self._steps = local_steps
     self._batch_size, self._epochs, self._shuffle, self._seed = batch_size, local_epochs, shuffle, seed
     inputs = getattr(model, 'inputs', None)
@@ -92,17 +96,17 @@ class Clients:
     for index, spec in zip(checked, specs):
       self.element_spec = self._unite(self.element_spec, spec, index)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.names)
 
-  def draw(self, round_number, count):
+  def draw(self, round_number: int, count: int | None) -> list[int]:
     """Which clients train in a round: all for None, else `count` without replacement, the same for the same seed."""
     if count is None or count == len(self):
       return list(range(len(self)))
     rng = _generator(_CLIENTS, self._seed, round_number)
     return [int(index) for index in rng.choice(len(self), count, replace=False)]
 
-  def datasets(self, indices, round_number, input_spec):
+  def datasets(self, indices: Sequence[int], round_number: int, input_spec: Mapping[str, Any]) -> list:
     """Lays out a round.
 
     Args:
@@ -217,7 +221,7 @@ class Clients:
         raise FederateError(f'client {self.names[index]} has other shapes or number types than client {self.names[0]}.')
       if not self._is_batched(_parts(data.element_spec, self.names[index])[0]):
         data = data.batch(self._batch_size)
-      batches = []
+      batches: list[list[np.ndarray]] = []
       for _ in self._passes(lambda: len(batches)):
         try:
           for batch in data:
@@ -231,9 +235,9 @@ class Clients:
       arrays = tf.nest.flatten(self._arrays(data, self.names[index]))
       count = len(arrays[0])
       rng = _generator(_ORDER, self._seed, round_number, index)
-      batches = -(-count // self._batch_size)
-      orders = []
-      for _ in self._passes(lambda: batches * len(orders)):
+      per_pass = -(-count // self._batch_size)
+      orders: list[np.ndarray] = []
+      for _ in self._passes(lambda: per_pass * len(orders)):
         orders.append(rng.permutation(count) if self._shuffle else np.arange(count))
       if count % self._batch_size == 0:
         orders = [np.concatenate(orders)]
@@ -291,7 +295,8 @@ def _parts(element, name):
 
 def _joined_batches(batches):
   """Runs from batches, each a list of arrays."""
-  runs, open_run = [], []
+  runs: list[_Run] = []
+  open_run: list[list[np.ndarray]] = []
 
   def close():
     if open_run:

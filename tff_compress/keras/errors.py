@@ -1,5 +1,6 @@
 """What cannot be trained, and training that failed: errors of one sentence, of TensorFlow's too."""
 
+from collections.abc import Iterator
 import contextlib
 import re
 
@@ -11,7 +12,7 @@ class FederateError(CompressionError):
 
 
 @contextlib.contextmanager
-def one_sentence(text):
+def one_sentence(text: str) -> Iterator[None]:
   """Turns what TensorFlow raises inside the block into a FederateError with its first meaningful line."""
   try:
     yield
@@ -21,9 +22,10 @@ def one_sentence(text):
     raise FederateError(text.format(first_line(error))) from error
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
   """The line of an error's text that says what is wrong, shortened; of an error that a TFF worker reports, too."""
-  text = error.details() if callable(getattr(error, 'details', None)) else str(error)
+  details = getattr(error, 'details', None)
+  text = details() if callable(details) else str(error)
   text = re.sub(r" for '\{\{node [^}]*\}\} = (\w+)[^']*'", r' for \1', text or '')
   text = re.sub(r'\{\{[^}]*\}\} ?', '', text).replace('Failed to run computation:', '')
   text = re.sub(r'assertion failed: \[(.*?)\]', r'\1', text).replace("\\'", "'")

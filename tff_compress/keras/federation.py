@@ -1,29 +1,23 @@
 """Keras in, Keras out."""
 
 from collections.abc import Callable
-import numbers
-import operator
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_compress import codec as codec_lib
-from tff_compress import processes
-from tff_compress.aggregators import uplink as uplink_lib
 from tff_compress.aggregators.codec_sum import checked_seed
+from tff_compress.codec import checks
 from tff_compress.codec.codec import Codec
-from tff_compress.keras import learning
 from tff_compress.keras import optimizers
 from tff_compress.keras import training
 from tff_compress.keras.blueprint import Blueprint
-from tff_compress.keras.checks import check_model
 from tff_compress.keras.clients import Clients
 from tff_compress.keras.errors import FederateError
+from tff_compress.keras.links import Links
+from tff_compress.keras.model_checks import check_model
 from tff_compress.keras.progress import Progress
-from tff_compress.processes import needs
 from tff_compress.processes.down.changes import Changes
-from tff_compress.processes.up import steps
 
 
 def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
@@ -97,15 +91,15 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
     CodecError, ProcessError: a codec or method is not valid, or not for this model.
   """
   check_model(model)
-  rounds = _whole(rounds, 'rounds')
-  local_epochs, batch_size = _whole(local_epochs, 'local_epochs'), _whole(batch_size, 'batch_size')
-  validation_freq = _whole(validation_freq, 'validation_freq')
-  if ema_momentum is not None and not (_is_number(ema_momentum) and 0 <= ema_momentum < 1):
-    raise FederateError(f'ema_momentum must be a number from 0 to below 1, not {ema_momentum!r}.')
-  if not (_is_number(proximal_strength) and 0 <= proximal_strength < float('inf')):
-    raise FederateError(f'proximal_strength must be a finite number of at least 0, not {proximal_strength!r}.')
-  if weighting not in ('examples', 'uniform'):
-    raise FederateError(f"weighting must be 'examples' or 'uniform', not {weighting!r}.")
+  rounds = checks.whole_number('rounds', rounds, FederateError, least=1)
+  local_epochs = checks.whole_number('local_epochs', local_epochs, FederateError, least=1)
+  local_steps = checks.whole_number('local_steps', local_steps, FederateError, least=1, optional=True)
+  batch_size = checks.whole_number('batch_size', batch_size, FederateError, least=1)
+  clients_per_round = checks.whole_number('clients_per_round', clients_per_round, FederateError, least=1, optional=True)
+  validation_freq = checks.whole_number('validation_freq', validation_freq, FederateError, least=1)
+  ema_momentum = checks.number('ema_momentum', ema_momentum, FederateError, least=0, below=1, optional=True)
+  proximal_strength = checks.number('proximal_strength', proximal_strength, FederateError, least=0)
+  checks.one_of('weighting', weighting, ('examples', 'uniform'), FederateError)
   if client_optimizer is None:
     optimizers.from_keras(model.optimizer, learning_rate)  # Says what is wrong before the data are read.
   elif learning_rate is not None:
@@ -114,23 +108,20 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
     raise FederateError('client_optimizer must be a tff.learning.optimizers.Optimizer, not '
                         f'{type(client_optimizer).__name__}.')
   if not isinstance(server_optimizer, tff.learning.optimizers.Optimizer):
-    server_optimizer = optimizers.of_server(
-        server_optimizer, optimizers.checked_rate(server_learning_rate, 'server_learning_rate'), server_momentum)
-  links = _Links(uplink, downlink)
+    server_optimizer = optimizers.of_server(server_optimizer, server_learning_rate, server_momentum)
+  links = Links(uplink, downlink)
   links.check_needs(None, clients_per_round, weighting == 'uniform')
-  if local_steps is not None:
-    local_steps = _whole(local_steps, 'local_steps')
-  elif links.method is not None:
+  if local_steps is None and links.method is not None:
     local_steps = links.method.local_steps
   if validation_data is not None and not isinstance(validation_data, tf.data.Dataset) and not (
       isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3):
     raise FederateError('validation_data must be (x, y), (x, y, sample_weight) or a tf.data.Dataset, not '
                         f'{type(validation_data).__name__}.')
-  codec_seed, seed = seed, checked_seed(seed)
+  run_seed = checked_seed(seed)
 
-  clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle, seed=seed,
-                    local_steps=local_steps)
-  if clients_per_round is not None and _whole(clients_per_round, 'clients_per_round') > len(clients):
+  clients = Clients(client_data, model, batch_size=batch_size, local_epochs=local_epochs, shuffle=shuffle,
+                    seed=run_seed, local_steps=local_steps)
+  if clients_per_round is not None and clients_per_round > len(clients):
     raise FederateError(f'clients_per_round is {clients_per_round}, more than the number of clients, {len(clients)}: '
                         'use at most that many.')
   links.check_needs(len(clients), clients_per_round or len(clients), weighting == 'uniform')
@@ -139,7 +130,7 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   if client_optimizer is None:
     client_optimizer = optimizers.from_keras(model.optimizer, learning_rate, model)
   blueprint = Blueprint(model, clients.element_spec)
-  links.check(blueprint)
+  links.check_rules(blueprint)
   history = tf.keras.callbacks.History()
   history.set_model(model)
   history.on_train_begin()
@@ -149,8 +140,8 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   with training.running():
     display.say('building')
     process = links.process(
-        blueprint, model, weighting == 'uniform', codec_seed, client_optimizer=client_optimizer,
-        server_optimizer=server_optimizer, proximal_strength=float(proximal_strength))
+        blueprint, model, weighting == 'uniform', seed, client_optimizer=client_optimizer,
+        server_optimizer=server_optimizer, proximal_strength=proximal_strength)
     trainer = training.Trainer(blueprint, clients, clients_per_round, process, links.method)
     try:
       for number in range(1, rounds + 1):
@@ -175,54 +166,6 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   return model, history
 
 
-class _Links:
-  """Uplink and downlink as `federate` is given them.
-
-  Attributes:
-    method: the uplink's `tff_compress.processes.methods.Method`; None for an aggregation factory of TFF.
-  """
-
-  def __init__(self, uplink, downlink):
-    self._factory = uplink if isinstance(uplink, tff.aggregators.WeightedAggregationFactory) else None
-    self.method = None
-    if self._factory is None:
-      uplink = 'float32' if uplink is None else uplink
-      self.method = processes.method(str(uplink) if isinstance(uplink, codec_lib.Codec) else uplink)
-    own = self.method is not None and self.method.downlink
-    if own and downlink is not None:
-      raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
-    self._downlink = processes.Changes.of(own or ('float32' if downlink is None else downlink))
-    changes = isinstance(self._downlink, processes.Changes)
-    self._changes = changes
-    if changes and self._factory is not None:
-      raise FederateError('a downlink of changes needs an uplink of this package, not an aggregation factory.')
-    self._remembers = changes or self._factory is None and (
-        not self.method.codec_suffices or self.method.error_feedback is not None)
-
-  def check_needs(self, clients, clients_per_round, uniform):
-    """Says what the method needs that is not so; of how many clients may be None."""
-    if self.method is not None:
-      facts = needs.Facts(clients=clients, clients_per_round=clients_per_round, sends_changes=self._changes,
-                          equal_weights=uniform or self.method.weighting == 'uniform')
-      needs.check(self.method.needs, facts, f'the uplink {str(self.method)!r}', FederateError)
-
-  def check(self, blueprint):
-    """Says what is wrong before a worker is started."""
-    if self._factory is None:
-      for _, codec in steps.schedule(self.method.uplink):
-        codec.plan(blueprint.trainable_spec)
-
-  def process(self, blueprint, model, uniform, seed, **others):
-    """What `training.Trainer` runs; `others` are arguments of `learning.build`."""
-    if not self._remembers:
-      aggregator = self._factory or uplink_lib(self.method.uplink, seed=seed, spec=blueprint.trainable_spec)
-      return learning.build(blueprint, aggregator=aggregator, downlink=self._downlink, uniform=uniform, seed=seed,
-                            **others)
-    arguments = {'downlink': self._downlink, 'client_weighting': learning.weighting(uniform),
-                 **self.method.arguments(model)}
-    return processes.Runner(learning.build_with_memory(blueprint, self.method, arguments, seed=seed, **others))
-
-
 def _validate(model, data, batch_size):
   """{'val_loss': …} of the model on validation data."""
   if isinstance(data, tf.data.Dataset):
@@ -231,19 +174,3 @@ def _validate(model, data, batch_size):
     result = model.evaluate(*data[:2], sample_weight=data[2] if len(data) == 3 else None, verbose=0, return_dict=True,
                             batch_size=max(batch_size, 256))
   return {f'val_{name}': value for name, value in result.items()}
-
-
-def _whole(value, name):
-  try:
-    if isinstance(value, bool):
-      raise TypeError
-    number = operator.index(value)
-  except TypeError:
-    raise FederateError(f'{name} must be a whole number, not {value!r}.') from None
-  if number < 1:
-    raise FederateError(f'{name} must be at least 1, not {number}.')
-  return number
-
-
-def _is_number(value):
-  return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -7,6 +7,10 @@ new objects (`fresh_containers`), so that tracing changes none that others may b
 graph has changed get their bases back first (`restore_base_classes`).
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
 from keras.src.utils import version_utils
 import tensorflow as tf
 from tensorflow.python.eager import record
@@ -41,7 +45,8 @@ class Program:
       its graph.
   """
 
-  def __init__(self, function, *specs, variables=(), others=()):
+  def __init__(self, function: Callable, *specs: Any, variables: Iterable[tf.Variable] = (),
+               others: Iterable[tf.Variable] = ()):
     traced = tf.function(function).get_concrete_function(*specs)
     graph, definition = traced.graph, _without_seeds(traced.graph.as_graph_def())
     if any(node.op in _PYTHON for node in _nodes(definition)):
@@ -53,7 +58,8 @@ class Program:
     read = set(auto_control_deps_utils.get_read_only_resource_input_indices_graph(graph))
     arguments = len(traced.inputs) - len(graph.captures)
     names, constants = [tensor.name for tensor in traced.inputs[:arguments]], {}
-    self._resources, self.written = [], []
+    self._resources: list[_Constant | _Table | tf.Variable] = []
+    self.written: list[tf.Variable] = []
     for position, (outside, inside) in enumerate(graph.captures, arguments):
       if inside.dtype != tf.resource:
         constants[inside.name] = outside.numpy()
@@ -78,7 +84,7 @@ class Program:
         *(tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in traced.inputs[:arguments]),
         *[tf.TensorSpec([], tf.resource)] * len(self._resources))
 
-  def bind(self, pairs=()):
+  def bind(self, pairs: Iterable[tuple[tf.Variable, tf.Variable]] = ()) -> Callable:
     """Makes a function of the current graph.
 
     Args:
@@ -101,7 +107,7 @@ class Program:
     return call
 
 
-def identity(variable):
+def identity(variable: tf.Variable) -> int:
   """What tells a variable from all others, also where objects are wrapped around it."""
   return id(variable.handle)
 
@@ -160,7 +166,7 @@ def _without_seeds(definition):
   return definition
 
 
-def restore_base_classes(model):
+def restore_base_classes(model: tf.keras.Model) -> None:
   """Gives the model's classes the bases they had before someone made a Keras model in a graph of TFF."""
   for kind in {type(layer) for layer in all_layers(model)}:
     if issubclass(kind, version_utils.base_layer_v1.Layer):
@@ -168,7 +174,7 @@ def restore_base_classes(model):
       version_utils.swap_class(kind, version_utils.base_layer.Layer, version_utils.base_layer_v1.Layer, True)
 
 
-def fresh_containers(model, output_spec, y_spec):
+def fresh_containers(model: tf.keras.Model, output_spec: Any, y_spec: Any) -> tuple[Any, Any]:
   """Makes new loss and metric objects, as `compile` would.
 
   Args:

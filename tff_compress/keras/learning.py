@@ -1,11 +1,14 @@
 """TFF learning processes for Keras models whose updates and models travel encoded."""
 
 import collections
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
+from tff_compress import processes
 from tff_compress.aggregators import CodecSumFactory
 from tff_compress.codec import meaning
 from tff_compress.codec.codec import Codec
@@ -13,14 +16,19 @@ from tff_compress.codec.codec import Condition
 from tff_compress.codec.codec import Rule
 from tff_compress.distributors import downlink as downlink_lib
 from tff_compress.keras import optimizers
+from tff_compress.keras.blueprint import Blueprint
 from tff_compress.keras.client_model import STATISTICS
 from tff_compress.keras.errors import FederateError
+from tff_compress.processes.methods import Method
 
 _EXACT = 'float32'
 
 
-def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink, residual=False, proximal_strength=0.0,
-          uniform=False, seed=None):
+def build(blueprint: Blueprint, *, client_optimizer: tff.learning.optimizers.Optimizer,
+          server_optimizer: tff.learning.optimizers.Optimizer,
+          aggregator: tff.aggregators.WeightedAggregationFactory, downlink: Codec | str, residual: bool = False,
+          proximal_strength: float = 0.0, uniform: bool = False,
+          seed: int | None = None) -> tff.learning.templates.LearningProcess:
   """Builds the learning process that trains a model.
 
   It is TFF's weighted federated averaging with two differences. The moving statistics of the model, which TFF never
@@ -58,8 +66,10 @@ def build(blueprint, *, client_optimizer, server_optimizer, aggregator, downlink
   return _with_moving_statistics(process, blueprint) if blueprint.statistics else process
 
 
-def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_optimizer, proximal_strength=0.0,
-                      seed=None):
+def build_with_memory(blueprint: Blueprint, method: Method, arguments: Mapping[str, Any], *,
+                      client_optimizer: tff.learning.optimizers.Optimizer,
+                      server_optimizer: tff.learning.optimizers.Optimizer, proximal_strength: float = 0.0,
+                      seed: int | None = None) -> processes.ClientStateProcess:
   """Builds the process that trains a model on clients that remember: a `tff_compress.processes.ClientStateProcess`.
 
   Args:
@@ -79,7 +89,7 @@ def build_with_memory(blueprint, method, arguments, *, client_optimizer, server_
       server_optimizer_fn=server_optimizer, seed=seed, spec=blueprint.weights_spec, **arguments)
 
 
-def weighting(uniform):
+def weighting(uniform: bool) -> tff.learning.ClientWeighting:
   """`tff.learning.ClientWeighting` of clients that weigh all the same, or as many as they have examples."""
   return tff.learning.ClientWeighting.UNIFORM if uniform else tff.learning.ClientWeighting.NUM_EXAMPLES
 

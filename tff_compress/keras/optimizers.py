@@ -4,12 +4,14 @@ Clients start with a fresh optimizer in every round, as they keep nothing betwee
 """
 
 import collections
+from collections.abc import Sequence
 import math
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_compress.codec import checks
 from tff_compress.keras import isolation
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.layers import all_layers
@@ -25,7 +27,8 @@ _UNUSED = {
 _OWN = {'SGD': ('momentum',), 'AdamW': ('weight_decay',)}
 
 
-def from_keras(optimizer, learning_rate=None, model=None):
+def from_keras(optimizer: Any, learning_rate: float | None = None,
+               model: tf.keras.Model | None = None) -> tff.learning.optimizers.Optimizer:
   """Makes the TFF optimizer that does what a Keras optimizer does.
 
   SGD, Adam and AdamW and Adagrad are the same, step for step. RMSprop divides by sqrt(v) + sqrt(epsilon) where Keras
@@ -82,7 +85,7 @@ def from_keras(optimizer, learning_rate=None, model=None):
       raise FederateError(
           'the learning rate is a schedule over optimizer steps, which start again on every client: pass '
           'learning_rate= with a number.')
-  rate = checked_rate(learning_rate, 'learning_rate')
+  rate = checks.number('learning_rate', learning_rate, FederateError, above=0)
   library = tff.learning.optimizers
   if kind == 'SGD':
     return library.build_sgdm(rate, float(config['momentum']) or None)
@@ -133,17 +136,17 @@ class _Partitioned(tff.learning.optimizers.Optimizer):
         (name, made.set_hparams(state[name], hparams[name])) for name, made in self._optimizers.items())
 
 
-def sgd(learning_rate, momentum=0.0):
+def sgd(learning_rate: float, momentum: float = 0.0) -> tff.learning.optimizers.Optimizer:
   """TFF's SGD."""
   return tff.learning.optimizers.build_sgdm(learning_rate, momentum or None)
 
 
-def of_server(name, learning_rate, momentum=0.0):
+def of_server(name: str, learning_rate: float, momentum: float = 0.0) -> tff.learning.optimizers.Optimizer:
   """Makes the server's optimizer: 'sgd', 'adam', 'yogi' or 'adagrad', with the constants of Reddi et al. 2021, section
   5."""
   library = tff.learning.optimizers
-  if isinstance(momentum, (bool, str)) or not np.isscalar(momentum) or not 0 <= momentum < 1:
-    raise FederateError(f'server_momentum must be a number from 0 to below 1, not {momentum!r}.')
+  learning_rate = checks.number('server_learning_rate', learning_rate, FederateError, above=0)
+  checks.number('server_momentum', momentum, FederateError, least=0, below=1)
   if momentum and name != 'sgd':
     raise FederateError("server_momentum is for server_optimizer='sgd': leave it out.")
   if name == 'sgd':
@@ -158,7 +161,8 @@ def of_server(name, learning_rate, momentum=0.0):
   raise FederateError(f'there is no server optimizer {str(name)[:40]!r}: use sgd, adam, yogi or adagrad.')
 
 
-def constrained(optimizer, weights):
+def constrained(optimizer: tff.learning.optimizers.Optimizer,
+                weights: Sequence[tf.Variable]) -> tff.learning.optimizers.Optimizer:
   """The optimizer, with the constraint of each weight applied after each step, as Keras's optimizers do.
 
   Args:
@@ -192,7 +196,7 @@ class _Constrained(tff.learning.optimizers.Optimizer):
     return self._optimizer.set_hparams(state, hparams)
 
 
-def proximal(optimizer, strength):
+def proximal(optimizer: tff.learning.optimizers.Optimizer, strength: float) -> tff.learning.optimizers.Optimizer:
   """The optimizer with FedProx's term: strength / 2 * ||w - w_0||^2 is added to the loss, w_0 being the server's
   weights.
 
@@ -232,19 +236,6 @@ class _Proximal(tff.learning.optimizers.Optimizer):
 
   def set_hparams(self, state, hparams):
     return collections.OrderedDict(state, inner=self._optimizer.set_hparams(state['inner'], hparams))
-
-
-def checked_rate(value, name):
-  """The value as a float. Raises FederateError unless it is a finite number above 0."""
-  try:
-    if isinstance(value, (bool, str)):
-      raise TypeError
-    rate = float(np.asarray(value))
-  except (TypeError, ValueError):
-    raise FederateError(f'{name} must be a number, not {value!r}.') from None
-  if not (math.isfinite(rate) and rate > 0):
-    raise FederateError(f'{name} must be a finite number above 0, not {rate!r}.')
-  return rate
 
 
 def _is_of_keras(optimizer):

@@ -16,19 +16,19 @@ class Progress:
     enabled: False shows nothing.
   """
 
-  def __init__(self, rounds, enabled=True):
+  def __init__(self, rounds: int, enabled: bool = True):
     self._rounds, self._enabled = rounds, enabled
     self._bar = None
     if enabled and _is_terminal(sys.stderr):
       import tqdm
       self._bar = tqdm.tqdm(total=rounds, unit='round', dynamic_ncols=True)
 
-  def say(self, text):
+  def say(self, text: str) -> None:
     """What is being done before the first round."""
     if self._bar is not None:
       self._bar.set_description_str(text)
 
-  def show(self, record):
+  def show(self, record: dict) -> None:
     """One more round is done; `record` is what `Trainer.next` returns, with `val_` entries where there are any."""
     if not self._enabled:
       return
@@ -39,7 +39,7 @@ class Progress:
     else:
       print(f'round {record["round"]}/{self._rounds}: {summary(record)}', flush=True)
 
-  def learn(self, learned, clients):
+  def learn(self, learned: dict, clients: int) -> None:
     """Some more clients learned in a pre-pass; `learned` is what it cost so far, of so many clients in all."""
     text = f'pre-pass: {prepass.progress(learned, clients, size)}'
     if self._bar is not None:
@@ -47,7 +47,7 @@ class Progress:
     elif self._enabled:
       print(text, flush=True)
 
-  def close(self):
+  def close(self) -> None:
     if self._bar is not None:
       self._bar.close()
 
@@ -60,7 +60,7 @@ def _is_terminal(file):
     return False
 
 
-def summary(record):
+def summary(record: dict) -> str:
   """The figures of a round in one line."""
   measured = methods.figures()
   skipped = ('round', 'clients', 'failed_clients', 'examples', 'seconds', *(figure.name for figure in measured))
@@ -75,7 +75,7 @@ def summary(record):
   return ', '.join(parts)
 
 
-def size(count):
+def size(count: float) -> str:
   """Bytes as people read them; powers of ten."""
   for unit, factor in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
     if count >= factor:

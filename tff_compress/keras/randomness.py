@@ -1,5 +1,6 @@
 """Random numbers of layers, such as dropout's masks, as a function of a batch's key."""
 
+from collections.abc import Iterator
 import contextlib
 import threading
 
@@ -12,7 +13,7 @@ _DRAWING = threading.Lock()
 """Held while layers have other generators: models in several threads may share layers."""
 
 
-def random_layers(model):
+def random_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
   """The layers of a Keras model that draw random numbers."""
   return [layer for layer in all_layers(model)
           if isinstance(getattr(layer, '_random_generator', None), backend.RandomGenerator)]
@@ -39,7 +40,7 @@ class _KeyedGenerator(backend.RandomGenerator):
 
 
 @contextlib.contextmanager
-def keyed(model, key):
+def keyed(model: tf.keras.Model, key: tf.Tensor) -> Iterator[None]:
   """A block in which the random numbers of the model's layers depend on the key alone, int32[2]."""
   with _DRAWING:
     layers = random_layers(model)

@@ -1,8 +1,11 @@
 """Rounds of federated training of a Keras model: what `federate` and simulations have in common."""
 
+from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import os
 import time
+from typing import Any
 
 import grpc
 import numpy as np
@@ -10,10 +13,13 @@ import tensorflow_federated as tff
 
 from tff_compress import runtime
 from tff_compress.aggregators import communication
+from tff_compress.keras.blueprint import Blueprint
+from tff_compress.keras.clients import Clients
 from tff_compress.keras.errors import FederateError
 from tff_compress.keras.errors import first_line
 from tff_compress.processes import prepass as prepass_lib
 from tff_compress.processes.figures import CLIENT_STATES
+from tff_compress.processes.methods import Method
 
 
 class Diverged(FederateError):
@@ -53,15 +59,17 @@ class Trainer:
       there was none.
   """
 
-  def __init__(self, blueprint, clients, clients_per_round, process, method=None):
+  def __init__(self, blueprint: Blueprint, clients: Clients, clients_per_round: int | None, process: Any,
+               method: Method | None = None):
     self._blueprint, self._clients, self._clients_per_round = blueprint, clients, clients_per_round
     self._prepass, self._figures = (method.prepass, method.figures) if method is not None else ('', ())
-    self._learns_again, self.learned = False, None
+    self._learns_again = False
+    self.learned: dict | None = None
     self._runner = _StatelessRunner(process) if isinstance(process, tff.learning.templates.LearningProcess) else process
     self.state = self._runner.process.set_model_weights(self._runner.state, blueprint.weights())
     self.round = 0
 
-  def restore(self, state, rounds, learned):
+  def restore(self, state: Any, rounds: list[dict], learned: dict | None) -> None:
     """Goes on where an earlier training stopped.
 
     Args:
@@ -76,7 +84,7 @@ class Trainer:
       self.learned = learned
 
   @property
-  def state(self):
+  def state(self) -> Any:
     return self._runner.state
 
   @state.setter
@@ -84,11 +92,11 @@ class Trainer:
     self._runner.state = state
 
   @property
-  def weights(self):
+  def weights(self) -> tff.learning.models.ModelWeights:
     """The server's weights: `tff.learning.models.ModelWeights` of lists of arrays."""
     return self.state.global_model_weights
 
-  def learn(self, report):
+  def learn(self, report: Callable[[dict, int], None]) -> bool:
     """Runs the pre-pass where one is due: for all clients before the first round, and later for those of the coming
     round where the last one said so.
 
@@ -114,7 +122,7 @@ class Trainer:
         metrics = self._runner.prepass([self._clients.names[index] for index in group], datasets)
       except grpc.RpcError as error:
         raise FederateError(f'the pre-pass failed on a client: {first_line(error)}.') from error
-      found = communication({name: metrics[name] for name in ('distributor', 'aggregator')})
+      found: dict[str, Any] = communication({name: metrics[name] for name in ('distributor', 'aggregator')})
       costs['prepass_clients'] += len(group)
       for direction in ('uplink', 'downlink'):
         costs[f'prepass_{direction}_bytes'] += found[f'{direction}_bytes']
@@ -123,7 +131,7 @@ class Trainer:
     self.learned = costs
     return True
 
-  def next(self):
+  def next(self) -> dict[str, Any]:
     """Trains one round.
 
     Returns:
@@ -141,7 +149,7 @@ class Trainer:
     start = time.perf_counter()
     chosen = self._clients.draw(self.round, self._clients_per_round)
     datasets = self._clients.datasets(chosen, self.round, self._blueprint.input_spec)
-    record = {'round': self.round + 1}
+    record: dict[str, Any] = {'round': self.round + 1}
     try:
       metrics = self._runner.next([self._clients.names[index] for index in chosen], datasets,
                                   lambda state, metrics: self._check(state, metrics, record, len(chosen)))
@@ -186,7 +194,7 @@ class Trainer:
     record.update(clients=clients, failed_clients=clients - trained, examples=examples)
 
   def _costs(self, metrics, clients):
-    found = communication({name: metrics[name] for name in ('distributor', 'aggregator')})
+    found: dict[str, Any] = communication({name: metrics[name] for name in ('distributor', 'aggregator')})
     values = sum(t.size for t in self._blueprint.weights_spec.tensors)
     costs = {}
     for direction in ('uplink', 'downlink'):
@@ -211,11 +219,11 @@ class Average:
     momentum: from 0 to below 1; None for no average: `weights` are the latest.
   """
 
-  def __init__(self, momentum):
+  def __init__(self, momentum: float | None):
     self._momentum = momentum
     self.weights = None
 
-  def update(self, weights):
+  def update(self, weights: tff.learning.models.ModelWeights) -> None:
     if self._momentum is not None and self.weights is not None:
       rate = np.float32(1 - self._momentum)
       weights = tff.learning.models.ModelWeights(
@@ -224,7 +232,7 @@ class Average:
 
 
 @contextlib.contextmanager
-def running():
+def running() -> Iterator[runtime.Runtime]:
   """Runs the block in this project's TFF runtime: the one that is installed, or one that lasts as long as the block."""
   current = tff.framework.get_context_stack().current
   if isinstance(current, runtime.Runtime) and not current.closed:

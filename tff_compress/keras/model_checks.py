@@ -9,7 +9,7 @@ _STEP = ('train_step', 'compute_loss', 'compute_metrics', 'make_train_function')
 """What `fit` runs of a model in each step."""
 
 
-def check_model(model):
+def check_model(model: object) -> None:
   """Raises FederateError if the model cannot be trained federated, whatever the data."""
   if not isinstance(model, tf.keras.Model):
     kind = type(model)
@@ -29,7 +29,7 @@ def check_model(model):
           f'the layer {layer.name!r} is stateful, and clients keep nothing between batches: use stateful=False.')
 
 
-def check_weights(model):
+def check_weights(model: tf.keras.Model) -> None:
   """Raises FederateError unless the model has weights that can be trained federated."""
   if not model.built:
     raise FederateError('the model has no variables yet: call it on a batch, or model.build(input_shape), first.')
