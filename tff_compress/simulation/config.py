@@ -197,7 +197,7 @@ class RunConfig:
     self._check_uplink()
 
   @property
-  def dataset_options(self):
+  def dataset_options(self) -> dict[str, Any]:
     """{option: value} of all options that data sets have."""
     return {name: getattr(self, name) for name in datasets.options()}
 
@@ -230,7 +230,7 @@ class RunConfig:
         raise ConfigError(f'feedback_{name} is not for the uplink {self.uplink!r}, whose clients remember in another '
                           'way: leave it out.')
 
-  def check_needs(self, clients):
+  def check_needs(self, clients: int | None) -> None:
     """Raises ConfigError unless the run is such as the uplink's method needs it; `clients` is None where it is not
     known yet how many there are."""
     if not self.baseline:
@@ -240,7 +240,7 @@ class RunConfig:
                   f'the uplink {self.uplink!r}', ConfigError)
 
   @property
-  def method(self):
+  def method(self) -> methods.Method | None:
     """The `tff_compress.processes.methods.Method` of the uplink; None for a baseline."""
     return None if self.baseline else processes.method('float32' if self.uplink == 'none' else self.uplink)
 
@@ -264,31 +264,31 @@ class RunConfig:
             if name.startswith('feedback_') and getattr(self, name) != declared.default}
 
   @property
-  def changes(self):
+  def changes(self) -> str:
     """The `since` of a downlink of changes, 'last' or 'start'; '' for the whole model. A method with its own has
     that."""
-    preset = meaning.needing_changes(self.downlink)
+    preset = meaning.needing_changes(self.downlink or 'float32')  # It is a text by now: see `_check_uplink`.
     meant = '' if preset is None else preset.changes
     if self.downlink_changes is None and not meant or self.downlink_changes is False:
       return ''
     return self.downlink_since or meant or 'last'
 
   @property
-  def steps(self):
+  def steps(self) -> int | None:
     """Batches that a client trains on in a round; None for whole epochs."""
     return self.local_steps if self.local_steps is not None or self.baseline else self.method.local_steps
 
   @property
-  def has_memory(self):
+  def has_memory(self) -> bool:
     """Whether it takes a process whose clients remember, `tff_compress.build_fed_avg`, and not TFF's own."""
     return not self.baseline and (not self.method.codec_suffices or self.feedback is not None or bool(self.changes))
 
   @property
-  def baseline(self):
+  def baseline(self) -> bool:
     """Whether the uplink is one of TFF's own."""
     return self.uplink.startswith('tff:')
 
-  def as_dict(self):
+  def as_dict(self) -> dict[str, Any]:
     """The settings in JSON's types; `RunConfig(**config.as_dict()) == config`."""
     return dataclasses.asdict(self)
 

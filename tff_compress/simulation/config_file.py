@@ -1,12 +1,17 @@
 """Settings of runs from YAML files. The files are hostile: they are small, and make nothing but plain values."""
 
+from collections.abc import Iterable
+from collections.abc import Mapping
 import os
 import stat
+from typing import Any
 
+from tff_compress.codec import files
 from tff_compress.codec.checks import shown
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation.settings import ConfigError
 from tff_compress.simulation.settings import nearest
+from tff_compress.simulation.settings import Setting
 
 MAX_YAML = 1 << 16
 """Largest YAML file, in bytes."""
@@ -16,7 +21,7 @@ MAX_BRACKETS = 200
 number."""
 
 
-def load_yaml(path, known=None, lists=()):
+def load_yaml(path: str, known: Mapping[str, Setting] | None = None, lists: Iterable[str] = ()) -> dict[str, Any]:
   """Reads a YAML file of `name: value` lines.
 
   Args:
@@ -77,7 +82,7 @@ def _read(path):
   except (OSError, ValueError) as error:
     if isinstance(error, ConfigError):
       raise
-    raise ConfigError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from None
+    raise ConfigError(f'{path} cannot be read: {files.reason(error)}.') from None
   if len(data) > MAX_YAML:
     raise ConfigError(f'{path} has more than {MAX_YAML} bytes, too many for a list of settings.')
   if data.count(b'[') + data.count(b'{') > MAX_BRACKETS:

@@ -6,6 +6,8 @@ engine.py, what a run leaves in its folder is in folder.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterable
 import contextlib
 import dataclasses
 import functools
@@ -50,17 +52,18 @@ class RunResult:
   folder: str | None = None
 
   @property
-  def accuracy(self):
+  def accuracy(self) -> float | None:
     """Test accuracy at the last evaluation, 0 to 1; None if there was none."""
     return next((entry['accuracy'] for entry in reversed(self.rounds) if entry.get('accuracy') is not None), None)
 
   @property
-  def loss(self):
+  def loss(self) -> float | None:
     """Test loss at the last evaluation; None if there was none."""
     return next((entry['loss'] for entry in reversed(self.rounds) if entry.get('loss') is not None), None)
 
 
-def run(config, *, on_round=None, on_prepass=None, resume=True):
+def run(config: RunConfig, *, on_round: Callable[[dict], object] | None = None,
+        on_prepass: Callable[[dict, int], object] | None = None, resume: bool = True) -> RunResult:
   """Trains one configuration in simulation.
 
   Args:
@@ -106,7 +109,7 @@ def run(config, *, on_round=None, on_prepass=None, resume=True):
   return RunResult(config, status, parameters, tuple(rounds), config.output)
 
 
-def variants(config, uplinks):
+def variants(config: RunConfig, uplinks: Iterable[str | tuple[str, str | None]]) -> list[RunConfig]:
   """The configuration with each uplink in turn, each with a folder of its own below `config.output`.
 
   Args:
@@ -140,7 +143,8 @@ def _has_own_downlink(uplink):
   return dataclasses.replace(RunConfig(), uplink=uplink, downlink=None).downlink != RunConfig().downlink
 
 
-def compare(configs, *, on_round=None, on_prepass=None, resume=True):
+def compare(configs: Iterable[RunConfig], *, on_round: Callable[[int, dict], object] | None = None,
+            on_prepass: Callable[[int, dict, int], object] | None = None, resume: bool = True) -> list[RunResult]:
   """Runs several configurations, one after the other.
 
   With `variants` they differ in how updates and models are encoded, and train on the same clients and examples.

@@ -61,7 +61,7 @@ class Setting:
   path: bool = False
   given_metavar: str = ''
   check: Callable[[str], str] | None = None
-  limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def annotation(self) -> Any:
@@ -108,7 +108,7 @@ class Setting:
     if self.kind is str:
       text = 'a path' if self.path else f'a {self.metavar.lower()}'
     else:
-      text = (checks.whole_number_text if self.kind is int else checks.number_text)(**self.limits)
+      text = checks.whole_number_text(**self.limits) if self.kind is int else checks.number_text(**self.limits)
     return f'{text}, or none' if self.optional else text
 
   @property
@@ -204,7 +204,8 @@ def settings_of(cls: type) -> Mapping[str, Setting]:
 
 def check_all(config: Any, error: type[Exception] = ConfigError) -> None:
   """For `__post_init__` of a frozen dataclass: checks every setting, and gives it its type. Raises `error`."""
-  for name, declared in settings_of(type(config)).items():
+  kind: Any = type(config)
+  for name, declared in settings_of(kind).items():
     object.__setattr__(config, name, declared.checked(getattr(config, name), error))
 
 
