@@ -1,6 +1,9 @@
 """Checks of arguments: what is let through, and the one sentence that refuses the rest."""
 
+import ast
 import fractions
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from tff_compress.codec import checks
 from tff_compress.codec.errors import SpecError
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAN, INFINITE = float('nan'), float('inf')
 
 
@@ -72,3 +76,16 @@ def test_none_passes_where_it_may():
 def test_what_is_shown_is_one_short_line(value):
   text = checks.shown(value)
   assert text and len(text) <= 62 and '\n' not in text
+
+
+def test_nobody_else_says_what_a_number_or_a_flag_must_be():
+  """A second sentence for the same thing, and a second check beside it, would go their own ways."""
+  others = [path for folder in ('tff_compress', 'tflite_export') for path in sorted((ROOT / folder).rglob('*.py'))
+            if path != pathlib.Path(checks.__file__)]
+  assert len(others) > 100
+  found = [f'{path.relative_to(ROOT)}:{part.lineno}: {part.value}' for path in others
+           for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))) if isinstance(node, ast.Raise)
+           for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)
+           and re.search(r'must be (a (whole |finite )?number\b|True or False)', part.value)
+           and 'or none, not' not in part.value]  # A parameter in a codec's text, which may be a word.
+  assert not found, '\n'.join(found)
