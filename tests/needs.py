@@ -42,7 +42,7 @@ def of_item(item: pytest.Item) -> str:
               for definition in item._fixtureinfo.name2fixturedefs.get(name, ())]
   parameters = item.callspec.params.values() if hasattr(item, 'callspec') else ()
   functions = [item.function, *fixtures, *(value for value in parameters if isinstance(value, types.FunctionType))]
-  return most([*marked, of_file(item.path), *(of_function(function, frozenset()) for function in functions)])
+  return most([*marked, of_file(item.path), *map(of_function, functions)])
 
 
 @functools.cache
@@ -51,12 +51,13 @@ def of_file(path: pathlib.Path) -> str:
   marks = [ast.unparse(node.value) for node in _tree(path).body
            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'pytestmark']
   said = [level for level in LEVELS for mark in marks if re.search(rf"mark\.{level}\b|xdist_group\('{level}'\)", mark)]
-  return most([*said, *_imports(_tree(path), {path})])
+  return most([*said, *_reached([path], _imports_of_file)])
 
 
 def of_text(text: str) -> str:
   """What the imports of a program load."""
-  return most(_imports(ast.parse(text), set()))
+  levels, files = _imports(ast.parse(text))
+  return most([*levels, *map(of_file, files)])
 
 
 def of_module(name: str) -> str:
@@ -66,32 +67,46 @@ def of_module(name: str) -> str:
 
 
 @functools.cache
-def of_function(function, seen: frozenset) -> str:
+def of_function(function) -> str:
   """What the imports in a function of the tests load, and in the functions of the tests that it names."""
+  return most(_reached([function], _loaded_by_function))
+
+
+def _reached(start, direct):
+  """Markers of what can be reached: `direct` gives (markers, what to look at next) of each."""
+  levels, seen, todo = set(), set(), list(start)
+  while todo:
+    node = todo.pop()
+    if node not in seen:
+      seen.add(node)
+      found, following = direct(node)
+      levels |= found
+      todo += following
+  return levels
+
+
+@functools.cache
+def _loaded_by_function(function):
+  """(markers of what its imports load, functions that it names)"""
   function = getattr(function, '__wrapped__', function)
-  if not isinstance(function, types.FunctionType) or function in seen or not _is_of_tests(function):
-    return 'fast'
-  levels = []
-  for code in _codes(function.__code__):
-    name = last = None
+  levels, named = set(), set()
+  for code in _codes(function.__code__) if _is_of_tests(function) else ():
+    module = last = None
     for instruction in dis.get_instructions(code):
       value = instruction.argval
       if instruction.opname == 'IMPORT_NAME':
-        name = value
-        levels.append(of_module(name))
+        module = value
+        levels.add(of_module(module))
       elif instruction.opname == 'IMPORT_FROM':
-        levels.append(_of_attribute(name, value))
+        inner = _path(f'{module}.{value}')
+        levels.add(of_file(inner) if inner else _of_attribute(module, value))
       elif instruction.opname == 'LOAD_CONST' and last == 'importorskip' and isinstance(value, str):
-        levels.append(of_module(value))
-      elif instruction.opname == 'LOAD_GLOBAL' and value in function.__globals__:
-        levels.append(of_function(_hashable(function.__globals__[value]), seen | {function}))
+        levels.add(of_module(value))
+      elif instruction.opname == 'LOAD_GLOBAL' and isinstance(function.__globals__.get(value), types.FunctionType):
+        named.add(function.__globals__[value])
       if instruction.opname in ('LOAD_METHOD', 'LOAD_ATTR', 'LOAD_CONST'):
         last = value
-  return most(levels)
-
-
-def _hashable(value):
-  return value if isinstance(value, types.FunctionType) else None
+  return levels, named
 
 
 def _is_of_tests(function):
@@ -107,61 +122,26 @@ def _codes(code):
       yield from _codes(constant)
 
 
-def _of_attribute(module, name):
-  """`from module import name`: a module of its own, a name of the module, or one that it loads when it is used."""
-  if _path(f'{module}.{name}'):
-    return of_module(f'{module}.{name}')
-  path = _path(module)
-  return 'tf' if path and name in _lazy(path) else 'fast'
-
-
 @functools.cache
-def _tree(path):
-  return ast.parse(path.read_text(encoding='utf-8'))
+def _imports_of_file(path):
+  return _imports(_tree(path))
 
 
-def _lazy(path):
-  """Names that a package loads when they are used."""
-  for node in _tree(path).body:
-    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_LAZY':
-      return ast.literal_eval(node.value)
-  return ()
-
-
-def _path(name):
-  """The file of a module of this repository; None of others."""
-  if name.partition('.')[0] not in _OWN:
-    return None
-  base = ROOT.joinpath(*name.split('.'))
-  return next((path for path in (base / '__init__.py', base.with_suffix('.py')) if path.is_file()), None)
-
-
-def _imports(tree, seen):
-  """Markers of what a module imports when it is imported, and that in turn. `seen`: files not to look at."""
+def _imports(tree):
+  """(markers of what a program imports from outside when it is imported, files of this repository that it imports)"""
+  levels, files = set(), set()
   for node in _when_imported(tree):
-    if isinstance(node, ast.Import):
-      names, attributes = [alias.name for alias in node.names], ()
-    else:
-      names, attributes = [node.module], [alias.name for alias in node.names]
-    for name in names:
-      yield PACKAGES.get(name.partition('.')[0], 'fast')
+    from_import = isinstance(node, ast.ImportFrom)
+    for name in [node.module] if from_import else [alias.name for alias in node.names]:
+      levels.add(PACKAGES.get(name.partition('.')[0], 'fast'))
       parts = name.split('.')
-      for length in range(1, len(parts) + 1):
-        inner = _path('.'.join(parts[:length]))
-        if inner:
-          yield from _imports_of(inner, seen)
-    for attribute in attributes:
+      files |= {_path('.'.join(parts[:length])) for length in range(1, len(parts) + 1)}
+    for attribute in [alias.name for alias in node.names] if from_import else ():
       inner = _path(f'{node.module}.{attribute}')
-      if inner:
-        yield from _imports_of(inner, seen)
-      elif _path(node.module):
-        yield _of_attribute(node.module, attribute)
-
-
-def _imports_of(path, seen):
-  if path not in seen:
-    seen.add(path)
-    yield from _imports(_tree(path), seen)
+      files.add(inner)
+      if not inner:
+        levels.add(_of_attribute(node.module, attribute))
+  return levels, files - {None}
 
 
 def _when_imported(node):
@@ -171,3 +151,32 @@ def _when_imported(node):
       yield child
     elif not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
       yield from _when_imported(child)
+
+
+def _of_attribute(module, name):
+  """`from module import name`, where that is no module: 'tf' where the module loads it when it is used."""
+  path = _path(module)
+  return 'tf' if path and name in _lazy(path) else 'fast'
+
+
+@functools.cache
+def _lazy(path):
+  """Names that a package loads when they are used."""
+  for node in _tree(path).body:
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_LAZY':
+      return ast.literal_eval(node.value)
+  return ()
+
+
+@functools.cache
+def _tree(path):
+  return ast.parse(path.read_text(encoding='utf-8'))
+
+
+@functools.cache
+def _path(name):
+  """The file of a module of this repository; None of others."""
+  if name.partition('.')[0] not in _OWN:
+    return None
+  base = ROOT.joinpath(*name.split('.'))
+  return next((path for path in (base / '__init__.py', base.with_suffix('.py')) if path.is_file()), None)

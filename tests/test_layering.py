@@ -4,6 +4,7 @@ codec ← wire ← tensorflow ← aggregators, distributors, processes, keras, t
 """
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -63,6 +64,7 @@ def _package(name):
   return parts[1] if len(parts) > 1 and (base.is_dir() or base.with_suffix('.py').is_file()) else ''
 
 
+@functools.cache
 def _edges():
   return {(package, _package(name), str(path.relative_to(ROOT)))
           for package, path in _modules() for name in _imported(path) if _package(name) is not None}

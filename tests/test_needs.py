@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
     ('import tensorflow as tf', 'tf'), ('from tensorflow import keras', 'tf'),
     ('import tensorflow_federated as tff', 'tff'), ('from tff_compress.tensorflow import ops', 'tf'),
     ('from tff_compress import tensorflow', 'tf'), ('from tff_compress.processes import Changes', 'tf'),
-    ('from tff_compress.processes import fed_avg', 'tff'), ('from tests.processes import test_fed_avg', 'tff'),
+    ('from tff_compress.processes.fed_avg import build', 'tff'), ('from tests.processes import test_fed_avg', 'tff'),
     ('def later():\n  import tensorflow', 'fast'),
 ])
 def test_what_imports_load(text, level):
@@ -36,8 +36,8 @@ def _by_name():
 def test_what_a_test_loads_by_itself_or_through_helpers():
   def alone():
     return [helper() for helper in (_helper,)]
-  assert needs.of_function(alone, frozenset()) == needs.of_function(_by_name, frozenset()) == 'tf'
-  assert needs.of_function(test_what_imports_load, frozenset()) == 'fast'
+  assert needs.of_function(alone) == needs.of_function(_by_name) == 'tf'
+  assert needs.of_function(test_what_imports_load) == 'fast'
 
 
 def _run(folder, text, *arguments):

@@ -50,6 +50,7 @@ def _of(value, name):
   return _of_function(value, name) if inspect.isfunction(value) else []
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize('package', PACKAGES)
 def test_public_names_say_their_types(package):
   found = importlib.import_module(package)

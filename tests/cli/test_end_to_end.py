@@ -87,7 +87,6 @@ def test_compare(tmp_path, capsys):
   assert (out / 'report.html').read_text() == page
 
 
-@pytest.mark.filterwarnings('ignore:You are saving your model as an HDF5 file')
 def test_inspect_takes_the_spec_of_a_keras_model(tmp_path, capsys):
   import tensorflow as tf
   layers = tf.keras.layers

@@ -14,7 +14,7 @@ BLOCKS = [block for path in tables.documents() for block in tables.blocks(path)]
 
 def _marked(block):
   """The block with the marker of what making it needs."""
-  level = needs.of_function(block.function, frozenset())
+  level = needs.of_function(block.function)
   return pytest.param(block, id=f'{block.path.name}-{block.call}', marks=getattr(pytest.mark, level))
 
 

@@ -3,6 +3,7 @@
 import html.parser
 import io
 import math
+import pathlib
 import re
 import statistics
 
@@ -15,6 +16,7 @@ from tff_compress.simulation import report
 from tff_compress.simulation.report import plots
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('runs', [
     comparison(), [run()], [run(accuracies=(None,))], [run(accuracies=(math.nan, 0.5))], [run(bits=(0, 0))],
     [run(f'uniform:bits={i}', seed=s) for i in range(1, 9) for s in range(2)] + [run()],
@@ -99,7 +101,7 @@ class _Page(html.parser.HTMLParser):
 
 def test_page_is_self_contained(tmp_path):
   path = report.write(comparison(), tmp_path / 'out', 'tff-compress compare --uplink int8')
-  text = open(path, encoding='utf-8').read()
+  text = pathlib.Path(path).read_text(encoding='utf-8')
   page = _Page(text)
   assert page.images == 2
   assert all(reference.startswith('data:image/png;base64,') for reference in page.references)
@@ -111,8 +113,8 @@ def test_page_is_self_contained(tmp_path):
 
 def test_texts_from_outside_stay_texts(tmp_path, no_plots):
   bad = '<script>alert(1)</script>&"\''
-  page = open(report.write([run(bad, bad, settings={'dataset': bad, bad: bad})], tmp_path, bad),
-              encoding='utf-8').read()
+  path = report.write([run(bad, bad, settings={'dataset': bad, bad: bad})], tmp_path, bad)
+  page = pathlib.Path(path).read_text(encoding='utf-8')
   assert bad not in page and _Page(page).tags.count('script') == 1  # The page's own.
 
 

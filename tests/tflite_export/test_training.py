@@ -217,7 +217,7 @@ def test_state_moves_to_another_interpreter(adam, batch, initial):
   losses = [[step(run, *batch, **quiet) for _ in range(2)] for run in (third, fourth)]
   assert losses[0][0] == losses[1][0]
   assert losses[0][1] != losses[1][1]
-  assert int(third.run('get_state', unused=UNUSED)['iterations']) == 3
+  assert third.run('get_state', unused=UNUSED)['iterations'].item() == 3
 
 
 def test_nothing_changes_outside_the_mask(masked, batch, initial):
