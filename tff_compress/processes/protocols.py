@@ -27,10 +27,9 @@ from typing import Protocol
 from typing import runtime_checkable
 
 from tff_compress.codec.spec import Spec
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 from tff_compress.processes.needs import Need
-
-Array = Any
-"""A NumPy array or a tensor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +75,18 @@ class ClientMemory(Protocol):
   def slots(self) -> tuple[str, ...]:
     ...
 
-  def accumulate(self, xp, memory: Mapping[str, Sequence[Array]], update: Sequence[Array],
+  def accumulate(self, xp: Ops, memory: Mapping[str, Sequence[Array]], update: Sequence[Array],
                  turn: ClientRound) -> Mapping[str, Sequence[Array]]:
     """The memory with the update in it, of the same slots: what to keep if nothing is sent."""
     del xp, update, turn
     return memory
 
-  def signal(self, xp, memory: Mapping[str, Sequence[Array]], update: Sequence[Array],
+  def signal(self, xp: Ops, memory: Mapping[str, Sequence[Array]], update: Sequence[Array],
              turn: ClientRound) -> Sequence[Array]:
     """What is encoded: list of arrays of the update's shapes; `memory` is what `accumulate` gave."""
     ...
 
-  def settle(self, xp, memory: Mapping[str, Sequence[Array]], update: Sequence[Array], decoded: Sequence[Array],
+  def settle(self, xp: Ops, memory: Mapping[str, Sequence[Array]], update: Sequence[Array], decoded: Sequence[Array],
              turn: ClientRound) -> Mapping[str, Sequence[Array]]:
     """What to keep after a message was sent, of the same slots: `memory` is what `accumulate` gave, `decoded` what the
     server decodes."""
@@ -152,7 +151,7 @@ class ServerFunctions(Protocol):
     """
     ...
 
-  def mean(self, total, accumulator: Mapping[str, Any], round_number: Array) -> Sequence[Array]:
+  def mean(self, total: Any, accumulator: Mapping[str, Any], round_number: Array) -> Sequence[Array]:
     """What `step` is given of a round: by default the weighted mean of what the messages decode to, tensors in the
     order, shapes and dtypes of the spec; 0 where nobody sent.
 
@@ -234,7 +233,7 @@ class ConfinedTraining(Protocol):
   coverage: Callable[[Array], Sequence[Array]] | None = None
   download: Callable[..., tuple[Sequence[Array], Array]] | None = None
 
-  def optimizer(self, optimizer, round_number: Array, client: Array):
+  def optimizer(self, optimizer: Any, round_number: Array, client: Array) -> Any:
     """The `tff.learning.optimizers.Optimizer` of a client, around another one."""
     ...
 
@@ -252,7 +251,7 @@ class UploadRule(Protocol):
   """
   conflicts: ClassVar[Mapping[str, str]] = {}
 
-  def holds(self, xp, update: Sequence[Array], before: Sequence[Array], now: Sequence[Array],
+  def holds(self, xp: Ops, update: Sequence[Array], before: Sequence[Array], now: Sequence[Array],
             round_number: Array) -> Array:
     """Whether a client uploads: boolean scalar.
 

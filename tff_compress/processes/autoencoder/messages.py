@@ -28,7 +28,8 @@ class LearnedMessages:
 
   def __init__(self, rule, target, fallback, tolerance, seed):
     self._rule, self._target, self._tolerance = rule, target, tolerance
-    self._latents = MessageFunctions(*rule.behind, seed)
+    codec, spec = rule.behind
+    self._latents = MessageFunctions(codec, spec, seed)
     self._fallback = MessageFunctions(fallback, rule.spec, seed)
 
   def snapshot(self, before, after):

@@ -69,7 +69,7 @@ class Networks:
 
   def _of_arrays(self, arrays):
     arrays = [tf.cast(x, tf.float32) for x in arrays]
-    layers = [network.Layer(*arrays[3 * i:3 * i + 3], shape.positions, shape.activation)
+    layers = [network.Layer(arrays[3 * i], arrays[3 * i + 1], arrays[3 * i + 2], shape.positions, shape.activation)
               for i, shape in enumerate((*self._architecture.encoder, *self._architecture.decoder))]
     count = len(self._architecture.encoder)
     return network.Autoencoder(self._architecture.length, tuple(layers[:count]), tuple(layers[count:]), self._sizes,

@@ -8,13 +8,14 @@ from typing import Any
 
 from absl import logging
 
-from tff_compress import codec as codec_lib
 from tff_compress.autoencoders import architectures
 from tff_compress.autoencoders import savings
 from tff_compress.autoencoders import training
 from tff_compress.autoencoders.rule import LearnedRule
 from tff_compress.codec import checks
+from tff_compress.codec import Codec
 from tff_compress.codec import meaning
+from tff_compress.codec import Spec
 from tff_compress.processes import options
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
@@ -67,11 +68,11 @@ class Options(options.Options):
     return ErrorFeedback.of(self.error_feedback, self.fallback)
 
   @functools.cached_property
-  def down(self) -> codec_lib.Codec:
+  def down(self) -> Codec:
     """The codec of the model as a whole."""
     return meaning.of_whole_models(self.downlink, 'choose another downlink')
 
-  def rule(self, spec) -> LearnedRule:
+  def rule(self, spec: Spec) -> LearnedRule:
     """The rule of the uplink with the autoencoder, for the `Spec` of the update."""
     rule = LearnedRule(default_uplink(spec.parameters) if self.uplink is None else self.uplink, spec)
     if rule.length > architectures.MAX_WHOLE:

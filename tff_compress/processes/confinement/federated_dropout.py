@@ -65,7 +65,7 @@ class FederatedDropout(Confinement):
       'changes': _one_model_in_all_rounds('downlink=Changes(…)')}
   own_downlink: ClassVar[bool] = True
 
-  units: object
+  units: Any
   keep: float = 0.75
   whole: tuple = ()
 
@@ -159,7 +159,7 @@ class SubModels(ConfinedTraining):
       back: int32 [places], where each is among them; behind the last, where it is not.
     """
     choice = self.choice(round_number, client)
-    found = []
+    found: list[list[tuple[int, tf.Tensor, tf.Tensor]]] = []
     for axes, shape, sub_shape in zip(self._axes, self._shapes, self.sub_shapes):
       found.append([])
       for number, (units, size, count) in enumerate(zip(axes, shape, sub_shape)):

@@ -21,6 +21,8 @@ lemma 2.
 
 import collections
 import dataclasses
+from typing import Any
+from typing import cast
 
 import tensorflow as tf
 
@@ -57,7 +59,7 @@ class Changes:
     step: changes are divided by this before they are encoded, and multiplied by it after they are decoded: how far a
       codec that sends signs alone goes.
   """
-  codec: object
+  codec: Any
   residual: bool = True
   step: float = 1.0
   since: str | None = None
@@ -113,7 +115,12 @@ class _ChangeMessages:
     self._residual, self._step, self._spec = changes.residual, changes.step, spec
     self._changes = MessageFunctions(changes.codec, spec, seed)
     self._model = MessageFunctions('float32', spec, seed)
-    self.model_bytes = 1 + FRAME_OVERHEAD + self._model.plan.payload_size
+    # The codec float32 has messages of one length.
+    self.model_bytes = 1 + FRAME_OVERHEAD + cast(int, self._model.plan.payload_size)
+
+  def initial(self, model):
+    """The server's state for a model, an OrderedDict of tensors, `version` first."""
+    raise NotImplementedError
 
   def restart(self, state, model):
     """The server's state after the model was replaced: what clients keep is of no use any more."""

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from tff_compress import codec as codec_lib
+from tff_compress.codec import Codec
 from tff_compress.codec import meaning
 from tff_compress.processes import options
 from tff_compress.processes.down.changes import Changes
@@ -70,12 +70,12 @@ class Options(options.Options):
     return ErrorFeedback.of(self.error_feedback, *steps_lib.parts(self.uplink))
 
   @functools.cached_property
-  def steps(self) -> tuple[tuple[int, codec_lib.Codec], ...]:
+  def steps(self) -> tuple[tuple[int, Codec], ...]:
     """The uplink's codecs, each with the round that it is used from."""
     return steps_lib.schedule(self.uplink)
 
   @functools.cached_property
-  def down(self) -> Changes | codec_lib.Codec:
+  def down(self) -> Changes | Codec:
     """`Changes`, or the `Codec` of what clients receive instead: the model, or their part of it."""
     downlink = 'float32' if self.downlink is None else self.downlink
     if self.sends_parts and not isinstance(downlink, Changes):

@@ -35,7 +35,7 @@ class FetchSgd(ServerMemory):
     momentum: m, 0 … below 1.
     masking: with momentum, whether U is emptied where D is not 0.
   """
-  keep: object
+  keep: Any
   momentum: float = 0.9
   masking: bool = True
 

@@ -31,7 +31,7 @@ from tff_compress.processes.needs import Need
 from tff_compress.processes.protocols import ClientMemory
 from tff_compress.processes.up import steps
 
-_registry = {}
+_registry: dict[str, type[Method]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Method:
     from tff_compress.processes.fed_avg.build import build_fed_avg
     return build_fed_avg(model_fn, **arguments)
 
-  def arguments(self, model=None) -> dict[str, Any]:
+  def arguments(self, model: Any = None) -> dict[str, Any]:
     """What `build` is given for it; the arguments that are not there are free.
 
     Args:
@@ -126,7 +126,7 @@ class Method:
     return dict(uplink=self.uplink, error_feedback=self.error_feedback or False, needs=self.needs, **weighting,
                 **self.other_arguments(model))
 
-  def other_arguments(self, model) -> dict[str, Any]:
+  def other_arguments(self, model: Any) -> dict[str, Any]:
     """What of `arguments` follows from nothing else here, such as `server`; arguments and errors as there."""
     del model
     return {}

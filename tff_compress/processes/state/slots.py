@@ -81,7 +81,8 @@ class Files:
   def __init__(self, fields, slots):
     paths = collections.OrderedDict(source=tff.TensorType(np.str_), target=tff.TensorType(np.str_))
     self.type = tff.to_type(collections.OrderedDict([*fields.items(), *paths.items()]))
-    self._places, self.bytes = collections.OrderedDict(), 0
+    self._places: dict[str, list[tuple[int, int, tf.DType]]] = {}
+    self.bytes = 0
     for slot, types in slots.items():
       self._places[slot] = []
       for kind in types:

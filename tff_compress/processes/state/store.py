@@ -23,6 +23,7 @@ where `rewind` may have to return to a round from ROUND to before END, and is re
 live in a round does not depend on which copies are kept.
 """
 
+from collections.abc import Collection
 from collections.abc import Mapping
 import contextlib
 import dataclasses
@@ -127,7 +128,8 @@ class ClientStore:
     self._targets = {}
     self._verified = {}
     self._look()
-    self.dropped, self.kept_rounds = 0, ()
+    self.dropped = 0
+    self.kept_rounds: Collection[int] = ()
 
   def __len__(self) -> int:
     """Number of clients that have a state."""
@@ -224,7 +226,7 @@ class ClientStore:
     self._look()
 
   def _found(self):
-    found = {}
+    found: dict[str, dict[int, _File]] = {}
     for entry in os.scandir(self.folder):
       match = _NAME.fullmatch(entry.name)
       if match:
