@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -28,7 +29,7 @@ class Options:
   metrics_aggregator: Callable[..., Any] | None
   seed: int | None
   spec: Any
-  needs: tuple[needs_lib.Need, ...]
+  needs: Sequence[needs_lib.Need]
 
   def __post_init__(self):
     object.__setattr__(self, 'seed', checked_seed(self.seed))

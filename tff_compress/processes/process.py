@@ -52,7 +52,8 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     super().__init__(initialize, next_fn, next_is_multi_arg=True)
     self.client_state_type, self.fingerprint = client_state_type, fingerprint
     self.get_model_weights, self.set_model_weights = get_model_weights, set_model_weights
-    self.needs, self._on_files = needs, on_files
+    self.needs = needs
+    self._on_files: Any = on_files
 
   @functools.cached_property
   def on_files(self):

@@ -148,9 +148,9 @@ class Runner:
       StateError: it cannot be read.
     """
     name, = _names([client_id])
-    if name not in self.store:
-      raise ClientError(f'nothing is stored of client {client_id!r}.')
     record = self.store.get(name)
+    if record is None:
+      raise ClientError(f'nothing is stored of client {client_id!r}.')
     with open(record.path, 'rb') as file:
       slots = self._files.read(file.read(self._files.bytes))
     return collections.OrderedDict(**self._unpacked(record.fields), **slots)

@@ -77,7 +77,7 @@ class Changes:
   def of(cls, downlink: 'Changes | Codec | str') -> 'Changes | Codec':
     """`Changes` for a preset that is meant for them, otherwise a `Codec`; either of these as it is. Raises CodecError.
     """
-    if isinstance(downlink, cls):
+    if isinstance(downlink, Changes):
       return downlink
     return codec_lib(downlink) if meaning.needing_changes(downlink) is None else cls(downlink)
 

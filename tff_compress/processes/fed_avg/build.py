@@ -86,7 +86,7 @@ def build_fed_avg(model_fn: Callable[[], tff.learning.models.VariableModel], *,
   steps = options.steps
   types = assembly.ModelTypes(model_fn, spec, 'clients that remember')
   functions = UplinkFunctions(options, types)
-  downlink = _downlink(options, functions, types)
+  downlink_for = _downlink_for(options, functions, types)
   training = assembly.LocalTraining(options, types)
   slots = collections.OrderedDict((slot, types.update_vectors.types) for slot in options.slots)
   if options.keeps_model:
@@ -98,12 +98,12 @@ def build_fed_avg(model_fn: Callable[[], tff.learning.models.VariableModel], *,
       Values(assembly.FIELDS, slots).type)
 
   def build(remembered, on_files=None):
-    return _process(options, types, functions, downlink(remembered), training, remembered, fingerprint, on_files)
+    return _process(options, types, functions, downlink_for(remembered), training, remembered, fingerprint, on_files)
 
   return assembly.on_values_and_files(build, assembly.FIELDS, slots)
 
 
-def _downlink(options, functions, types):
+def _downlink_for(options, functions, types):
   """Function of the clients' states, `Values` or `Files`, that makes the downlink, as in `down.downlinks`."""
   if options.changes:
     changes = change_messages(options.changes, types.spec, options.seed)

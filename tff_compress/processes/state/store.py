@@ -124,9 +124,10 @@ class ClientStore:
       raise StateError(
           f'{folder or "the temporary folder"} cannot hold the states of clients: {error.strerror}.') from None
     self._files = found  # {name of client: {round: `_File`}}
-    self._live, self._bytes, self._ended = {}, 0, set()
-    self._targets = {}
-    self._verified = {}
+    self._live: dict[str, int] = {}
+    self._ended: set[str] = set()
+    self._targets: dict[str, str] = {}
+    self._verified: dict[str, Any] = {}
     self._look()
     self.dropped = 0
     self.kept_rounds: Collection[int] = ()
