@@ -52,7 +52,7 @@ class Options(options.Options):
         meaning.without_feedback(codec, 'leave structured out')
     memories = [memory for memory in (self.feedback, self.server) if memory]
     for memory in memories:
-      if isinstance(memory, JointMemory) and self.feedback != self.server:
+      if isinstance(memory, JointMemory) and not all(memory == other for other in (self.feedback, self.server)):
         raise ProcessError(f'{memory} is what clients and server remember together: give the same one as '
                            'error_feedback and as server.')
     needed = [*self.needs, *(need for memory in memories for need in memory.needs)]

@@ -61,7 +61,7 @@ class Method:
   downlink: ClassVar[str] = ''
   weighting: ClassVar[str] = ''
   needs: ClassVar[tuple[Need, ...]] = ()
-  local_steps: ClassVar[object] = None
+  local_steps: ClassVar[Any] = None
   codec_suffices: ClassVar[bool] = False
   figures: ClassVar[tuple[Figure, ...]] = ()
   examples: ClassVar[tuple] = ('',)
