@@ -14,6 +14,7 @@ from tflite_export import inference
 from tflite_export import models
 from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
+from tflite_export.inference import comparison
 from tflite_export.inference import parts
 
 pytestmark = pytest.mark.xdist_group('tflite_inference')
@@ -67,7 +68,7 @@ def test_an_exported_function_predicts_but_does_not_train(folder, model):
     models.load(folder / 'exported')
   loaded = models.load(folder / 'exported', layers=False)
   made = inference.export_inference(loaded, recipe='float32')
-  found = inference.comparison.Predictor(made, 'tf.lite').predict({'x': X})
+  found = comparison.Predictor(made, 'tf.lite').predict({'x': X})
   np.testing.assert_allclose(found, model.predict(X, verbose=0), atol=1e-5)
   assert inference.export_inference(loaded, recipe='int8', representative_data=X).check_edgetpu().compatible
   *storages, last = parts.storages()
