@@ -8,9 +8,11 @@ Every file comes from here, so what holds for all of them is looked at here:
   runtime's own LSTM operator, above all, goes on from the state that the last call ended with.
 """
 
+from collections.abc import Callable
 import pathlib
 import re
 import tempfile
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -22,7 +24,7 @@ from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
 
 
-def convert(module, signatures, configure=None, variables=False):
+def convert(module: Any, signatures: dict, configure: Callable | None = None, variables: bool = False) -> bytes:
   """Converts functions of a module.
 
   Args:

@@ -1,12 +1,13 @@
 """Files: read within bounds, written whole or not at all."""
 
+import os
 import pathlib
 
 from tff_compress.codec import files
 from tflite_export.errors import FileError
 
 
-def check_free(path, overwrite=False):
+def check_free(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
   """Refuses a path that an export could not be written to, before any long work is done.
 
   Returns:
@@ -25,7 +26,7 @@ def check_free(path, overwrite=False):
   return path
 
 
-def read(path, limit, kind):
+def read(path: str | os.PathLike, limit: int, kind: str) -> bytes:
   """Reads a file whole.
 
   Args:
@@ -55,7 +56,7 @@ def read(path, limit, kind):
     raise FileError(f'{str(path)!r} cannot be read: it is no path.') from None
 
 
-def write(path, data, overwrite=False):
+def write(path: str | os.PathLike, data: bytes, overwrite: bool = False) -> pathlib.Path:
   """Writes bytes to a file. Whatever interrupts it, there is the whole new file or what was there before."""
   path = check_free(path, overwrite)
   files.write(str(path), data, FileError)

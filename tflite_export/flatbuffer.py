@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import re
+from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
@@ -52,7 +53,7 @@ _UNIONS = {'Operator': (
 )}
 
 
-def load(source):
+def load(source: Any) -> Any:
   """Parses a .tflite file.
 
   Args:
@@ -150,7 +151,7 @@ def _within(indices, low, high):
     raise ValueError
 
 
-def operator_name(model, operator):
+def operator_name(model: Any, operator: Any) -> str:
   """'CONV_2D', or 'FLEX:Relu' / 'CUSTOM:name' for what the built-in runtime does not have."""
   code = model.operatorCodes[operator.opcodeIndex]
   builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
@@ -170,12 +171,12 @@ class Operators:
   counts: dict
 
   @property
-  def foreign(self):
+  def foreign(self) -> list[str]:
     """Names of operators that need more than the built-in runtime."""
     return [name for name in self.counts if ':' in name]
 
 
-def operators(source):
+def operators(source: Any) -> Operators:
   """Counts the operators of a file (path, bytes or `ModelT`)."""
   model = source if isinstance(source, schema.ModelT) else load(source)
   counts = collections.Counter(operator_name(model, operator) for graph in model.subgraphs
@@ -183,7 +184,7 @@ def operators(source):
   return Operators(dict(sorted(counts.items())))
 
 
-def signatures(model):
+def signatures(model: Any) -> dict:
   """What goes into the signatures of a `ModelT` and comes out.
 
   Returns:
@@ -213,7 +214,7 @@ def _described(tensor):
 _VARIABLES = {'CALL_ONCE', 'VAR_HANDLE', 'READ_VARIABLE', 'ASSIGN_VARIABLE'}
 
 
-def remembering(model, variables):
+def remembering(model: Any, variables: bool) -> list[str]:
   """Names of operators of a `ModelT` that keep something from one call to the next, sorted.
 
   Args:
@@ -231,7 +232,7 @@ def remembering(model, variables):
   return sorted(found)
 
 
-def min_runtime_version(source):
+def min_runtime_version(source: Any) -> str:
   """The oldest TensorFlow Lite that has every operator of a file, as its converter noted: '2.14.0'; '1.5.0' without a
   note."""
   model = source if isinstance(source, schema.ModelT) else load(source)
@@ -244,7 +245,7 @@ def min_runtime_version(source):
   return '1.5.0'
 
 
-def compact(data):
+def compact(data: bytes) -> bytes:
   """The same model in fewer bytes: without the names of inner tensors, with one empty buffer, equal data only once.
 
   What a graph of many small operators takes most of is not its constants. The inputs and outputs of signatures are

@@ -1,7 +1,9 @@
 """The interpreters that exports are run in: the one that TensorFlow 2.14 ships, and LiteRT's."""
 
+from collections.abc import Iterator
 import contextlib
 import os
+from typing import Any
 
 import numpy as np
 
@@ -33,21 +35,21 @@ class Interpreter:
     FileError: the interpreter refuses the file.
   """
 
-  def __init__(self, data, name='tf.lite', threads=1):
+  def __init__(self, data: bytes, name: str = 'tf.lite', threads: int = 1) -> None:
     self.name = name
     try:
       self._interpreter = _make(name, bytes(data), threads)
       self._signatures = self._interpreter.get_signature_list()
     except (ValueError, RuntimeError) as error:
       raise FileError(f'{name} refuses this file: {str(error).splitlines()[0][:200]}') from None
-    self._runners = {}
+    self._runners: dict[str, Any] = {}
 
   @property
-  def signatures(self):
+  def signatures(self) -> dict:
     """{signature: {'inputs': [names], 'outputs': [names]}}"""
     return self._signatures
 
-  def details(self, signature):
+  def details(self, signature: str) -> tuple[dict, dict]:
     """(inputs, outputs) of a signature: {name: dict with shape, dtype, quantization, …} each."""
     runner = self._runner(signature)
     return runner.get_input_details(), runner.get_output_details()
@@ -63,7 +65,7 @@ class Interpreter:
             f'{self.name} cannot prepare the signature {signature!r}: {str(error).splitlines()[0][:200]}') from None
     return self._runners[signature]
 
-  def run(self, signature, **inputs):
+  def run(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
     """Runs a signature: arrays in, {name: array} out. A number counts as an array of one: no input is without axes."""
     try:
       return self._runner(signature)(**{name: np.atleast_1d(value) for name, value in inputs.items()})
@@ -73,7 +75,7 @@ class Interpreter:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
   """Hides what the interpreters' C++ code prints on standard error, such as which delegate they use."""
   with open(os.devnull, 'w', encoding='utf-8') as nowhere:
     saved = os.dup(2)

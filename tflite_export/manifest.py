@@ -22,6 +22,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec import meaning
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import CompressionError
+from tff_compress.codec.spec import Spec
 from tflite_export import encoder as encoder_lib
 from tflite_export import files
 from tflite_export import flatbuffer
@@ -52,12 +53,12 @@ class Plan:
   manifest: dict
 
   @property
-  def spec(self):
+  def spec(self) -> Spec:
     """`Spec` of the variables that travel."""
     return codec_lib.Spec(tuple(codec_lib.TensorSpec(v['name'], tuple(v['shape']), v['dtype'])
                                 for v in self.manifest['variables']))
 
-  def file(self, role):
+  def file(self, role: str) -> pathlib.Path:
     """pathlib.Path of the file of a role; ExportError if the plan has none."""
     if role not in self.manifest['files']:
       raise ExportError(f'the plan {self.path} has no {role} file; it has {", ".join(self.manifest["files"])}.')
@@ -100,7 +101,7 @@ def export_plan(model: Any, *, uplink: Codec | str, downlink: Codec | str | None
   if recipe is None:
     recipe = 'dynamic' if representative_data is None else 'int8'
   spec = codec_lib.Spec.of(model)
-  made = {}
+  made: dict[str, Any] = {}
   _say('the encoder')
   made['encoder'] = encoder_lib.export_encoder(uplink, spec, words=words, error_feedback=error_feedback)
   if downlink is not None:
@@ -123,7 +124,7 @@ def export_plan(model: Any, *, uplink: Codec | str, downlink: Codec | str | None
   text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + '\n'
   written = {MANIFEST: text.encode(), **{f'{role}.tflite': data for role, data in contents.items()}}
   files.write_folder(_check_free(path, overwrite), written)
-  return Plan(path, json.loads(text))
+  return Plan(pathlib.Path(path), json.loads(text))
 
 
 def _say(what):
@@ -149,12 +150,12 @@ class Choices:
   recipe: str
   words: str
   error_feedback: bool
-  uplink: codec_lib.Codec
-  downlink: codec_lib.Codec | None
+  uplink: Codec
+  downlink: Codec | None
   changes: str | None
 
   @classmethod
-  def of(cls, manifest):
+  def of(cls, manifest: dict) -> 'Choices':
     """Those of a manifest that fits the schema. Raises CompressionError for a codec or a recipe that does not exist."""
     training, encoder, downlink = manifest['files']['training'], manifest['files']['encoder'], manifest['downlink']
     return cls(manifest['model']['name'], training['learning_rate'], training['proximal_mu'],
@@ -254,7 +255,7 @@ def _check_free(path, overwrite):
   return path
 
 
-def load_plan(path):
+def load_plan(path: str | os.PathLike) -> Plan:
   """Reads a plan and checks it.
 
   The manifest must have the form of the schema, and every file the size and SHA-256 that it names. All that follows
@@ -301,7 +302,7 @@ def load_plan(path):
 
 
 @functools.cache
-def schema():
+def schema() -> dict:
   """The JSON Schema of plan.json, a dict."""
   return json.loads(pathlib.Path(__file__).with_name('plan.schema.json').read_text(encoding='utf-8'))
 

@@ -1,9 +1,12 @@
 """Models from files: what Keras 2 saves, and what newer Keras exports for inference."""
 
+from collections.abc import Callable
 import dataclasses
 import json
+import os
 import pathlib
 import re
+from typing import Any
 import zipfile
 
 import tensorflow as tf
@@ -32,12 +35,12 @@ class Exported:
     inputs: {name: tf.TensorSpec}
   """
   name: str
-  module: object
-  function: object
+  module: Any
+  function: Callable
   inputs: dict
 
 
-def load(path, layers=True):
+def load(path: str | os.PathLike, layers: bool = True) -> Any:
   """Reads a model.
 
   Code in files is never run: a Lambda layer of Python code is refused, and so is any layer that is not Keras's own.

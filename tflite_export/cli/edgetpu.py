@@ -1,12 +1,14 @@
 """`tflite-export check-edgetpu`: a file against the documented operator list of the Edge TPU."""
 
+import argparse
+
 from tff_compress.cli import output
 
 FALLS_BACK = 3
 """Exit code where something falls back to the CPU."""
 
 
-def add_check_edgetpu(parser):
+def add_check_edgetpu(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `check-edgetpu` its options."""
   parser.set_defaults(function=lambda o: check(o.file, o.json))
   parser.description = ('Say for each operator of a .tflite file whether the documented operator list of the Edge TPU '
@@ -17,7 +19,7 @@ def add_check_edgetpu(parser):
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
-def check(path, as_json):
+def check(path: str, as_json: bool) -> int:
   """Prints the report of a file.
 
   Args:

@@ -11,6 +11,8 @@ from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tff_compress.cli import specs
 from tff_compress.codec import artefacts
+from tff_compress.codec import Codec
+from tff_compress.codec import Spec
 from tff_compress.codec.transforms import autoencoder
 
 _EPILOG = """\
@@ -24,7 +26,7 @@ _EPILOG = """\
         --autoencoder updates.autoencoder{more} -o {command}.tflite"""
 
 
-def add_encoder(parser):
+def add_encoder(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `encoder` its options."""
   parser.set_defaults(function=lambda o: export('encoder', o), python_words={'representative_data': '--examples'})
   parser.description = ('Make a .tflite file that turns an update into the symbols and side values of a codec, bit for '
@@ -39,14 +41,14 @@ def add_encoder(parser):
                            'per variable, or .npy files with one update per row')
 
 
-def add_error_feedback(parser):
+def add_error_feedback(parser: argparse.ArgumentParser) -> None:
   """The option that says whether an encoder takes and gives residuals."""
   parser.add_argument('--error-feedback', action=argparse.BooleanOptionalAction,
                       help='add what earlier messages left out, and return what this one leaves out (default: only for '
                            'presets that are meant for it)')
 
 
-def add_decoder(parser):
+def add_decoder(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `decoder` its options."""
   parser.set_defaults(function=lambda o: export('decoder', o), error_feedback=False, int8=None)
   parser.description = 'Make a .tflite file that turns the symbols and side values of a codec into variables.'
@@ -54,7 +56,7 @@ def add_decoder(parser):
   _add_common(parser)
 
 
-def _add_common(parser):
+def _add_common(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('codec', metavar='CODEC', help='the codec, such as drive; see tff-compress codecs')
   parser.add_argument('model', metavar='MODEL', help='Keras model, or the spec of one: .keras, .h5, .npz or .json')
   parser.add_argument('-o', '--output', metavar='FILE', required=True, help='the .tflite file to write')
@@ -67,7 +69,7 @@ def _add_common(parser):
                       help='print, as JSON, everything that an app needs to know about the file')
 
 
-def with_autoencoders(codec, paths):
+def with_autoencoders(codec: Codec, paths: list[str]) -> Codec:
   """The codec with the weights of `autoencoder` stages loaded from files, and filled in where it names none.
 
   Raises:
@@ -99,7 +101,7 @@ def with_autoencoders(codec, paths):
   return dataclasses.replace(codec, rules=rules)
 
 
-def export(kind, options):
+def export(kind: str, options: argparse.Namespace) -> None:
   """Makes the file and says what goes in and comes out.
 
   Args:
@@ -112,8 +114,9 @@ def export(kind, options):
   codec = with_autoencoders(codec_lib(options.codec), options.autoencoder)
   from tflite_export import files
   from tflite_export.errors import ExportError
-  for path in filter(None, (options.output, options.int8)):
-    files.check_free(path, options.overwrite)
+  for output_path in (options.output, options.int8):
+    if output_path:
+      files.check_free(output_path, options.overwrite)
   if kind == 'encoder' and bool(options.int8) != bool(options.examples):
     raise ExportError(
         '--int8 and --examples go together, as what a network in int8 rounds to is measured with updates: '
@@ -170,7 +173,7 @@ def _print_network(made):
 
 
 
-def read(path):
+def read(path: str) -> Spec:
   """The `Spec` of a model: of a Keras model in a .keras or .h5 file, or as `specs.read_spec` reads it."""
   if os.path.splitext(path)[1].lower() in ('.keras', '.h5'):
     from tflite_export import models

@@ -1,5 +1,6 @@
 """`tflite-export inference` and `tflite-export compare`."""
 
+import argparse
 import dataclasses
 import textwrap
 
@@ -23,7 +24,7 @@ _WORDS = {
 }
 
 
-def add_inference(parser):
+def add_inference(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `inference` its options."""
   parser.set_defaults(function=lambda o: export(o))
   parser.description = 'Turn a Keras model into a .tflite file that predicts, using built-in operators only.'
@@ -47,7 +48,7 @@ example:
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
-def add_compare(parser):
+def add_compare(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `compare` its options."""
   parser.set_defaults(function=lambda o: compare(o))
   parser.description = ('Export a model in several ways and show the size, accuracy and latency of each in both '
@@ -83,7 +84,7 @@ def _parts():
   return '\n'.join(lines)
 
 
-def _add_training(parser):
+def _add_training(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--student', metavar='MODEL', help='the smaller model that distill trains')
   parser.add_argument('--epochs', metavar='N', type=training_command.POSITIVE, default=8,
                       help='epochs of pruning and distillation (default: 8); clustering and qat take a quarter as many')
@@ -115,7 +116,7 @@ def _train_data(arrays):
   return (arrays['x_train'], arrays['y_train']) if 'x_train' in arrays else None
 
 
-def export(options):
+def export(options: argparse.Namespace) -> None:
   """Makes the file and says what is in it."""
   from tflite_export import files
   from tflite_export.inference import recipes
@@ -157,7 +158,7 @@ def _tensor(tensor):
   return text if tensor['scale'] is None else f'{text}, {tensor["scale"]:.6g} · (value - {tensor["zero_point"]})'
 
 
-def compare(options):
+def compare(options: argparse.Namespace) -> None:
   """Prints the table."""
   from tflite_export.errors import ExportError
   from tflite_export.inference import recipes

@@ -1,5 +1,7 @@
 """`tflite-export plan`: everything a device needs, in one folder."""
 
+import argparse
+
 from tff_compress.cli import autoencoders
 from tff_compress.cli import output
 from tflite_export.cli import encoder
@@ -8,7 +10,7 @@ from tflite_export.cli import training
 _CHANGES = {None: '', 'last': ', of what changed since the last message', 'start': ', of what changed since the start'}
 
 
-def add_plan(parser):
+def add_plan(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `plan` its options."""
   parser.set_defaults(function=plan, python_words={'representative_data': 'x of --data', **training.WORDS})
   parser.description = (
@@ -39,11 +41,11 @@ def add_plan(parser):
   parser.add_argument('--json', action='store_true', help='print plan.json')
 
 
-def plan(options):
+def plan(options: argparse.Namespace) -> None:
   """Makes a plan and says what is in it."""
   from tff_compress import codec as codec_lib
   # A wrong codec is found before TensorFlow is imported.
-  uplink = encoder.with_autoencoders(codec_lib(options.uplink), options.autoencoder)
+  codec = encoder.with_autoencoders(codec_lib(options.uplink), options.autoencoder)
   if options.downlink:
     codec_lib(options.downlink)
   from tflite_export import encoder as encoder_lib
@@ -57,7 +59,7 @@ def plan(options):
   data = arrays.get('x_train', arrays.get('x'))
   model = models.load(options.model)
   made = manifest.export_plan(
-      model, uplink=uplink, downlink=options.downlink, path=options.output, overwrite=options.overwrite,
+      model, uplink=codec, downlink=options.downlink, path=options.output, overwrite=options.overwrite,
       words=options.words, error_feedback=encoder_lib.remembers(options.uplink, options.error_feedback),
       recipe=options.recipe, representative_data=data, **training.settings(options))
   if options.json:

@@ -1,6 +1,7 @@
 """`tflite-export training`: a model that trains on the device."""
 
 import argparse
+from typing import Any
 
 from tff_compress.cli import arguments
 from tff_compress.cli import output
@@ -20,7 +21,7 @@ WORDS = {'LowRank': '--structure low-rank'}
 """What errors call it, and what is typed."""
 
 
-def add_training(parser):
+def add_training(parser: argparse.ArgumentParser) -> None:
   """Gives the parser of `training` its options."""
   parser.set_defaults(function=lambda o: export(o), python_words=WORDS)
   parser.description = (
@@ -37,7 +38,7 @@ def add_training(parser):
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
   """The options that say how a model trains."""
   parser.add_argument('--batch-size', metavar='N', type=POSITIVE, default=32, help='examples in a batch (default: 32)')
   add_loss(parser)
@@ -52,14 +53,14 @@ def add_options(parser):
                            'all of them)')
 
 
-def add_loss(parser):
+def add_loss(parser: argparse.ArgumentParser) -> None:
   """The options that `loss` reads."""
   parser.add_argument('--loss', metavar='NAME', choices=sorted(LOSSES),
                       help=f'the loss: {", ".join(sorted(LOSSES))} (default: the one that the model was compiled with)')
   parser.add_argument('--from-logits', action='store_true', help="the model's outputs are logits, not probabilities")
 
 
-def loss(options):
+def loss(options: argparse.Namespace) -> Any:
   """`tf.keras.losses.Loss` from the options of `add_loss`; None: what the model was compiled with."""
   import tensorflow as tf
   if not options.loss:
@@ -75,7 +76,7 @@ def _structure(text):
   raise argparse.ArgumentTypeError(f'it must be random-mask, or low-rank:R with a whole number R, not {text[:40]!r}')
 
 
-def optimizer(name, learning_rate):
+def optimizer(name: str, learning_rate: float | None) -> Any:
   """`tf.keras.optimizers.Optimizer` of a name in `OPTIMIZERS`; with Keras's own learning rate if that is None."""
   import tensorflow as tf
   rate = {} if learning_rate is None else {'learning_rate': learning_rate}
@@ -84,7 +85,7 @@ def optimizer(name, learning_rate):
   return tf.keras.optimizers.SGD(momentum=0.9 if name == 'momentum' else 0., **rate)
 
 
-def settings(options):
+def settings(options: argparse.Namespace) -> dict:
   """Keyword arguments of `export_training` from the options of `add_options`."""
   from tflite_export import training
   from tflite_export.errors import ExportError
@@ -99,7 +100,7 @@ def settings(options):
   return found
 
 
-def export(options):
+def export(options: argparse.Namespace) -> None:
   """Makes the file and says what is in it."""
   from tflite_export import files
   files.check_free(options.output, options.overwrite)

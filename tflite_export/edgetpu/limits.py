@@ -1,5 +1,7 @@
 """Limits of the Edge TPU's documented operator list as functions: a node in, why it is not met (or None) out."""
 
+from typing import Any
+
 from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 
@@ -27,27 +29,27 @@ class Node:
     operator: `OperatorT`.
   """
 
-  def __init__(self, name, model, graph, operator):
+  def __init__(self, name: str, model: Any, graph: Any, operator: Any) -> None:
     self.name = name
     self._model = model
     self.options = operator.builtinOptions
-    self.inputs = [None if i < 0 else graph.tensors[i] for i in _listed(operator.inputs)]
+    self.inputs: list[Any] = [None if i < 0 else graph.tensors[i] for i in _listed(operator.inputs)]
     self.outputs = [graph.tensors[i] for i in _listed(operator.outputs)]
 
-  def option(self, field, default=0):
+  def option(self, field: str, default: Any = 0) -> Any:
     """A field of the operator's options; the schema's default where a file leaves it, or all options, out."""
     return getattr(self.options, field, default)
 
-  def input(self, position):
+  def input(self, position: int) -> Any:
     """The tensor at a position, or None where there is none."""
     return self.inputs[position] if position < len(self.inputs) else None
 
-  def is_constant(self, tensor):
+  def is_constant(self, tensor: Any) -> bool:
     """Whether the file holds the values of a tensor."""
     buffer = self._model.buffers[tensor.buffer]
     return (buffer.data is not None and len(buffer.data) > 0) or (buffer.offset or 0) > 1
 
-  def values(self, tensor):
+  def values(self, tensor: Any) -> np.ndarray | None:
     """Array of a constant; None for what is no constant, is very large, or whose bytes do not fit its shape."""
     kind = _ARRAYS.get(dtype(tensor))
     if tensor is None or kind is None or tensor.sparsity is not None or not self.is_constant(tensor):
@@ -68,12 +70,12 @@ def _listed(vector):
   return [] if vector is None else [int(i) for i in vector]
 
 
-def shape(tensor):
+def shape(tensor: Any) -> list[int]:
   """Sizes of a tensor as a list of Python integers."""
   return _listed(tensor.shape)
 
 
-def dtype(tensor):
+def dtype(tensor: Any) -> Any:
   """'INT8' and so on; None where there is no tensor."""
   return None if tensor is None else _DTYPES.get(tensor.type, f'type {tensor.type}')
 
@@ -91,7 +93,7 @@ def _channels_alone(sizes):
 # Limits of every operator.
 
 
-def static_shapes(node):
+def static_shapes(node: Node) -> str | None:
   """Every size is known when the file is made."""
   for tensor in [*filter(None, node.inputs), *node.outputs]:
     if any(size < 0 for size in _listed(tensor.shapeSignature) + shape(tensor)):
@@ -99,7 +101,7 @@ def static_shapes(node):
   return None
 
 
-def eight_bits(node):
+def eight_bits(node: Node) -> str | None:
   """Values are 8-bit integers with a scale; biases are 32-bit constants; shapes and axes are integer constants."""
   for tensor in [*filter(None, node.inputs), *node.outputs]:
     kind = dtype(tensor)
@@ -119,7 +121,7 @@ def _given(vector):
   return () if vector is None else vector
 
 
-def three_dimensions(node):
+def three_dimensions(node: Node) -> str | None:
   """At most the three innermost dimensions of what is computed are larger than one. Constants may have more."""
   for tensor in [*filter(None, node.inputs), *node.outputs]:
     if not node.is_constant(tensor) and any(size != 1 for size in shape(tensor)[:-3]):
@@ -127,7 +129,7 @@ def three_dimensions(node):
   return None
 
 
-def dense_constants(node):
+def dense_constants(node: Node) -> str | None:
   """Constants are stored in full."""
   if any(tensor is not None and tensor.sparsity is not None for tensor in node.inputs):
     return 'weights in sparse storage: export them dense'
@@ -137,7 +139,7 @@ def dense_constants(node):
 # Limits of single operators.
 
 
-def no_activation(node):
+def no_activation(node: Node) -> str | None:
   """No fused activation."""
   fused = node.option('fusedActivationFunction')
   if not fused:
@@ -145,7 +147,7 @@ def no_activation(node):
   return f'a fused activation ({_ACTIVATIONS.get(fused, fused)}): it has to be an operator of its own'
 
 
-def listed_activation(node):
+def listed_activation(node: Node) -> str | None:
   """A fused activation is one that the list has as an operator."""
   fused = _ACTIVATIONS.get(node.option('fusedActivationFunction'), 'UNKNOWN')
   if fused in ('NONE', 'RELU', 'RELU6', 'RELU_N1_TO_1', 'TANH'):
@@ -153,7 +155,7 @@ def listed_activation(node):
   return f'the fused activation {fused} is not on the list'
 
 
-def constant_weights(node):
+def constant_weights(node: Node) -> str | None:
   """Weights and biases are constants."""
   first, last = _WEIGHTS[node.name]
   if any(tensor is not None and not node.is_constant(tensor) and not tensor.isVariable
@@ -162,13 +164,13 @@ def constant_weights(node):
   return None
 
 
-def equal_dilation(node):
+def equal_dilation(node: Node) -> str | None:
   """The same dilation in x and y."""
   across, down = node.option('dilationWFactor', 1), node.option('dilationHFactor', 1)
   return None if across == down else f'dilations of {down} and {across}: they have to be equal'
 
 
-def constant_zero_padding(node):
+def constant_zero_padding(node: Node) -> str | None:
   """Where an input is a constant there are two inputs, and the constant is all zeros."""
   constants = [tensor for tensor in node.inputs if tensor is not None and node.is_constant(tensor)]
   if not constants:
@@ -182,12 +184,12 @@ def constant_zero_padding(node):
   return None
 
 
-def default_weights_format(node):
+def default_weights_format(node: Node) -> str | None:
   """Weights in the default format."""
   return 'weights in a shuffled format' if node.option('weightsFormat') else None
 
 
-def one_dimensional_output(node):
+def one_dimensional_output(node: Node) -> str | None:
   """The output is one-dimensional."""
   for tensor in node.outputs:
     if not _channels_alone(shape(tensor)):
@@ -204,7 +206,7 @@ def _axes(node):
   return [int(axis) + rank * (axis < 0) for axis in values.reshape(-1)], rank
 
 
-def axes_without_batch(node):
+def axes_without_batch(node: Node) -> str | None:
   """Reduces other dimensions than that of the batch."""
   found = _axes(node)
   if found is None:
@@ -212,7 +214,7 @@ def axes_without_batch(node):
   return 'it reduces the batch dimension' if 0 in found[0] and found[1] > 1 else None
 
 
-def channels_multiple_of_four(node):
+def channels_multiple_of_four(node: Node) -> str | None:
   """A reduction of the innermost dimension is over a multiple of 4. The axes are constants, which is checked before."""
   axes, rank = _axes(node)
   size = (shape(node.inputs[0]) or [0])[-1]
@@ -221,13 +223,13 @@ def channels_multiple_of_four(node):
   return None
 
 
-def axis_without_batch(node):
+def axis_without_batch(node: Node) -> str | None:
   """Stacks along another dimension than that of the batch."""
   rank = len(shape(node.outputs[0])) if node.outputs else 0
   return 'it packs along the batch dimension' if node.option('axis') in (0, -rank) else None
 
 
-def padding_without_batch(node):
+def padding_without_batch(node: Node) -> str | None:
   """Pads other dimensions than that of the batch."""
   values = node.values(node.input(1))
   if values is None or values.ndim != 2:
@@ -235,7 +237,7 @@ def padding_without_batch(node):
   return 'it pads the batch dimension' if np.any(values[:1]) else None
 
 
-def one_dimensional_alpha(node):
+def one_dimensional_alpha(node: Node) -> str | None:
   """Alpha is a constant with one value per channel."""
   alpha = node.input(1)
   if alpha is None or not node.is_constant(alpha):
@@ -243,15 +245,15 @@ def one_dimensional_alpha(node):
   return None if _channels_alone(shape(alpha)) else 'an alpha per position: share it over all axes but the last'
 
 
-def short_softmax(node):
+def short_softmax(node: Node) -> str | None:
   """One dimension of at most 16,000."""
-  for tensor in filter(None, node.inputs):
+  for tensor in [tensor for tensor in node.inputs if tensor is not None]:
     if not _channels_alone(shape(tensor)) or (shape(tensor) or [1])[-1] > LONGEST_SOFTMAX:
       return f'a softmax of {_sizes(tensor)}: it has to be one-dimensional, at most {LONGEST_SOFTMAX:,}'
   return None
 
 
-def split_without_batch(node):
+def split_without_batch(node: Node) -> str | None:
   """Splits another dimension than that of the batch."""
   values = node.values(node.input(0))
   if values is None or values.size != 1 or node.input(1) is None:
@@ -259,7 +261,7 @@ def split_without_batch(node):
   return 'it splits the batch dimension' if values.item() in (0, -len(shape(node.inputs[1]))) else None
 
 
-def squeeze_of_leading_ones(node):
+def squeeze_of_leading_ones(node: Node) -> str | None:
   """Removes nothing but leading dimensions of 1."""
   sizes = shape(node.inputs[0]) if node.input(0) is not None else []
   axes = {int(axis) + len(sizes) * (axis < 0) for axis in _given(node.option('squeezeDims', None))}
@@ -267,7 +269,7 @@ def squeeze_of_leading_ones(node):
   return None if axes == set(range(len(axes))) else 'it removes more than leading dimensions of 1'
 
 
-def plain_strides(node):
+def plain_strides(node: Node) -> str | None:
   """Strides of 1, no ellipsis, no new axis."""
   strides = node.values(node.input(3))
   if strides is None:

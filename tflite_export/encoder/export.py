@@ -61,7 +61,7 @@ class Export:
   inputs: tuple
   outputs: tuple
   operators: dict
-  network: object = None
+  network: networks.Network | None = None
   network_path: pathlib.Path | None = None
   pieces_inputs: tuple = ()
 
@@ -94,11 +94,10 @@ class Export:
       entry = {'name': segment.name, 'variables': [names[i] for i in segment.tensors], 'size': segment.size,
                'codec': None if segment.pipeline is None else str(segment.pipeline)}
       if index in parts:
-        part = parts[index]
-        stages = segment.pipeline.stages
-        signal = segment.pipeline.signals(segment.size)[segment.pipeline.coder]
+        part, pipeline = parts[index], parts[index].segment.pipeline
+        stages, signal = pipeline.stages, pipeline.signals(segment.size)[pipeline.coder]
         entry['values'] = part.values.name
-        entry['coder'] = None if part.is_bytes else str(stages[segment.pipeline.coder])
+        entry['coder'] = None if part.is_bytes else str(stages[pipeline.coder])
         entry['alphabet'] = None if part.is_bytes else [signal.low, signal.high]
         entry['sides'] = [{'array': array.name, 'stage': str(stages[t]), 'name': side.name, 'width': side.width,
                            'below': side.below if side.width is None else None} for t, side, array in part.sides]

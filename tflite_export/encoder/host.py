@@ -2,6 +2,7 @@
 takes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from tff_compress.codec.spec import SpecSource
 from tflite_export.encoder.layout import Layout
 from tflite_export.errors import ExportError
 
+NO_KEYS: Any = None
+"""Coders draw no random numbers."""
 
 def finish(codec: Codec | str, spec: SpecSource, outputs: Mapping[str, npt.ArrayLike],
            as_they_are: Mapping[str, npt.ArrayLike] | None = None) -> bytes:
@@ -49,13 +52,13 @@ def finish(codec: Codec | str, spec: SpecSource, outputs: Mapping[str, npt.Array
       part = parts[index]
       values, sides = arrays[part.values.name], part.grouped(arrays)
       values = values if part.is_bytes else values.astype(np.int32)
-      pieces.append(segment.pipeline.code(numpy_ops, values, sides, segment.size, None, segment.name))
+      pieces.append(segment.pipeline.code(numpy_ops, values, sides, segment.size, NO_KEYS, segment.name))
     else:
-      pieces.append(segment.pipeline.encode(numpy_ops, np.zeros(0, np.float32), 0, None, segment.name))
+      pieces.append(segment.pipeline.encode(numpy_ops, np.zeros(0, np.float32), 0, NO_KEYS, segment.name))
   return layout.plan.join(numpy_ops, pieces).tobytes()
 
 
-def require_valid(valid):
+def require_valid(valid: Any) -> None:
   """Raises UpdateError unless the output `valid` of an encoder is 1."""
   if not np.all(valid):
     raise UpdateError('the update holds a NaN, an infinity or a magnitude above 2^64: clip or zero such updates before '
@@ -88,7 +91,7 @@ def start(codec: Codec | str, spec: SpecSource,
       body = numpy_ops.static_bytes(piece[0], tensor.size * tensor.itemsize)
       others[tensor.name] = numpy_ops.raw_values(body, tensor.dtype).reshape(tensor.shape)
       continue
-    values, sides = segment.pipeline.uncode(numpy_ops, piece, segment.size, None, segment.name)
+    values, sides = segment.pipeline.uncode(numpy_ops, piece, segment.size, NO_KEYS, segment.name)
     if index in parts:
       inputs[parts[index].values.name] = values.astype(parts[index].values.dtype)
       for stage, side, array in parts[index].sides:

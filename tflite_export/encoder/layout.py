@@ -11,6 +11,7 @@ stage in its pipeline:
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,19 +50,19 @@ class Part:
     sides: tuple of (position of the stage, `Side`, `Array`).
   """
   index: int
-  segment: object
+  segment: Any
   variables: tuple
   values: Array
   sides: tuple
 
   @property
-  def is_bytes(self):
+  def is_bytes(self) -> bool:
     """Whether the last stage makes bytes itself, so that there is no coder behind it."""
     return self.segment.pipeline.coder == len(self.segment.pipeline.stages)
 
-  def grouped(self, arrays):
+  def grouped(self, arrays: dict) -> list[dict]:
     """{name: array} of a signature -> [{side name: array}] per stage before the coder."""
-    groups = [{} for _ in range(self.segment.pipeline.coder)]
+    groups: list[dict] = [{} for _ in range(self.segment.pipeline.coder)]
     for stage, side, array in self.sides:
       groups[stage][side.name] = arrays[array.name]
     return groups

@@ -26,6 +26,7 @@ from tflite_export import flatbuffer
 from tflite_export import interpreters
 from tflite_export.encoder.host import require_valid
 from tflite_export.encoder.layout import Array
+from tflite_export.encoder.layout import Layout
 from tflite_export.errors import ExportError
 from tflite_export.inference import examples as examples_lib
 
@@ -58,21 +59,21 @@ class Tensor:
   zero_point: int
 
   @property
-  def array(self):
+  def array(self) -> Array:
     """`Array` of the encoder's file."""
     return Array(self.name, 'int8', math.prod(self.shape))
 
-  def rounded(self, xp, x):
+  def rounded(self, xp: Any, x: Any) -> Any:
     """float32 of any shape -> whole numbers -128 … 127 in float32: the nearest ones. For a single scale."""
     nearest = xp.floor(x * (np.float32(1) / self.scale[0]) + np.float32(0.5)) + np.float32(self.zero_point)
     return xp.minimum(xp.maximum(nearest, np.float32(-128)), np.float32(127))
 
-  def values(self, xp, integers):
+  def values(self, xp: Any, integers: Any) -> Any:
     """int8[n] -> float32[n]: what they stand for."""
     shifted = xp.cast(integers, np.float32) - np.float32(self.zero_point)
     return xp.reshape(xp.reshape(shifted, [-1, len(self.scale)]) * self.scale, [-1])
 
-  def describe(self):
+  def describe(self) -> dict:
     """For JSON."""
     return {'name': self.name, 'dtype': 'int8', 'shape': list(self.shape), 'scale': self.scale.tolist(),
             'zero_point': self.zero_point}
@@ -135,7 +136,7 @@ def pieces(xp, part, x):
   return stage.network(signal).pieces(xp, stage.turned(xp, x, signal), signal.size)
 
 
-def check_sizes(layout):
+def check_sizes(layout: Layout) -> None:
   """Refuses networks of which no file can be made.
 
   Raises:
@@ -148,7 +149,7 @@ def check_sizes(layout):
                         'learn one for shorter pieces (length=1024).')
 
 
-def quantized(layout, examples):
+def quantized(layout: Layout, examples: Any) -> Network:
   """Makes the file.
 
   Args:

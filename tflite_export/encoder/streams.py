@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +40,11 @@ class Key:
     used: how many words were drawn.
   """
 
-  def __init__(self, words=None):
+  def __init__(self, words: Any = None) -> None:
     self.words = words
     self.used = 0
 
-  def draw(self, start, stop):
+  def draw(self, start: int, stop: int) -> Any:
     """int32[stop - start]: words start … stop - 1."""
     self.used = max(self.used, stop)
     if self.words is None:
@@ -54,16 +55,16 @@ class Key:
 class Recorder:
   """Finds out what a graph draws: answers every request with a key of its own."""
 
-  def __init__(self):
-    self._keys = {}
+  def __init__(self) -> None:
+    self._keys: dict[tuple[str, str, int, int], Key] = {}
 
-  def key(self, scope, name, purpose, chunk):
+  def key(self, scope: str, name: str, purpose: Any, chunk: Any) -> Any:
     return self._keys.setdefault((scope, name, purpose, chunk), Key())
 
   @property
-  def requests(self):
+  def requests(self) -> tuple:
     """Tuple of `Request`, in the order in which they came up; those that drew nothing are left out."""
-    return tuple(Request(*request, words=key.used) for request, key in self._keys.items() if key.used)
+    return tuple(Request(*request, key.used) for request, key in self._keys.items() if key.used)
 
 
 class Words:
@@ -74,15 +75,15 @@ class Words:
     words: int32[request.words] for each of them.
   """
 
-  def __init__(self, requests, words):
+  def __init__(self, requests: Any, words: Any) -> None:
     self._keys = {(r.scope, r.name, r.purpose, r.chunk): Key(w) for r, w in zip(requests, words)}
 
-  def key(self, scope, name, purpose, chunk):
+  def key(self, scope: str, name: str, purpose: Any, chunk: Any) -> Any:
     # What nothing is drawn from has no words.
     return self._keys.get((scope, name, purpose, chunk)) or Key(tf.zeros([0], tf.int32))
 
 
-def generate(xp, requests, keys):
+def generate(xp: Any, requests: Any, keys: Any) -> list:
   """The words of all requests, computed at once.
 
   Each request takes whole rows of a matrix, so that the file holds the generator once and not once per stream.

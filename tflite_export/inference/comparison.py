@@ -36,12 +36,12 @@ class Row:
     refused: why there is no file; '' where there is one. Then what is above is None.
   """
   recipe: str
-  bytes: object = None
-  gzip_bytes: object = None
-  metric: object = None
-  quality: object = None
-  milliseconds: object = None
-  edgetpu: object = None
+  bytes: int | None = None
+  gzip_bytes: int | None = None
+  metric: str | None = None
+  quality: dict[str, float] | None = None
+  milliseconds: dict[str, float] | None = None
+  edgetpu: bool | None = None
   refused: str = ''
 
 
@@ -53,12 +53,12 @@ class Predictor:
     name: one of `interpreters.NAMES`.
   """
 
-  def __init__(self, made, name):
+  def __init__(self, made: export.InferenceFile, name: str) -> None:
     with interpreters.quiet():
       self._file = gate.File(interpreters.Interpreter(made.data, name))
       self.predict({key: np.zeros((1, *tensor['shape'][1:])) for key, tensor in made.inputs.items()})
 
-  def predict(self, x):
+  def predict(self, x: dict) -> np.ndarray:
     """First output for examples {input: [n, …]}: float32[n, …]."""
     encoded = self._file.encode(x)
     name = next(iter(self._file.outputs))
@@ -66,7 +66,7 @@ class Predictor:
                         for row in range(len(next(iter(encoded.values()))))])
     return self._file.decode(name, answers).astype(np.float32)
 
-  def seconds(self, x):
+  def seconds(self, x: dict) -> float:
     """How long the fastest of some calls with the first example takes."""
     first = self._file.encode({key: values[:1] for key, values in x.items()})
     best, start = float('inf'), time.perf_counter()
@@ -80,7 +80,7 @@ class Predictor:
     return best
 
 
-def compare(model: Any, data: Any, *, recipes: Sequence[str] | None = None, train_data: Any = None,
+def compare(model: Any, data: Any, *, recipes: Sequence | None = None, train_data: Any = None,
             representative_data: Any = None, student: Any = None, training: finetuning.Training = finetuning.Training(),
             timing_rounds: int = 3) -> list[Row]:
   """Exports a model in several ways and measures each on validation data, in both interpreters.
@@ -130,7 +130,7 @@ def compare(model: Any, data: Any, *, recipes: Sequence[str] | None = None, trai
       name: 1e3 * best[recipe, name] for name in interpreters.NAMES}) for row, recipe in zip(rows, parsed)]
 
 
-def measure(answers, y):
+def measure(answers: np.ndarray, y: np.ndarray) -> tuple[str, float]:
   """How good answers are: (metric's name, value).
 
   Args:

@@ -42,7 +42,7 @@ def distill(teacher: Any, student: Any, data: Any, *, training: finetuning.Train
   return teach(teacher, student, trainer, y is not None)
 
 
-def teach(teacher, student, trainer, labelled=True):
+def teach(teacher: Any, student: Any, trainer: finetuning.Trainer, labelled: bool = True) -> Any:
   """`distill` with a `finetuning.Trainer`."""
   if not isinstance(student, tf.keras.Model):
     raise ExportError(f'the student must be a Keras model, not {type(student).__name__}.')
@@ -91,6 +91,6 @@ def _are_probabilities(output):
   return bool(np.all(output >= 0) and np.allclose(output.sum(-1), 1, atol=1e-3))
 
 
-def logits_of(output, probabilities):
+def logits_of(output: Any, probabilities: bool) -> Any:
   """A tensor of logits. The logarithm of probabilities is their logits up to a constant, which no softmax sees."""
   return tf.math.log(tf.clip_by_value(output, 1e-7, 1.)) if probabilities else tf.convert_to_tensor(output)

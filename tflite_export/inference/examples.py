@@ -1,7 +1,10 @@
 """Examples for training, calibration and validation: reading them from .npz files, and checking that they fit a
 model."""
 
+from collections.abc import Iterable
+import os
 import pathlib
+from typing import Any
 import zipfile
 
 import numpy as np
@@ -13,7 +16,7 @@ LARGEST = 4 << 30
 """Bytes that the arrays of a file may take."""
 
 
-def read(path, names):
+def read(path: str | os.PathLike, names: Iterable[str]) -> dict[str, np.ndarray]:
   """Reads arrays of numbers from an .npz file.
 
   Args:
@@ -61,7 +64,7 @@ def _array(archive, info):
     return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def inputs(given, specs, what):
+def inputs(given: Any, specs: dict, what: str) -> dict[str, np.ndarray]:
   """Checks examples against what a model takes.
 
   Args:
@@ -98,7 +101,7 @@ def inputs(given, specs, what):
   return checked
 
 
-def numbers(given, what):
+def numbers(given: Any, what: str) -> np.ndarray:
   """An array of finite numbers with at least one row."""
   try:
     array = np.asarray(given)
@@ -113,7 +116,7 @@ def numbers(given, what):
   return array
 
 
-def labelled(given, specs, what):
+def labelled(given: Any, specs: dict, what: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
   """Checks (x, y).
 
   Returns:

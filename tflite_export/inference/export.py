@@ -38,7 +38,7 @@ class InferenceFile:
       tensor stands for scale · (v - zero_point); scale is None where values are what they are.
   """
   data: bytes
-  path: pathlib.Path
+  path: pathlib.Path | None
   recipe: str
   operators: dict
   inputs: dict
@@ -59,9 +59,9 @@ class InferenceFile:
     return edgetpu.check_edgetpu(self.data)
 
 
-def export_inference(model: Any, *, recipe: str = 'int8', representative_data: Any = None, train_data: Any = None,
-                     student: Any = None, training: finetuning.Training = finetuning.Training(), batch_size: int = 1,
-                     path: str | os.PathLike[str] | None = None, overwrite: bool = False,
+def export_inference(model: Any, *, recipe: recipes.Recipe | str = 'int8', representative_data: Any = None,
+                     train_data: Any = None, student: Any = None, training: finetuning.Training = finetuning.Training(),
+                     batch_size: int = 1, path: str | os.PathLike[str] | None = None, overwrite: bool = False,
                      progress: finetuning.Progress | None = None) -> InferenceFile:
   """Makes a .tflite file that predicts, with the built-in operators alone.
 
@@ -134,7 +134,7 @@ def _changed(model, recipe, specs, train_data, student, training, progress):
   trainer = finetuning.Trainer(x, y, loss, training, progress) if recipe.trains else None
   # What cannot become a file is found before it is trained.
   program_lib.traced(student if teaches else model, 1, recipe.calibrates)
-  keep: frozenset[str] = frozenset()
+  keep = frozenset()
   for part in recipe.changes:
     model = part.change(model, trainer, student, keep)
     keep |= frozenset(part.leaves)

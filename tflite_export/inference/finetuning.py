@@ -4,9 +4,13 @@ Each part takes a Keras model and returns another one. tensorflow-model-optimiza
 it is given and takes their variables over, so that each part starts from a copy.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +38,7 @@ class Training:
   batch_size: int = 32
   learning_rate: float = 1e-3
   later_learning_rate: float = 1e-4
-  loss: object = None
+  loss: Any = None
   temperature: float = 4.
   hardness: float = 0.3
 
@@ -44,20 +48,22 @@ class Training:
                             ('learning_rate', 0, 1e3), ('later_learning_rate', 0, 1e3), ('temperature', 0.1, 100),
                             ('hardness', 0, 1)):
       value = getattr(self, name)
-      check = checks.whole_number if isinstance(getattr(type(self), name), int) else checks.number
-      check(name, value, ExportError, least=low, most=high)
+      if isinstance(getattr(type(self), name), int):
+        checks.whole_number(name, value, ExportError, least=int(low), most=int(high))
+      else:
+        checks.number(name, value, ExportError, least=low, most=high)
 
 
 class Progress(tf.keras.callbacks.Callback):
   """Says on standard error what goes on, at most once a second and not within the first."""
 
-  def __init__(self, what='inference export'):
+  def __init__(self, what: str = 'inference export') -> None:
     super().__init__()
     self.what = what
     self.now = ''
     self._next = time.monotonic() + 1
 
-  def say(self, text):
+  def say(self, text: str) -> None:
     """Names what is being done."""
     self.now = text
     self._show('')
@@ -67,11 +73,11 @@ class Progress(tf.keras.callbacks.Callback):
       self._next = time.monotonic() + 1
       print(f'{self.what}: {self.now}{more}', file=sys.stderr, flush=True)
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
     self._show(f', epoch {epoch + 1} of {self.params["epochs"]}, loss {(logs or {}).get("loss", float("nan")):.4g}')
 
 
-def copy(model):
+def copy(model: Any) -> Any:
   """A model with the same layers and weights of its own, and the same loss."""
   try:
     copied = tf.keras.models.clone_model(model)
@@ -82,7 +88,7 @@ def copy(model):
   return copied
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
   """What a foreign error says, at most 160 characters and without its full stop."""
   return ' '.join(str(error).split())[:160].rstrip('.') or type(error).__name__
 
@@ -98,7 +104,7 @@ class Trainer:
     progress: Progress
   """
 
-  def __init__(self, x, y, loss, settings, progress):
+  def __init__(self, x: dict, y: np.ndarray, loss: Any, settings: Training, progress: Progress) -> None:
     self.x = list(x.values()) if len(x) > 1 else next(iter(x.values()))
     self.y = y
     self.loss = loss
@@ -106,11 +112,12 @@ class Trainer:
     self.progress = progress
 
   @property
-  def steps(self):
+  def steps(self) -> int:
     """Steps of an epoch."""
     return -(-len(self.y) // self.settings.batch_size)
 
-  def fit(self, model, what, later=False, callbacks=(), loss=None, y=None):
+  def fit(self, model: Any, what: str, later: bool = False, callbacks: Iterable = (), loss: Any = None,
+          y: Any = None) -> None:
     """Trains a model in place.
 
     Raises:
@@ -136,7 +143,7 @@ class Trainer:
       raise ExportError(f'{what} diverged: choose a lower learning rate.')
 
 
-def wrap(model, wrapper, done, others=()):
+def wrap(model: Any, wrapper: Callable, done: str, others: Sequence[str] = ()) -> Any:
   """A copy with its layers wrapped, where tensorflow-model-optimization knows how.
 
   Args:

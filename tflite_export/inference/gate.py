@@ -4,6 +4,8 @@ What is compared is the model's own `predict_on_batch`, on several batches that 
 other.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,6 +15,7 @@ from tflite_export.errors import ExportError
 from tflite_export.errors import FileError
 from tflite_export.errors import ParityError
 from tflite_export.inference import program as program_lib
+from tflite_export.inference import recipes
 from tflite_export.training import batches as batches_lib
 from tflite_export.training import replay
 
@@ -24,7 +27,8 @@ SMALL = 1e-3
 held against."""
 
 
-def check(data, model, recipe, batch_size, examples=None):
+def check(data: bytes, model: Any, recipe: recipes.Recipe, batch_size: int, examples: dict | None = None) -> tuple[dict,
+          dict]:
   """Runs a file in both interpreters, and compares it with the model.
 
   Args:
@@ -42,7 +46,8 @@ def check(data, model, recipe, batch_size, examples=None):
     ParityError: it does not run, remembers, or is farther from the model than the `tolerance` of its storage.
   """
   given = examples is not None
-  examples = examples if given else random_examples(model, batch_size)
+  if examples is None:
+    examples = random_examples(model, batch_size)
   count = min(BATCHES, len(next(iter(examples.values()))) // batch_size)
   batches = [{name: values[n * batch_size:(n + 1) * batch_size] for name, values in examples.items()}
              for n in range(count)]
@@ -65,9 +70,9 @@ def check(data, model, recipe, batch_size, examples=None):
       if not np.array_equal(again[position], found[0][position], equal_nan=True):
         raise ParityError(f'in {name}, the file that {recipe} gives answers the same examples differently the second '
                           'time: use layers that keep nothing between calls and draw no random numbers.')
-      error = _error([values[position] for values in found], [values[position] for values in wanted])
-      if not error <= recipe.storage.tolerance:
-        raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {error:.2g} relative to '
+      distance = _error([values[position] for values in found], [values[position] for values in wanted])
+      if not distance <= recipe.storage.tolerance:
+        raise ParityError(f'in {name}, {output} of the file that {recipe} gives is off by {distance:.2g} relative to '
                           f'Keras, and {recipe.storage.tolerance:.2g} is allowed: {recipe.advice}.')
   return file.inputs, file.outputs
 
@@ -83,7 +88,7 @@ def _error(found, wanted):
   return np.linalg.norm(difference) / np.linalg.norm(np.abs(np.where(same & ~np.isfinite(wanted), 0, wanted)) + SMALL)
 
 
-def predictions(model, batch):
+def predictions(model: Any, batch: dict) -> list[np.ndarray]:
   """What a model itself says to a batch {input: array}: list of arrays, one for each output."""
   if isinstance(model, models.Exported):
     outputs = model.function(**{name: tf.constant(values) for name, values in zip(model.inputs, batch.values())})
@@ -93,7 +98,7 @@ def predictions(model, batch):
   return [np.asarray(output) for output in tf.nest.flatten(outputs)]
 
 
-def random_examples(model, batch_size):
+def random_examples(model: Any, batch_size: int) -> dict[str, np.ndarray]:
   """{input: array [n, …]} of random values in the range that the model's first layers expect: see `batches.Draw`."""
   _, function = program_lib.traced(model, batch_size)
   specs = program_lib.specs(model)
@@ -115,11 +120,11 @@ class File:
     inputs, outputs: {name: {'dtype', 'shape', 'scale', 'zero_point'}}, as in `InferenceFile`.
   """
 
-  def __init__(self, interpreter):
+  def __init__(self, interpreter: interpreters.Interpreter) -> None:
     self._interpreter = interpreter
     self.inputs, self.outputs = map(_described, interpreter.details(program_lib.SIGNATURE))
 
-  def encode(self, x):
+  def encode(self, x: dict) -> dict[str, np.ndarray]:
     """Examples {input: array} as the file takes them."""
     encoded = {}
     for name, tensor in self.inputs.items():
@@ -130,18 +135,18 @@ class File:
       encoded[name] = values.astype(tensor['dtype'])
     return encoded
 
-  def run(self, encoded):
+  def run(self, encoded: dict) -> dict[str, np.ndarray]:
     """{output: array} as the file gives it."""
     return self._interpreter.run(program_lib.SIGNATURE, **encoded)
 
-  def decode(self, name, values):
+  def decode(self, name: str, values: np.ndarray) -> np.ndarray:
     """What an output's values stand for."""
     tensor = self.outputs[name]
     if tensor['scale'] is None:
       return values
     return (values.astype(np.float32) - tensor['zero_point']) * np.float32(tensor['scale'])
 
-  def predict(self, x):
+  def predict(self, x: dict) -> list[np.ndarray]:
     """The outputs for one batch {input: array}: list of arrays, in the order of `outputs`."""
     answers = self.run(self.encode(x))
     return [self.decode(name, answers[name]) for name in self.outputs]

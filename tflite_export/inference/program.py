@@ -1,6 +1,7 @@
 """A model as a function of fixed shapes that can be converted."""
 
 import contextlib
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,7 +16,7 @@ SIGNATURE = 'infer'
 _WRITES = ('AssignVariableOp', 'AssignAddVariableOp', 'AssignSubVariableOp')
 
 
-def specs(model):
+def specs(model: Any) -> dict[str, tf.TensorSpec]:
   """What a model takes: {name: tf.TensorSpec}; 'x', or 'x_0', 'x_1', … as in training exports.
 
   Raises:
@@ -51,7 +52,7 @@ def specs(model):
   return found
 
 
-def traced(model, batch_size, unroll=False):
+def traced(model: Any, batch_size: int, unroll: bool = False) -> tuple[tf.Module, Any]:
   """A model as the converter takes it.
 
   Args:

@@ -43,17 +43,17 @@ class TrainingFile:
     notes: sentences about what the file cannot do as Keras does.
   """
   data: bytes
-  path: pathlib.Path
+  path: pathlib.Path | None
   signatures: dict
   operators: dict
   weights: tuple
   state: tuple
-  learning_rate: float
-  parity: object
+  learning_rate: float | None
+  parity: parity_lib.Parity | None
   notes: tuple = ()
 
   @property
-  def size(self):
+  def size(self) -> int:
     """Bytes of the file."""
     return len(self.data)
 

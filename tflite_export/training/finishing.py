@@ -7,7 +7,7 @@ import numpy as np
 from tflite_export import flatbuffer
 
 
-def finish(data, signatures):
+def finish(data: bytes, signatures: dict) -> bytes:
   """Gives inputs and outputs their names.
 
   TensorFlow allows only some characters in names of arguments; the file itself allows all, so variables keep their

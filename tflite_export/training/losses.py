@@ -1,7 +1,10 @@
 """Losses: which are supported, what their labels look like, and what Keras makes of them in a step."""
 
+from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
 import functools
+from typing import Any
 
 from keras.src.engine.compile_utils import LossesContainer
 import tensorflow as tf
@@ -32,12 +35,12 @@ class Loss:
     ignored: class whose elements do not count; None: all count.
   """
   name: str
-  function: object
+  function: Callable
   reduction: str = _REDUCTION.AUTO
   weight: float = 1.
-  ignored: int = None
+  ignored: int | None = None
 
-  def __call__(self, labels, output, sample_weight):
+  def __call__(self, labels: Any, output: Any, sample_weight: Any) -> tuple[Any, Any]:
     """The loss of a batch as `train_on_batch` has it for the rows whose weight is not 0.
 
     An element counts where the output's mask keeps it and its class is not ignored.
@@ -70,13 +73,13 @@ class Loss:
     mean = total / tf.maximum(tf.reduce_sum(counted * present), 1)
     return (total if self.reduction == _REDUCTION.NONE else mean), mean
 
-  def label_spec(self, output):
+  def label_spec(self, output: tuple[int, ...]) -> tf.TensorSpec:
     """`tf.TensorSpec` of the labels for a model's output of this shape."""
     if LABELS[self.name] == 'classes':
       return tf.TensorSpec(output[:-1], tf.int32)
     return tf.TensorSpec(output, tf.float32)
 
-  def draw(self, generator, output):
+  def draw(self, generator: Any, output: tuple[int, ...]) -> Any:
     """Random labels (NumPy) for an output of this shape."""
     kind = LABELS[self.name]
     if kind == 'values':
@@ -89,7 +92,7 @@ class Loss:
     return classes if kind == 'classes' else (classes[..., None] == range(output[-1])).astype('float32')
 
 
-def compiled(model, loss):
+def compiled(model: Any, loss: Any) -> dict:
   """What Keras compiles a model with for the loss that was given, or else as it was compiled: {'loss': …,
   'loss_weights': …}."""
   if loss is None and getattr(model, 'compiled_loss', None) is not None:
@@ -97,7 +100,7 @@ def compiled(model, loss):
   return {'loss': loss, 'loss_weights': None}
 
 
-def of(model, given, output):
+def of(model: Any, given: dict, output: Any) -> Loss:
   """The loss that a model is compiled with, with its weight.
 
   Args:
@@ -149,11 +152,11 @@ class Activities:
 
   _SUMS = (tf.keras.regularizers.L1, tf.keras.regularizers.L2, tf.keras.regularizers.L1L2)
 
-  def __init__(self, sample_weight):
+  def __init__(self, sample_weight: Any) -> None:
     self._present = tf.cast(tf.not_equal(sample_weight, 0), tf.float32)
-    self._made = set()
+    self._made: set[tf.Operation] = set()
 
-  def limit(self, layers, change):
+  def limit(self, layers: Iterable, change: Callable) -> None:
     """Lets regularizers of activities see no row of weight 0. `change` sets an attribute: (object, name, value)."""
     for layer in layers:
       regularizer = layer._activity_regularizer
@@ -170,6 +173,6 @@ class Activities:
     return loss
 
   @property
-  def limited(self):
+  def limited(self) -> frozenset:
     """The operators that they come from."""
     return frozenset(self._made)

@@ -5,6 +5,7 @@ file.
 """
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,11 +18,11 @@ class Clipping:
 
   Gradients may be `tf.IndexedSlices`, whose values are clipped before those of the same row are added up.
   """
-  clipvalue: float = None
-  clipnorm: float = None
-  global_clipnorm: float = None
+  clipvalue: float | None = None
+  clipnorm: float | None = None
+  global_clipnorm: float | None = None
 
-  def __call__(self, gradients):
+  def __call__(self, gradients: list) -> list:
     if self.clipnorm and self.clipnorm > 0:
       return [tf.clip_by_norm(g, self.clipnorm) for g in gradients]
     if self.global_clipnorm and self.global_clipnorm > 0:
@@ -43,13 +44,13 @@ class Sgd:
   lazy: bool = False
 
   @property
-  def slots(self):
+  def slots(self) -> tuple[str, ...]:
     """Names of what is kept per variable, of its shape and zero at first."""
     return ('momentum',) if self.momentum else ()
 
   counts_steps = False
 
-  def step(self, gradient, slots, learning_rate, iterations):
+  def step(self, gradient: Any, slots: Any, learning_rate: Any, iterations: Any) -> tuple[Any, tuple]:
     """Returns (what to add to the variable, new slots)."""
     del iterations
     change = -learning_rate * gradient
@@ -58,7 +59,7 @@ class Sgd:
     velocity = self.momentum * slots[0] + change
     return (self.momentum * velocity + change if self.nesterov else velocity), (velocity,)
 
-  def gradient(self, before, after, slots_before, slots_after, learning_rate):
+  def gradient(self, before: Any, after: Any, slots_before: Any, slots_after: Any, learning_rate: float) -> Any:
     """The gradient that a step was made with, from what is left of it (NumPy arrays)."""
     if self.momentum:
       return (self.momentum * slots_before[0] - slots_after[0]) / learning_rate
@@ -75,7 +76,7 @@ class Adam:
   counts_steps = True
   lazy = False
 
-  def step(self, gradient, slots, learning_rate, iterations):
+  def step(self, gradient: Any, slots: Any, learning_rate: Any, iterations: Any) -> tuple[Any, tuple]:
     t = tf.cast(iterations + 1, tf.float32)
     rate = learning_rate * tf.sqrt(1 - tf.pow(self.beta_2, t)) / (1 - tf.pow(self.beta_1, t))
     m, v = slots
@@ -83,7 +84,7 @@ class Adam:
     v = v + (gradient * gradient - v) * (1 - self.beta_2)
     return -rate * m / (tf.sqrt(v) + self.epsilon), (m, v)
 
-  def gradient(self, before, after, slots_before, slots_after, learning_rate):
+  def gradient(self, before: Any, after: Any, slots_before: Any, slots_after: Any, learning_rate: float) -> Any:
     del before, after, learning_rate
     return slots_before[0] + (slots_after[0] - slots_before[0]) / (1 - self.beta_1)
 
@@ -98,17 +99,17 @@ class Settings:
     learning_rate: float; None if it follows a schedule.
     keras: the Keras optimizer.
   """
-  rule: object
+  rule: Sgd | Adam
   clipping: Clipping
-  learning_rate: float
-  keras: object
+  learning_rate: float | None
+  keras: Any
 
-  def decay(self, variable):
+  def decay(self, variable: Any) -> float:
     """The weight decay of a model's variable, 0 for none: before the step w -= decay * learning rate * w."""
     rate = getattr(self.keras, 'weight_decay', None)
     return float(rate) if rate and self.keras._use_weight_decay(variable) else 0.
 
-  def copy(self, learning_rate, variables, originals):
+  def copy(self, learning_rate: float, variables: list, originals: list) -> Any:
     """A Keras optimizer of the newer kind that takes such steps with gradients that are clipped already.
 
     Args:
@@ -125,7 +126,7 @@ class Settings:
     return made
 
 
-def restore(optimizer, slots, iterations):
+def restore(optimizer: Any, slots: Any, iterations: Any) -> None:
   """Gives a Keras optimizer that was built the state of a file.
 
   Args:
@@ -140,7 +141,7 @@ def restore(optimizer, slots, iterations):
   optimizer.iterations.assign(int(iterations))
 
 
-def of(optimizer):
+def of(optimizer: Any) -> Settings:
   """What an optimizer does, one of Keras's own or its name.
 
   Returns:

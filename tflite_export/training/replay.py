@@ -5,9 +5,13 @@ the file: variables are read where the caller says, and operators with a formula
 needs no change, and every operator still carries the name of its layer.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import re
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import function_def_to_graph
@@ -39,19 +43,19 @@ class Recording:
     inputs: list of its placeholders.
     variables: {id of a placeholder: the variable whose handle it stands for}.
   """
-  graph: object
+  graph: Any
   inputs: list
   outputs: list
   variables: dict
 
   @classmethod
-  def of(cls, concrete, count, variables):
+  def of(cls, concrete: Any, count: int, variables: Iterable) -> 'Recording':
     """Of a concrete function with so many inputs, which may use these variables."""
     handles = {id(v.handle): v for v in variables}
     known = {id(inside): handles[id(outside)] for outside, inside in concrete.graph.captures if id(outside) in handles}
     return cls(concrete.graph, list(concrete.inputs)[:count], list(concrete.outputs), known)
 
-  def random(self):
+  def random(self) -> list:
     """Its operators that draw random numbers, themselves or in functions that they call."""
     library = {f.signature.name: f.node_def for f in self.graph.as_graph_def().library.function}
 
@@ -60,7 +64,7 @@ class Recording:
       return bool(_RANDOM.match(kind)) or any(draws(node.op, node.attr) for node in called)
     return [op for op in self.graph.get_operations() if draws(op.type, op.node_def.attr)]
 
-  def written(self, from_inputs=False):
+  def written(self, from_inputs: bool = False) -> list:
     """The variables that it assigns to, in order; or only those that get what depends on its inputs."""
     found = {}
     for op in self.graph.get_operations():
@@ -71,7 +75,7 @@ class Recording:
     return list(found.values())
 
 
-def depends(tensor, sources, besides=()):
+def depends(tensor: Any, sources: Iterable, besides: Iterable = ()) -> bool:
   """Whether a tensor of a graph is computed from one of others, otherwise than through the operators `besides`."""
   sources, seen, queue = {source.op for source in sources}, set(besides), [tensor.op]
   while queue:
@@ -84,7 +88,7 @@ def depends(tensor, sources, besides=()):
   return False
 
 
-def trace(function, specs):
+def trace(function: Callable, specs: Any) -> Any:
   """The concrete function of a function of tensors.
 
   Raises:
@@ -99,7 +103,7 @@ def trace(function, specs):
     raise ExportError(f'the model cannot be called with fixed shapes in a graph: {reason(error)}.') from error
 
 
-def record(function, specs, variables):
+def record(function: Callable, specs: Any, variables: Iterable) -> Recording:
   """Calls a function of tensors in a graph.
 
   Args:
@@ -130,7 +134,7 @@ def _foreign(resource):
   return 'uses a variable that is none of the model: make it an attribute of a layer'
 
 
-def replay(recording, inputs, values, training):
+def replay(recording: Recording, inputs: Any, values: dict, training: bool) -> list:
   """Repeats a recording in the current graph.
 
   Args:
@@ -155,7 +159,7 @@ def replay(recording, inputs, values, training):
 
 
 @contextlib.contextmanager
-def overridden_gradients():
+def overridden_gradients() -> Iterator[None]:
   """Where operators are made whose gradients the formulas shall give."""
   with tf.compat.v1.get_default_graph().gradient_override_map(formulas.GRADIENTS):
     yield

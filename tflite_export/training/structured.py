@@ -5,8 +5,10 @@ Nothing here draws random numbers: masks and bases are set from outside, from wh
 share.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -39,7 +41,7 @@ class LowRank:
   def __post_init__(self):
     checks.whole_number('rank', self.rank, ExportError, least=1)
 
-  def applies(self, shape):
+  def applies(self, shape: Sequence[int]) -> bool:
     """Whether a variable of this shape is trained as a product."""
     return len(shape) > 1 and min(math.prod(shape[:-1]), shape[-1]) > self.rank
 
@@ -57,17 +59,17 @@ class Factors:
   factor: tf.Variable
 
   @classmethod
-  def of(cls, shape, rank, name):
+  def of(cls, shape: Sequence[int], rank: int, name: str) -> 'Factors':
     sides = sorted((math.prod(shape[:-1]), shape[-1]))
     return cls(tuple(shape), tf.Variable(tf.zeros([sides[0], rank]), name=f'{name}a'),
                tf.Variable(tf.zeros([rank, sides[1]]), name=f'{name}b'))
 
-  def kernel(self, basis, factor):
+  def kernel(self, basis: Any, factor: Any) -> Any:
     """A B as the kernel has its axes, from tensors."""
     product = tf.matmul(basis, factor)
     return tf.reshape(product if self._upright else tf.transpose(product), self.shape)
 
-  def gradient(self, basis, gradient):
+  def gradient(self, basis: Any, gradient: Any) -> Any:
     """dL/dB from dL/dW."""
     matrix = tf.reshape(gradient, [math.prod(self.shape[:-1]), self.shape[-1]])
     return tf.matmul(basis, matrix if self._upright else tf.transpose(matrix), transpose_a=True)
