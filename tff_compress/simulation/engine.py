@@ -70,7 +70,7 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
     while trainer.round < config.rounds:
       if config.has_memory and journal is not None:
         process.store.kept_rounds = journal.checkpoints
-      learned = trainer.learn(functools.partial(_learned, on_prepass, trainer.round + 1))
+      learned = trainer.learn(functools.partial(_tell_of_prepass, on_prepass, trainer.round + 1))
       if learned and journal is not None and not trainer.round:
         journal.begin({'state': trainer.state, 'average': trainer.weights}, trainer.learned)
       start = time.perf_counter()
@@ -97,7 +97,7 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
   return status, rounds, parameters
 
 
-def _learned(on_prepass, coming, learned, clients):
+def _tell_of_prepass(on_prepass, coming, learned, clients):
   if on_prepass is not None:
     on_prepass({'round': coming, **learned}, clients)
 
@@ -109,7 +109,7 @@ def _model(config, dataset):
   return model
 
 
-def _text(codec):
+def _codec_text(codec):
   return 'float32' if codec == 'none' else codec
 
 
@@ -136,7 +136,7 @@ def _process(config, model, blueprint, aggregator, folder):
       seed=config.seed,
       proximal_strength=config.proximal_strength if config.algorithm == 'fedprox' else 0.0)
   if not config.has_memory:
-    return learning.build(blueprint, aggregator=aggregator, downlink=codec_lib(_text(config.downlink)),
+    return learning.build(blueprint, aggregator=aggregator, downlink=codec_lib(_codec_text(config.downlink)),
                           uniform=config.weighting == 'uniform', **common)
   process = learning.build_with_memory(blueprint, config.method, process_arguments(config, model), **common)
   return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
@@ -146,7 +146,7 @@ def _process(config, model, blueprint, aggregator, folder):
 def process_arguments(config, model):
   """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a
   dict."""
-  downlink = _text(config.downlink)
+  downlink = _codec_text(config.downlink)
   arguments = {
       'downlink': processes.Changes(downlink, since=config.changes) if config.changes else codec_lib(downlink),
       'client_weighting': learning.weighting(config.weighting == 'uniform'),
