@@ -212,9 +212,9 @@ def _check_zip_directory(path: pathlib.Path, raw: Any, size: int) -> None:
   raw.seek(max(0, size - 42))
   tail = raw.read(42)
   end = tail[-22:]
-  plain = len(end) == 22 and end[:4] == b'PK\x05\x06' and end[-2:] == b'\0\0'
+  is_zip = len(end) == 22 and end[:4] == b'PK\x05\x06' and end[-2:] == b'\0\0'
   # A zip64 locator just before would override the sizes that are checked here.
-  if not plain or tail[:4] == b'PK\x06\x07' or struct.unpack('<I', end[12:16])[0] > 2**16:
+  if not is_zip or tail[:4] == b'PK\x06\x07' or struct.unpack('<I', end[12:16])[0] > 2**16:
     raise DataError(f'{path} is not an .npz file: save it with numpy.savez.')
   raw.seek(0)
 
