@@ -164,7 +164,8 @@ class Journal:
     self._pending = None
     self._board = None
     self._saved = time.monotonic()
-    self.checkpoints, self.learned = (0,), None
+    self.checkpoints: tuple[int, ...] = (0,)
+    self.learned = None
 
   def resume(self, before, structure):
     """Goes back to the last checkpoint.
