@@ -303,7 +303,6 @@ def test_a_finished_run_is_returned_at_once(whole):
 KILLED = textwrap.dedent('''
     import os, signal, sys
     from tff_compress.simulation.config import RunConfig
-from tff_compress.simulation.config import settings
     from tff_compress.simulation.run import run
     def kill(entry):
       # The second round is being written, or not, when the process ends.
