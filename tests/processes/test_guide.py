@@ -18,7 +18,7 @@ from tff_compress.simulation.config import ConfigError
 from tff_compress.simulation.config import RunConfig
 
 GUIDE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'adding-a-method.md'
-MODULES = ('tff_compress.processes.methods.estimates', 'tff_compress.processes.memories.estimates')
+MODULES = ('tff_compress.processes.methods.diana', 'tff_compress.processes.memories.diana')
 
 
 @pytest.fixture(scope='module')
@@ -29,9 +29,9 @@ def dropped_in(tmp_path_factory):
     patch.setattr(sys, 'dont_write_bytecode', True)
     for package, text in zip((methods, memories), blocks, strict=True):
       folder = tmp_path_factory.mktemp('folder')
-      (folder / 'estimates.py').write_text(text, encoding='utf-8')
+      (folder / 'diana.py').write_text(text, encoding='utf-8')
       patch.setattr(package, '__path__', [*package.__path__, str(folder)])
-    names = (*grammar.method_names(), 'estimates')
+    names = (*grammar.method_names(), 'diana')
     patch.setattr(grammar, 'method_names', lambda: tuple(sorted(names)))
     patch.setattr(methods, '_registry', {})
     yield
@@ -41,22 +41,23 @@ def dropped_in(tmp_path_factory):
 
 
 def test_it_is_an_uplink(dropped_in):
-  config = RunConfig(uplink='estimates:fraction=1/2', clients=4, clients_per_round=4, weighting='uniform')
-  assert config.method.memory == 'clients, server' and str(config.method) == 'estimates:fraction=1/2'
+  config = RunConfig(uplink='diana:rate=1/2', clients=4, clients_per_round=4)
+  assert config.method.memory == 'clients, server' and str(config.method) == 'diana:rate=1/2'
   with pytest.raises(ConfigError, match='needs all clients'):
-    RunConfig(uplink='estimates', clients=4, clients_per_round=2, weighting='uniform')
+    RunConfig(uplink='diana', clients=4, clients_per_round=2)
+  with pytest.raises(processes.ProcessError, match='rate must be above 0'):
+    processes.method('diana:rate=0')
 
 
-def test_estimates_come_to_the_update(dropped_in):
-  memory = processes.method('estimates').error_feedback
-  update, state = [np.float32([3, -2, 1])], {'estimate': [np.zeros(3, np.float32)]}
-  for _ in range(3):
+def test_shifts_come_to_the_update_at_the_rate(dropped_in):
+  memory = processes.method('diana:rate=1/4').error_feedback
+  update, state = [np.float32([3, -2, 1])], {'shift': [np.zeros(3, np.float32)]}
+  for number in range(4):
     signal, = memory.signal(numpy_ops, state, update, None)
-    largest = np.where(np.arange(3) == np.argmax(np.abs(signal)), signal, 0)
-    state = memory.settle(numpy_ops, state, update, [largest], None)
-  np.testing.assert_array_equal(state['estimate'][0], update[0])
+    np.testing.assert_allclose(signal, 0.75**number * update[0], rtol=1e-6)
+    state = memory.settle(numpy_ops, state, update, [signal], None)
 
 
 @pytest.mark.xdist_group('tff')
 def test_it_trains(dropped_in, tff_runtime):
-  test_methods.test_a_method_trains_and_remembers_what_it_says('estimates:fraction=1/2', tff_runtime)
+  test_methods.test_a_method_trains_and_remembers_what_it_says('diana:rate=1/2', tff_runtime)

@@ -74,7 +74,7 @@ def test_bytes_are_those_of_float32_in_a_share_p_of_the_rounds():
 
 
 @pytest.mark.parametrize('text, says', [
-    ('marina:p=0', 'p must be above 0'), ('marina:p=3/2', 'p must be above 0'),
+    ('marina:p=0', 'p must be a number above 0'), ('marina:p=3/2', 'p must be a number above 0'),
     ('marina:codec=ef-topk', 'unbiased codec'), ('marina:codec=rpn', 'unbiased codec'),
     ('marina:codec=ef-signsgd', 'unbiased codec'), ('marina:codec=qsgd @3 int8', 'not a schedule')])
 def test_a_biased_codec_is_refused(text, says):

@@ -157,11 +157,17 @@ class ServerFunctions(Protocol):
 
     Args:
       total: `FrameSum`; `total.prefixes_mean` is the mean before the codec's linear part is undone.
-      accumulator: as `FrameSum.zero` describes it. Of `accumulator['clients']` clients, `accumulator['sent']` sent
-        something: where all weigh the same, the mean over those times their share is the mean over all.
+      accumulator: as `FrameSum.zero` describes it.
       round_number: int32 scalar.
     """
     return total.mean(accumulator, self.message_round(round_number))
+
+  def mean_of_all(self, total: Any, accumulator: Mapping[str, Any], round_number: Array) -> Sequence[Array]:
+    """Another `mean`, where all clients weigh the same: that over all of the round, of which those that sent nothing
+    count with 0. So sums of clients and server stay the same where a client fails."""
+    import tensorflow as tf
+    share = tf.cast(accumulator['sent'], tf.float32) / tf.cast(accumulator['clients'], tf.float32)
+    return [share * x for x in total.mean(accumulator, self.message_round(round_number))]
 
   def message_round(self, round_number: Array) -> Array:
     """The round whose number, and whose keys, the messages of a round have: int32 scalar."""

@@ -6,9 +6,12 @@ TensorFlow is imported when the server's part is built.
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 from typing import ClassVar
 
+from tff_compress.codec.spec import Spec
 from tff_compress.processes import needs
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import JointMemory
@@ -41,7 +44,7 @@ class Ef21(JointMemory):
   def settle(self, xp, memory, update, decoded, turn):
     return {'estimate': [g + c for g, c in zip(memory['estimate'], decoded)]}
 
-  def build(self, steps, spec, seed):
+  def build(self, steps: Sequence[tuple[int, Any]], spec: Spec, seed: int) -> ServerFunctions:
     """`ServerFunctions`. Raises ProcessError where a codec does not say that it is contractive."""
     from tff_compress.processes.up import messages
     for _, codec in steps:
@@ -64,10 +67,7 @@ class _Server(ServerFunctions):
     return collections.OrderedDict(estimate=[tf.zeros(tensor.shape) for tensor in self.messages.spec.tensors])
 
   def mean(self, total, accumulator, round_number):
-    """The mean of the c of all clients, those that sent nothing included."""
-    import tensorflow as tf
-    share = tf.cast(accumulator['sent'], tf.float32) / tf.cast(accumulator['clients'], tf.float32)
-    return [share * c for c in total.mean(accumulator, round_number)]
+    return self.mean_of_all(total, accumulator, round_number)
 
   def step(self, state, mean, round_number):
     estimate = [g + c for g, c in zip(state['estimate'], mean)]

@@ -6,11 +6,16 @@ TensorFlow is imported when the server's part is built.
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 from typing import ClassVar
 
 import numpy as np
 
+from tff_compress.codec import checks
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.spec import Spec
 from tff_compress.processes import coins
 from tff_compress.processes import needs
 from tff_compress.processes.errors import ProcessError
@@ -50,8 +55,7 @@ class Marina(JointMemory):
   p: float = 1 / 16
 
   def __post_init__(self):
-    if not 0 < self.p <= 1:
-      raise ProcessError(f'marina: p must be above 0 and at most 1, not {self.p}.')
+    checks.number('marina: p', self.p, ProcessError, above=0, most=1)
 
   def signal(self, xp, memory, update, turn):
     kept = np.float32(1) - xp.cast(_is_whole(xp, turn.coin(self.p), turn.number), np.float32)
@@ -60,11 +64,11 @@ class Marina(JointMemory):
   def settle(self, xp, memory, update, decoded, turn):
     return {'last': update}
 
-  def build(self, steps, spec, seed):
+  def build(self, steps: Sequence[tuple[int, Any]], spec: Spec, seed: int) -> ServerFunctions:
     """`ServerFunctions`. Raises ProcessError where `codec_of` does."""
     return _Server(self.p, self.codec_of(steps), spec, seed)
 
-  def codec_of(self, steps):
+  def codec_of(self, steps: Sequence[tuple[int, Any]]) -> Codec:
     """The one `Codec` of a schedule. Raises ProcessError where there are several, or it is biased."""
     if len(steps) > 1:
       raise ProcessError('MARINA has one codec for differences, not a schedule.')
@@ -93,11 +97,10 @@ class _Server(ServerFunctions):
     return collections.OrderedDict(mean=[tf.zeros(tensor.shape) for tensor in self.messages.spec.tensors])
 
   def mean(self, total, accumulator, round_number):
-    """The mean of the updates that arrived; or of all differences, 0 for clients that sent nothing."""
+    """The mean of the updates that arrived, or of the differences of all."""
     import tensorflow as tf
-    sent, clients = (tf.cast(accumulator[name], tf.float32) for name in ('sent', 'clients'))
-    share = tf.where(self._is_whole(round_number) > 0, 1.0, sent / clients)
-    return [share * x for x in total.mean(accumulator, round_number)]
+    return tf.cond(self._is_whole(round_number) > 0, lambda: total.mean(accumulator, round_number),
+                   lambda: self.mean_of_all(total, accumulator, round_number))
 
   def step(self, state, mean, round_number):
     import tensorflow as tf
