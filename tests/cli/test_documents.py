@@ -44,7 +44,8 @@ def blocks(language, documents=None):
 
 
 def is_light(text):
-  return not re.search(r'tensorflow|keras|simulation|tflite', text)
+  """Whether an example runs by itself and at once: without training, and without other files of a guide."""
+  return not re.search(r'tensorflow|keras|simulation|tflite|memories\.', text)
 
 
 PYTHON = blocks('python')

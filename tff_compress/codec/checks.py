@@ -38,11 +38,13 @@ def whole_number(name: str, value: Any, error: type[Exception], *, least: int | 
 
 def is_whole_number(value: Any, least: int | None = None, most: int | None = None) -> bool:
   """Whether a value is a whole number between limits, both included; for sentences that have more to say."""
+  if _is_bool(value):
+    return False
   try:
     found = operator.index(value)
   except TypeError:
     return False
-  return not _is_bool(value) and (least is None or least <= found) and (most is None or found <= most)
+  return (least is None or least <= found) and (most is None or found <= most)
 
 
 def number(name: str, value: Any, error: type[Exception], *, least: float | None = None, most: float | None = None,
