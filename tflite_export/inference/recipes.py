@@ -112,6 +112,10 @@ def parse(text: Any) -> Recipe:
   if len(storages) > 1:
     raise ExportError(f'weights are stored in one way: choose {" or ".join(storages)}.')
   recipe = Recipe(tuple(found))
+  for left in sorted(recipe.leaves):
+    names = [part.name for part in found if left in part.leaves]
+    if len(names) > 1:
+      raise ExportError(f'{" and ".join(names)} do the same thing in two ways: choose one.')
   for part in found:
     part.check(recipe)
   return recipe

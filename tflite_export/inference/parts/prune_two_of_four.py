@@ -1,10 +1,7 @@
 """Pruning in a pattern that some processors have instructions for."""
 
 import dataclasses
-from typing import Any
 
-from tflite_export.errors import ExportError
-from tflite_export.inference.parts.prune import Prune
 from tflite_export.inference.parts.prune import Pruning
 
 
@@ -15,10 +12,6 @@ class PruneTwoOfFour(Pruning):
   summary = 'sets the two smallest of every four weights to zero'
   position = 20
   examples = ('prune-2:4+int8',)
-
-  def check(self, recipe: Any) -> None:
-    if Prune.name in recipe:
-      raise ExportError(f'{Prune.name} and {self.name} do the same thing in two ways: choose one.')
 
   def options(self, end: int, frequency: int) -> dict:
     from tensorflow_model_optimization.sparsity import keras as pruning
