@@ -91,7 +91,7 @@ def assert_same(made, expected, layout):
   assert len(made) == len(expected)
   parts = [layout.plan.split(codec_lib.codec.numpy_ops, np.frombuffer(p, np.uint8)) for p in (made, expected)]
   raise AssertionError([f'{segment.name}: {segment.pipeline}' for segment, a, b in zip(layout.plan.segments, *parts)
-                        if a.tobytes() != b.tobytes()])
+                        if not all(map(np.array_equal, a, b))])
 
 
 @pytest.mark.parametrize('name', interpreters.NAMES)
