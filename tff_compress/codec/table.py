@@ -76,13 +76,13 @@ class Ops(Protocol):
     """The largest whole number that is at most x, as a float."""
 
   def abs(self, x: Array) -> Array:
-    """|x|."""
+    """|x|; of a zero, 0 or -0."""
 
   def minimum(self, a: Array, b: Array) -> Array:
-    """The smaller of each two values."""
+    """The smaller of each two values; of 0 and -0, either."""
 
   def maximum(self, a: Array, b: Array) -> Array:
-    """The larger of each two values."""
+    """The larger of each two values; of 0 and -0, either."""
 
   def equal(self, a: Array, b: Array) -> Array:
     """Element-wise. Stages use this and never `==`, which compares identities in some TensorFlow graphs."""
