@@ -290,6 +290,7 @@ def folder_of_one(tmp_path_factory):
   return folder
 
 
+@pytest.mark.thorough
 @hypothesis.settings(max_examples=150)
 @hypothesis.given(strategies.binary(max_size=60))
 def test_no_bytes_whatever_are_more_than_an_error(folder_of_one, payload):

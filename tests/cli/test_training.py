@@ -223,6 +223,7 @@ def test_a_bad_file_is_one_sentence_and_trains_nothing(trained, line, says, caps
   assert captured.err.count('\n') == 1 and says in captured.err and not trained
 
 
+@pytest.mark.thorough
 def test_missing_data_is_one_sentence_before_tensorflow_is_imported(tmp_path):
   for flags in (['--dataset', 'npz', '--data-dir', str(tmp_path / 'none.npz')],
                 ['--dataset', 'fashion-mnist', '--data-dir', str(tmp_path)],

@@ -36,6 +36,7 @@ def test_every_value_is_in_one_column_of_every_row():
     assert np.all(np.count_nonzero(table, axis=1) == 1) and np.all(np.abs(table).sum(axis=1) == 3)
 
 
+@pytest.mark.thorough
 def test_each_rows_estimate_is_unbiased_with_the_variance_of_the_formula():
   """Over rounds: mean x_i, and variance (||x||^2 - the energy of i's own chunk) / c, which is below ||x||^2 / c."""
   x = measure.gaussian(400)

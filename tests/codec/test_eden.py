@@ -15,6 +15,7 @@ DISTORTION = {1: 0.36338, 2: 0.11748, 3: 0.03455, 4: 0.00950}
 """Of a normal distribution's best scalar quantizer, per bits."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('bits', [1, 2, 3, 4])
 @pytest.mark.parametrize('make', [measure.gaussian, measure.lognormal])
 def test_nmse_of_both_scales_is_that_of_the_table(bits, make):
@@ -34,6 +35,7 @@ def test_two_rotations_make_a_spike_unbiased():
   assert measure.bias_ratio('hadamard:key=client | eden | pack', x, 60) > 3
 
 
+@pytest.mark.thorough
 def test_a_rotation_needs_values_to_rotate():
   """The share of the error that clients have in common: none from a hundred values on, all of it at three."""
   draws = 200

@@ -160,6 +160,7 @@ def test_patterns_match_whole_names(pattern, names, others):
     assert condition.matches(codec_lib.TensorSpec(name, ())) == (name in names), name
 
 
+@pytest.mark.thorough
 def test_no_text_takes_long():
   """Everything that may stand in a text, repeated up to its limit; none is super-linear, and messages stay short."""
   spec = codec_lib.Spec((codec_lib.TensorSpec('a' * 65535, (2,)), codec_lib.TensorSpec('b', (3,))))

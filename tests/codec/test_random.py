@@ -201,6 +201,7 @@ def test_the_examined_sequences_are_what_the_stream_draws():
   np.testing.assert_array_equal(halves, randomness.stream('t').halves(257)[129:])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('source', randomness.product_sources() + randomness.unhashed_sources(), ids=lambda s: s.name)
 def test_words_pass_every_statistic(source):
   statistics = randomness.battery(source.share(SIZE), most_bits=1 << 14)

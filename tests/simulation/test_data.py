@@ -479,6 +479,7 @@ def colour_shapes():
   return datasets.load('colour-shapes')
 
 
+@pytest.mark.thorough
 def test_colour_shapes_are_always_the_same_and_balanced(colour_shapes):
   assert colour_shapes.x_train.shape == (5000, 32, 32, 3) and colour_shapes.x_test.shape == (1000, 32, 32, 3)
   assert (np.bincount(colour_shapes.y_train) == 500).all() and (np.bincount(colour_shapes.y_test) == 100).all()
