@@ -111,6 +111,13 @@ def test_page_is_self_contained(tmp_path):
                                                                   'report.html']
 
 
+def test_a_page_of_predicted_numbers_shows_losses_and_no_accuracy(tmp_path):
+  path = report.write([run(uplink, accuracies=(None, None)) for uplink in ('float32', 'int8')], tmp_path)
+  text = pathlib.Path(path).read_text(encoding='utf-8')
+  assert _Page(text).images == 0 and 'accuracy' not in text.lower() and 'none' not in text.partition('<body')[2].lower()
+  assert '<td>0.5</td>' in text and [p.name for p in tmp_path.iterdir()] == ['report.html']
+
+
 def test_texts_from_outside_stay_texts(tmp_path, no_plots):
   bad = '<script>alert(1)</script>&"\''
   path = report.write([run(bad, bad, settings={'dataset': bad, bad: bad})], tmp_path, bad)

@@ -27,7 +27,8 @@ _TEMPLATES = os.path.join(os.path.dirname(__file__), 'templates')
 def write(runs: Sequence[Run], folder: str, command: str = '') -> str:
   """Writes accuracy_rounds.png, accuracy_bytes.png and report.html into a folder, which is made where it is missing.
 
-  Each file appears whole or not at all.
+  Where no run has an accuracy, as where numbers are predicted, there is report.html alone. Each file appears whole or
+  not at all.
 
   Args:
     runs: sequence of `Run`, not empty.
@@ -41,7 +42,8 @@ def write(runs: Sequence[Run], folder: str, command: str = '') -> str:
     ReportError: the files cannot be written.
   """
   series = summarize(runs)
-  makers = {'accuracy_rounds': plots.plot_rounds, 'accuracy_bytes': plots.plot_bytes}
+  has_accuracy = any(run.evaluations() for run in runs)
+  makers = {'accuracy_rounds': plots.plot_rounds, 'accuracy_bytes': plots.plot_bytes} if has_accuracy else {}
   images = {(name, theme): plot(series, theme) for name, plot in makers.items() for theme in plots.THEMES}
   try:
     os.makedirs(folder, exist_ok=True)
@@ -60,7 +62,7 @@ def render(series: Sequence[Series], images: Mapping[tuple[str, str], bytes], co
 
   Args:
     series: sequence of `Series`.
-    images: {(plot name, theme): PNG bytes}.
+    images: {(plot name, theme): PNG bytes}; a plot that is not there is left out.
     command: the command that made the runs.
   """
   columns = table.columns(series)
@@ -98,14 +100,16 @@ def _figures(series, images):
     of_rounds += f' Lines are means over seeds; the band reaches from the worst to the best seed of {banded.label}.'
   return [(text, {theme: 'data:image/png;base64,' + base64.b64encode(images[name, theme]).decode('ascii')
                   for theme in plots.THEMES})
-          for name, text in (('accuracy_rounds', of_rounds), ('accuracy_bytes', of_bytes))]
+          for name, text in (('accuracy_rounds', of_rounds), ('accuracy_bytes', of_bytes))
+          if (name, 'light') in images]
 
 
 def _facts(entry):
   """[(name, text)] of what stands above the rounds of a row."""
   seeds = ', '.join(f'{percent(run.accuracy, 2) or "none"} % (seed {run.seed})' for run in entry.runs)
+  accuracy = [('accuracy', seeds)] if any(run.evaluations() for run in entry.runs) else []
   mark = '≈' if entry.estimated else ''
-  return [('uplink', entry.first.uplink), ('downlink', entry.first.downlink), ('accuracy', seeds),
+  return [('uplink', entry.first.uplink), ('downlink', entry.first.downlink), *accuracy,
           ('sent in a run', f'{mark}{significant(entry.uplink_bytes / 1e6)} MB up, '
                             f'{significant(entry.downlink_bytes / 1e6)} MB down'),
           *_prepasses(entry)]
@@ -123,7 +127,7 @@ def _prepasses(entry):
 
 
 def _rounds(run):
-  """(titles, rows) of the table of a run's rounds."""
+  """(titles, rows) of the table of a run's rounds; a column that shows nothing in any row is left out."""
   measured = [figure for figure in methods.figures() if figure.heading and run.values(figure)]
   up = down = 0
   rows = []
@@ -135,8 +139,10 @@ def _rounds(run):
                  f'{up / 1e6:.6g}', f'{down / 1e6:.6g}', significant(item['seconds']),
                  *(_figure(figure, item.get(figure.name)) for figure in measured)])
   mark = ' (estimate)' if run.estimated else ''
-  return ['round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}', 'MB down so far',
-          'seconds', *(figure.heading for figure in measured)], rows
+  titles = ['round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}',
+            'MB down so far', 'seconds', *(figure.heading for figure in measured)]
+  shown = [i for i in range(len(titles)) if any(row[i] != '' for row in rows)]
+  return [titles[i] for i in shown], [[row[i] for i in shown] for row in rows]
 
 
 def _figure(figure, value):
