@@ -23,20 +23,22 @@ MODULES = ('tff_compress.processes.methods.diana', 'tff_compress.processes.memor
 
 @pytest.fixture(scope='module')
 def dropped_in(tmp_path_factory):
-  """The two files lie in their folders."""
+  """The two files lie in their folders, also where others of these names do."""
   blocks = re.findall(r'^```python\n(.*?)^```$', GUIDE.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, 'dont_write_bytecode', True)
     for package, text in zip((methods, memories), blocks, strict=True):
       folder = tmp_path_factory.mktemp('folder')
       (folder / 'diana.py').write_text(text, encoding='utf-8')
-      patch.setattr(package, '__path__', [*package.__path__, str(folder)])
-    names = (*grammar.method_names(), 'diana')
+      patch.setattr(package, '__path__', [str(folder), *package.__path__])
+    for name in MODULES:
+      patch.delitem(sys.modules, name, raising=False)
+    names = {*grammar.method_names(), 'diana'}
     patch.setattr(grammar, 'method_names', lambda: tuple(sorted(names)))
     patch.setattr(methods, '_registry', {})
     yield
-  for name in MODULES:
-    sys.modules.pop(name, None)
+    for name in MODULES:
+      sys.modules.pop(name, None)
   importlib.invalidate_caches()
 
 

@@ -128,7 +128,7 @@ def test_the_two_files_of_the_guide_are_enough(tmp_path):
   blocks = re.findall(r'^```python\n(.*?)^```$', guide, re.MULTILINE | re.DOTALL)
   assert len(paths) == len(blocks) == 2
   for path, text in zip(paths, blocks):
-    assert not (tmp_path / path).exists()
+    assert not (tmp_path / path).exists(), f'{path} is an example of the guide: give yours another name'
     (tmp_path / path).write_text(text, encoding='utf-8')
   program = ('''
 import json
