@@ -113,6 +113,7 @@ WITHOUT = """if True:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('absent, commands, says', [
     (('tensorflow', 'tensorflow_federated', 'sklearn', 'ai_edge_litert'), [
         ('tff-compress', ['run']), ('tff-compress', ['compare', '--uplink', 'int8']), ('tff-compress', ['demo'])],
@@ -208,6 +209,7 @@ def test_a_file_that_the_system_refuses_is_named_with_the_reason(failing, capsys
   assert capsys.readouterr().err == 'tff-compress: /a/b: Disk quota exceeded.\n'
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('arguments', [['codecs'], ['codecs', '--json'], ['--help'], ['codecs', '--help']])
 def test_output_that_has_no_room_is_one_sentence(arguments):
   with open('/dev/full', 'wb') as full:

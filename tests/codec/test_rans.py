@@ -100,6 +100,7 @@ def reference_encode(symbols, alphabet, largest_lanes=4096):
 
 # Symbols' weights and how far above the entropy of the drawn symbols the whole payload may be, at a million symbols.
 # 128 lanes end with 16 bits each that say nothing, 2^11 bits in all; tables of 12 bits cost what they round.
+@pytest.mark.thorough
 @pytest.mark.parametrize('weights, above', [([8, 4, 2, 2], 0.0025), ([1] * 16, 0.0015), ([60, 25, 10, 5], 0.003),
                                             (np.exp(-np.arange(256) / 20), 0.009), ([990, 5, 5], 0.05)],
                          ids=['1.75 bits', '4 bits', '1.5 bits', '5.8 bits', '0.09 bits'])

@@ -56,6 +56,7 @@ def test_there_are_entropy_coders():
   assert {text.partition(':')[0] for text in CODERS} >= {'rice', 'elias', 'rans', 'huffman'}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('text', CODERS)
 @pytest.mark.parametrize('low, high', [(0, 0), (0, 1), (-1, 1), (0, 15), (-7, 7), (0, 255), (3, 9)])
 def test_a_stream_is_at_most_a_byte_longer_than_its_symbols_packed(text, low, high):
@@ -70,6 +71,7 @@ def test_a_stream_is_at_most_a_byte_longer_than_its_symbols_packed(text, low, hi
       np.testing.assert_array_equal(_back(group, payload)[0], symbols)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('text', CODERS)
 @pytest.mark.parametrize('bits', [1, 4, 8])
 def test_messages_are_at_most_a_byte_a_variable_longer_than_packed_ones(text, bits):

@@ -56,6 +56,7 @@ def worker():
   process.stop()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('script, end', [
     ('start()', None),
     ('start(); os._exit(1)', None),

@@ -234,6 +234,7 @@ def test_idx_files_are_read_plain_and_packed(tmp_path, packed):
   np.testing.assert_array_equal(loaded.y_test, LABELS[20:])
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not fashion_mnist.FOLDER.exists(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_original_fashion_mnist():
   loaded = datasets.load('fashion-mnist')
@@ -488,6 +489,7 @@ def test_colour_shapes_are_always_the_same_and_balanced(colour_shapes):
   assert len(np.unique(np.concatenate([again.x_train, again.x_test]).reshape(6000, -1)[:, :96], axis=0)) == 6000
 
 
+@pytest.mark.thorough
 def test_the_colour_of_a_shape_shows_in_colour_only(colour_shapes):
   """Warm shapes have more red than blue, cold ones the reverse; in brightness they overlap."""
   x, warm = colour_shapes.x_test.astype(np.float64), colour_shapes.y_test % 2 == 0
@@ -750,6 +752,7 @@ def test_an_npz_cut_anywhere_is_refused(damaged):
     refused(name='npz', path=write(lambda whole, end=end: whole[:end]))
 
 
+@pytest.mark.thorough
 @hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
 @hypothesis.given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=6))
 def test_a_damaged_npz_is_refused_or_gives_the_same_data(damaged, changes):
