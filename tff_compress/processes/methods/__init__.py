@@ -29,6 +29,7 @@ from tff_compress.processes.figures import Figure
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.needs import Need
 from tff_compress.processes.protocols import ClientMemory
+from tff_compress.processes.protocols import JointMemory
 from tff_compress.processes.up import steps
 
 _registry: dict[str, type[Method]] = {}
@@ -81,7 +82,7 @@ class Method:
 
   @property
   def error_feedback(self) -> ClientMemory | None:
-    """What clients remember of their updates."""
+    """What clients remember of their updates; a `JointMemory` also says what the server remembers."""
     return None
 
   @property
@@ -122,8 +123,10 @@ class Method:
     if self.weighting == 'uniform':
       import tensorflow_federated as tff
       weighting['client_weighting'] = tff.learning.ClientWeighting.UNIFORM
+    remembered = self.error_feedback
+    server = {'server': remembered} if isinstance(remembered, JointMemory) else {}
     # Nothing can be said twice: a name that is there already is an error.
-    return dict(uplink=self.uplink, error_feedback=self.error_feedback or False, needs=self.needs, **weighting,
+    return dict(uplink=self.uplink, error_feedback=remembered or False, needs=self.needs, **server, **weighting,
                 **self.other_arguments(model))
 
   def other_arguments(self, model: Any) -> dict[str, Any]:

@@ -35,6 +35,3 @@ class Ef21Method(Method):
   @property
   def error_feedback(self):
     return Ef21()
-
-  def other_arguments(self, model):
-    return {'server': self.error_feedback}

@@ -41,6 +41,3 @@ class MarinaMethod(Method):
   @property
   def error_feedback(self):
     return Marina(float(self.p))
-
-  def other_arguments(self, model):
-    return {'server': self.error_feedback}
