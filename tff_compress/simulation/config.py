@@ -17,6 +17,7 @@ from tff_compress.codec import checks
 from tff_compress.codec import meaning
 from tff_compress.processes import methods
 from tff_compress.processes import needs
+from tff_compress.processes.protocols import ClientMemory
 from tff_compress.simulation import datasets
 from tff_compress.simulation import models as models_lib
 from tff_compress.simulation import settings as settings_lib
@@ -207,7 +208,7 @@ class RunConfig:
     own = method is not None and method.downlink
     if self.downlink is None:
       object.__setattr__(self, 'downlink', own or 'float32')
-    if self.baseline:
+    if method is None:
       if self.error_feedback or self.changes:
         raise ConfigError(f'error_feedback and downlink_changes need an uplink of this package, not {self.uplink!r}.')
       return
@@ -225,19 +226,20 @@ class RunConfig:
           f'error_feedback and feedback_momentum are settled by the uplink {self.uplink!r}: leave them out.')
     if self.feedback_momentum and self.feedback is None:
       raise ConfigError('feedback_momentum is for error_feedback: give both, or none.')
-    for name in self._feedback_settings if self.feedback is not None else ():
-      if name not in self.feedback.run_settings:
+    feedback = self.feedback
+    for name in self._feedback_settings:
+      if feedback is not None and name not in feedback.run_settings:
         raise ConfigError(f'feedback_{name} is not for the uplink {self.uplink!r}, whose clients remember in another '
                           'way: leave it out.')
 
   def check_needs(self, clients: int | None) -> None:
     """Raises ConfigError unless the run is such as the uplink's method needs it; `clients` is None where it is not
     known yet how many there are."""
-    if not self.baseline:
-      needs.check(self.method.needs, needs.Facts(
-          clients=clients, clients_per_round=self.clients_per_round, sends_changes=bool(self.changes),
-          equal_weights=(self.weighting or self.method.weighting) == 'uniform'),
-                  f'the uplink {self.uplink!r}', ConfigError)
+    method = self.method
+    if method is not None:
+      facts = needs.Facts(clients=clients, clients_per_round=self.clients_per_round, sends_changes=bool(self.changes),
+                          equal_weights=(self.weighting or method.weighting) == 'uniform')
+      needs.check(method.needs, facts, f'the uplink {self.uplink!r}', ConfigError)
 
   @property
   def method(self) -> methods.Method | None:
@@ -245,11 +247,12 @@ class RunConfig:
     return None if self.baseline else processes.method('float32' if self.uplink == 'none' else self.uplink)
 
   @property
-  def feedback(self):
-    """What clients remember of their updates, a `ClientMemory` such as `ErrorFeedback`, or None."""
-    if self.baseline or self.error_feedback is False:
+  def feedback(self) -> ClientMemory | None:
+    """What clients remember of their updates."""
+    method = self.method
+    if method is None or self.error_feedback is False:
       return None
-    feedback = self.method.error_feedback
+    feedback: Any = method.error_feedback  # A dataclass.
     if feedback is None:
       if not self.error_feedback:
         return None
@@ -276,12 +279,14 @@ class RunConfig:
   @property
   def steps(self) -> int | None:
     """Batches that a client trains on in a round; None for whole epochs."""
-    return self.local_steps if self.local_steps is not None or self.baseline else self.method.local_steps
+    method = self.method
+    return self.local_steps if self.local_steps is not None or method is None else method.local_steps
 
   @property
   def has_memory(self) -> bool:
     """Whether it takes a process whose clients remember, `tff_compress.build_fed_avg`, and not TFF's own."""
-    return not self.baseline and (not self.method.codec_suffices or self.feedback is not None or bool(self.changes))
+    method = self.method
+    return method is not None and (not method.codec_suffices or self.feedback is not None or bool(self.changes))
 
   @property
   def baseline(self) -> bool:
