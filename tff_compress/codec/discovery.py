@@ -2,16 +2,9 @@
 
 import importlib
 import pkgutil
-from typing import ClassVar
-from typing import Protocol
 from typing import TypeVar
 
-
-class _Named(Protocol):
-  name: ClassVar[str]
-
-
-Base = TypeVar('Base', bound=_Named)
+Base = TypeVar('Base')
 
 
 def classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
@@ -19,7 +12,7 @@ def classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
 
   Args:
     package: dotted name of the package; its modules are imported, in the order of their names.
-    base: what the classes derive from. It has an attribute `name`, '' for those that are no entries themselves.
+    base: what the classes derive from. It has an attribute `name`, a text, '' for those that are no entries themselves.
 
   Returns:
     {name: class}.
@@ -29,8 +22,11 @@ def classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
     module = importlib.import_module(f'{package}.{info.name}')
     for value in vars(module).values():
       # Not what a module imports, such as the class that its own derives from.
-      if isinstance(value, type) and issubclass(value, base) and value.name and value.__module__ == module.__name__:
-        if value.name in found:
-          raise ValueError(f'{module.__name__} and {found[value.name].__module__} both define {value.name!r}.')
-        found[value.name] = value
+      if not isinstance(value, type) or not issubclass(value, base) or value.__module__ != module.__name__:
+        continue
+      name = getattr(value, 'name')  # noqa: B009 - no type says that every base has one
+      if name in found:
+        raise ValueError(f'{module.__name__} and {found[name].__module__} both define {name!r}.')
+      if name:
+        found[name] = value
   return found

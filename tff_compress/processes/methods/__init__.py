@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import pkgutil
 from typing import Any
 from typing import ClassVar
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import discovery
 from tff_compress.codec import grammar
 from tff_compress.codec import stage as stage_lib
 from tff_compress.processes.errors import ProcessError
@@ -194,11 +193,7 @@ def method(text: str) -> Method:
 def registry():
   """{name: method class} of everything in this folder."""
   if not _registry:
-    for module in pkgutil.iter_modules(__path__):
-      found = importlib.import_module(f'{__name__}.{module.name}')
-      for value in vars(found).values():
-        if isinstance(value, type) and issubclass(value, Method) and value.name and value.__module__ == found.__name__:
-          _registry[value.name] = value
+    _registry.update(discovery.classes(__name__, Method))
     if sorted(_registry) != list(grammar.method_names()):
       raise ValueError('each file of methods holds one, of the same name with - for _: there are the files '
                        f'{list(grammar.method_names())} and the methods {sorted(_registry)}.')

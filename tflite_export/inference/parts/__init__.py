@@ -1,8 +1,6 @@
 """The parts of recipes, one file each, found by being there. `part.py` says what a part is."""
 
-import importlib
-import pkgutil
-
+from tff_compress.codec import discovery
 from tflite_export.inference.part import Part
 from tflite_export.inference.part import Storage
 
@@ -12,12 +10,8 @@ _registry: dict[str, type[Part]] = {}
 def registry() -> dict[str, type[Part]]:
   """{name: class} of everything in this folder, in the order in which recipes name parts."""
   if not _registry:
-    found = []
-    for module in pkgutil.iter_modules(__path__):
-      imported = importlib.import_module(f'{__name__}.{module.name}')
-      found += [value for value in vars(imported).values() if isinstance(value, type) and issubclass(value, Part)
-                and value.name and value.__module__ == imported.__name__]
-    _registry.update((part.name, part) for part in sorted(found, key=lambda part: (part.position, part.name)))
+    found = discovery.classes(__name__, Part)
+    _registry.update(sorted(found.items(), key=lambda entry: (entry[1].position, entry[0])))
   return dict(_registry)
 
 

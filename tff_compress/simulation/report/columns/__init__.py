@@ -8,10 +8,9 @@ of what the methods declare.
 from __future__ import annotations
 
 from collections.abc import Sequence
-import importlib
 import inspect
-import pkgutil
 
+from tff_compress.codec import discovery
 from tff_compress.processes import methods
 from tff_compress.processes.figures import Figure
 from tff_compress.processes.figures import Total
@@ -102,10 +101,7 @@ class MeasuredColumn(Column):
 def registry() -> list[Column]:
   """All columns, from left to right."""
   if not _registry:
-    for module in pkgutil.iter_modules(__path__):
-      found = importlib.import_module(f'{__name__}.{module.name}')
-      _registry.extend(value() for value in vars(found).values() if isinstance(value, type)
-                       and issubclass(value, Column) and value.title and value.__module__ == found.__name__)
+    _registry.extend(kind() for kind in discovery.classes(__name__, Column).values())
     totals: dict[Total, list[Figure]] = {}
     for figure in methods.figures():
       if figure.total is not None:
