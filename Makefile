@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo 'make demo    train with and without compression and show what it saves (ARGS=... goes to tff-compress demo)'
 	@echo 'make test    run the tests (TESTS=path, ARGS=... goes to pytest)'
-	@echo 'make fast    run those that load no TensorFlow: under a minute on two cores'
+	@echo 'make fast    run those that load no TensorFlow: a minute on two cores'
 	@echo 'make lint    look at all of the code for faults, wrong types and long lines: a few seconds'
 	@echo 'make docs    make the tables of the documents anew that repeat what the code says'
 	@echo 'make bench   run the benchmarks (ARGS=... goes to python -m benchmarks)'
