@@ -75,7 +75,7 @@ def build_with_memory(blueprint: Blueprint, method: Method, arguments: Mapping[s
   Args:
     blueprint, client_optimizer, server_optimizer, proximal_strength, seed: as for `build`.
     method: the uplink's `tff_compress.processes.methods.Method`.
-    arguments: dict of others of `method.build`, such as `method.arguments(model)` gives.
+    arguments: dict of others of `method.build`, such as `method_arguments` gives.
 
   Raises:
     FederateError: the model has moving statistics, which such a process does not move.
@@ -87,6 +87,21 @@ def build_with_memory(blueprint: Blueprint, method: Method, arguments: Mapping[s
   return method.build(
       blueprint.client_model, client_optimizer_fn=_client_optimizer(client_optimizer, proximal_strength, blueprint),
       server_optimizer_fn=server_optimizer, seed=seed, spec=blueprint.weights_spec, **arguments)
+
+
+def method_arguments(method: Method, model: Any, downlink: Any, uniform: bool) -> dict[str, Any]:
+  """What `build_with_memory` is given for a method: a dict. What the method settles comes first.
+
+  Args:
+    method: the uplink's `tff_compress.processes.methods.Method`.
+    model: the Keras model that clients train; None where the method need not know it.
+    downlink: `Codec` or `Changes`, unless the method has its own.
+    uniform: whether all clients weigh the same, unless the method says so.
+
+  Raises:
+    ProcessError: the method cannot use this model.
+  """
+  return {'downlink': downlink, 'client_weighting': weighting(uniform), **method.arguments(model)}
 
 
 def weighting(uniform: bool) -> tff.learning.ClientWeighting:

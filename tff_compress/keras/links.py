@@ -68,6 +68,5 @@ class Links:
                                                                         spec=blueprint.trainable_spec)
       return learning.build(blueprint, aggregator=aggregator, downlink=self.downlink, uniform=uniform, seed=seed,
                             **others)
-    arguments = {'downlink': self.downlink, 'client_weighting': learning.weighting(uniform),
-                 **self.method.arguments(model)}
+    arguments = learning.method_arguments(self.method, model, self.downlink, uniform)
     return processes.Runner(learning.build_with_memory(blueprint, self.method, arguments, seed=seed, **others))

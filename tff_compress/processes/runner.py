@@ -169,8 +169,7 @@ class Runner:
     if record is not None:
       if record.round > done:
         raise StateError(f'the state of client {name!r} is of round {record.round}, and the server is at round {done}: '
-                         'load '
-                         "the server's state of that round, or forget the client.")
+                         "load the server's state of that round, or forget the client.")
       memory.update(self._unpacked(record.fields), client=np.int64(number), source=os.fsencode(record.path))
     return collections.OrderedDict(memory, target=os.fsencode(self.store.target(name)))
 

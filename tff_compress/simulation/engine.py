@@ -147,10 +147,10 @@ def process_arguments(config, model):
   """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a
   dict."""
   downlink = _codec_text(config.downlink)
-  arguments = {
-      'downlink': processes.Changes(downlink, since=config.changes) if config.changes else codec_lib(downlink),
-      'client_weighting': learning.weighting(config.weighting == 'uniform'),
-      **config.method.arguments(model)}
+  arguments = learning.method_arguments(
+      config.method, model,
+      processes.Changes(downlink, since=config.changes) if config.changes else codec_lib(downlink),
+      config.weighting == 'uniform')
   if config.feedback != config.method.error_feedback:  # What the run itself says of it.
     arguments['error_feedback'] = config.feedback or False
   return arguments

@@ -88,13 +88,11 @@ class Autoencoder(Stage):
     found = artefacts.find(self.weights)
     if (found.length, found.latent) != (length, self.latent):
       raise SpecError(f'the weights {self.weights} make {found.latent} values of {found.length}, not {self.latent} of '
-                      f'{length}: '
-                      'use the ones that were learned for this codec and model.')
+                      f'{length}: use the ones that were learned for this codec and model.')
     sizes = tuple(math.prod(shape) for shape in signal.shapes) or (signal.size,)
     if found.sizes and found.sizes != sizes:
       raise SpecError(f'the weights {self.weights} were learned for variables of other sizes: use the ones of this '
-                      'model, and '
-                      '"concat |" in front if they are of the model as a whole.')
+                      'model, and "concat |" in front if they are of the model as a whole.')
     return found
 
   def encode(self, xp: Ops, x: Array, draws: Draws, signal: Real) -> tuple[Array, Arrays]:

@@ -278,8 +278,7 @@ class ClientStore:
       fingerprint, written, length, version, magic = _TAIL.unpack(tail[-_TAIL.size:])
       if (magic, version) == (_MAGIC, _VERSION) and fingerprint != layout.fingerprint:
         raise StateError(f'the state of client {client!r} in {path} is of another model, codec or error feedback: use '
-                         'another '
-                         f'folder, or {remedy}.')
+                         f'another folder, or {remedy}.')
       if (size == expected and (magic, version, written, length) == (_MAGIC, _VERSION, round_number, len(encoded))
           and tail[layout.fields_bytes:-_TAIL.size] == encoded and _CHECKSUM.unpack(stated)[0] == checksum):
         self._verified[path] = now, checksum
