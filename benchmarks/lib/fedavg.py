@@ -113,6 +113,14 @@ class Trainer:
     return right / len(x)
 
 
+def model_bytes():
+  """Length of the frame that brings the model to a client as float32, which is the same whatever its values are.
+
+  The loop trains from the weights themselves, which a float32 downlink gives back bit for bit.
+  """
+  return len(wire.pack(codec_lib('float32'), initial_weights(0), seed=0, round=1, client=0))
+
+
 def initial_weights(seed):
   """Glorot-uniform kernels and zero biases, as Keras has them."""
   rng = splits.generator('benchmarks/weights', seed)

@@ -1,9 +1,9 @@
-"""Bytes that the clients send until Fashion-MNIST is classified with 74 % accuracy, paired with float32 seed by seed.
+"""Bytes of both directions until Fashion-MNIST is classified with 74 % accuracy, for uplinks, paired with float32.
 
 100 clients from a Dirichlet split (0.5), 10 a round, one local epoch, batches of 20, SGD 0.05, the 1,199,882-parameter
 CNN, 20 rounds, 5 seeds. The score is the accuracy on all test images, averaged over the last three rounds. A seed has
 the same split, initial weights, client draws, batches and dropout masks with every codec. Bytes are those of the
-frames.
+frames; the downlink is a frame of float32 for each client and round.
 
 Takes hours on a busy core and continues where it was stopped (checkpoints are in benchmarks/.cache/runs).
 """
@@ -41,8 +41,12 @@ def score(rounds, task):
   means = scores.trailing_means(accuracies)
   reached = next((i + scores.WIDTH for i, mean in enumerate(means) if mean >= TARGET), None)
   sent = np.cumsum([row['uplink_bytes'] for row in rounds])
+  up = down = both = None
+  if reached is not None:
+    up, down = float(sent[reached - 1] / 1e6), reached * task.clients_per_round * fedavg.model_bytes() / 1e6
+    both = up + down
   return {
-      'round': reached, 'MB': None if reached is None else float(sent[reached - 1] / 1e6),
+      'round': reached, 'MB up': up, 'MB down': down, 'MB both': both,
       'bytes per client and round': float(sent[-1] / len(rounds) / task.clients_per_round),
       'final accuracy': means[-1], 'accuracies': accuracies, 'uplink bytes': [row['uplink_bytes'] for row in rounds],
   }
@@ -63,8 +67,8 @@ def summary(rows, rounds):
     own = [row for row in rows if row['codec'] == codec]
     reached = [row for row in own if row['round']]
     entry = {'table': f'means over {len(own)} seeds', 'codec': codec, 'reached': f'{len(reached)} of {len(own)}',
-             'round': _mean(reached, 'round'), 'MB': _mean(reached, 'MB'),
-             'most MB': max((row['MB'] for row in reached), default=None),
+             **{column: _mean(reached, column) for column in ('round', 'MB up', 'MB down', 'MB both')},
+             'most MB both': max((row['MB both'] for row in reached), default=None),
              'bytes per client and round': _mean(own, 'bytes per client and round'),
              'final accuracy': _mean(own, 'final accuracy')}
     for column, name in (('early loss', f'loss at round {EARLY}'), ('final loss', f'loss at round {rounds}')):

@@ -5,7 +5,8 @@ Two clients with labels in other proportions (Dirichlet 0.5, Fashion-MNIST) trai
 784-20-10, that of Chandar et al. 2021, and a wide one, 784-256-10. A round has 50 batches of 20 per client. Messages
 are frames as sent. What is sent once counts as well: the decoder of a client's own autoencoder (up), or the file with
 encoder and decoder that a server hands out (down, to both). Such a server has learned from 1,000 images that neither
-client has and that accuracy is not measured on. The float32 downlink of all methods is left out: it is the same.
+client has and that accuracy is not measured on. `kB in all` leaves out the model's way down, which is the same for all
+methods; `MB both` has it, as a frame of float32 for each client and round.
 
 `accuracy` is that on the other 9,000 test images, averaged over the last five evaluations; `behind` is paired with
 float32 of the same seed. Finished runs are kept in benchmarks/.cache/learned.
@@ -152,6 +153,11 @@ def _softmax(x):
   return x / x.sum(1, keepdims=True)
 
 
+def model_bytes(hidden):
+  """Length of the frame that brings a model with so many hidden units to a client as float32."""
+  return len(wire.pack(codec_lib('float32'), Classifier(hidden, None, None).initial(0), seed=0, round=1, client=0))
+
+
 class Task:
   """Data and models of one seed."""
 
@@ -258,6 +264,7 @@ def run(quick):
   wanted = {'narrow': {name: WAYS['narrow'][name] for name in quick_ways}} if quick else WAYS
   rows = []
   for model, ways in wanted.items():
+    down = COLLABORATORS * rounds * model_bytes(HIDDEN[model])
     for seed in range(seeds):
       for name, way in ways.items():
         result = trained(HIDDEN[model], seed, name, way, rounds)
@@ -265,12 +272,12 @@ def run(quick):
         total = result['rounds'][-1]['bytes']
         rows.append({'table': 'per seed', 'model': model, 'method': name, 'seed': seed,
                      'kB up once': result['up once'] / 1e3,
-                     'kB down once': result['down once'] / 1e3, 'kB in all': total / 1e3,
+                     'kB down once': result['down once'] / 1e3, 'kB in all': total / 1e3, 'MB both': (total + down) / 1e6,
                      'bytes a message': (total - result['up once'] - result['down once']) / (COLLABORATORS * rounds),
                      'accuracy': float(np.mean([entry['accuracy'] for entry in last])),
                      'curve': [(entry['bytes'], entry['accuracy']) for entry in result['rounds']]})
       rows.append({'table': 'per seed', 'model': model, 'method': ALONE_NAME, 'seed': seed, 'kB up once': 0.0,
-                   'kB down once': 0.0, 'kB in all': 0.0, 'bytes a message': 0.0,
+                   'kB down once': 0.0, 'kB in all': 0.0, 'MB both': 0.0, 'bytes a message': 0.0,
                    'accuracy': alone(HIDDEN[model], seed, rounds), 'curve': []})
   plot(rows, quick)
   return summary(rows) + rows
@@ -282,7 +289,7 @@ def summary(rows):
   for model, method in dict.fromkeys((row['model'], row['method']) for row in rows):
     own = [row for row in rows if (row['model'], row['method']) == (model, method)]
     entry = {'table': model, 'method': method, 'seeds': len(own)}
-    for column in ('bytes a message', 'kB up once', 'kB down once', 'kB in all', 'accuracy'):
+    for column in ('bytes a message', 'kB up once', 'kB down once', 'kB in all', 'MB both', 'accuracy'):
       entry[column], _ = scores.mean_and_error([row[column] for row in own])
     losses = [100 * (other['accuracy'] - row['accuracy']) for row in own for other in rows
               if (other['model'], other['method'], other['seed']) == (model, 'float32', row['seed'])]

@@ -123,10 +123,13 @@ def test_a_diverged_run_ends_with_the_rounds_it_finished(trainer, tmp_path):
 def test_scores_average_three_rounds_and_count_bytes_up_to_the_target():
   rounds = [{'accuracy': a, 'uplink_bytes': 1_000_000} for a in (0.1, 0.9, 0.73, 0.6, 0.9, 0.74)]
   score = bytes_to_accuracy.score(rounds, fedavg.Task())
-  assert (score['round'], score['MB']) == (4, 4.0)  # (0.9 + 0.73 + 0.6) / 3 = 0.743
+  assert (score['round'], score['MB up']) == (4, 4.0)  # (0.9 + 0.73 + 0.6) / 3 = 0.743
+  down = 4 * 10 * (4 * 1_199_882 + 20) / 1e6  # 4 rounds of 10 clients; float32 and a header.
+  assert score['MB down'] == pytest.approx(down) and score['MB both'] == pytest.approx(4 + down)
   assert score['bytes per client and round'] == 100_000
   assert score['final accuracy'] == pytest.approx((0.6 + 0.9 + 0.74) / 3)
-  assert bytes_to_accuracy.score(rounds[:3], fedavg.Task())['MB'] is None
+  missed = bytes_to_accuracy.score(rounds[:3], fedavg.Task())
+  assert missed['round'] is missed['MB up'] is missed['MB down'] is missed['MB both'] is None
 
 
 def test_losses_are_paired_by_seed():
@@ -140,4 +143,4 @@ def test_losses_are_paired_by_seed():
   assert baseline['loss at round 20'] == 0
   assert ours['loss at round 20'] == pytest.approx(1.5)
   assert ours['loss at round 20, s.e.'] == pytest.approx(0.5)
-  assert ours['reached'] == '1 of 2'
+  assert ours['reached'] == '1 of 2' and ours['most MB both'] == ours['MB both'] == ours['MB up'] + ours['MB down']

@@ -144,13 +144,25 @@ def test_compare_takes_lists_from_the_file(trained, tmp_path):
   assert len(trained) == 6 and trained[2][0].uplink == '*/bias => float32; * => uniform | pack'
 
 
+def test_rows_are_sorted_by_total_bytes_or_what_is_asked_for(trained, tmp_path, capsys):
+  arguments = ['compare', '--uplink', 'drive', '--uplink', 'uniform:bits=8 | pack', '--downlink', 'none', '--downlink',
+               'int8', '--rounds', '2', '--output', str(tmp_path), '--json']
+  def uplinks(*more):
+    assert cli.main([*arguments, *more]) == 0
+    return [row['uplink'] for row in json.loads(capsys.readouterr().out)['summary']]
+  assert uplinks() == ['float32', 'drive', 'uniform:bits=8 | pack']
+  assert uplinks('--sort', 'ratio') == ['float32', 'uniform:bits=8 | pack', 'drive']
+  assert 'aria-sort="descending"><button>×&nbsp;both' in (tmp_path / 'report.html').read_text(encoding='utf-8')
+
+
 def test_an_estimate_is_marked_in_table_and_json(trained, tmp_path, capsys):
   arguments = ['compare', '--uplink', 'tff:compression_aggregator', '--rounds', '2', '--output', str(tmp_path)]
   assert cli.main(arguments) == 0
   assert '≈' in capsys.readouterr().out
   assert cli.main([*arguments, '--json']) == 0
   plain, baseline = json.loads(capsys.readouterr().out)['summary']
-  assert 'uplink_bytes_estimate' in baseline and 'uplink_bytes' not in baseline and 'uplink_bytes' in plain
+  for name in ('uplink_bytes', 'total_bytes'):
+    assert f'{name}_estimate' in baseline and name not in baseline and name in plain
 
 
 def test_demo_goes_both_ways_and_begins_anew(trained, tmp_path, capsys):
@@ -202,6 +214,8 @@ def test_demo_goes_both_ways_and_begins_anew(trained, tmp_path, capsys):
     (['compare', '--uplink', 'int8', '--uplink', 'nothing'], 'there is no stage'),
     (['report', 'missing'], 'missing'),
     (['report'], 'DIR'),
+    (['report', '.', '--sort', 'acuracy'], 'did you mean accuracy'),
+    (['compare', '--uplink', 'int8', '--sort', 'uplink'], '--sort'),
 ])
 def test_bad_input_is_one_sentence_and_trains_nothing(trained, arguments, says, capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)

@@ -117,10 +117,11 @@ def test_an_estimate_is_called_one():
   assert entry.estimated and entry.uplink_ratio == 4
   numbers = table.numbers(entry)
   assert numbers['uplink_bytes_estimate'] == 4 * 10 * PARAMETERS
-  assert 'uplink_bytes' not in numbers and 'ratio' not in numbers
+  assert numbers['total_bytes_estimate'] == 20 * 10 * PARAMETERS
+  assert not {'uplink_bytes', 'total_bytes', 'ratio'} & set(numbers)
   assert numbers['downlink_bytes'] == 16 * 10 * PARAMETERS
   header, (row,) = table.rows([entry])
-  assert row[header.index('MB up')] == '≈0.04' and row[header.index('MB down')] == '0.16'
+  assert [row[header.index(title)] for title in ('MB up', 'MB down', 'MB both')] == ['≈0.04', '0.16', '≈0.2']
 
 
 def test_a_run_that_diverged_is_marked():
@@ -132,6 +133,30 @@ def test_rows_go_from_float32_and_many_bytes_to_few():
   runs = comparison()
   for order in (runs, runs[::-1]):
     assert [entry.first.uplink for entry in report.summarize(order)] == ['float32', 'int8', 'sketch']
+
+
+def sent(uplink, up, down, accuracy=0.5, **changes):
+  return run(uplink, bits=(up, down), accuracies=(accuracy,), **changes)
+
+
+def test_rows_are_sorted_by_the_bytes_of_both_directions():
+  """`few up` sends the least up and the most altogether."""
+  runs = [sent('few up', 1, 64), sent('even', 8, 8), sent('float32', 32, 32), sent('few down', 32, 1)]
+  for order in (runs, runs[::-1]):
+    series = report.summarize(order)
+    assert [entry.first.uplink for entry in series] == ['float32', 'few up', 'few down', 'even']
+    assert [entry.total_bytes for entry in series] == [width * 10 * PARAMETERS / 8 for width in (64, 65, 33, 16)]
+    assert table.ordered(series) == series
+
+
+def test_rows_can_be_sorted_by_any_number_and_float32_stays_on_top():
+  series = report.summarize([sent('float32', 32, 32, 0.1), sent('worst', 8, 8, 0.2), sent('best', 1, 8, 0.9),
+                             sent('lost', 4, 8, math.nan), sent('middle', 2, 8, 0.5), sent('unknown', 3, 8, None)])
+  uplinks = lambda name: [entry.first.uplink for entry in table.ordered(series, name)]
+  assert uplinks('accuracy') == uplinks('difference') == ['float32', 'best', 'middle', 'worst', 'lost', 'unknown']
+  assert uplinks('downlink_bytes') == [entry.first.uplink for entry in series]  # Equal ones stay as they are.
+  assert uplinks('ratio') == ['float32', 'best', 'middle', 'unknown', 'lost', 'worst']
+  assert {'total_bytes', 'seconds'} <= set(table.sortable()) and not {'uplink', 'settings'} & set(table.sortable())
 
 
 def test_no_float32_no_difference():

@@ -14,6 +14,7 @@ from tests.simulation.finished_runs import comparison
 from tests.simulation.finished_runs import run
 from tff_compress.simulation import report
 from tff_compress.simulation.report import plots
+from tff_compress.simulation.report import table
 
 
 @pytest.mark.thorough
@@ -36,6 +37,18 @@ def test_one_band_shows_the_spread_over_seeds():
   assert plots.banded([int8, plain, sketch]) is plain
   assert plots.banded([int8, sketch]) is int8
   assert plots.banded([sketch, int8]) is None  # A single seed has no spread.
+
+
+def test_bytes_are_plotted_in_both_directions_together_and_up_alone(monkeypatch):
+  figures = []
+  monkeypatch.setattr(plots, '_png', figures.append)
+  plots.plot_bytes(report.summarize([run(bits=(32, 32)), run('int8', 'int8', bits=(8, 16))]))
+  both, up = figures[0].axes
+  assert 'together' in both.get_xlabel() and 'sent up' in up.get_xlabel() and not up.get_ylabel()
+  sent = lambda axes: [line.get_xdata()[-1] for line in axes.lines if len(line.get_xdata()) > 1]
+  # Four rounds of ten clients and 1,000 parameters, in MB.
+  assert sent(both) == pytest.approx([0.32, 0.12]) and sent(up) == pytest.approx([0.16, 0.04])
+  assert both.get_position().width > up.get_position().width
 
 
 def test_plots_are_reproducible():
@@ -109,6 +122,23 @@ def test_page_is_self_contained(tmp_path):
   assert 'tff-compress compare --uplink int8' in text and '70.0 ± 12.7' in text
   assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['accuracy_bytes.png', 'accuracy_rounds.png',
                                                                   'report.html']
+
+
+def test_the_page_says_what_it_is_sorted_by_and_which_row_is_float32(tmp_path, no_plots):
+  for sort, title in ((table.SORT, 'MB both'), ('accuracy', 'accuracy %')):
+    text = pathlib.Path(report.write(comparison(), tmp_path, sort=sort)).read_text(encoding='utf-8')
+    assert re.findall(r'aria-sort="descending"><button>([^<]+)', text) == [title]
+    rows = re.findall(r'<tr( class="reference")?>\n<td class="text"[^>]*>.*?</span>(\w+)</td>', text, re.DOTALL)
+    assert rows == [(' class="reference"', 'float32'), ('', 'int8'), ('', 'sketch')]
+
+
+def test_the_rounds_of_a_page_have_both_directions_together(tmp_path, no_plots):
+  text = pathlib.Path(report.write([run('int8', 'int8', bits=(8, 16))], tmp_path)).read_text(encoding='utf-8')
+  assert '0.04 MB up, 0.08 MB down, 0.12 MB both' in text
+  assert text.count('<th>MB both so far</th>') == 1 and '<td>0.04</td><td>0.08</td><td>0.12</td>' in text
+  text = pathlib.Path(report.write([run('tff:hadamard:bits=8', bits=(8, 16), estimate='_estimate')],
+                                   tmp_path)).read_text(encoding='utf-8')
+  assert '≈0.04 MB up, 0.08 MB down, ≈0.12 MB both' in text and '<th>MB both so far (estimate)</th>' in text
 
 
 def test_a_page_of_predicted_numbers_shows_losses_and_no_accuracy(tmp_path):

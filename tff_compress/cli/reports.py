@@ -21,12 +21,21 @@ def add_report(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(function=_report)
   parser.description = 'Read the result.json files in a folder, and make its plots and report.html from them.'
   parser.add_argument('folder', metavar='DIR', help='what --output was, or a folder of such folders')
+  add_sort(parser)
   parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def add_sort(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+  """Gives a parser or a group of it the option that sorts the rows of the table and the page."""
+  parser.add_argument('--sort', metavar='COLUMN', choices=table.sortable(), default=table.SORT,
+                      help=f'sort rows by this number, called as in --json, such as accuracy: the largest first, below '
+                      f'float32 ({table.SORT})')
 
 
 def _report(options):
   runs = report_lib.load(options.folder, lambda problem: output.say(output.printable(f'Left out: {problem}')))
-  path = report_lib.write(runs, options.folder, _read_command(options.folder))
+  path = report_lib.write(runs, options.folder, _read_command(options.folder),
+                          options.sort)
   _show(runs, path, options)
 
 
@@ -46,7 +55,7 @@ def finish(results: Sequence[RunResult], folder: str | None, options: argparse.N
   if folder is not None:
     command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])
     try:
-      path = report_lib.write(runs, folder, command)
+      path = report_lib.write(runs, folder, command, options.sort)
       _write_command(folder, command)
     except report_lib.ReportError:
       _show(runs, None, options, details)  # What was measured is not lost with the page.
@@ -56,7 +65,7 @@ def finish(results: Sequence[RunResult], folder: str | None, options: argparse.N
 
 def _show(runs, path, options, details=None):
   """Prints the table and where the report is."""
-  series = report_lib.summarize(runs)
+  series = table.ordered(report_lib.summarize(runs), options.sort)
   if options.json:
     output.print_json({**(details or {}), 'summary': [table.numbers(entry) for entry in series], 'report': path})
     return

@@ -13,6 +13,7 @@ from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import config_file
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import run as run_lib
+from tff_compress.simulation.report import table
 from tff_compress.simulation.report.formats import counted
 from tff_compress.simulation.report.runs import FLOAT32
 from tff_compress.simulation.settings import ConfigError
@@ -39,7 +40,7 @@ _REPEATED = ('uplink', 'downlink')  # By `compare`.
 
 def add_run(parser):
   """Gives the parser of `run` its options."""
-  parser.set_defaults(function=_run)
+  parser.set_defaults(function=_run, sort=table.SORT)  # There is one row.
   parser.description = (
       'Train once, with one uplink and one downlink. Settings may also come from a YAML file, which flags override. '
       'Defaults are in parentheses.')
@@ -69,7 +70,7 @@ def add_compare(parser):
       examples:
         tff-compress compare --uplink int8 --uplink drive --uplink sketch --seeds 3
         tff-compress compare --uplink int8 --uplink tff:compression_aggregator --downlink float32"""
-  _add_settings(parser, _COMPARE, _REPEATED)
+  reports.add_sort(_add_settings(parser, _COMPARE, _REPEATED))
 
 
 def add_demo(parser):
@@ -78,11 +79,13 @@ def add_demo(parser):
   parser.description = (f'Train {DEMO["model"]} on {DEMO["dataset"]} with float32 and with three codecs, in both '
                         'directions. This takes one to two minutes.')
   parser.add_argument('--output', metavar='DIR', default='demo-report', help='folder for the report (demo-report)')
+  reports.add_sort(parser)
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
 def _add_settings(parser, settings, repeated=()):
-  """Gives a parser a flag for each setting ({name: `Setting`}); `repeated` may be given several times."""
+  """Gives a parser a flag for each setting ({name: `Setting`}); `repeated` may be given several times. Returns the
+  group of what is not a setting."""
   parser.set_defaults(settings=settings)
   parser.usage = f'{parser.prog} [options]'  # All of them are listed below it.
   parser.add_argument('--config', metavar='FILE',
@@ -103,6 +106,7 @@ def _add_settings(parser, settings, repeated=()):
   group.add_argument('--restart', action='store_true',
                      help='discard what the output folder holds of this run, and start over')
   group.add_argument('--json', action='store_true', help='print JSON; progress goes to standard error')
+  return group
 
 
 def _values(options, lists=()):

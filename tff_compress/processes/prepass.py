@@ -9,9 +9,10 @@ from tff_compress.processes.figures import Figure
 from tff_compress.processes.figures import Total
 
 _SENT = Total(
-    'MB pre-pass', 120, 'What clients sent and received to learn, which MB up, MB down and × have in them and bits '
-    'have not. The page lists it by round.',
-    'MB pre-pass is what clients sent and received to learn, which MB up, MB down and × have in them and bits have not')
+    'MB pre-pass', 120, 'What clients sent and received to learn, which MB up, down and both and × have in them and '
+    'bits have not. The page lists it by round.',
+    'MB pre-pass is what clients sent and received to learn, which MB up, down and both and × have in them and bits '
+    'have not')
 
 FIGURES = (
     Figure('prepass_clients', 'Clients that learned in a pre-pass before the round.', heading='learned before'),

@@ -24,7 +24,7 @@ from tff_compress.simulation.report.series import summarize
 _TEMPLATES = os.path.join(os.path.dirname(__file__), 'templates')
 
 
-def write(runs: Sequence[Run], folder: str, command: str = '') -> str:
+def write(runs: Sequence[Run], folder: str, command: str = '', sort: str = table.SORT) -> str:
   """Writes accuracy_rounds.png, accuracy_bytes.png and report.html into a folder, which is made where it is missing.
 
   Where no run has an accuracy, as where numbers are predicted, there is report.html alone. Each file appears whole or
@@ -34,6 +34,7 @@ def write(runs: Sequence[Run], folder: str, command: str = '') -> str:
     runs: sequence of `Run`, not empty.
     folder: path.
     command: the command that made the runs, for the page.
+    sort: the column that rows are sorted by, as for `table.ordered`.
 
   Returns:
     Path of the page.
@@ -41,7 +42,7 @@ def write(runs: Sequence[Run], folder: str, command: str = '') -> str:
   Raises:
     ReportError: the files cannot be written.
   """
-  series = summarize(runs)
+  series = table.ordered(summarize(runs), sort)
   has_accuracy = any(run.evaluations() for run in runs)
   makers = {'accuracy_rounds': plots.plot_rounds, 'accuracy_bytes': plots.plot_bytes} if has_accuracy else {}
   images = {(name, theme): plot(series, theme) for name, plot in makers.items() for theme in plots.THEMES}
@@ -53,25 +54,28 @@ def write(runs: Sequence[Run], folder: str, command: str = '') -> str:
     files.write(os.path.join(folder, f'{name}.png'), images[name, 'light'], ReportError)
   path = os.path.join(folder, 'report.html')
   # A path in the command may hold bytes that are no text.
-  files.write(path, render(series, images, command).encode('utf-8', 'replace'), ReportError)
+  files.write(path, render(series, images, command, sort).encode('utf-8', 'replace'), ReportError)
   return path
 
 
-def render(series: Sequence[Series], images: Mapping[tuple[str, str], bytes], command: str = '') -> str:
+def render(series: Sequence[Series], images: Mapping[tuple[str, str], bytes], command: str = '',
+           sort: str = table.SORT) -> str:
   """The HTML page, without references to anything outside it.
 
   Args:
-    series: sequence of `Series`.
+    series: sequence of `Series`, in the order of their rows.
     images: {(plot name, theme): PNG bytes}; a plot that is not there is left out.
     command: the command that made the runs.
+    sort: the column that the rows are sorted by.
   """
   columns = table.columns(series)
   colours = list(zip(*([colour for colour, _ in plots.colours(series, theme)] for theme in plots.THEMES)))
   return pages.render(
       _TEMPLATES, 'report.html',
       title=' against '.join(_title_parts(series)), subtitle=table.subtitle(series), command=command,
-      columns=columns, caption=table.caption(series), figures=_figures(series, images),
-      rows=[(pair, [(column, column.text(entry), _sort_key(column.value(entry))) for column in columns])
+      columns=columns, sort=sort, caption=table.caption(series), figures=_figures(series, images),
+      rows=[(entry.first.is_float32, pair,
+             [(column, column.text(entry), _sort_key(column.value(entry))) for column in columns])
             for entry, pair in zip(series, colours)],
       sections=[(entry.label, pair, _facts(entry), [(run.seed, *_rounds(run)) for run in entry.runs])
                 for entry, pair in zip(series, colours)],
@@ -94,7 +98,8 @@ def _sort_key(value):
 def _figures(series, images):
   """[(what the plot shows, {theme: its address})] of all plots; the addresses are the pictures themselves."""
   of_rounds = 'Test accuracy after each round.'
-  of_bytes = 'Test accuracy against what had been sent by then, over all clients: the further left, the less.'
+  of_bytes = ('Test accuracy against what had been sent by then in both directions, over all clients: the further '
+              'left, the less. Beside it, what clients sent of that.')
   banded = plots.banded(series)
   if banded:
     of_rounds += f' Lines are means over seeds; the band reaches from the worst to the best seed of {banded.label}.'
@@ -111,7 +116,8 @@ def _facts(entry):
   mark = '≈' if entry.estimated else ''
   return [('uplink', entry.first.uplink), ('downlink', entry.first.downlink), *accuracy,
           ('sent in a run', f'{mark}{significant(entry.uplink_bytes / 1e6)} MB up, '
-                            f'{significant(entry.downlink_bytes / 1e6)} MB down'),
+                            f'{significant(entry.downlink_bytes / 1e6)} MB down, '
+                            f'{mark}{significant(entry.total_bytes / 1e6)} MB both'),
           *_prepasses(entry)]
 
 
@@ -136,11 +142,11 @@ def _rounds(run):
     up += sent + run.beside(item, 'uplink')
     down += received + run.beside(item, 'downlink')
     rows.append([item['round'], percent(item['accuracy'], 2), _loss(item['loss']), f'{sent:,}', f'{received:,}',
-                 f'{up / 1e6:.6g}', f'{down / 1e6:.6g}', significant(item['seconds']),
+                 f'{up / 1e6:.6g}', f'{down / 1e6:.6g}', f'{(up + down) / 1e6:.6g}', significant(item['seconds']),
                  *(_figure(figure, item.get(figure.name)) for figure in measured)])
   mark = ' (estimate)' if run.estimated else ''
   titles = ['round', 'accuracy %', 'test loss', f'bytes up{mark}', 'bytes down', f'MB up so far{mark}',
-            'MB down so far', 'seconds', *(figure.heading for figure in measured)]
+            'MB down so far', f'MB both so far{mark}', 'seconds', *(figure.heading for figure in measured)]
   shown = [i for i in range(len(titles)) if any(row[i] != '' for row in rows)]
   return [titles[i] for i in shown], [[row[i] for i in shown] for row in rows]
 

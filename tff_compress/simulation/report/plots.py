@@ -68,20 +68,21 @@ def banded(series: Sequence[Series]) -> Series | None:
 
 
 def plot_bytes(series: Sequence[Series], theme: str = 'light') -> bytes:
-  """PNG of test accuracy against megabytes sent so far: up on the left, up and down on the right, log scale."""
-  figure, panels = _figure(theme, 2, (8.4, 4.6))
+  """PNG of test accuracy against megabytes sent so far, log scale: in both directions together, and beside it, smaller,
+  what clients sent of that."""
+  figure, panels = _figure(theme, 2, (8.4, 4.6), widths=(5, 3))
   figure.get_layout_engine().set(wspace=0.06)
   handles = []
   for entry, (colour, style) in zip(series, colours(series, theme)):
     curve = _curve(entry)
-    for axes, column in zip(panels, (4, 5)):
+    for axes, column in zip(panels, (5, 4)):
       points = [(point[column] / 1e6, point[1]) for point in curve if point[column] > 0]
       if points:
         line, = axes.plot(*zip(*points), color=colour, linestyle=style, linewidth=1.8, zorder=3)
         axes.plot(*points[-1], 'o', color=colour, markersize=4, zorder=4)
         if axes is panels[0]:
           handles.append((line, entry.label))
-  for axes, label in zip(panels, ('sent up by all clients (MB, log scale)', 'sent up and down (MB, log scale)')):
+  for axes, label in zip(panels, ('sent up and down together (MB, log scale)', 'of that, sent up (MB, log scale)')):
     axes.set_xscale('log')
     axes.xaxis.set_major_formatter(_megabytes())
     axes.minorticks_off()
@@ -109,12 +110,12 @@ def _curve(entry):
   return result
 
 
-def _figure(theme, panels, size):
+def _figure(theme, panels, size, widths=None):
   """A figure with `panels` plots of accuracy side by side. No pyplot: its figures are global."""
   from matplotlib import figure as figure_lib
   theme = THEMES[theme]
   figure = figure_lib.Figure(figsize=size, dpi=160, layout='constrained', facecolor=theme['page'])
-  all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+  all_axes = figure.subplots(1, panels, sharey=True, squeeze=False, width_ratios=widths)[0]
   for axes in all_axes:
     axes.set_facecolor(theme['page'])
     axes.set_ylabel('test accuracy (%)')

@@ -84,6 +84,11 @@ class Series:
     return self._bytes('downlink')
 
   @property
+  def total_bytes(self) -> float:
+    """`uplink_bytes` and `downlink_bytes` together."""
+    return self.uplink_bytes + self.downlink_bytes
+
+  @property
   def uplink_bits_per_parameter(self) -> float | None:
     """Mean over messages, without what went beside them; None where nothing was sent."""
     return self._bits('uplink')
@@ -101,7 +106,7 @@ class Series:
   @property
   def ratio(self) -> float | None:
     """`uplink_ratio` of both directions together."""
-    return _per(self._total('uplink')[1] + self._total('downlink')[1], self.uplink_bytes + self.downlink_bytes)
+    return _per(self._total('uplink')[1] + self._total('downlink')[1], self.total_bytes)
 
   def total(self, figure: Figure) -> float | None:
     """What a figure of a method with a `Total` comes to; None where it was not measured, or a sum is nothing.
@@ -139,8 +144,8 @@ class Series:
 
 
 def summarize(runs: Sequence[Run]) -> list[Series]:
-  """One `Series` per group of runs that differ in their seed only: float32 first, then from the most bytes to the
-  fewest.
+  """One `Series` per group of runs that differ in their seed only: float32 first, then from the most bytes in both
+  directions together to the fewest.
 
   Args:
     runs: sequence of `Run`, not empty. Of two that do not differ at all, the later one counts.
@@ -155,7 +160,7 @@ def summarize(runs: Sequence[Run]) -> list[Series]:
     others = float32.get(task, {})
     series.append(Series(label, tuple(group[seed] for seed in sorted(group)),
                          () if others is group else tuple(others.values())))
-  return sorted(series, key=lambda entry: (not entry.first.is_float32, -entry.uplink_bytes - entry.downlink_bytes))
+  return sorted(series, key=lambda entry: (not entry.first.is_float32, -entry.total_bytes))
 
 
 def _task(run):

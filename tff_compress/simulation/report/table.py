@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation.report import columns as columns_lib
 from tff_compress.simulation.report.formats import counted
 from tff_compress.simulation.report.series import Series
+
+SORT = 'total_bytes'
+"""What rows are sorted by where nothing is said: the bytes of both directions."""
+
+
+def sortable() -> list[str]:
+  """The names of the columns that rows may be sorted by: those of numbers."""
+  return [column.name for column in columns_lib.registry() if not column.is_text]
+
+
+def ordered(series: Sequence[Series], name: str = SORT) -> list[Series]:
+  """Rows in the order of a column of numbers: float32 first, as what the others are compared with, then from the
+  largest number to the smallest, and last what has none.
+
+  Args:
+    series: the rows.
+    name: one of `sortable`.
+  """
+  column = next(column for column in columns_lib.registry() if column.name == name)
+
+  def place(entry):
+    value = column.value(entry)
+    number = value if isinstance(value, (int, float)) and not math.isnan(value) else -math.inf
+    return not entry.first.is_float32, -number
+  return sorted(series, key=place)
 
 
 def columns(series: Sequence[Series]) -> list[columns_lib.Column]:
