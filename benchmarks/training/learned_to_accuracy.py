@@ -271,8 +271,8 @@ def run(quick):
         last = result['rounds'][-LAST:]
         total = result['rounds'][-1]['bytes']
         rows.append({'table': 'per seed', 'model': model, 'method': name, 'seed': seed,
-                     'kB up once': result['up once'] / 1e3,
-                     'kB down once': result['down once'] / 1e3, 'kB in all': total / 1e3, 'MB both': (total + down) / 1e6,
+                     'kB up once': result['up once'] / 1e3, 'kB down once': result['down once'] / 1e3,
+                     'kB in all': total / 1e3, 'MB both': (total + down) / 1e6,
                      'bytes a message': (total - result['up once'] - result['down once']) / (COLLABORATORS * rounds),
                      'accuracy': float(np.mean([entry['accuracy'] for entry in last])),
                      'curve': [(entry['bytes'], entry['accuracy']) for entry in result['rounds']]})
