@@ -337,8 +337,8 @@ def test_threads_do_not_see_each_other():
   assert not any('v1' in kind.__module__ for kind in type(model).__mro__)
 
 
-def linear():
-  model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+def linear(name=None):
+  model = keras.Sequential([keras.Input((6,)), layers.Dense(3, name=name)])
   model.compile('sgd', CLASSES, metrics=['accuracy'])
   return model
 
@@ -353,11 +353,50 @@ def test_an_interrupted_training_leaves_the_weights_of_the_last_round():
 
   with pytest.raises(KeyboardInterrupt):
     federate(model, [arrays(0, 20), arrays(1, 20)], rounds=5, progress=False, seed=1, on_round=interrupt,
-             ema_momentum=0.5)
+             ema=0.5)
   again = linear()
   assert [record['round'] for record in seen] == [1, 2]
   assert not np.array_equal(model.get_weights()[1], again.get_weights()[1])
   assert len(model.history.history['loss']) == 2
+
+
+@pytest.mark.parametrize('uplink, downlink', [('float32', 'float32'), ('uniform:bits=2 | pack', 'int8'),
+                                              ('ef-topk', 'float32')])
+def test_the_average_is_validated_and_returned_and_clients_start_from_the_weights(uplink, downlink):
+  """Two runs with the same seed, of which only one has an average: it is that of the weights of the other."""
+  test, weights, validated = arrays(2, 30), [], []
+
+  def train(model, **more):
+    return federate(model, [arrays(0, 20), arrays(1, 20)], rounds=3, uplink=uplink, downlink=downlink, progress=False,
+                    seed=1, learning_rate=0.5, validation_data=test, **more)[1].history
+
+  plain, averaged = linear(name='out'), linear(name='out')  # The codec's randomness goes by the names.
+  averaged.set_weights(plain.get_weights())
+  without = train(plain, on_round=lambda record: weights.append(plain.get_weights()))
+  with_it = train(averaged, ema=0.75, on_round=lambda record: validated.append(averaged.get_weights()))
+  assert with_it['loss'] == without['loss'] and with_it['uplink_bytes'] == without['uplink_bytes']
+  first, second, third = weights
+  expected = [0.75 * (0.75 * a + 0.25 * b) + 0.25 * c for a, b, c in zip(first, second, third)]
+  for found, wanted, last in zip(averaged.get_weights(), expected, third):
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(found, last, rtol=1e-3)
+  for found, wanted in zip(validated[1], [0.75 * a + 0.25 * b for a, b in zip(first, second)]):
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+  assert with_it['val_loss'][0] == without['val_loss'][0] and with_it['val_loss'][1:] != without['val_loss'][1:]
+  assert with_it['val_loss'][2] == pytest.approx(averaged.evaluate(*test, verbose=0)[0], rel=1e-5)
+
+
+def test_the_old_name_of_the_average_works_and_says_so():
+  models = [linear(name='out') for _ in range(2)]
+  models[1].set_weights(models[0].get_weights())
+  common = dict(rounds=2, progress=False, seed=1)
+  federate(models[0], [arrays(0, 20)], ema=0.5, **common)
+  with pytest.warns(DeprecationWarning, match='write ema'):
+    federate(models[1], [arrays(0, 20)], ema_momentum=0.5, **common)
+  for new, old in zip(*(model.get_weights() for model in models)):
+    np.testing.assert_array_equal(new, old)
+  with pytest.warns(DeprecationWarning), pytest.raises(FederateError, match='leave it out'):
+    federate(models[1], [arrays(0, 20)], ema_momentum=0.5, ema=0.5, **common)
 
 
 def test_training_stops_when_asked_and_shows_a_line_per_round(capsys):

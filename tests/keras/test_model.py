@@ -11,7 +11,6 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec.errors import CompressionError
 from tff_compress.keras import federate
 from tff_compress.keras import FederateError
-from tff_compress.keras import training
 from tff_compress.keras.blueprint import Blueprint
 from tff_compress.keras.client_model import ClientModel
 from tff_compress.keras.links import Links
@@ -189,7 +188,7 @@ BAD_ARGUMENTS = {
     'both rates': (dict(client_optimizer='x', learning_rate=0.1), 'leave learning_rate out'),
     'proximal': (dict(proximal_strength=-1.0), 'proximal_strength'),
     'weighting': (dict(weighting='size'), 'weighting'),
-    'ema': (dict(ema_momentum=1.0), 'ema_momentum'),
+    'ema': (dict(ema=1.0), 'ema must be'),
     'uplink': (dict(uplink='xyzzy'), "there is no stage 'xyzzy'"),
     'uplink number': (dict(uplink=8), 'a codec or method is written as a text'),
     'uplink rule': (dict(uplink='size>1000 => float32'), 'no rule of the codec matches variable .*kernel'),
@@ -541,19 +540,3 @@ def test_classes_that_someone_elses_graph_changed_are_mended():
   assert any('v1' in kind.__module__ for kind in Positive.__mro__)
   Blueprint(model, SPEC)
   assert not any('v1' in kind.__module__ for kind in Positive.__mro__ + type(model).__mro__)
-
-
-def test_average_starts_with_the_first_weights_and_forgets_by_its_momentum():
-  average = training.Average(0.75)
-  for value in (4.0, 8.0, 0.0):
-    average.update(_weights(value))
-  np.testing.assert_allclose(average.weights.trainable[0], (4 * 0.75 + 8 * 0.25) * 0.75)
-  latest = training.Average(None)
-  latest.update(_weights(1.0))
-  latest.update(_weights(2.0))
-  assert latest.weights.trainable[0] == 2.0
-
-
-def _weights(value):
-  import tensorflow_federated as tff
-  return tff.learning.models.ModelWeights([np.float32(value)], [])

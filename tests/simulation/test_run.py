@@ -380,6 +380,29 @@ def test_codecs_see_the_same_clients_and_examples(whole):
   assert baseline['uplink_bytes_estimate'] == 4 * 4 * results[2].parameters
 
 
+@pytest.mark.parametrize('uplink', ['float32', 'uniform:bits=2 | pack'])
+def test_what_is_evaluated_is_the_average_for_float32_as_for_codecs(uplink, tff_runtime, monkeypatch):
+  """Of two runs that differ in `ema` alone, one is evaluated with the averages of the other's weights."""
+  del tff_runtime
+  from tff_compress.keras.blueprint import Blueprint
+  assigned, assign = [], Blueprint.assign
+  def recorded(blueprint, weights):
+    assigned.append([np.array(w) for w in weights.trainable])
+    assign(blueprint, weights)
+  monkeypatch.setattr(Blueprint, 'assign', recorded)
+  config = dataclasses.replace(SMALL, uplink=uplink, evaluate_every=1, rounds=3, ema=None)
+  plain, averaged = run(config), run(dataclasses.replace(config, ema=0.75))
+  weights, averages = assigned[:3], assigned[3:]
+  for first, second, third, *found in zip(*weights, *averages, strict=True):
+    expected = [first, 0.75 * first + 0.25 * second]
+    expected.append(0.75 * expected[1] + 0.25 * third)
+    for one, other in zip(found, expected, strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+  losses = [[entry['loss'] for entry in result.rounds] for result in (plain, averaged)]
+  assert losses[0][0] == losses[1][0] and losses[0][1:] != losses[1][1:]
+  assert [entry['train_loss'] for entry in plain.rounds] == [entry['train_loss'] for entry in averaged.rounds]
+
+
 def test_divergence_is_a_result(tmp_path):
   config = dataclasses.replace(SMALL, client_learning_rate=1e6, local_epochs=3, output=str(tmp_path), ema=None)
   result = run(config)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+import warnings
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -18,6 +19,7 @@ from tff_compress.keras.links import Links
 from tff_compress.keras.model_checks import check_model
 from tff_compress.keras.progress import Progress
 from tff_compress.processes.down.changes import Changes
+from tff_compress.processes.moving_average import MovingAverage
 
 
 def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
@@ -27,10 +29,9 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
              client_optimizer: tff.learning.optimizers.Optimizer | None = None,
              server_optimizer: tff.learning.optimizers.Optimizer | str = 'sgd', server_learning_rate: float = 1.0,
              server_momentum: float = 0.0, proximal_strength: float = 0.0, weighting: str = 'examples',
-             ema_momentum: float | None = None, shuffle: bool = True, validation_data: Any = None,
-             validation_freq: int = 1, seed: int | None = None, progress: bool = True,
-             on_round: Callable[[dict[str, Any]], None] | None = None
-             ) -> tuple[tf.keras.Model, tf.keras.callbacks.History]:
+             ema: float | None = None, shuffle: bool = True, validation_data: Any = None, validation_freq: int = 1,
+             seed: int | None = None, progress: bool = True, on_round: Callable[[dict[str, Any]], None] | None = None,
+             ema_momentum: float | None = None) -> tuple[tf.keras.Model, tf.keras.callbacks.History]:
   """Trains a compiled Keras model on the data of many clients, with encoded updates and models.
 
       model, history = tff_compress.keras.federate(
@@ -65,8 +66,9 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
     server_learning_rate, server_momentum: of the named server optimizer; momentum is for 'sgd'.
     proximal_strength: mu of FedProx (Li et al. 2020), which keeps clients near the server's model; 0: FedAvg.
     weighting: 'examples' weights clients by their number of examples, 'uniform' does not.
-    ema_momentum: validate and return an exponential moving average of the server's weights, such as 0.7: it removes
-      most of the noise that strong compression adds, at no cost in bytes.
+    ema: momentum of a moving average of the server's weights, such as 0.9, with which the model is validated and
+      returned (`tff_compress.processes.MovingAverage`), for float32 as for codecs: it removes most of the noise that
+      strong compression adds, at no cost in bytes. Clients train from the weights themselves. None: no average.
     shuffle: whether arrays are shuffled before each pass; a data set keeps its own order.
     validation_data: (x, y), (x, y, sample_weight) or a `tf.data.Dataset`, as for Keras.
     validation_freq: rounds between validations; the last round is always validated.
@@ -75,6 +77,7 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
     progress: whether to show a line per round, or a bar on a terminal.
     on_round: called after each round with the dict that describes it. Setting `model.stop_training = True` in it ends
       the training.
+    ema_momentum: deprecated name of `ema`.
 
   Returns:
     (model, history): the model given, trained; and a `tf.keras.callbacks.History`. Its `history` has a list with one
@@ -97,7 +100,12 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   batch_size = checks.whole_number('batch_size', batch_size, FederateError, least=1)
   clients_per_round = checks.whole_number('clients_per_round', clients_per_round, FederateError, least=1, optional=True)
   validation_freq = checks.whole_number('validation_freq', validation_freq, FederateError, least=1)
-  ema_momentum = checks.number('ema_momentum', ema_momentum, FederateError, least=0, below=1, optional=True)
+  if ema_momentum is not None:
+    warnings.warn('ema_momentum has another name: write ema.', DeprecationWarning, stacklevel=2)
+    if ema is not None:
+      raise FederateError('ema_momentum is the old name of ema: leave it out.')
+    ema = ema_momentum
+  ema = checks.number('ema', ema, FederateError, least=0, below=1, optional=True)
   proximal_strength = checks.number('proximal_strength', proximal_strength, FederateError, least=0)
   checks.one_of('weighting', weighting, ('examples', 'uniform'), FederateError)
   if client_optimizer is None:
@@ -135,7 +143,7 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   history.set_model(model)
   history.on_train_begin()
   model.stop_training = False
-  average = training.Average(ema_momentum)
+  average = MovingAverage(ema or 0.0)
   display = Progress(rounds, progress)
   with training.running():
     display.say('building')
@@ -147,7 +155,7 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
       for number in range(1, rounds + 1):
         trainer.learn(display.learn)
         record = trainer.next()
-        average.update(trainer.weights)
+        average.update(trainer.state)
         if validation_data is not None and (number % validation_freq == 0 or number == rounds):
           blueprint.assign(average.weights)
           record.update(_validate(model, validation_data, batch_size))

@@ -210,27 +210,6 @@ class Trainer:
     return costs
 
 
-class Average:
-  """Exponential moving average of the server's weights: average := momentum * average + (1 - momentum) * weights.
-
-  It costs no communication and removes most of the noise of compression. It starts with the first weights it is given.
-
-  Args:
-    momentum: from 0 to below 1; None for no average: `weights` are the latest.
-  """
-
-  def __init__(self, momentum: float | None):
-    self._momentum = momentum
-    self.weights = None
-
-  def update(self, weights: tff.learning.models.ModelWeights) -> None:
-    if self._momentum is not None and self.weights is not None:
-      rate = np.float32(1 - self._momentum)
-      weights = tff.learning.models.ModelWeights(
-          *([a + rate * (np.asarray(w) - a) for a, w in zip(old, new)] for old, new in zip(self.weights, weights)))
-    self.weights = weights
-
-
 @contextlib.contextmanager
 def running() -> Iterator[runtime.Runtime]:
   """Runs the block in this project's TFF runtime: the one that is installed, or one that lasts as long as the block."""

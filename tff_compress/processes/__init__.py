@@ -11,6 +11,7 @@
     fed_avg/, autoencoder/   the two kinds of processes, each with its options; assembly.py is what they share
     state/         what is stored of clients, and where
     process.py     what a process is; runner.py runs its rounds
+    moving_average.py   an average of the weights, for evaluation and export: of any learning process
 
 TensorFlow and TFF are imported when a name that needs them is used.
 """
@@ -22,6 +23,7 @@ from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
 from tff_compress.processes.methods import method
+from tff_compress.processes.moving_average import MovingAverage
 from tff_compress.processes.state.store import ClientStore
 from tff_compress.processes.up.relevance import Relevance
 
@@ -38,7 +40,8 @@ _LAZY = {
     'build_fed_avg': 'fed_avg.build',
 }
 
-__all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'ProcessError', 'Relevance', 'StateError', 'method', *_LAZY]
+__all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'MovingAverage', 'ProcessError', 'Relevance', 'StateError',
+           'method', *_LAZY]
 
 
 def __getattr__(name):

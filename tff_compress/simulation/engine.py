@@ -50,7 +50,7 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
   parameters = blueprint.trainable_spec.parameters
   aggregator, estimate = _uplink(config, blueprint)
   evaluate = _Evaluation(model, dataset, config)
-  average = training.Average(config.ema)
+  average = processes.MovingAverage(config.ema or 0.0)
   journal = None
   with _workers(config.workers), contextlib.ExitStack() as stack:
     process = _process(config, model, blueprint, aggregator, folder)
@@ -63,7 +63,7 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
       if saved is not None:
         trainer.restore(saved['state'], rounds, journal.learned)
         if rounds:
-          average.weights = saved['average']
+          average = processes.MovingAverage(config.ema or 0.0, saved['average'])
       if config.has_memory:
         process.store.rewind(trainer.round)
     status = folder_lib.RUNNING
@@ -79,7 +79,7 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
       except training.Diverged:
         status = folder_lib.DIVERGED
         break
-      average.update(trainer.weights)
+      average.update(trainer.state)
       entry = _entry(record, rounds, estimate, blueprint)
       if trainer.round % config.evaluate_every == 0 or trainer.round == config.rounds:
         blueprint.assign(average.weights)
