@@ -74,18 +74,19 @@ class MovingAverage:
 def _mapped(function: Callable[..., np.ndarray], weights: Any, *others: Any) -> Any:
   """The function's results for the arrays of `weights` and those of `others` that stand at the same places, in the
   structure of `weights`."""
+  kind: Any = type(weights)
   if isinstance(weights, Mapping):
     keys = list(weights)
     _check(all(isinstance(other, Mapping) and list(other) == keys for other in others))
-    return type(weights)((key, _mapped(function, weights[key], *(other[key] for other in others))) for key in keys)
+    return kind((key, _mapped(function, weights[key], *(other[key] for other in others))) for key in keys)
   if isinstance(weights, (tuple, list)):
     _check(all(isinstance(other, (tuple, list)) and len(other) == len(weights) for other in others))
     members = [_mapped(function, *members) for members in zip(weights, *others)]
-    return type(weights)(*members) if hasattr(weights, '_fields') else type(weights)(members)
+    return kind(*members) if hasattr(weights, '_fields') else kind(members)
   array = np.asarray(weights)
   if array.dtype.hasobject or array.dtype.kind in 'US':
     raise ProcessError('an average takes the state of a learning process, or weights as arrays in tuples, lists and '
-                       f'dicts, not {type(weights).__name__}.')
+                       f'dicts, not {kind.__name__}.')
   return function(array, *others)
 
 
