@@ -300,6 +300,12 @@ class NumpyOps:
   def cond(self, condition: int, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
     return one() if condition else other()
 
+  def loop(self, condition: Callable[..., Any], body: Callable[..., tuple[Any, ...]],
+           state: tuple[Any, ...]) -> tuple[Any, ...]:
+    while condition(*state):
+      state = tuple(body(*state))
+    return state
+
   def apart(self, function: Callable[..., Any], static: tuple[Any, ...], *arrays: np.ndarray) -> Any:
     return function(self, *static, *arrays)
 

@@ -248,6 +248,14 @@ class Ops(Protocol):
   def cond(self, condition: Scalar, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
     """one() where a boolean scalar holds, otherwise other(): arrays or tuples of them, of the same types."""
 
+  def loop(self, condition: Callable[..., Scalar], body: Callable[..., tuple[Any, ...]],
+           state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Runs state = body(*state) for as long as condition(*state) holds, which may be from the start not at all.
+
+    The state is a tuple of structures of arrays, whose dtypes and numbers of dimensions do not change; the size of a
+    1-D array of it may. What `body` requires of a payload stands in `apart`.
+    """
+
   def apart(self, function: Callable[..., Any], static: tuple[Any, ...], *arrays: Array) -> Any:
     """function(xp, *static, *arrays), a function of a module: what it requires is checked within it, so it may stand in
     `cond`.

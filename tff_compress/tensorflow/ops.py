@@ -279,6 +279,13 @@ class TensorFlowOps:
   def cond(self, condition: Scalar, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
     return tf.cond(condition, one, other)
 
+  def loop(self, condition: Callable[..., Scalar], body: Callable[..., tuple[Any, ...]],
+           state: tuple[Any, ...]) -> tuple[Any, ...]:
+    # The size of a byte string changes from step to step; that of what else has a known one does not.
+    invariants = tf.nest.map_structure(
+        lambda x: tf.TensorShape([None]) if x.dtype == tf.uint8 and x.shape.rank == 1 else x.shape, state)
+    return tuple(tf.while_loop(condition, body, state, shape_invariants=invariants, parallel_iterations=1))
+
   def apart(self, function: Callable[..., Any], static: tuple[Any, ...], *arrays: tf.Tensor) -> Any:
     """As in NumPy. The graph is built once per function and static arguments, for arrays of any size, and called from
     all others."""

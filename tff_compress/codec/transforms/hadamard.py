@@ -107,7 +107,7 @@ class Hadamard(Stage):
     used = 0
     for (start, rows, block, across), signs in zip(steps, self._signs(xp, draws, steps)):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      part, = xp.by_rows(lambda x, signs, dither=dithers[used:used + block]: (_forward(xp, x, signs, dither),), part,
+      part, = xp.by_rows(lambda x, signs, dither=dithers[used:used + block]: (forward(xp, x, signs, dither),), part,
                          signs)
       used += block
       part = _unrows(xp, part, rows, block, across)
@@ -121,7 +121,7 @@ class Hadamard(Stage):
     steps = self._plan(signal.size)
     for (start, rows, block, across), signs in reversed(list(zip(steps, self._signs(xp, draws, steps)))):
       part = _rows(xp, x[start:start + rows * block], rows, block, across)
-      part, = xp.by_rows(lambda x, signs: (_inverse(xp, x, signs),), part, signs)
+      part, = xp.by_rows(lambda x, signs: (inverse(xp, x, signs),), part, signs)
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
     return x
@@ -155,17 +155,25 @@ def transform(xp: Ops, x: Array) -> Array:
   sum adds at most order^2 inputs with signs, so integers of magnitude up to 2^24 / order^2 stay exact whatever order
   the sums are done in.
   """
-  rows, block = int(x.shape[0]), int(x.shape[1])
+  block = int(x.shape[1])
   order = math.isqrt(block)
   matrix = xp.constant(sylvester(order), np.float32)
-  x = xp.matmul(xp.reshape(x, [rows * order, order]), matrix)
-  x = xp.transpose(xp.reshape(x, [rows, order, order]), [0, 2, 1])
-  x = xp.matmul(xp.reshape(x, [rows * order, order]), matrix)
-  return xp.reshape(x, [rows, block])
+  # How many rows there are may be known only when the graph runs.
+  x = xp.matmul(xp.reshape(x, [-1, order]), matrix)
+  x = xp.transpose(xp.reshape(x, [-1, order, order]), [0, 2, 1])
+  x = xp.matmul(xp.reshape(x, [-1, order]), matrix)
+  return xp.reshape(x, [-1, block])
 
 
-def _forward(xp: Ops, x: Array, signs: Array, dither: Array) -> Array:
-  """Rounds each row to integers, flips signs, transforms, and scales back to an orthonormal result."""
+def forward(xp: Ops, x: Array, signs: Array, dither: Array) -> Array:
+  """Rounds each row to integers, flips signs, transforms, and scales back to an orthonormal result.
+
+  Args:
+    xp: operation table.
+    x: float32[rows, block], block a power of four.
+    signs: float32[rows, block] of 1 and -1.
+    dither: float32[block] in (0, 1), for the rounding of all rows.
+  """
   block = int(x.shape[1])
   order = math.isqrt(block)
   bits = 24 - int(math.log2(block))
@@ -180,7 +188,8 @@ def _forward(xp: Ops, x: Array, signs: Array, dither: Array) -> Array:
   return transform(xp, integers * signs) * down
 
 
-def _inverse(xp: Ops, x: Array, signs: Array) -> Array:
+def inverse(xp: Ops, x: Array, signs: Array) -> Array:
+  """Inverse of `forward` with the same signs: float32[rows, block] -> float32[rows, block]."""
   # Scaled first: a power of two rounds nothing, and the sums cannot overflow.
   x = x * np.float32(1 / math.isqrt(int(x.shape[1])))
   return transform(xp, x) * signs

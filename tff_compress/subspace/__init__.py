@@ -1,0 +1,1 @@
+"""The shared subspace: updates, their sum and the model's changes in the same few coordinates. NumPy only."""

@@ -1,0 +1,41 @@
+"""What a session in NumPy takes keys and key frames from."""
+
+import dataclasses
+
+import numpy as np
+
+from tff_compress import wire
+from tff_compress.codec import random
+from tff_compress.codec.codec import Codec
+from tff_compress.codec.keys import MessageKeys
+from tff_compress.codec.spec import Spec
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class NumpyRuntime:
+  """`session.Runtime` in NumPy.
+
+  Attributes:
+    spec: `Spec` of the model's variables, of float32.
+    seed: session seed.
+    codec: `Codec` of key frames.
+  """
+  spec: Spec
+  seed: int
+  codec: Codec
+
+  def keys(self, round: Scalar, client: Scalar) -> MessageKeys:
+    return MessageKeys(self.seed, int(round) & 0xFFFFFFFF, int(client) & 0xFFFFFFFF)
+
+  def encode_model(self, model: Array, round: Scalar) -> Array:
+    pieces = np.split(np.asarray(model, np.float32), np.cumsum([t.size for t in self.spec.tensors])[:-1])
+    update = {t.name: piece.reshape(t.shape) for t, piece in zip(self.spec.tensors, pieces)}
+    frame = wire.pack(self.codec, update, seed=self.seed, round=int(round), client=random.SHARED_CLIENT)
+    return np.frombuffer(frame, np.uint8)
+
+  def decode_model(self, frame: Array) -> Array:
+    update, _ = wire.unpack(self.codec, np.asarray(frame, np.uint8).tobytes(), self.spec, seed=self.seed,
+                            client=random.SHARED_CLIENT)
+    return np.concatenate([update[t.name].reshape(-1) for t in self.spec.tensors])

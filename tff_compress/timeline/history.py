@@ -1,0 +1,238 @@
+"""A model's history as a list of messages, and the cheapest way from any version of it to the present.
+
+The model begins as version 0. A round ends with a change, a record that everybody applies to the own copy, bit for bit:
+change v leads from version v to v + 1. A base is a record that gives a whole model by itself: the start, or a key frame,
+a coded model with which the server goes on as well. Besides, there may be a placement: a record that says how the
+present model follows from the newest version, and that replaces the one before it, so that whatever a client missed is
+made good by one record.
+
+What records hold is not known here: they are made and applied by `subspace` and by the downlinks of processes. A
+message to a client, all integers little endian (counts: `codec.counts`):
+
+    offset  bytes  field
+         0      1  what follows, bits: 1 base, 2 placement
+         1      4  CRC-32 of the model that it leads to, of its float32 values one behind the other
+         5      n  base: count of bytes, and the record, if there is one
+       5+n      m  placement: the same
+     5+n+m      …  changes, oldest first, to the end: for each, a count of bytes and the record
+
+The state is an OrderedDict of arrays, so that a graph can carry it. All functions are written over the table of
+operations. Source: Sattler et al. 2019, "Robust and communication-efficient federated learning from non-iid data",
+section V, for changes that absent clients make up for.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+from typing import TypeAlias
+
+import numpy as np
+
+from tff_compress.codec import counts
+from tff_compress.codec.errors import CompressionError
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
+
+UNKNOWN = -1
+"""The version of a client that has no model."""
+
+HEADER_BYTES = 5
+
+_BASE, _PLACEMENT = 1, 2
+
+State: TypeAlias = Mapping[str, Any]
+
+
+class VersionError(CompressionError):
+  """A client says that it holds a version that this history never had."""
+
+
+def begin(xp: Ops, base: Array, digest: Array) -> collections.OrderedDict[str, Array]:
+  """The state of a history of version 0.
+
+  Args:
+    xp: operation table.
+    base: uint8[n], the record that gives version 0.
+    digest: uint8[4], as `digest_of` gives it of the model.
+
+  Returns:
+    OrderedDict of
+      version: int32 scalar, the newest.
+      digest: uint8[4], of the present model.
+      log: uint8[n], changes with their counts, one behind the other.
+      ends: int32[m], where each ends in the log. The last leads to `version`.
+      base: uint8[n], the newest base with its count.
+      base_version: int32 scalar, the version that it gives.
+      placement: uint8[n], with its count; empty where there is none.
+  """
+  return collections.OrderedDict(
+      version=xp.constant(0, np.int32), digest=digest, log=xp.zeros([0], np.uint8), ends=xp.zeros([0], np.int32),
+      base=_counted(xp, base), base_version=xp.constant(0, np.int32), placement=xp.zeros([0], np.uint8))
+
+
+def with_change(xp: Ops, state: State, record: Array, digest: Array) -> collections.OrderedDict[str, Array]:
+  """The state after a change (uint8[n]) that leads to a model of this digest; a placement is void then."""
+  log = xp.concat([state['log'], _counted(xp, record)])
+  ends = xp.concat([state['ends'], xp.vector(xp.size(log))])
+  following = collections.OrderedDict(state, version=state['version'] + xp.constant(1, np.int32), digest=digest, log=log,
+                                      ends=ends, placement=xp.zeros([0], np.uint8))
+  return _without_useless(xp, following)
+
+
+def with_base(xp: Ops, state: State, record: Array, digest: Array) -> collections.OrderedDict[str, Array]:
+  """The state where a key frame (uint8[n]) gives the newest version, whose digest is `digest`.
+
+  A key frame that is not exact gives another model than the server had. So the change before it says that everybody
+  takes the coded model in place of the own: whoever has the model can code it alone.
+  """
+  following = collections.OrderedDict(state, base=_counted(xp, record), base_version=state['version'], digest=digest)
+  return _without_useless(xp, following)
+
+
+def renewed(xp: Ops, state: State, record: Array, digest: Array) -> collections.OrderedDict[str, Array]:
+  """The state after a base (uint8[n]) gave the next version: no change leads to it from those before, whatever a client
+  holds of them is of no use any more."""
+  nothing = begin(xp, record, digest)
+  version = state['version'] + xp.constant(1, np.int32)
+  return collections.OrderedDict(nothing, version=version, base_version=version)
+
+
+def with_placement(xp: Ops, state: State, record: Array, digest: Array) -> collections.OrderedDict[str, Array]:
+  """The state where a placement (uint8[n]) on top of the newest version gives the present model."""
+  return collections.OrderedDict(state, placement=_counted(xp, record), digest=digest)
+
+
+def way(xp: Ops, state: State, version: Scalar) -> Array:
+  """uint8[n]: the shortest message that leads a client to the present model.
+
+  Args:
+    xp: operation table.
+    state: as `begin` describes it.
+    version: int32 scalar, what the client holds (without placement); any that the history does not have, such as
+      `UNKNOWN`, counts as nothing. `check_version` refuses such.
+  """
+  chain, whole, at_hand = _costs(xp, state, version)
+  start = _starts(xp, state)
+
+  def without_base() -> Array:
+    return _message(xp, state, 0, start[_clipped(xp, version - _first(xp, state), xp.size(state['ends']))])
+
+  def with_base() -> Array:
+    return _message(xp, state, _BASE, start[state['base_version'] - _first(xp, state)])
+
+  return xp.cond(at_hand & (chain <= whole), without_base, with_base)
+
+
+def cost(xp: Ops, state: State, version: Scalar) -> Scalar:
+  """Bytes of `way`, without making it."""
+  chain, whole, at_hand = _costs(xp, state, version)
+  shorter = xp.minimum(chain, whole)
+  return xp.where(at_hand, shorter, whole)
+
+
+def check_version(state: State, version: int) -> None:
+  """Raises VersionError unless a client may hold this version: `UNKNOWN`, or 0 … the newest."""
+  newest = int(state['version'])
+  if not UNKNOWN <= version <= newest:
+    raise VersionError(f'a client says that it holds version {version} of the model, which never was: the newest is '
+                       f'{newest}. It is of another run, or kept a model of one that was reset; let it start anew.')
+
+
+def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any], on_change: Callable[[Any, Array], Any],
+           on_placement: Callable[[Any, Array], Any] | None = None) -> tuple[Any, Any]:
+  """What a client has after a message of `way`.
+
+  Args:
+    xp: operation table.
+    message: uint8[n].
+    held: what the client holds, a structure of arrays; anything of the same types where it holds nothing.
+    on_base: function of a base record that gives what to hold.
+    on_change: function of what is held and a change's record that gives what to hold.
+    on_placement: function of what is held and a placement's record, uint8[0] where there is none, that gives the
+      present; None: what is held is the present.
+
+  Returns:
+    (what to hold from now on, the present).
+
+  Raises:
+    PayloadError: the message is not one, or a record cannot be read.
+  """
+  xp.require(xp.size(message) >= HEADER_BYTES, 'a message of changes is cut short.')
+  flags = xp.cast(message[0], np.int32)
+  xp.require(flags < 4, 'a message of changes has flags that this release does not know.')
+  has_base, has_placement = xp.equal(flags % 2, 1), xp.cast(flags >= _PLACEMENT, np.bool_)
+  nothing = lambda rest: (rest[:0], rest)
+  base, rest = xp.cond(has_base, lambda: xp.apart(_next, (), message[HEADER_BYTES:]), lambda: nothing(message[HEADER_BYTES:]))
+  held = xp.cond(has_base, lambda: on_base(base), lambda: held)
+  placement, rest = xp.cond(has_placement, lambda: xp.apart(_next, (), rest), lambda: nothing(rest))
+
+  def step(rest: Array, held: Any) -> tuple[Array, Any]:
+    record, rest = xp.apart(_next, (), rest)
+    return rest, on_change(held, record)
+
+  _, held = xp.loop(lambda rest, _: xp.size(rest) > 0, step, (rest, held))
+  return held, held if on_placement is None else on_placement(held, placement)
+
+
+def digest_of(xp: Ops, model: Array) -> Array:
+  """uint8[4]: CRC-32 of float32[d], of its bytes in little endian order."""
+  return xp.raw_bytes(xp.reshape(xp.crc32(xp.raw_bytes(model)), [1]))
+
+
+def digest_in(message: Array) -> Array:
+  """uint8[4]: the digest of the model that a message leads to."""
+  return message[1:HEADER_BYTES]
+
+
+def _message(xp: Ops, state: State, base: int, start: Scalar) -> Array:
+  placed = xp.cast(xp.size(state['placement']) > 0, np.int32)
+  flags = xp.integers_to_bytes(xp.reshape(placed * _PLACEMENT + base, [1]), 1)
+  return xp.concat([flags, state['digest'], *([state['base']] if base else []), state['placement'],
+                    state['log'][start:]])
+
+
+def _costs(xp: Ops, state: State, version: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+  """(bytes of the way by changes alone, bytes of that from the base, whether there is one by changes alone)."""
+  fixed = HEADER_BYTES + xp.size(state['placement'])
+  total, starts, first = xp.size(state['log']), _starts(xp, state), _first(xp, state)
+  at_hand = (version >= first) & (version <= state['version'])
+  chain = fixed + total - starts[_clipped(xp, version - first, xp.size(state['ends']))]
+  whole = fixed + total - starts[state['base_version'] - first] + xp.size(state['base'])
+  return chain, whole, at_hand
+
+
+def _without_useless(xp: Ops, state: State) -> collections.OrderedDict[str, Array]:
+  """The state without the changes that no shortest way uses."""
+  total, starts, first = xp.size(state['log']), _starts(xp, state), _first(xp, state)
+  behind_base = total - starts[state['base_version'] - first]
+  useless = xp.cast(total - starts > behind_base + xp.size(state['base']), np.int32)
+  dropped = xp.integer(xp.total(useless))
+  return collections.OrderedDict(state, log=state['log'][starts[dropped]:], ends=state['ends'][dropped:] - starts[dropped])
+
+
+def _starts(xp: Ops, state: State) -> Array:
+  """int32[m + 1]: where the changes begin in the log, and its end."""
+  return xp.concat([xp.zeros([1], np.int32), state['ends']])
+
+
+def _first(xp: Ops, state: State) -> Scalar:
+  """The version that the first change in the log is for."""
+  return state['version'] - xp.size(state['ends'])
+
+
+def _clipped(xp: Ops, place: Scalar, most: Scalar) -> Scalar:
+  return xp.integer(xp.minimum(xp.maximum(place, 0), most))
+
+
+def _counted(xp: Ops, record: Array) -> Array:
+  return xp.concat([counts.encode(xp, xp.vector(xp.size(record))), record])
+
+
+def _next(xp: Ops, rest: Array) -> tuple[Array, Array]:
+  """(the record in front, the bytes that follow)."""
+  length, rest = counts.decode_one(xp, rest)
+  xp.require(length <= xp.size(rest), 'a record is cut short.')
+  return rest[:length], rest[length:]
