@@ -61,3 +61,10 @@ def decode_one(xp: Ops, payload: Array) -> tuple[Scalar, Array]:
   """Reads one number: (integer scalar, the bytes that follow)."""
   numbers, rest = decode(xp, payload, 1)
   return numbers[0], rest
+
+
+def take(xp: Ops, payload: Array) -> tuple[Array, Array]:
+  """Reads a count and as many bytes: (these, the bytes that follow). Raises PayloadError where there are fewer."""
+  length, rest = decode_one(xp, payload)
+  xp.require(length <= xp.size(rest), 'a byte string is cut short.')
+  return rest[:length], rest[length:]

@@ -38,6 +38,7 @@ class Purpose(enum.IntEnum):
   BASIS_ROUNDING = 9
   UNITS = 10
   COIN = 11
+  WEIGHTS = 12
 
 
 def derive_key(seed: int, round: int, client: int, name: str, purpose: int, chunk: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a session in NumPy takes keys and key frames from."""
+"""What a session in NumPy takes keys and models from."""
 
 import dataclasses
 
@@ -11,6 +11,8 @@ from tff_compress.codec.keys import MessageKeys
 from tff_compress.codec.spec import Spec
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Scalar
+from tff_compress.subspace.session import KEY_FRAME
+from tff_compress.timeline.start import Start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,22 +22,30 @@ class NumpyRuntime:
   Attributes:
     spec: `Spec` of the model's variables, of float32.
     seed: session seed.
-    codec: `Codec` of key frames.
+    key_frames, first: `Codec` of key frames, and of a first model.
   """
   spec: Spec
   seed: int
-  codec: Codec
+  key_frames: Codec
+  first: Codec
 
   def keys(self, round: Scalar, client: Scalar) -> MessageKeys:
     return MessageKeys(self.seed, int(round) & 0xFFFFFFFF, int(client) & 0xFFFFFFFF)
 
-  def encode_model(self, model: Array, round: Scalar) -> Array:
+  def draw(self, start: Array) -> Array:
+    weights = Start.from_bytes(np.asarray(start, np.uint8).tobytes(), self.spec).weights(self.spec)
+    return np.concatenate([array.reshape(-1) for array in weights])
+
+  def encode_model(self, model: Array, round: Scalar, kind: int) -> Array:
     pieces = np.split(np.asarray(model, np.float32), np.cumsum([t.size for t in self.spec.tensors])[:-1])
     update = {t.name: piece.reshape(t.shape) for t, piece in zip(self.spec.tensors, pieces)}
-    frame = wire.pack(self.codec, update, seed=self.seed, round=int(round), client=random.SHARED_CLIENT)
+    frame = wire.pack(self._codec(kind), update, seed=self.seed, round=int(round), client=random.SHARED_CLIENT)
     return np.frombuffer(frame, np.uint8)
 
-  def decode_model(self, frame: Array) -> Array:
-    update, _ = wire.unpack(self.codec, np.asarray(frame, np.uint8).tobytes(), self.spec, seed=self.seed,
+  def decode_model(self, frame: Array, kind: int) -> Array:
+    update, _ = wire.unpack(self._codec(kind), np.asarray(frame, np.uint8).tobytes(), self.spec, seed=self.seed,
                             client=random.SHARED_CLIENT)
     return np.concatenate([update[t.name].reshape(-1) for t in self.spec.tensors])
+
+  def _codec(self, kind: int) -> Codec:
+    return self.key_frames if kind == KEY_FRAME else self.first

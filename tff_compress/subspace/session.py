@@ -16,13 +16,16 @@ A change, for everybody:
          1      2  scale, a bfloat16
          3      n  levels: ceil(k bits / 8) bytes
 
-A record of no bytes is a round in which the model stayed as it was. k is nowhere sent: see `rate`. A key frame:
+A record of no bytes is a round in which the model stayed as it was. k is nowhere sent: see `rate`. A base, for who has
+no model:
 
     offset  bytes  field
-         0      4  the version that it gives
-         4      1  bits that clients send per coordinate in the next round
-         5     24  what the rule remembers: energy, signal, spent, each a float64
-        29      n  frame of the model's variables
+         0      1  what follows: 0 a start (`timeline.start`), 1 a key frame, 2 the first model
+         1      4  the version that it gives
+         5      1  bits that clients send per coordinate in the next round
+         6     24  what the rule remembers: energy, signal, spent, each a float64
+        30      n  the start; or a frame of the model's variables, and with momentum, one of the velocity, each behind a
+                   count of its bytes
 
 Server and clients each have a copy, an OrderedDict:
 
@@ -30,6 +33,7 @@ Server and clients each have a copy, an OrderedDict:
     round: int32 scalar, the number of the coming round, which is the model's version.
     bits: int32 scalar, bits per coordinate of the clients' next messages.
     rule: what `Rate` remembers.
+    velocity: float32[d], with momentum alone.
 """
 
 import collections
@@ -43,6 +47,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tff_compress.codec import counts
 from tff_compress.codec import floats
 from tff_compress.codec.keys import Keys
 from tff_compress.codec.table import Array
@@ -60,20 +65,27 @@ UPLOAD_OVERHEAD = 7
 CHANGE_OVERHEAD = 3
 """Bytes of a change beside its levels."""
 
-_KEY_FRAME = 128
-_STATE_BYTES = 29
+START, KEY_FRAME, FIRST = 0, 1, 2
+"""Kinds of bases."""
+
+_CODED = 128  # The flag of a change after which the model is coded.
+_BASE_HEADER = 30
+_RULE = ('energy', 'signal', 'spent')
 
 
 class Runtime(Protocol):
   """What a session needs beside the table of operations: `runtime.NumpyRuntime`, or one for graphs."""
 
   def keys(self, round: Scalar, client: Scalar) -> Keys:
-    """The keys of a message; `client` is an int32 scalar with the number's 32 bits."""
+    """The keys of a message; `round` and `client` are int32 scalars with the numbers' 32 bits."""
 
-  def encode_model(self, model: Array, round: Scalar) -> Array:
-    """float32[d] -> uint8[n], the frame of a key frame."""
+  def draw(self, start: Array) -> Array:
+    """uint8[n], a start -> float32[d]."""
 
-  def decode_model(self, frame: Array) -> Array:
+  def encode_model(self, model: Array, round: Scalar, kind: int) -> Array:
+    """float32[d] -> uint8[n], the frame of a key frame (`KEY_FRAME`) or of a first model (`FIRST`)."""
+
+  def decode_model(self, frame: Array, kind: int) -> Array:
     """Inverse of `encode_model`: uint8[n] -> float32[d]."""
 
 
@@ -85,11 +97,13 @@ class Session:
     size: d, number of values of the model.
     seed: session seed, 0 … 2^64-1.
     rate: the rule for k.
+    momentum: of the server, 0 … 1 without 1: everybody keeps the velocity v = momentum v + change, and moves by it.
     runtime: of the table of operations that is used.
   """
   size: int
   seed: int
   rate: Rate
+  momentum: float
   runtime: Runtime = dataclasses.field(compare=False, repr=False)
 
   @functools.cached_property
@@ -103,17 +117,24 @@ class Session:
 
   # -- everybody
 
-  def begin(self, xp: Ops, model: Array, energy: Array, bits: Scalar) -> collections.OrderedDict[str, Any]:
-    """The copy of version 0.
+  def begin(self, xp: Ops, model: Array, bits: Scalar, version: Scalar = 0) -> collections.OrderedDict[str, Any]:
+    """The server's copy of a first model.
 
     Args:
       xp: operation table.
       model: float32[d].
-      energy: float64 scalar, ||W_0||^2 as the server sent it.
       bits: int32 scalar, bits per coordinate of the first messages.
+      version: int32 scalar, that the model gets.
     """
-    return collections.OrderedDict(model=model, round=xp.constant(0, np.int32), bits=xp.integer(bits),
+    wide = xp.cast(model, np.float64)
+    energy = xp.reduce_sum(wide * wide)[0]
+    copy = collections.OrderedDict(model=model, round=xp.integer(version), bits=xp.integer(bits),
                                    rule=self.rate.begin(xp, energy))
+    return self._with_velocity(xp, copy)
+
+  def _with_velocity(self, xp: Ops, copy: Copy) -> collections.OrderedDict[str, Any]:
+    velocity = {'velocity': xp.zeros([self.size], np.float32)} if self.momentum else {}
+    return collections.OrderedDict(copy, **velocity)
 
   def kept(self, xp: Ops, copy: Copy) -> Scalar:
     """k of the coming round."""
@@ -130,9 +151,18 @@ class Session:
 
   def _moved(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     moved = self._before_coding(xp, copy, record)
-    coded = lambda: self.runtime.decode_model(self.runtime.encode_model(moved['model'], moved['round']))
-    model = xp.cond(xp.cast(record[0], np.int32) >= _KEY_FRAME, coded, lambda: moved['model'])
-    return collections.OrderedDict(moved, model=model)
+    names = self._vectors
+
+    def coded() -> list[Array]:
+      return [self.runtime.decode_model(self.runtime.encode_model(moved[name], moved['round'], KEY_FRAME), KEY_FRAME)
+              for name in names]
+
+    vectors = xp.cond(xp.cast(record[0], np.int32) >= _CODED, coded, lambda: [moved[name] for name in names])
+    return collections.OrderedDict(moved, **dict(zip(names, vectors)))
+
+  @property
+  def _vectors(self) -> list[str]:
+    return ['model', 'velocity'] if self.momentum else ['model']
 
   def _before_coding(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     """The copy after a change, but for its model being coded as a key frame."""
@@ -141,28 +171,72 @@ class Session:
     bits, following = flags % 8, xp.shift_right(flags, 3) % 8
     found, scale = xp.apart(read_levels, (), record[1:], kept, bits)
     keys = self.runtime.keys(copy['round'], xp.constant(-1, np.int32))
-    # First the rotation of whole numbers, which is exact, then one product and one difference.
-    model = copy['model'] - self.space.lift(xp, keys, xp.cast(found, np.float32)) * scale
-    return collections.OrderedDict(
-        model=model, round=copy['round'] + xp.constant(1, np.int32), bits=following,
-        rule=self.rate.after(xp, self.space, copy['rule'], kept, energy_of(xp, found, scale)))
+    # First the rotation of whole numbers, which is exact, then one operation at a time.
+    change = self.space.lift(xp, keys, xp.cast(found, np.float32)) * scale
+    moved = collections.OrderedDict(copy, round=copy['round'] + xp.constant(1, np.int32), bits=following)
+    if self.momentum:
+      change = copy['velocity'] * np.float32(self.momentum) + change
+      moved['velocity'] = change
+    moved['model'] = copy['model'] - change
+    # A change goes on moving the model: all in all 1 / (1 - momentum) times as far.
+    gain = xp.constant((1 - self.momentum)**-2, np.float64)
+    moved['rule'] = self.rate.after(xp, self.space, copy['rule'], kept, energy_of(xp, found, scale) * gain)
+    return moved
+
+  def base(self, xp: Ops, copy: Copy, kind: int, start: Array | None = None) -> Array:
+    """uint8[n]: the record that gives a copy.
+
+    Args:
+      xp: operation table.
+      copy: the server's. If it is not exact what the record gives, everybody's has to become that: after `KEY_FRAME`
+        see `key_frame`, after `FIRST` take what `from_base` gives.
+      kind: `START`, `KEY_FRAME` or `FIRST`.
+      start: uint8[n], the bytes of a `Start`.
+    """
+    rule = [xp.raw_bytes(xp.reshape(copy['rule'][name], [1])) for name in _RULE]
+    header = [xp.constant([kind], np.uint8), xp.integers_to_bytes(xp.vector(copy['round']), 4),
+              xp.integers_to_bytes(xp.vector(copy['bits']), 1), *rule]
+    if start is not None:
+      return xp.concat([*header, start])
+    names = self._vectors if kind == KEY_FRAME else ['model']
+    frames = [self.runtime.encode_model(copy[name], copy['round'], kind) for name in names]
+    return xp.concat([*header, *(part for frame in frames
+                                 for part in (counts.encode(xp, xp.vector(xp.size(frame))), frame))])
 
   def key_frame(self, xp: Ops, copy: Copy, record: Array) -> Array:
     """uint8[n]: the base that gives what `move` makes of a copy, with a change that says that its model is coded."""
-    moved = self._before_coding(xp, copy, record)
-    rule = xp.concat([xp.raw_bytes(xp.reshape(moved['rule'][name], [1])) for name in ('energy', 'signal', 'spent')])
-    return xp.concat([xp.integers_to_bytes(xp.vector(moved['round']), 4),
-                      xp.integers_to_bytes(xp.vector(moved['bits']), 1), rule,
-                      self.runtime.encode_model(moved['model'], moved['round'])])
+    return self.base(xp, self._before_coding(xp, copy, record), KEY_FRAME)
 
-  def from_key_frame(self, xp: Ops, record: Array) -> collections.OrderedDict[str, Any]:
-    """The copy that a key frame gives. Raises PayloadError where the record is none."""
-    xp.require(xp.size(record) > _STATE_BYTES, 'a key frame is cut short.')
-    numbers = xp.raw_values(record[5:_STATE_BYTES], 'float64')
-    rule = collections.OrderedDict(energy=numbers[0], signal=numbers[1], spent=numbers[2])
-    return collections.OrderedDict(
-        model=self.runtime.decode_model(record[_STATE_BYTES:]), round=xp.integers_from_bytes(record[:4], 4)[0],
-        bits=xp.integers_from_bytes(record[4:5], 1)[0], rule=rule)
+  def from_base(self, xp: Ops, record: Array) -> collections.OrderedDict[str, Any]:
+    """The copy that a base gives.
+
+    Raises:
+      PayloadError: the record is no base of this model.
+    """
+    xp.require(xp.size(record) > _BASE_HEADER, 'a base is cut short.')
+    kind = xp.cast(record[0], np.int32)
+    xp.require(kind <= FIRST, 'a base is of a kind that this release does not know.')
+    numbers = xp.raw_values(record[6:_BASE_HEADER], 'float64')
+    body = record[_BASE_HEADER:]
+    zeros = lambda: xp.zeros([self.size], np.float32)
+
+    def vectors_of(kind: int) -> tuple[Array, ...]:
+      found, rest = [], body
+      for _ in (self._vectors if kind == KEY_FRAME else ['model']):
+        frame, rest = counts.take(xp, rest)
+        found.append(self.runtime.decode_model(frame, kind))
+      return tuple([*found, zeros()][:2])
+
+    vectors = xp.cond(
+        xp.equal(kind, START), lambda: (self.runtime.draw(body), zeros()),
+        lambda: xp.cond(xp.equal(kind, KEY_FRAME), lambda: vectors_of(KEY_FRAME), lambda: vectors_of(FIRST)))
+    copy = collections.OrderedDict(
+        model=vectors[0], round=xp.integers_from_bytes(record[1:5], 4)[0],
+        bits=xp.integers_from_bytes(record[5:6], 1)[0],
+        rule=collections.OrderedDict((name, numbers[i]) for i, name in enumerate(_RULE)))
+    if self.momentum:
+      copy['velocity'] = vectors[1]
+    return copy
 
   # -- a client
 
@@ -204,7 +278,7 @@ class Session:
     keys = self.runtime.keys(number, client)
     return self.space.rotated_back(xp, keys, xp.cast(found, np.float32)) * scale
 
-  def change(self, xp: Ops, copy: Copy, mean: Array, *, rate: Array, bits: Scalar, next_bits: Scalar,
+  def change(self, xp: Ops, copy: Copy, mean: Array, *, learning_rate: Array, bits: Scalar, next_bits: Scalar,
              key_frame: Scalar) -> Array:
     """uint8[n]: the record that moves everybody's model.
 
@@ -212,15 +286,15 @@ class Session:
       xp: operation table.
       copy: the server's.
       mean: float32[k], of the clients' coordinates.
-      rate: float32 scalar, the server's learning rate.
+      learning_rate: float32 scalar, the server's learning rate.
       bits: bits per coordinate, 1 … 4.
       next_bits: those of the clients in the next round.
       key_frame: boolean scalar, whether the model is coded afterwards.
     """
     kept = xp.cast(xp.size(mean), np.float32)
-    values = mean * (xp.constant(self.space.padded, np.float32) / kept * rate)
+    values = mean * (xp.constant(self.space.padded, np.float32) / kept * learning_rate)
     packed, scale = levels.encode(xp, values, bits)
-    flags = xp.integer(bits) + 8 * xp.integer(next_bits) + _KEY_FRAME * xp.cast(key_frame, np.int32)
+    flags = xp.integer(bits) + 8 * xp.integer(next_bits) + _CODED * xp.cast(key_frame, np.int32)
     return xp.concat([xp.integers_to_bytes(xp.vector(flags), 1), xp.integers_to_bytes(scale, 2), packed])
 
   def _check(self, xp: Ops, number: Scalar, client: Scalar, body: Array) -> Array:

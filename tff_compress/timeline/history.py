@@ -165,12 +165,12 @@ def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any
   xp.require(flags < 4, 'a message of changes has flags that this release does not know.')
   has_base, has_placement = xp.equal(flags % 2, 1), xp.cast(flags >= _PLACEMENT, np.bool_)
   nothing = lambda rest: (rest[:0], rest)
-  base, rest = xp.cond(has_base, lambda: xp.apart(_next, (), message[HEADER_BYTES:]), lambda: nothing(message[HEADER_BYTES:]))
+  base, rest = xp.cond(has_base, lambda: xp.apart(counts.take, (), message[HEADER_BYTES:]), lambda: nothing(message[HEADER_BYTES:]))
   held = xp.cond(has_base, lambda: on_base(base), lambda: held)
-  placement, rest = xp.cond(has_placement, lambda: xp.apart(_next, (), rest), lambda: nothing(rest))
+  placement, rest = xp.cond(has_placement, lambda: xp.apart(counts.take, (), rest), lambda: nothing(rest))
 
   def step(rest: Array, held: Any) -> tuple[Array, Any]:
-    record, rest = xp.apart(_next, (), rest)
+    record, rest = xp.apart(counts.take, (), rest)
     return rest, on_change(held, record)
 
   _, held = xp.loop(lambda rest, _: xp.size(rest) > 0, step, (rest, held))
@@ -230,9 +230,3 @@ def _clipped(xp: Ops, place: Scalar, most: Scalar) -> Scalar:
 def _counted(xp: Ops, record: Array) -> Array:
   return xp.concat([counts.encode(xp, xp.vector(xp.size(record))), record])
 
-
-def _next(xp: Ops, rest: Array) -> tuple[Array, Array]:
-  """(the record in front, the bytes that follow)."""
-  length, rest = counts.decode_one(xp, rest)
-  xp.require(length <= xp.size(rest), 'a record is cut short.')
-  return rest[:length], rest[length:]
