@@ -1,6 +1,7 @@
 """Imports point one way, and the core needs NumPy alone.
 
-codec ← wire ← tensorflow ← aggregators, distributors, processes, keras, tflite_export ← simulation, serving, cli
+codec ← wire ← timeline ← subspace ← tensorflow ← aggregators, distributors, processes, keras, tflite_export ←
+simulation, serving, cli
 """
 
 import ast
@@ -16,6 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = (
     ('codec',),
     ('wire',),
+    ('timeline',),
+    ('subspace',),
     ('tensorflow', 'runtime', 'pages'),
     ('autoencoders',),
     ('aggregators', 'distributors', 'processes', 'keras', 'tflite_export'),

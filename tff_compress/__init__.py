@@ -26,8 +26,10 @@ _LAZY = {
     'downlink': 'tff_compress.distributors',
     'build_fed_avg': 'tff_compress.processes',
     'build_autoencoder_fed_avg': 'tff_compress.processes',
+    'build_subspace_fed_avg': 'tff_compress.processes',
 }
-_MODULES = ('aggregators', 'autoencoders', 'distributors', 'keras', 'processes', 'runtime', 'simulation', 'tensorflow')
+_MODULES = ('aggregators', 'autoencoders', 'distributors', 'keras', 'processes', 'runtime', 'simulation', 'subspace',
+            'tensorflow', 'timeline')
 
 __all__ = ['codec', 'wire', *_LAZY, *_MODULES]
 

@@ -66,6 +66,9 @@ class NumpyOps:
   def long(self, scalar: int) -> int:
     return int(scalar)
 
+  def opaque(self, value: np.ndarray) -> np.ndarray:
+    return value
+
   # -- element-wise -------------------------------------------------------------------------------------------------
 
   def cast(self, x: np.ndarray, dtype: npt.DTypeLike) -> np.ndarray:

@@ -67,6 +67,13 @@ class Ops(Protocol):
   def long(self, scalar: Scalar) -> Scalar:
     """A scalar as a 64-bit integer scalar, as `total` returns."""
 
+  def opaque(self, value: Array) -> Array:
+    """The same array, behind which no optimizer of graphs looks.
+
+    Optimizers put the constants of a product together, which rounds differently. Where that would tell, constants are
+    hidden from them.
+    """
+
   # -- element-wise -------------------------------------------------------------------------------------------------
 
   def cast(self, x: Array, dtype: npt.DTypeLike) -> Array:

@@ -8,7 +8,7 @@
     confinement/   training of a part of the model
     up/            codecs that change with the round, their messages, and who uploads
     down/          the model as a whole, or what changed in it
-    fed_avg/, autoencoder/   the two kinds of processes, each with its options; assembly.py is what they share
+    fed_avg/, autoencoder/, subspace/   the kinds of processes, each with its options; assembly.py is what they share
     state/         what is stored of clients, and where
     process.py     what a process is; runner.py runs its rounds
     moving_average.py   an average of the weights, for evaluation and export: of any learning process
@@ -38,6 +38,7 @@ _LAZY = {
     'Structured': 'confinement.structured',
     'build_autoencoder_fed_avg': 'autoencoder.build',
     'build_fed_avg': 'fed_avg.build',
+    'build_subspace_fed_avg': 'subspace.build',
 }
 
 __all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'MovingAverage', 'ProcessError', 'Relevance', 'StateError',

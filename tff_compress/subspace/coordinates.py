@@ -1,9 +1,9 @@
-"""The coordinates in which a round's updates are sent: two rotations of the model's vector, and a part of what they give.
+"""The coordinates in which a round's updates are sent: a part of the model's vector after two rotations.
 
-All variables lie in one vector of d values, filled up with zeros to P, a multiple of the rotation's block. It is rotated
-twice (`codec.transforms.hadamard`), and k of the P values are kept: those at (o + i g) mod P for i = 0 … k - 1, where g
-is a number near P / golden ratio that has no divisor with P in common, and o a random place. Rotation and place are
-drawn from the round's key, so whoever knows seed, round and k knows the coordinates, and no position is sent.
+All variables lie in one vector of d values, filled up with zeros to P, a multiple of the rotation's block. It is
+rotated twice (`codec.transforms.hadamard`), and k of the P values are kept: those at (o + i g) mod P for i = 0 … k - 1,
+where g is a number near P / golden ratio that has no divisor with P in common, and o a random place. Rotation and place
+are drawn from the round's key, so whoever knows seed, round and k knows the coordinates, and no position is sent.
 
 With random signs in front of each rotation, any choice of places is unbiased: the expectation of what comes back from
 k coordinates is k / P times the vector (the signs of two different values are independent, so what a place mixes of

@@ -62,7 +62,7 @@ class Rate:
       xp: operation table.
       energy: float64 scalar, ||W_0||^2.
     """
-    return collections.OrderedDict(energy=energy, signal=xp.constant(0, np.float64), spent=xp.constant(0, np.float64))
+    return collections.OrderedDict(energy=energy, signal=_number(xp, 0), spent=_number(xp, 0))
 
   def kept(self, xp: Ops, space: Coordinates, state: Mapping[str, Any], number: Scalar) -> Scalar:
     """k of round `number`: int32 scalar, a multiple of the coordinates' unit."""
@@ -72,14 +72,14 @@ class Rate:
     if self.noise is None:
       return xp.constant(first * space.unit, np.int32)
     left = xp.cast(xp.maximum(xp.constant(self.rounds, np.int32) - number, xp.constant(1, np.int32)), np.float64)
-    budget = state['energy'] * xp.constant(self.noise, np.float64) - state['spent']
-    wanted = state['signal'] * left * xp.constant(space.padded / space.unit, np.float64)
+    budget = state['energy'] * _number(xp, self.noise) - state['spent']
+    wanted = state['signal'] * left * _number(xp, space.padded / space.unit)
     most = xp.constant(max(floor, units(self.most * space.padded)), np.float64)
     # Where the budget is used up, as many as are allowed.
     enough = budget * most > wanted
-    found = xp.where(enough, wanted / xp.maximum(budget, xp.constant(1e-300, np.float64)), most)
-    chosen = xp.cast(xp.maximum(xp.minimum(found, most), xp.constant(floor, np.float64)), np.int32)
-    known = state['signal'] > xp.constant(0, np.float64)
+    found = xp.where(enough, wanted / xp.maximum(budget, _number(xp, 1e-300)), most)
+    chosen = xp.cast(xp.maximum(xp.minimum(found, most), _number(xp, floor)), np.int32)
+    known = state['signal'] > _number(xp, 0)
     return xp.where(known, chosen, xp.constant(first, np.int32)) * xp.constant(space.unit, np.int32)
 
   def after(self, xp: Ops, space: Coordinates, state: Mapping[str, Any], kept: Scalar,
@@ -93,9 +93,14 @@ class Rate:
       kept: k of the round.
       sent: float64 scalar, ||z||^2 of what was sent.
     """
-    share = xp.cast(kept, np.float64) * xp.constant(1 / space.padded, np.float64)
+    share = xp.cast(kept, np.float64) * _number(xp, 1 / space.padded)
     signal = sent * share
-    averaged = state['signal'] * xp.constant(MOMENTUM, np.float64) + signal * xp.constant(1 - MOMENTUM, np.float64)
-    known = state['signal'] > xp.constant(0, np.float64)
+    averaged = state['signal'] * _number(xp, MOMENTUM) + signal * _number(xp, 1 - MOMENTUM)
+    known = state['signal'] > _number(xp, 0)
     return collections.OrderedDict(state, signal=xp.where(known, averaged, signal),
-                                   spent=state['spent'] + sent * (xp.constant(1, np.float64) - share))
+                                   spent=state['spent'] + sent * (_number(xp, 1) - share))
+
+
+def _number(xp: Ops, value: float) -> Array:
+  """A constant as a float64 scalar that graphs do not combine with others."""
+  return xp.opaque(xp.constant(value, np.float64))

@@ -179,7 +179,7 @@ class Session:
       moved['velocity'] = change
     moved['model'] = copy['model'] - change
     # A change goes on moving the model: all in all 1 / (1 - momentum) times as far.
-    gain = xp.constant((1 - self.momentum)**-2, np.float64)
+    gain = xp.opaque(xp.constant((1 - self.momentum)**-2, np.float64))
     moved['rule'] = self.rate.after(xp, self.space, copy['rule'], kept, energy_of(xp, found, scale) * gain)
     return moved
 
@@ -309,7 +309,8 @@ def read_levels(xp: Ops, body: Array, kept: Scalar, bits: Scalar) -> tuple[Array
   Raises:
     PayloadError: they are none of k coordinates and this number of bits.
   """
-  xp.require((bits >= 1) & (bits <= levels.MOST_BITS), 'a message has a number of bits per coordinate other than 1 … 4.')
+  xp.require((bits >= 1) & (bits <= levels.MOST_BITS),
+             'a message has another number of bits per coordinate than 1 … 4.')
   xp.require(xp.size(body) >= 2, 'a message is cut short.')
   bits = xp.minimum(xp.maximum(bits, 1), levels.MOST_BITS)
   scale = floats.from_bfloat16(xp, xp.integers_from_bytes(body[:2], 2))[0]

@@ -84,6 +84,10 @@ class TensorFlowOps:
   def long(self, scalar: Scalar) -> Scalar:
     return tf.cast(scalar, tf.int64)
 
+  def opaque(self, value: tf.Tensor) -> tf.Tensor:
+    # Whoever runs the graph might put another value in its place.
+    return tf.raw_ops.PlaceholderWithDefault(input=value, shape=value.shape)
+
   # -- element-wise -------------------------------------------------------------------------------------------------
 
   def cast(self, x: tf.Tensor, dtype: npt.DTypeLike) -> tf.Tensor:

@@ -1,10 +1,10 @@
 """A model's history as a list of messages, and the cheapest way from any version of it to the present.
 
-The model begins as version 0. A round ends with a change, a record that everybody applies to the own copy, bit for bit:
-change v leads from version v to v + 1. A base is a record that gives a whole model by itself: the start, or a key frame,
-a coded model with which the server goes on as well. Besides, there may be a placement: a record that says how the
-present model follows from the newest version, and that replaces the one before it, so that whatever a client missed is
-made good by one record.
+The model begins as version 0. A round ends with a change, a record that everybody applies to the own copy, bit for
+bit: change v leads from version v to v + 1. A base is a record that gives a whole model by itself: the start, or a key
+frame, a coded model with which the server goes on as well. Besides, there may be a placement: a record that says how
+the present model follows from the newest version, and that replaces the one before it, so that whatever a client missed
+is made good by one record.
 
 What records hold is not known here: they are made and applied by `subspace` and by the downlinks of processes. A
 message to a client, all integers little endian (counts: `codec.counts`):
@@ -24,7 +24,6 @@ section V, for changes that absent clients make up for.
 import collections
 from collections.abc import Callable
 from collections.abc import Mapping
-import dataclasses
 from typing import Any
 from typing import TypeAlias
 
@@ -77,8 +76,9 @@ def with_change(xp: Ops, state: State, record: Array, digest: Array) -> collecti
   """The state after a change (uint8[n]) that leads to a model of this digest; a placement is void then."""
   log = xp.concat([state['log'], _counted(xp, record)])
   ends = xp.concat([state['ends'], xp.vector(xp.size(log))])
-  following = collections.OrderedDict(state, version=state['version'] + xp.constant(1, np.int32), digest=digest, log=log,
-                                      ends=ends, placement=xp.zeros([0], np.uint8))
+  following = collections.OrderedDict(
+      state, version=state['version'] + xp.constant(1, np.int32), digest=digest, log=log, ends=ends,
+      placement=xp.zeros([0], np.uint8))
   return _without_useless(xp, following)
 
 
@@ -141,7 +141,8 @@ def check_version(state: State, version: int) -> None:
                        f'{newest}. It is of another run, or kept a model of one that was reset; let it start anew.')
 
 
-def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any], on_change: Callable[[Any, Array], Any],
+def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any],
+           on_change: Callable[[Any, Array], Any],
            on_placement: Callable[[Any, Array], Any] | None = None) -> tuple[Any, Any]:
   """What a client has after a message of `way`.
 
@@ -164,10 +165,10 @@ def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any
   flags = xp.cast(message[0], np.int32)
   xp.require(flags < 4, 'a message of changes has flags that this release does not know.')
   has_base, has_placement = xp.equal(flags % 2, 1), xp.cast(flags >= _PLACEMENT, np.bool_)
-  nothing = lambda rest: (rest[:0], rest)
-  base, rest = xp.cond(has_base, lambda: xp.apart(counts.take, (), message[HEADER_BYTES:]), lambda: nothing(message[HEADER_BYTES:]))
+  rest, nothing, taken = message[HEADER_BYTES:], lambda: (rest[:0], rest), lambda: xp.apart(counts.take, (), rest)
+  base, rest = xp.cond(has_base, taken, nothing)
   held = xp.cond(has_base, lambda: on_base(base), lambda: held)
-  placement, rest = xp.cond(has_placement, lambda: xp.apart(counts.take, (), rest), lambda: nothing(rest))
+  placement, rest = xp.cond(has_placement, taken, nothing)
 
   def step(rest: Array, held: Any) -> tuple[Array, Any]:
     record, rest = xp.apart(counts.take, (), rest)
@@ -210,7 +211,8 @@ def _without_useless(xp: Ops, state: State) -> collections.OrderedDict[str, Arra
   behind_base = total - starts[state['base_version'] - first]
   useless = xp.cast(total - starts > behind_base + xp.size(state['base']), np.int32)
   dropped = xp.integer(xp.total(useless))
-  return collections.OrderedDict(state, log=state['log'][starts[dropped]:], ends=state['ends'][dropped:] - starts[dropped])
+  behind = starts[dropped]
+  return collections.OrderedDict(state, log=state['log'][behind:], ends=state['ends'][dropped:] - behind)
 
 
 def _starts(xp: Ops, state: State) -> Array:

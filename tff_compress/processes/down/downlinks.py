@@ -90,7 +90,7 @@ class PartOfModel(WholeModel):
       tensors, size = download(tf.nest.flatten(weights), round_number, number_of(memory))
       return tf.nest.pack_sequence_as(types.structure, tensors), size
 
-    self._take, self._measure = take, _measure(types.spec)
+    self._take, self._measure = take, measure(types.spec)
 
   def initialize(self, weights):
     del weights
@@ -145,7 +145,7 @@ class ChangesOfModel:
       following, model = changes.advance(state, flat(weights), flat(target), round_number)
       return following, pack(model)
 
-    self._changes, self._measure = changes, _measure(types.spec)
+    self._changes, self._measure = changes, measure(types.spec)
     self._initial, self._published, self._receive = initial, published, receive
     self._target, self._advance = target, advance
 
@@ -192,7 +192,7 @@ def _nothing_held():
   return tff.federated_value(collections.OrderedDict(), tff.CLIENTS)
 
 
-def _measure(spec):
+def measure(spec):
   """Function of the clients' numbers of bytes that gives the measurements at the server."""
 
   @tff.tensorflow.computation(np.int64, np.int64)

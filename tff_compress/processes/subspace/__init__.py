@@ -1,0 +1,1 @@
+"""Federated averaging in a shared subspace: updates, their sum and the model's changes in the same few coordinates."""

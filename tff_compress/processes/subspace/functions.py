@@ -1,0 +1,241 @@
+"""What server and clients compute in a shared subspace, in functions to be called while a graph is built."""
+
+import collections
+
+import numpy as np
+import tensorflow as tf
+
+from tff_compress.aggregators import accounting
+from tff_compress.codec import random
+from tff_compress.processes.process import number_of
+from tff_compress.subspace import session as session_lib
+from tff_compress.subspace.coordinates import Coordinates
+from tff_compress.subspace.rate import ALARM
+from tff_compress.tensorflow import MessageFunctions
+from tff_compress.tensorflow.keys import GraphKeys
+from tff_compress.tensorflow.ops import TensorFlowOps
+from tff_compress.timeline import history
+from tff_compress.timeline.start import Start
+
+_SHARED = random.signed(random.SHARED_CLIENT)
+
+
+class GraphRuntime:
+  """`session.Runtime` in graphs.
+
+  Args:
+    spec: `Spec` of the model's variables.
+    seed: session seed.
+    key_frames, first: `Codec` of key frames, and of a first model.
+    start: `Start`, or None where the first model is sent.
+  """
+
+  def __init__(self, spec, seed, key_frames, first, start):
+    self._spec, self._seed, self.start = spec, seed, start
+    self._requests = Coordinates(spec.parameters).requests()
+    self._messages = {session_lib.KEY_FRAME: MessageFunctions(key_frames, spec, seed),
+                      session_lib.FIRST: MessageFunctions(first, spec, seed)}
+
+  def keys(self, round, client):
+    return GraphKeys(self._requests, self._seed, round, client)
+
+  def draw(self, start):
+    del start  # Graphs meet no other than the run's own.
+    return self.drawn()
+
+  def drawn(self):
+    """float32[d], the weights that the run's start says."""
+    keys = GraphKeys(Start.requests(self._spec), self.start.seed, tf.constant(0), tf.constant(_SHARED, tf.int32))
+    return self.start.draw(TensorFlowOps(), keys, self._spec)
+
+  def encode_model(self, model, round, kind):
+    tensors = [tf.reshape(x, t.shape) for x, t in zip(tf.split(model, [t.size for t in self._spec.tensors]),
+                                                      self._spec.tensors)]
+    return self._messages[kind].encode(tensors, round, tf.constant(_SHARED, tf.int32))
+
+  def decode_model(self, frame, kind):
+    tensors = self._messages[kind].decode(frame, client=tf.constant(_SHARED, tf.int32))
+    return tf.concat([tf.reshape(x, [-1]) for x in tensors], 0)
+
+
+class SubspaceFunctions:
+  """The server's state is in two parts: of the downlink, `history.State` as `history`, and as `copy` the copy without
+  its model; of the uplink, `round` (int32), `gap` (float32, moving average of the rounds that clients missed).
+
+  Args:
+    options: `Options`.
+    spec: `Spec` of the trainable variables, all float32.
+    start: `Start`, or None where the first model is sent.
+  """
+
+  def __init__(self, options, spec, start):
+    self._options, self._spec = options, spec
+    self.runtime = GraphRuntime(spec, options.seed, options.key_frames or options.first, options.first, start)
+    self.session = session_lib.Session(spec.parameters, options.seed, options.rate, options.momentum, self.runtime)
+
+  # -- the server, before a round
+
+  def first_model(self, model):
+    """float32[d]: what the first model becomes, as what is sent of it may not be exact.
+
+    Args:
+      model: float32[d].
+    """
+    coded = self.runtime.encode_model(model, tf.constant(0), session_lib.FIRST)
+    return self.runtime.decode_model(coded, session_lib.FIRST)
+
+  def begin(self, model, version=None):
+    """The state of the downlink for a model (float32[d], as `first_model` gives it).
+
+    Args:
+      model: float32[d].
+      version: int32 scalar that the model gets where it replaces another one; None for the first, 0.
+    """
+    xp = TensorFlowOps()
+    copy = self.session.begin(xp, model, self._options.uplink_bits, 0 if version is None else version)
+    sent = lambda: self.session.base(xp, copy, session_lib.FIRST)
+    if self.runtime.start is None:
+      base = sent()
+    else:
+      start = xp.constant(np.frombuffer(self.runtime.start.to_bytes(), np.uint8), np.uint8)
+      drawn = tf.reduce_all(tf.equal(model, self.runtime.drawn()))
+      base = tf.cond(drawn, lambda: self.session.base(xp, copy, session_lib.START, start), sent)
+    past = history.begin(xp, _of_any_size(base), history.digest_of(xp, model))
+    past = collections.OrderedDict(past, log=_of_any_size(past['log']), ends=_of_any_size(past['ends']),
+                                   placement=_of_any_size(past['placement']))
+    if version is not None:
+      past = collections.OrderedDict(past, version=version, base_version=version)
+    return collections.OrderedDict(history=past, copy=_without_model(copy))
+
+  def initial_uplink(self):
+    return collections.OrderedDict(round=tf.constant(0, tf.int32), gap=tf.constant(0.0))
+
+  def agreed(self, state):
+    """What all clients know of a round: the server's copy without its model, and `kept`, k.
+
+    Args:
+      state: of the downlink.
+    """
+    return collections.OrderedDict(state['copy'], kept=tf.identity(self.session.kept(TensorFlowOps(), state['copy'])))
+
+  # -- a client
+
+  def receive(self, past, memory):
+    """(the client's state with its new version, bytes that it received, rounds that it missed).
+
+    A client that takes part holds the server's model, bit for bit: the messages that lead there are made and measured,
+    and applied by `history.follow` and `Session.move` wherever somebody has no server beside.
+    """
+    xp = TensorFlowOps()
+    message = history.way(xp, past, memory['version'])
+    held = tf.where(memory['version'] < 0, past['version'], memory['version'])
+    missed = tf.cast(past['version'] - held, tf.float32)
+    return collections.OrderedDict(memory, version=past['version']), tf.size(message, out_type=tf.int64), missed
+
+  def upload(self, update, weight, memory, agreed):
+    """(message, round in which the client took part last): a message of no bytes where it has nothing to send.
+
+    Args:
+      update: float32[d], the weights before training less those after.
+      weight: float32 scalar.
+      memory: the small fields of the client's state.
+      agreed: as `agreed` gives it.
+    """
+    usable = weight > 0
+    send = lambda: self.session.upload(TensorFlowOps(), agreed, update, number_of(memory))
+    message = tf.cond(usable, send, lambda: tf.zeros([0], tf.uint8))
+    return message, tf.where(usable, agreed['round'], memory['seen'])
+
+  # -- the server, after a round
+
+  def zero(self):
+    """An accumulator of nothing: OrderedDict of the weighted sum of coordinates, float32[k]; the sum of weights;
+    `bytes`, `clients`, `sent`."""
+    nothing = lambda: tf.zeros([], tf.int64)
+    return collections.OrderedDict(sum=_of_any_size(tf.zeros([0])), weight=tf.zeros([]), bytes=nothing(),
+                                   clients=nothing(), sent=nothing(), missed=tf.zeros([]))
+
+  def accumulate(self, total, message, weight, client, number, kept, missed):
+    """Adds a client's message (uint8[n]) of round `number`, with a weight (float32 scalar)."""
+    arrived = tf.size(message) > 0
+
+    def add():
+      xp = TensorFlowOps()
+      found = xp.checked(self.session.read(xp, number, client, kept, message))
+      return _added(total['sum'], weight * found)
+
+    one = tf.constant(1, tf.int64)
+    return collections.OrderedDict(
+        sum=tf.cond(arrived, add, lambda: tf.identity(total['sum'])),
+        weight=total['weight'] + tf.where(arrived, weight, 0.0),
+        bytes=total['bytes'] + tf.size(message, out_type=tf.int64), clients=total['clients'] + one,
+        sent=total['sent'] + tf.cast(arrived, tf.int64), missed=total['missed'] + missed)
+
+  def merge(self, a, b):
+    """The accumulator of both."""
+    return collections.OrderedDict((name, _added(a[name], b[name]) if name == 'sum' else a[name] + b[name])
+                                   for name in a)
+
+  def finish(self, uplink, downlink, model, total):
+    """Ends a round.
+
+    Args:
+      uplink, downlink: the two parts of the server's state.
+      model: float32[d].
+      total: as `zero` describes it.
+
+    Returns:
+      (uplink, downlink, model, measurements).
+    """
+    xp, session, options = TensorFlowOps(), self.session, self._options
+    copy = collections.OrderedDict(downlink['copy'], model=model)
+    kept = session.kept(xp, copy)
+    any_sent = tf.size(total['sum']) > 0
+    missed = tf.math.divide_no_nan(total['missed'], tf.cast(total['clients'], tf.float32))
+    gap = tf.where(uplink['round'] > 0, 0.9 * uplink['gap'] + 0.1 * missed, missed)
+    mean = tf.math.divide_no_nan(total['sum'], total['weight'])
+    next_bits = tf.constant(options.uplink_bits)
+
+    def record_of(coded):
+      return session.change(xp, copy, mean, learning_rate=tf.constant(options.learning_rate, tf.float32),
+                            bits=tf.constant(options.downlink_bits), next_bits=next_bits, key_frame=coded)
+
+    with_key_frame = self._needs_key_frame(downlink['history'])
+    record = tf.cond(any_sent, lambda: record_of(with_key_frame), lambda: tf.zeros([0], tf.uint8))
+    moved = session.move(xp, copy, record)
+    digest = history.digest_of(xp, moved['model'])
+    past = history.with_change(xp, downlink['history'], record, digest)
+    if options.key_frames is not None:
+      past = tf.cond(any_sent & with_key_frame,
+                     lambda: history.with_base(xp, past, session.key_frame(xp, copy, record), digest), lambda: past)
+    measured = accounting.measurements('uplink', total['bytes'], total['clients'], self._spec)
+    measured['uplink_skipped'] = total['clients'] - total['sent']
+    energy = tf.reduce_sum(tf.cast(moved['model'], tf.float64)**2)
+    measured.update(collections.OrderedDict(
+        kept=kept, gap=gap, noise=tf.cast(moved['rule']['spent'] / moved['rule']['energy'], tf.float32),
+        growth=tf.cast(energy / moved['rule']['energy'], tf.float32),
+        alarm=tf.cast(energy > ALARM * moved['rule']['energy'], tf.int32)))
+    following = collections.OrderedDict(round=uplink['round'] + 1, gap=gap)
+    return (following, collections.OrderedDict(history=past, copy=_without_model(moved)), moved['model'], measured)
+
+  def _needs_key_frame(self, past):
+    """Whether the changes since the last base are longer than a key frame."""
+    if self._options.key_frames is None:
+      return tf.constant(False)
+    size = self._options.key_frames.plan(self._spec).payload_size
+    return tf.size(past['log']) > (size or 4 * self._spec.parameters)
+
+
+def _without_model(copy):
+  return collections.OrderedDict((name, value) for name, value in copy.items() if name != 'model')
+
+
+def _added(a, b):
+  """The sum of vectors of one size, of which either may still be empty."""
+  return tf.cond(tf.size(a) > 0, lambda: tf.cond(tf.size(b) > 0, lambda: a + b, lambda: tf.identity(a)),
+                 lambda: tf.identity(b))
+
+
+def _of_any_size(vector):
+  """The same vector, whose length is not part of its type."""
+  return tf.raw_ops.PlaceholderWithDefault(input=vector, shape=[None])

@@ -1,0 +1,86 @@
+"""What `build_subspace_fed_avg` is given, checked."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_compress import codec as codec_lib
+from tff_compress.codec import checks
+from tff_compress.codec import Codec
+from tff_compress.codec import meaning
+from tff_compress.processes import options
+from tff_compress.processes.errors import ProcessError
+from tff_compress.subspace import levels
+from tff_compress.subspace.rate import Rate
+from tff_compress.timeline.start import Start
+
+SEED = 'seed'
+"""The `start` of first weights that are drawn from the session's seed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(options.Options):
+  """Arguments of `build_subspace_fed_avg`, where they go together.
+
+  Raises:
+    ProcessError, CodecError: they do not.
+  """
+  rate: Rate
+  uplink_bits: int
+  downlink_bits: int
+  start: Any
+  key_frames: Any
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.rate, Rate):
+      raise ProcessError(f'rate must be a Rate, not {checks.shown(self.rate)}.')
+    for name in ('uplink_bits', 'downlink_bits'):
+      checks.whole_number(name, getattr(self, name), ProcessError, least=1, most=levels.MOST_BITS)
+    if isinstance(self.start, str) and self.start != SEED:
+      object.__setattr__(self, 'start', meaning.of_whole_models(self.start, 'choose another start'))
+    if self.start != SEED and not isinstance(self.start, (Codec, Start)):
+      raise ProcessError(f"start must be 'seed', a Start or a codec, not {checks.shown(self.start)}.")
+    if self.key_frames is not None:
+      object.__setattr__(self, 'key_frames', meaning.of_whole_models(self.key_frames, 'choose another codec'))
+    self._server  # noqa: B018 - refused here
+
+  @property
+  def feedback(self):
+    return None
+
+  @property
+  def learning_rate(self) -> float:
+    return self._server[0]
+
+  @property
+  def momentum(self) -> float:
+    return self._server[1]
+
+  @functools.cached_property
+  def _server(self) -> tuple[float, float]:
+    """(learning rate, momentum) of the server's optimizer."""
+    optimizer = self.server_optimizer_fn or tff.learning.optimizers.build_sgdm(1.0)
+    if not isinstance(optimizer, tff.learning.optimizers.Optimizer):
+      raise ProcessError(f'server_optimizer_fn must be a tff.learning.optimizers.Optimizer, not '
+                         f'{checks.shown(optimizer)}.')
+    state = optimizer.initialize(tf.TensorSpec([1], tf.float32))
+    known = isinstance(state, collections.abc.Mapping) and set(state) <= {'learning_rate', 'momentum', 'accumulator'}
+    if not known or 'learning_rate' not in state:
+      name = type(optimizer).__name__.lstrip('_')
+      raise ProcessError(
+          f'the server optimizer {name} moves each weight by a rule of its own, which clients that receive a sum in a '
+          'few coordinates cannot follow: use tff.learning.optimizers.build_sgdm, with momentum if you like.')
+    return float(np.asarray(state['learning_rate'])), float(np.asarray(state.get('momentum', 0.0)))
+
+  @property
+  def first(self) -> Codec:
+    """The codec of a first model that is not drawn from a seed."""
+    return self.start if isinstance(self.start, Codec) else codec_lib('float32')
