@@ -1,14 +1,17 @@
-"""First weights that a few bytes say: each variable constant, or uniform between two limits, drawn from a seed.
+"""First weights that a few bytes say: each variable constant in pieces, or uniform between two limits, from a seed.
 
-Most initializers are one of the two, Keras's Glorot and He uniform and its zeros and ones among them. A variable that
-other initializers made, such as a normal distribution, is replaced by a uniform one of the same variance.
+Most initializers are one of the two, Keras's Glorot and He uniform, its zeros, and the biases of an LSTM among them. A
+variable that other initializers made, such as a normal distribution, is replaced by a uniform one of the same variance.
 
 A start, all integers little endian:
 
     offset  bytes  field
          0      1  version, 1
          1      8  seed
-         9    5 n  for each variable: 0 constant or 1 uniform (1 byte), its value or limit (a float32)
+         9      …  for each variable, one of
+                     0 and its limit: a byte and a float32
+                     the number of its pieces, 1 … 16, and for each how many values it has and which: a byte, and for
+                     each piece a count (`codec.counts`) and a float32
 
 Value i of a variable with limit L is (h + 0.5) / 65536 * 2 L - L, h the i-th of 16 random bits drawn from (seed, round
 0, all clients, the variable's place in decimal digits, purpose `WEIGHTS`).
@@ -22,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tff_compress.codec import checks
+from tff_compress.codec import counts
 from tff_compress.codec import random
 from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
@@ -34,9 +38,23 @@ from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 
 VERSION = 1
+
+MOST_PIECES = 16
+
 _HEAD = struct.Struct('<BQ')
-_VARIABLE = struct.Struct('<Bf')
-_CONSTANT, _UNIFORM = 0, 1
+_FLOAT = struct.Struct('<f')
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+  """Values between -limit and limit."""
+  limit: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+  """Constant values: ((how many, which), …)."""
+  pieces: tuple[tuple[int, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +63,10 @@ class Start:
 
   Attributes:
     seed: 0 … 2^64-1.
-    variables: for each variable, (whether it is uniform, its limit or its value).
+    variables: what each variable is.
   """
   seed: int
-  variables: tuple[tuple[bool, float], ...]
+  variables: tuple[Uniform | Pieces, ...]
 
   @classmethod
   def like(cls, weights: Sequence[npt.ArrayLike], seed: int) -> 'Start':
@@ -62,16 +80,7 @@ class Start:
       SpecError: a value is not finite.
     """
     checks.whole_number('seed', seed, SpecError, least=0, most=(1 << 64) - 1)
-    variables = []
-    for array in weights:
-      values = np.asarray(array, np.float32).reshape(-1)
-      if not np.isfinite(values).all():
-        raise SpecError('first weights must be finite.')
-      if values.size == 0 or np.all(values == values[0]):
-        variables.append((False, float(values[0]) if values.size else 0.0))
-      else:
-        variables.append((True, float(np.float32(np.sqrt(3 * np.mean(np.square(values, dtype=np.float64)))))))
-    return cls(seed, tuple(variables))
+    return cls(seed, tuple(_like(np.asarray(array, np.float32).reshape(-1)) for array in weights))
 
   @staticmethod
   def requests(spec: Spec) -> list[tuple[str, str, int, int]]:
@@ -88,18 +97,21 @@ class Start:
       spec: `Spec` of the model's variables.
 
     Raises:
-      SpecError: the spec has another number of variables.
+      SpecError: the start is not for such variables.
     """
     if len(spec.tensors) != len(self.variables):
       raise SpecError(f'a start is for {len(self.variables)} variables, and the model has {len(spec.tensors)}.')
     parts = []
-    for place, ((uniform, amount), tensor) in enumerate(zip(self.variables, spec.tensors)):
-      limit = np.float32(amount)
-      if uniform:
+    for place, (variable, tensor) in enumerate(zip(self.variables, spec.tensors)):
+      if isinstance(variable, Uniform):
+        limit = np.float32(variable.limit)
         drawn = Draws(xp, keys, str(place), 0).of('round', random.Purpose.WEIGHTS).dither(tensor.size)
         parts.append(drawn * (limit + limit) - limit)
+      elif sum(count for count, _ in variable.pieces) != tensor.size:
+        raise SpecError(f'a start is for another model: variable {checks.shown(tensor.name)} has {tensor.size} values, '
+                        f'and the start has {sum(count for count, _ in variable.pieces)}.')
       else:
-        parts.append(xp.zeros([tensor.size], np.float32) + limit)
+        parts.extend(xp.zeros([count], np.float32) + np.float32(value) for count, value in variable.pieces)
     return xp.concat(parts) if parts else xp.zeros([0], np.float32)
 
   def weights(self, spec: Spec) -> list[np.ndarray]:
@@ -110,7 +122,15 @@ class Start:
 
   def to_bytes(self) -> bytes:
     """The start as bytes."""
-    return _HEAD.pack(VERSION, self.seed) + b''.join(_VARIABLE.pack(*variable) for variable in self.variables)
+    parts = [_HEAD.pack(VERSION, self.seed)]
+    for variable in self.variables:
+      if isinstance(variable, Uniform):
+        parts += [b'\0', _FLOAT.pack(variable.limit)]
+      else:
+        parts.append(bytes([len(variable.pieces)]))
+        for count, value in variable.pieces:
+          parts += [counts.encode(numpy_ops, np.asarray([count], np.int32)).tobytes(), _FLOAT.pack(value)]
+    return b''.join(parts)
 
   @classmethod
   def from_bytes(cls, data: bytes, spec: Spec) -> 'Start':
@@ -119,16 +139,60 @@ class Start:
     Raises:
       PayloadError: the bytes are not a start of such a model.
     """
-    if len(data) != _HEAD.size + _VARIABLE.size * len(spec.tensors):
-      raise PayloadError(f'a start of {len(spec.tensors)} variables has '
-                         f'{_HEAD.size + _VARIABLE.size * len(spec.tensors)} bytes, not {len(data)}.')
+    if len(data) < _HEAD.size:
+      raise PayloadError('a start is cut short.')
     version, seed = _HEAD.unpack_from(data)
     if version != VERSION:
       raise PayloadError(f'a start has version {version}; this release reads version {VERSION}.')
-    variables = []
-    for place in range(len(spec.tensors)):
-      kind, amount = _VARIABLE.unpack_from(data, _HEAD.size + place * _VARIABLE.size)
-      if kind not in (_CONSTANT, _UNIFORM) or not np.isfinite(amount):
-        raise PayloadError('a start holds a variable that is neither constant nor uniform, or not finite.')
-      variables.append((kind == _UNIFORM, amount))
+    rest, variables = np.frombuffer(data, np.uint8)[_HEAD.size:], []
+    for tensor in spec.tensors:
+      variable, rest = _read(rest, tensor.size)
+      variables.append(variable)
+    if rest.size:
+      raise PayloadError('there are bytes behind the end of a start.')
     return cls(seed, tuple(variables))
+
+
+def _like(values: np.ndarray) -> Uniform | Pieces:
+  """What a variable of these values, float32[n], is."""
+  if not np.isfinite(values).all():
+    raise SpecError('first weights must be finite.')
+  begins = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+  if values.size == 0:
+    return Pieces(((0, 0.0),))
+  if len(begins) <= MOST_PIECES and (len(begins) < values.size or values.size == 1):
+    return Pieces(tuple((int(count), float(value))
+                        for count, value in zip(np.diff([*begins, values.size]), values[begins])))
+  return Uniform(float(np.float32(np.sqrt(3 * np.mean(np.square(values, dtype=np.float64))))))
+
+
+def _read(rest: np.ndarray, size: int) -> tuple[Uniform | Pieces, np.ndarray]:
+  """(a variable of this size, the bytes that follow). Raises PayloadError."""
+
+  def number(rest: np.ndarray) -> tuple[float, np.ndarray]:
+    if rest.size < _FLOAT.size:
+      raise PayloadError('a start is cut short.')
+    value, = _FLOAT.unpack(rest[:_FLOAT.size].tobytes())
+    if not np.isfinite(value):
+      raise PayloadError('a start holds a value that is not finite.')
+    return value, rest[_FLOAT.size:]
+
+  if not rest.size:
+    raise PayloadError('a start is cut short.')
+  pieces, rest = int(rest[0]), rest[1:]
+  if not pieces:
+    limit, rest = number(rest)
+    if not 0 <= limit <= 2.0**64:
+      raise PayloadError('a start holds a limit that is not a number from 0 to 2^64.')
+    return Uniform(limit), rest
+  if pieces > MOST_PIECES:
+    raise PayloadError(f'a start holds a variable of {pieces} pieces; the limit is {MOST_PIECES}.')
+  found = []
+  for _ in range(pieces):
+    count, rest = counts.decode_one(numpy_ops, rest)
+    value, rest = number(rest)
+    found.append((int(count), value))
+  if sum(count for count, _ in found) != size:
+    raise PayloadError(f'a start is for another model: it has {sum(count for count, _ in found)} values for a variable '
+                       f'of {size}.')
+  return Pieces(tuple(found)), rest
