@@ -12,7 +12,7 @@ A change, for everybody:
 
     offset  bytes  field
          0      1  bits per coordinate (bits 0-2), bits that clients send per coordinate in the next round (3-5), and
-                   whether the model is coded as a key frame afterwards (bit 7)
+                   whether the model is coded as a key frame afterwards (bit 7); bit 6 is 0
          1      2  scale, a bfloat16
          3      n  levels: ceil(k bits / 8) bytes
 
@@ -21,11 +21,16 @@ no model:
 
     offset  bytes  field
          0      1  what follows: 0 a start (`timeline.start`), 1 a key frame, 2 the first model
-         1      4  the version that it gives
-         5      1  bits that clients send per coordinate in the next round
-         6     24  what the rule remembers: energy, signal, spent, each a float64
-        30      n  the start; or a frame of the model's variables, and with momentum, one of the velocity, each behind a
-                   count of its bytes
+         1     29  facts of the copy that it gives
+        30      n  the start; or a frame of the model's variables, and in a key frame with momentum one of the
+                   velocity, each behind a count of its bytes
+
+Facts of a copy:
+
+    offset  bytes  field
+         0      4  round
+         4      1  bits
+         5     24  rule: energy, signal, spent, each a float64
 
 Server and clients each have a copy, an OrderedDict:
 
@@ -34,10 +39,14 @@ Server and clients each have a copy, an OrderedDict:
     bits: int32 scalar, bits per coordinate of the clients' next messages.
     rule: what `Rate` remembers.
     velocity: float32[d], with momentum alone.
+
+All that a copy is: its facts, the model and, with momentum, the velocity, as float32. The digest in messages is CRC-32
+of the fingerprint and of this.
 """
 
 import collections
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
@@ -56,6 +65,7 @@ from tff_compress.codec.table import Scalar
 from tff_compress.subspace import levels
 from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.rate import Rate
+from tff_compress.timeline import history
 
 Copy: TypeAlias = Mapping[str, Any]
 
@@ -69,8 +79,9 @@ START, KEY_FRAME, FIRST = 0, 1, 2
 """Kinds of bases."""
 
 _CODED = 128  # The flag of a change after which the model is coded.
-_BASE_HEADER = 30
 _RULE = ('energy', 'signal', 'spent')
+_FACTS = 5 + 8 * len(_RULE)  # Bytes.
+_MOST = 2.0**256  # Above whatever the rule remembers: values are below 2^128.
 
 
 class Runtime(Protocol):
@@ -167,9 +178,7 @@ class Session:
   def _before_coding(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     """The copy after a change, but for its model being coded as a key frame."""
     kept = self.kept(xp, copy)
-    flags = xp.cast(record[0], np.int32)
-    bits, following = flags % 8, xp.shift_right(flags, 3) % 8
-    found, scale = xp.apart(read_levels, (), record[1:], kept, bits)
+    found, scale, following = xp.apart(read_change, (), record, kept)
     keys = self.runtime.keys(copy['round'], xp.constant(-1, np.int32))
     # First the rotation of whole numbers, which is exact, then one operation at a time.
     change = self.space.lift(xp, keys, xp.cast(found, np.float32)) * scale
@@ -193,9 +202,7 @@ class Session:
       kind: `START`, `KEY_FRAME` or `FIRST`.
       start: uint8[n], the bytes of a `Start`.
     """
-    rule = [xp.raw_bytes(xp.reshape(copy['rule'][name], [1])) for name in _RULE]
-    header = [xp.constant([kind], np.uint8), xp.integers_to_bytes(xp.vector(copy['round']), 4),
-              xp.integers_to_bytes(xp.vector(copy['bits']), 1), *rule]
+    header = [xp.constant([kind], np.uint8), *self._facts(xp, copy)]
     if start is not None:
       return xp.concat([*header, start])
     names = self._vectors if kind == KEY_FRAME else ['model']
@@ -213,30 +220,54 @@ class Session:
     Raises:
       PayloadError: the record is no base of this model.
     """
-    xp.require(xp.size(record) > _BASE_HEADER, 'a base is cut short.')
+    xp.require(xp.size(record) > _FACTS, 'a base is cut short.')
     kind = xp.cast(record[0], np.int32)
     xp.require(kind <= FIRST, 'a base is of a kind that this release does not know.')
-    numbers = xp.raw_values(record[6:_BASE_HEADER], 'float64')
-    body = record[_BASE_HEADER:]
+    facts, body = record[1:_FACTS + 1], record[_FACTS + 1:]
     zeros = lambda: xp.zeros([self.size], np.float32)
 
     def vectors_of(kind: int) -> tuple[Array, ...]:
-      found, rest = [], body
-      for _ in (self._vectors if kind == KEY_FRAME else ['model']):
-        frame, rest = counts.take(xp, rest)
-        found.append(self.runtime.decode_model(frame, kind))
-      return tuple([*found, zeros()][:2])
+      frames = xp.apart(take_frames, (len(self._vectors) if kind == KEY_FRAME else 1,), body)
+      return tuple([*(self.runtime.decode_model(frame, kind) for frame in frames), zeros()][:2])
 
     vectors = xp.cond(
         xp.equal(kind, START), lambda: (self.runtime.draw(body), zeros()),
         lambda: xp.cond(xp.equal(kind, KEY_FRAME), lambda: vectors_of(KEY_FRAME), lambda: vectors_of(FIRST)))
+    return self._copy_of(xp, facts, vectors)
+
+  def content(self, xp: Ops, copy: Copy) -> Array:
+    """uint8[n]: all that a copy is."""
+    return xp.concat([*self._facts(xp, copy), *(xp.raw_bytes(copy[name]) for name in self._vectors)])
+
+  def from_content(self, xp: Ops, content: Array) -> collections.OrderedDict[str, Any]:
+    """Inverse of `content`.
+
+    Raises:
+      PayloadError: the bytes are no copy of this model.
+    """
+    content = xp.static_bytes(content, _FACTS + 4 * self.size * len(self._vectors))
+    vectors = xp.raw_values(content[_FACTS:], 'float32')
+    return self._copy_of(xp, content[:_FACTS], [vectors[:self.size], vectors[self.size:]])
+
+  def digest(self, xp: Ops, copy: Copy) -> Array:
+    """uint8[4], of a copy: two that differ in one bit have different ones."""
+    return history.digest_of(xp, self._fingerprint(xp), self.content(xp, copy))
+
+  def _facts(self, xp: Ops, copy: Copy) -> list[Array]:
+    rule = [xp.raw_bytes(xp.reshape(copy['rule'][name], [1])) for name in _RULE]
+    return [xp.integers_to_bytes(xp.vector(copy['round']), 4), xp.integers_to_bytes(xp.vector(copy['bits']), 1), *rule]
+
+  def _copy_of(self, xp: Ops, facts: Array, vectors: Sequence[Array]) -> collections.OrderedDict[str, Any]:
+    number, bits, rule = xp.apart(read_facts, (), facts)
     copy = collections.OrderedDict(
-        model=vectors[0], round=xp.integers_from_bytes(record[1:5], 4)[0],
-        bits=xp.integers_from_bytes(record[5:6], 1)[0],
-        rule=collections.OrderedDict((name, numbers[i]) for i, name in enumerate(_RULE)))
+        model=vectors[0], round=number, bits=bits,
+        rule=collections.OrderedDict((name, rule[i]) for i, name in enumerate(_RULE)))
     if self.momentum:
       copy['velocity'] = vectors[1]
     return copy
+
+  def _fingerprint(self, xp: Ops) -> Array:
+    return xp.constant(np.frombuffer(self.fingerprint, np.uint8), np.uint8)
 
   # -- a client
 
@@ -299,8 +330,7 @@ class Session:
 
   def _check(self, xp: Ops, number: Scalar, client: Scalar, body: Array) -> Array:
     numbers = xp.integers_to_bytes(xp.concat([xp.vector(number), xp.vector(client)]), 4)
-    fingerprint = xp.constant(np.frombuffer(self.fingerprint, np.uint8), np.uint8)
-    return xp.integers_to_bytes(xp.reshape(xp.crc32(xp.concat([fingerprint, numbers, body])), [1]), 4)
+    return history.digest_of(xp, self._fingerprint(xp), xp.concat([numbers, body]))
 
 
 def read_levels(xp: Ops, body: Array, kept: Scalar, bits: Scalar) -> tuple[Array, Array]:
@@ -316,6 +346,50 @@ def read_levels(xp: Ops, body: Array, kept: Scalar, bits: Scalar) -> tuple[Array
   scale = floats.from_bfloat16(xp, xp.integers_from_bytes(body[:2], 2))[0]
   xp.require(floats.is_amount(xp, scale), 'a scale is not a number from 0 to 2^88.')
   return levels.decode(xp, body[2:], kept, bits), scale
+
+
+def read_change(xp: Ops, record: Array, kept: Scalar) -> tuple[Array, Array, Scalar]:
+  """(int32[k] levels, float32 scalar scale, bits of the clients' next messages) of a change, uint8[n].
+
+  Raises:
+    PayloadError: it is none of k coordinates.
+  """
+  xp.require(xp.size(record) > 0, 'a change is cut short.')
+  flags = xp.cast(record[0], np.int32)
+  following = xp.shift_right(flags, 3) % 16
+  xp.require((following >= 1) & (following <= levels.MOST_BITS),
+             'a change has another number of bits for the next messages than 1 … 4.')
+  found, scale = read_levels(xp, record[1:], kept, flags % 8)
+  return found, scale, following
+
+
+def read_facts(xp: Ops, facts: Array) -> tuple[Scalar, Scalar, Array]:
+  """(round, bits, float64[3] what the rule remembers) of a copy's facts, uint8[29].
+
+  Raises:
+    PayloadError: no copy has them.
+  """
+  number, bits = xp.integers_from_bytes(facts[:4], 4)[0], xp.integers_from_bytes(facts[4:5], 1)[0]
+  rule = xp.raw_values(facts[5:], 'float64')
+  xp.require(number >= 0, 'a copy of the model has a round above 2^31 - 1.')
+  xp.require((bits >= 1) & (bits <= levels.MOST_BITS),
+             'a copy of the model has another number of bits for the next messages than 1 … 4.')
+  xp.require((rule >= 0) & (rule <= _MOST), 'a copy of the model has an energy that is not a number from 0 to 2^256.')
+  return number, bits, rule
+
+
+def take_frames(xp: Ops, count: int, body: Array) -> tuple[Array, ...]:
+  """Frames (uint8[n]), each behind a count of its bytes, which are all of a byte string.
+
+  Raises:
+    PayloadError: it is cut short, or longer.
+  """
+  frames = []
+  for _ in range(count):
+    frame, body = counts.take(xp, body)
+    frames.append(frame)
+  xp.require(xp.equal(xp.size(body), 0), 'a base has bytes behind its end.')
+  return tuple(frames)
 
 
 def energy_of(xp: Ops, found: Array, scale: Array) -> Array:

@@ -11,7 +11,7 @@ message to a client, all integers little endian (counts: `codec.counts`):
 
     offset  bytes  field
          0      1  what follows, bits: 1 base, 2 placement
-         1      4  CRC-32 of the model that it leads to, of its float32 values one behind the other
+         1      4  digest of the present: CRC-32 of all that a copy of it is, the run's fingerprint first
          5      n  base: count of bytes, and the record, if there is one
        5+n      m  placement: the same
      5+n+m      …  changes, oldest first, to the end: for each, a count of bytes and the record
@@ -31,6 +31,7 @@ import numpy as np
 
 from tff_compress.codec import counts
 from tff_compress.codec.errors import CompressionError
+from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
@@ -49,18 +50,22 @@ class VersionError(CompressionError):
   """A client says that it holds a version that this history never had."""
 
 
+class DigestError(PayloadError):
+  """What a message led to is not what the server has."""
+
+
 def begin(xp: Ops, base: Array, digest: Array) -> collections.OrderedDict[str, Array]:
   """The state of a history of version 0.
 
   Args:
     xp: operation table.
     base: uint8[n], the record that gives version 0.
-    digest: uint8[4], as `digest_of` gives it of the model.
+    digest: uint8[4], as `digest_of` gives it.
 
   Returns:
     OrderedDict of
       version: int32 scalar, the newest.
-      digest: uint8[4], of the present model.
+      digest: uint8[4], of the present.
       log: uint8[n], changes with their counts, one behind the other.
       ends: int32[m], where each ends in the log. The last leads to `version`.
       base: uint8[n], the newest base with its count.
@@ -133,6 +138,15 @@ def cost(xp: Ops, state: State, version: Scalar) -> Scalar:
   return xp.where(at_hand, shorter, whole)
 
 
+def behind_base(xp: Ops, state: State) -> Scalar:
+  """Bytes of the changes since the newest base: what a client without a model receives beside the base.
+
+  A key frame is due where they are longer than it. Then no way is longer than two key frames, and no more is kept than
+  three.
+  """
+  return xp.size(state['log']) - _starts(xp, state)[state['base_version'] - _first(xp, state)]
+
+
 def check_version(state: State, version: int) -> None:
   """Raises VersionError unless a client may hold this version: `UNKNOWN`, or 0 … the newest."""
   newest = int(state['version'])
@@ -153,7 +167,7 @@ def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any
     on_base: function of a base record that gives what to hold.
     on_change: function of what is held and a change's record that gives what to hold.
     on_placement: function of what is held and a placement's record, uint8[0] where there is none, that gives the
-      present; None: what is held is the present.
+      present; None where no message has one: what is held is the present.
 
   Returns:
     (what to hold from now on, the present).
@@ -164,10 +178,12 @@ def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any
   xp.require(xp.size(message) >= HEADER_BYTES, 'a message of changes is cut short.')
   flags = xp.cast(message[0], np.int32)
   xp.require(flags < 4, 'a message of changes has flags that this release does not know.')
-  has_base, has_placement = xp.equal(flags % 2, 1), xp.cast(flags >= _PLACEMENT, np.bool_)
+  based, has_placement = has_base(message), xp.cast(flags >= _PLACEMENT, np.bool_)
+  if on_placement is None:
+    xp.require(flags < _PLACEMENT, 'a message of changes has a placement, which this client has no use for.')
   rest, nothing, taken = message[HEADER_BYTES:], lambda: (rest[:0], rest), lambda: xp.apart(counts.take, (), rest)
-  base, rest = xp.cond(has_base, taken, nothing)
-  held = xp.cond(has_base, lambda: on_base(base), lambda: held)
+  base, rest = xp.cond(based, taken, nothing)
+  held = xp.cond(based, lambda: on_base(base), lambda: held)
   placement, rest = xp.cond(has_placement, taken, nothing)
 
   def step(rest: Array, held: Any) -> tuple[Array, Any]:
@@ -178,13 +194,18 @@ def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any
   return held, held if on_placement is None else on_placement(held, placement)
 
 
-def digest_of(xp: Ops, model: Array) -> Array:
-  """uint8[4]: CRC-32 of float32[d], of its bytes in little endian order."""
-  return xp.raw_bytes(xp.reshape(xp.crc32(xp.raw_bytes(model)), [1]))
+def digest_of(xp: Ops, fingerprint: Array, content: Array) -> Array:
+  """uint8[4]: CRC-32 of a run's fingerprint (uint8[4]) and of all that a copy is (uint8[n])."""
+  return xp.integers_to_bytes(xp.reshape(xp.crc32(xp.concat([fingerprint, content])), [1]), 4)
+
+
+def has_base(message: Array) -> Scalar:
+  """Whether a message gives a whole model, to who holds none; it has a byte at least."""
+  return message[0] % 2 > 0
 
 
 def digest_in(message: Array) -> Array:
-  """uint8[4]: the digest of the model that a message leads to."""
+  """uint8[4]: the digest of what a message leads to."""
   return message[1:HEADER_BYTES]
 
 
@@ -201,15 +222,15 @@ def _costs(xp: Ops, state: State, version: Scalar) -> tuple[Scalar, Scalar, Scal
   total, starts, first = xp.size(state['log']), _starts(xp, state), _first(xp, state)
   at_hand = (version >= first) & (version <= state['version'])
   chain = fixed + total - starts[_clipped(xp, version - first, xp.size(state['ends']))]
-  whole = fixed + total - starts[state['base_version'] - first] + xp.size(state['base'])
+  whole = fixed + behind_base(xp, state) + xp.size(state['base'])
   return chain, whole, at_hand
 
 
 def _without_useless(xp: Ops, state: State) -> collections.OrderedDict[str, Array]:
   """The state without the changes that no shortest way uses."""
-  total, starts, first = xp.size(state['log']), _starts(xp, state), _first(xp, state)
-  behind_base = total - starts[state['base_version'] - first]
-  useless = xp.cast(total - starts > behind_base + xp.size(state['base']), np.int32)
+  total, starts = xp.size(state['log']), _starts(xp, state)
+  most = behind_base(xp, state) + xp.size(state['base'])
+  useless = xp.cast(total - starts > most, np.int32)
   dropped = xp.integer(xp.total(useless))
   behind = starts[dropped]
   return collections.OrderedDict(state, log=state['log'][behind:], ends=state['ends'][dropped:] - behind)

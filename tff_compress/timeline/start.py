@@ -43,6 +43,7 @@ MOST_PIECES = 16
 
 _HEAD = struct.Struct('<BQ')
 _FLOAT = struct.Struct('<f')
+_MOST = 2.0**64  # As updates may hold.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Start:
       seed: 0 … 2^64-1.
 
     Raises:
-      SpecError: a value is not finite.
+      SpecError: a value is not a number of at most 2^64.
     """
     checks.whole_number('seed', seed, SpecError, least=0, most=(1 << 64) - 1)
     return cls(seed, tuple(_like(np.asarray(array, np.float32).reshape(-1)) for array in weights))
@@ -155,8 +156,8 @@ class Start:
 
 def _like(values: np.ndarray) -> Uniform | Pieces:
   """What a variable of these values, float32[n], is."""
-  if not np.isfinite(values).all():
-    raise SpecError('first weights must be finite.')
+  if not np.all(np.abs(values) <= _MOST):
+    raise SpecError('first weights must be numbers of at most 2^64.')
   begins = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
   if values.size == 0:
     return Pieces(((0, 0.0),))
@@ -173,8 +174,8 @@ def _read(rest: np.ndarray, size: int) -> tuple[Uniform | Pieces, np.ndarray]:
     if rest.size < _FLOAT.size:
       raise PayloadError('a start is cut short.')
     value, = _FLOAT.unpack(rest[:_FLOAT.size].tobytes())
-    if not np.isfinite(value):
-      raise PayloadError('a start holds a value that is not finite.')
+    if not abs(value) <= _MOST:
+      raise PayloadError('a start holds a value that is not a number of at most 2^64.')
     return value, rest[_FLOAT.size:]
 
   if not rest.size:
@@ -182,8 +183,8 @@ def _read(rest: np.ndarray, size: int) -> tuple[Uniform | Pieces, np.ndarray]:
   pieces, rest = int(rest[0]), rest[1:]
   if not pieces:
     limit, rest = number(rest)
-    if not 0 <= limit <= 2.0**64:
-      raise PayloadError('a start holds a limit that is not a number from 0 to 2^64.')
+    if limit < 0:
+      raise PayloadError('a start holds a limit that is below 0.')
     return Uniform(limit), rest
   if pieces > MOST_PIECES:
     raise PayloadError(f'a start holds a variable of {pieces} pieces; the limit is {MOST_PIECES}.')

@@ -100,7 +100,7 @@ class SubspaceFunctions:
       start = xp.constant(np.frombuffer(self.runtime.start.to_bytes(), np.uint8), np.uint8)
       drawn = tf.reduce_all(tf.equal(model, self.runtime.drawn()))
       base = tf.cond(drawn, lambda: self.session.base(xp, copy, session_lib.START, start), sent)
-    past = history.begin(xp, _of_any_size(base), history.digest_of(xp, model))
+    past = history.begin(xp, _of_any_size(base), self.session.digest(xp, copy))
     past = collections.OrderedDict(past, log=_of_any_size(past['log']), ends=_of_any_size(past['ends']),
                                    placement=_of_any_size(past['placement']))
     if version is not None:
@@ -203,7 +203,7 @@ class SubspaceFunctions:
     with_key_frame = self._needs_key_frame(downlink['history'])
     record = tf.cond(any_sent, lambda: record_of(with_key_frame), lambda: tf.zeros([0], tf.uint8))
     moved = session.move(xp, copy, record)
-    digest = history.digest_of(xp, moved['model'])
+    digest = session.digest(xp, moved)
     past = history.with_change(xp, downlink['history'], record, digest)
     if options.key_frames is not None:
       past = tf.cond(any_sent & with_key_frame,
@@ -222,8 +222,9 @@ class SubspaceFunctions:
     """Whether the changes since the last base are longer than a key frame."""
     if self._options.key_frames is None:
       return tf.constant(False)
-    size = self._options.key_frames.plan(self._spec).payload_size
-    return tf.size(past['log']) > (size or 4 * self._spec.parameters)
+    size = self._options.key_frames.plan(self._spec).payload_size or 4 * self._spec.parameters
+    vectors = 2 if self.session.momentum else 1
+    return history.behind_base(TensorFlowOps(), past) > vectors * size
 
 
 def _without_model(copy):

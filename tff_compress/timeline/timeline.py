@@ -1,0 +1,154 @@
+"""A server's history of a model: every client's cheapest way to the present, versions and digests checked.
+
+A timeline in bytes, for a server that goes on later, all integers little endian (counts: `codec.counts`):
+
+    offset  bytes  field
+         0      3  magic, "TFT"
+         3      1  version, 1
+         4      4  newest version of the model
+         8      4  version that the base gives
+        12      n  base: count of bytes, and the record
+      12+n      m  number of changes, a count, and of each, a count of bytes and the record, oldest first
+         …  4 + 4m  digests of the version before the first change, and of those that the changes lead to
+         …      4  CRC-32 of everything before
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import zlib
+
+import numpy as np
+
+from tff_compress.codec import checks
+from tff_compress.codec import counts
+from tff_compress.codec.errors import PayloadError
+from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.table import Array
+from tff_compress.timeline import history
+
+MAGIC = b'TFT'
+VERSION = 1
+_HEAD = struct.Struct('<3sBII')
+_CHECKSUM_BYTES, _DIGEST_BYTES = 4, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+  """A history that never changes: a round gives another one, which shares what is old.
+
+  Attributes:
+    state: as `history.begin` describes it, in NumPy.
+    digests: of every version from that before the first change in the log to the newest.
+  """
+  state: history.State
+  digests: tuple[bytes, ...]
+
+  @classmethod
+  def begin(cls, base: bytes, digest: bytes) -> Timeline:
+    """A history of version 0, which a base gives.
+
+    Args:
+      base: a record.
+      digest: 4 bytes, `Rules.digest` of the version.
+    """
+    return cls(history.begin(numpy_ops, _array(base), _array(digest)), (bytes(digest),))
+
+  def with_change(self, record: bytes, digest: bytes) -> Timeline:
+    """The history after a change to a version of this digest."""
+    return self._following(history.with_change(numpy_ops, self.state, _array(record), _array(digest)),
+                           (*self.digests, bytes(digest)))
+
+  def with_key_frame(self, record: bytes, digest: bytes) -> Timeline:
+    """The history where a base gives the newest version, whose digest is this."""
+    return self._following(history.with_base(numpy_ops, self.state, _array(record), _array(digest)),
+                           (*self.digests[:-1], bytes(digest)))
+
+  def _following(self, state: history.State, digests: tuple[bytes, ...]) -> Timeline:
+    return Timeline(state, digests[-1 - len(state['ends']):])
+
+  @property
+  def version(self) -> int:
+    """The newest."""
+    return int(self.state['version'])
+
+  @property
+  def size(self) -> int:
+    """Bytes that are kept."""
+    return (self.state['log'].nbytes + self.state['ends'].nbytes + self.state['base'].nbytes
+            + _DIGEST_BYTES * len(self.digests))
+
+  def key_frame_due(self, size: int) -> bool:
+    """Whether a key frame of this many bytes is shorter than the changes since the last base."""
+    return bool(history.behind_base(numpy_ops, self.state) > size)
+
+  def check(self, version: int, digest: bytes | None = None) -> None:
+    """Refuses what a client says that it holds.
+
+    Args:
+      version: as `Copy.version` gives it.
+      digest: as `Copy.digest` gives it; None for a client that does not say.
+
+    Raises:
+      VersionError: no client of this run holds it.
+    """
+    checks.whole_number('version', version, history.VersionError, least=-2**63, most=2**63 - 1)
+    history.check_version(self.state, version)
+    place = version - (self.version - len(self.state['ends']))
+    if digest is not None and version != history.UNKNOWN and place >= 0 and self.digests[place] != bytes(digest):
+      raise history.VersionError(f'a client holds another version {version} of the model than this run had: it is of '
+                                 'another run, or was changed; let it start anew.')
+
+  def way(self, version: int = history.UNKNOWN, digest: bytes | None = None) -> bytes:
+    """The shortest message that leads a client to the present, for `Copy.follow`.
+
+    Args, raises: as for `check`.
+    """
+    self.check(version, digest)
+    return bytes(history.way(numpy_ops, self.state, version))
+
+  def cost(self, version: int = history.UNKNOWN) -> int:
+    """Bytes of `way`."""
+    self.check(version)
+    return int(history.cost(numpy_ops, self.state, version))
+
+  def to_bytes(self) -> bytes:
+    """The history, for `from_bytes`."""
+    head = _HEAD.pack(MAGIC, VERSION, self.version, int(self.state['base_version']))
+    number = counts.encode(numpy_ops, np.asarray([len(self.state['ends'])], np.int32))
+    body = b''.join([head, bytes(self.state['base']), bytes(number), bytes(self.state['log']), *self.digests])
+    return body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, 'little')
+
+  @classmethod
+  def from_bytes(cls, data: bytes) -> Timeline:
+    """Inverse of `to_bytes`.
+
+    Raises:
+      PayloadError: the bytes are no history, or damaged.
+    """
+    if len(data) < _HEAD.size + _CHECKSUM_BYTES or data[:3] != MAGIC:
+      raise PayloadError('these bytes are no history of a model: they do not start with "TFT", or are cut short.')
+    _, version, newest, base_version = _HEAD.unpack_from(data)
+    if version != VERSION:
+      raise PayloadError(f'a history of a model has version {version}; this release reads version {VERSION}.')
+    if zlib.crc32(data[:-_CHECKSUM_BYTES]).to_bytes(_CHECKSUM_BYTES, 'little') != data[-_CHECKSUM_BYTES:]:
+      raise PayloadError('a history of a model was damaged: its checksum does not match.')
+    rest = np.frombuffer(data, np.uint8)[_HEAD.size:-_CHECKSUM_BYTES]
+    base, rest = counts.take(numpy_ops, rest)
+    number, rest = counts.decode_one(numpy_ops, rest)
+    log, ends = rest, []
+    for _ in range(number):
+      _, rest = counts.take(numpy_ops, rest)
+      ends.append(log.size - rest.size)
+    if not newest - number <= base_version <= newest < 2**31 or rest.size != _DIGEST_BYTES * (number + 1):
+      raise PayloadError('a history of a model is not one: its versions, changes and digests do not fit together.')
+    digests = tuple(bytes(digest) for digest in rest.reshape(-1, _DIGEST_BYTES))
+    state = history.begin(numpy_ops, base, rest[-_DIGEST_BYTES:])
+    state.update(version=np.int32(newest), base_version=np.int32(base_version), log=log[:log.size - rest.size],
+                 ends=np.asarray(ends, np.int32))
+    return cls(state, digests)
+
+
+def _array(data: bytes) -> Array:
+  return np.frombuffer(bytes(data), np.uint8)
