@@ -44,6 +44,22 @@ class Keys(Protocol):
     """int32[2] for scope 'round' or 'client'; see `random.derive_key`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class JoinedKeys:
+  """Keys of a message whose shared numbers are those of another round.
+
+  Attributes:
+    shared: `Keys` of what all clients share.
+    own: `Keys` of what is the client's own.
+  """
+  shared: Keys
+  own: Keys
+
+  def key(self, scope: str, name: str, purpose: int, chunk: int) -> Array:
+    """int32[2] for scope 'round' or 'client'."""
+    return (self.shared if scope == 'round' else self.own).key(scope, name, purpose, chunk)
+
+
 class Draws:
   """The random streams of one stage of one segment of a message.
 

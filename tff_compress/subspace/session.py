@@ -39,6 +39,7 @@ Server and clients each have a copy, an OrderedDict:
     bits: int32 scalar, bits per coordinate of the clients' next messages.
     rule: what `Rate` remembers.
     velocity: float32[d], with momentum alone.
+    anchor: int32 scalar, the round whose coordinates are used; in what `place` gives alone (see `fixed`).
 
 All that a copy is: its facts, the model and, with momentum, the velocity, as float32. The digest in messages is CRC-32
 of the fingerprint and of this.
@@ -58,10 +59,12 @@ import numpy as np
 
 from tff_compress.codec import counts
 from tff_compress.codec import floats
+from tff_compress.codec.keys import JoinedKeys
 from tff_compress.codec.keys import Keys
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
+from tff_compress.subspace import fixed
 from tff_compress.subspace import levels
 from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.rate import Rate
@@ -149,7 +152,7 @@ class Session:
 
   def kept(self, xp: Ops, copy: Copy) -> Scalar:
     """k of the coming round."""
-    return self.rate.kept(xp, self.space, copy['rule'], copy['round'])
+    return self.rate.kept(xp, self.space, copy['rule'], _coordinates(copy))
 
   def move(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     """The copy after a change.
@@ -269,7 +272,41 @@ class Session:
   def _fingerprint(self, xp: Ops) -> Array:
     return xp.constant(np.frombuffer(self.fingerprint, np.uint8), np.uint8)
 
+  def placement(self, xp: Ops, held: Copy, number: Scalar, target: Array, *, bits: Scalar, next_bits: Scalar) -> Array:
+    """uint8[n]: the record that leads from the anchor to the model of round `number`.
+
+    Args:
+      xp: operation table.
+      held: the copy of the anchor.
+      number: int32 scalar, after that of the anchor.
+      target: float32[k], what the anchor less the model is in the anchor's coordinates.
+      bits: of each of these, 4 … 8.
+      next_bits: bits per coordinate of the clients' next messages.
+    """
+    return fixed.encode(xp, target, number - held['round'], bits, next_bits)
+
+  def place(self, xp: Ops, held: Copy, record: Array) -> collections.OrderedDict[str, Any]:
+    """The present copy, by a placement on top of the copy that is held; what is held itself by a record of no bytes.
+
+    Raises:
+      PayloadError: the record is no placement on this copy.
+    """
+    here = collections.OrderedDict(held, anchor=held['round'])
+
+    def placed() -> collections.OrderedDict[str, Any]:
+      numbers, scale, rounds, bits = xp.apart(fixed.decode, (), record, self.kept(xp, here))
+      keys = self.runtime.keys(held['round'], xp.constant(-1, np.int32))
+      away = self.space.lift(xp, keys, xp.cast(numbers, np.float32)) * scale
+      return collections.OrderedDict(here, model=held['model'] - away, round=held['round'] + rounds, bits=bits)
+
+    return xp.cond(xp.size(record) > 0, placed, lambda: here)
+
   # -- a client
+
+  def _keys(self, copy: Copy, client: Scalar) -> Keys:
+    """Of the client's message: rotation and places are the anchor's."""
+    own = self.runtime.keys(copy['round'], client)
+    return JoinedKeys(self.runtime.keys(copy['anchor'], client), own) if 'anchor' in copy else own
 
   def upload(self, xp: Ops, copy: Copy, update: Array, client: Scalar) -> Array:
     """uint8[n]: a client's message.
@@ -280,7 +317,7 @@ class Session:
       update: float32[d], the weights before training less those after.
       client: int32 scalar with the 32 bits of the client's number.
     """
-    keys, bits = self.runtime.keys(copy['round'], client), copy['bits']
+    keys, bits = self._keys(copy, client), copy['bits']
     values = self.space.project(xp, keys, update, self.kept(xp, copy))
     packed, scale = levels.encode(xp, self.space.rotated(xp, keys, values), bits)
     body = xp.concat([xp.integers_to_bytes(xp.vector(bits), 1), xp.integers_to_bytes(scale, 2), packed])
@@ -331,6 +368,11 @@ class Session:
   def _check(self, xp: Ops, number: Scalar, client: Scalar, body: Array) -> Array:
     numbers = xp.integers_to_bytes(xp.concat([xp.vector(number), xp.vector(client)]), 4)
     return history.digest_of(xp, self._fingerprint(xp), xp.concat([numbers, body]))
+
+
+def _coordinates(copy: Copy) -> Scalar:
+  """The round whose coordinates are used."""
+  return copy['anchor'] if 'anchor' in copy else copy['round']
 
 
 def read_levels(xp: Ops, body: Array, kept: Scalar, bits: Scalar) -> tuple[Array, Array]:
