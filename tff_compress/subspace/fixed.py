@@ -28,6 +28,7 @@ from tff_compress.codec import floats
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
+from tff_compress.subspace import levels
 from tff_compress.subspace import whole_numbers
 
 BITS = 8
@@ -112,6 +113,8 @@ def decode(xp: Ops, record: Array, kept: Scalar) -> tuple[Array, Array, Scalar, 
   bits, following = flags % 16, xp.shift_right(flags, 4)
   xp.require((bits >= LEAST_BITS) & (bits <= whole_numbers.MOST_BITS),
              'a placement has numbers of other than 4 … 8 bits.')
+  xp.require((following >= 1) & (following <= levels.MOST_BITS),
+             'a placement has another number of bits for the next messages than 1 … 4.')
   bits = xp.minimum(xp.maximum(bits, LEAST_BITS), whole_numbers.MOST_BITS)
   scale = floats.from_bfloat16(xp, xp.integers_from_bytes(record[1:3], 2))[0]
   xp.require(floats.is_amount(xp, scale), 'a scale is not a number from 0 to 2^88.')

@@ -165,7 +165,7 @@ class Session:
 
   def _moved(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     moved = self._before_coding(xp, copy, record)
-    names = self._vectors
+    names = self.vectors
 
     def coded() -> list[Array]:
       return [self.runtime.decode_model(self.runtime.encode_model(moved[name], moved['round'], KEY_FRAME), KEY_FRAME)
@@ -175,7 +175,8 @@ class Session:
     return collections.OrderedDict(moved, **dict(zip(names, vectors)))
 
   @property
-  def _vectors(self) -> list[str]:
+  def vectors(self) -> list[str]:
+    """Names of the vectors of a copy."""
     return ['model', 'velocity'] if self.momentum else ['model']
 
   def _before_coding(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
@@ -208,7 +209,7 @@ class Session:
     header = [xp.constant([kind], np.uint8), *self._facts(xp, copy)]
     if start is not None:
       return xp.concat([*header, start])
-    names = self._vectors if kind == KEY_FRAME else ['model']
+    names = self.vectors if kind == KEY_FRAME else ['model']
     frames = [self.runtime.encode_model(copy[name], copy['round'], kind) for name in names]
     return xp.concat([*header, *(part for frame in frames
                                  for part in (counts.encode(xp, xp.vector(xp.size(frame))), frame))])
@@ -230,7 +231,7 @@ class Session:
     zeros = lambda: xp.zeros([self.size], np.float32)
 
     def vectors_of(kind: int) -> tuple[Array, ...]:
-      frames = xp.apart(take_frames, (len(self._vectors) if kind == KEY_FRAME else 1,), body)
+      frames = xp.apart(take_frames, (len(self.vectors) if kind == KEY_FRAME else 1,), body)
       return tuple([*(self.runtime.decode_model(frame, kind) for frame in frames), zeros()][:2])
 
     vectors = xp.cond(
@@ -240,7 +241,7 @@ class Session:
 
   def content(self, xp: Ops, copy: Copy) -> Array:
     """uint8[n]: all that a copy is."""
-    return xp.concat([*self._facts(xp, copy), *(xp.raw_bytes(copy[name]) for name in self._vectors)])
+    return xp.concat([*self._facts(xp, copy), *(xp.raw_bytes(copy[name]) for name in self.vectors)])
 
   def from_content(self, xp: Ops, content: Array) -> collections.OrderedDict[str, Any]:
     """Inverse of `content`.
@@ -248,7 +249,7 @@ class Session:
     Raises:
       PayloadError: the bytes are no copy of this model.
     """
-    content = xp.static_bytes(content, _FACTS + 4 * self.size * len(self._vectors))
+    content = xp.static_bytes(content, _FACTS + 4 * self.size * len(self.vectors))
     vectors = xp.raw_values(content[_FACTS:], 'float32')
     return self._copy_of(xp, content[:_FACTS], [vectors[:self.size], vectors[self.size:]])
 

@@ -47,6 +47,9 @@ class Rules(Protocol):
   def move(self, xp: Ops, copy: Any, record: Array) -> Any:
     """The copy after a change (uint8[n])."""
 
+  def place(self, xp: Ops, copy: Any, record: Array) -> Any:
+    """The present, by a placement (uint8[n]) on top of a copy; of no bytes where there is none."""
+
   def content(self, xp: Ops, copy: Any) -> Array:
     """uint8[n]: all that a copy is."""
 
@@ -64,9 +67,11 @@ class Copy:
   Attributes:
     rules: of the run.
     held: what `Rules` call a copy; None where the client has none yet.
+    present: the same with the placement of the last message on top, if it had one; None before a message.
   """
   rules: Rules
   held: Any = None
+  present: Any = None
 
   @property
   def version(self) -> int:
@@ -89,13 +94,14 @@ class Copy:
     if self.held is None and not (data.size and history.has_base(data)):
       raise PayloadError('a message of changes is for a client that holds a model, and this one holds none: ask the '
                          'server for all of it.')
-    _, held = history.follow(
+    held, present = history.follow(
         numpy_ops, data, self.held, on_base=lambda record: self.rules.from_base(numpy_ops, record),
-        on_change=lambda copy, record: self.rules.move(numpy_ops, copy, record))
-    if not np.array_equal(self.rules.digest(numpy_ops, held), history.digest_in(data)):
+        on_change=lambda copy, record: self.rules.move(numpy_ops, copy, record),
+        on_placement=lambda copy, record: self.rules.place(numpy_ops, copy, record))
+    if not np.array_equal(self.rules.digest(numpy_ops, present), history.digest_in(data)):
       raise history.DigestError('a message led to another model than the server has: it was damaged or is of another '
                                 'run, or what this client holds was changed; ask the server for all of it.')
-    return Copy(self.rules, held)
+    return Copy(self.rules, held, present)
 
   def to_bytes(self) -> bytes:
     """The copy, of a client that holds one, for `from_bytes`."""

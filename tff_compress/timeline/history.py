@@ -91,10 +91,15 @@ def with_base(xp: Ops, state: State, record: Array, digest: Array) -> collection
   """The state where a key frame (uint8[n]) gives the newest version, whose digest is `digest`.
 
   A key frame that is not exact gives another model than the server had. So the change before it says that everybody
-  takes the coded model in place of the own: whoever has the model can code it alone.
+  takes the coded model in place of the own: whoever has the model can code it alone. A key frame that is no shorter
+  than the base before it with the changes behind that is of no use to anybody, and not kept.
   """
-  following = collections.OrderedDict(state, base=_counted(xp, record), base_version=state['version'], digest=digest)
-  return _without_useless(xp, following)
+  base, coded = _counted(xp, record), collections.OrderedDict(state, digest=digest)
+
+  def taken() -> collections.OrderedDict[str, Array]:
+    return _without_useless(xp, collections.OrderedDict(coded, base=base, base_version=state['version']))
+
+  return xp.cond(xp.size(base) < xp.size(state['base']) + behind_base(xp, state), taken, lambda: coded)
 
 
 def renewed(xp: Ops, state: State, record: Array, digest: Array) -> collections.OrderedDict[str, Array]:

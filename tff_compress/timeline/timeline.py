@@ -57,16 +57,16 @@ class Timeline:
 
   def with_change(self, record: bytes, digest: bytes) -> Timeline:
     """The history after a change to a version of this digest."""
-    return self._following(history.with_change(numpy_ops, self.state, _array(record), _array(digest)),
-                           (*self.digests, bytes(digest)))
+    return self.followed_by(history.with_change(numpy_ops, self.state, _array(record), _array(digest)))
 
   def with_key_frame(self, record: bytes, digest: bytes) -> Timeline:
     """The history where a base gives the newest version, whose digest is this."""
-    return self._following(history.with_base(numpy_ops, self.state, _array(record), _array(digest)),
-                           (*self.digests[:-1], bytes(digest)))
+    return self.followed_by(history.with_base(numpy_ops, self.state, _array(record), _array(digest)))
 
-  def _following(self, state: history.State, digests: tuple[bytes, ...]) -> Timeline:
-    return Timeline(state, digests[-1 - len(state['ends']):])
+  def followed_by(self, state: history.State) -> Timeline:
+    """The history in a state that a function of `history` made of this one's: of the same version, or of the next."""
+    older = self.digests[:-1] if state['version'] == self.state['version'] else self.digests
+    return Timeline(state, (*older, bytes(state['digest']))[-1 - len(state['ends']):])
 
   @property
   def version(self) -> int:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tff_compress.aggregators import accounting
 from tff_compress.codec import random
 from tff_compress.processes.process import number_of
+from tff_compress.subspace import rounds
 from tff_compress.subspace import session as session_lib
 from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.rate import ALARM
@@ -194,20 +195,10 @@ class SubspaceFunctions:
     missed = tf.math.divide_no_nan(total['missed'], tf.cast(total['clients'], tf.float32))
     gap = tf.where(uplink['round'] > 0, 0.9 * uplink['gap'] + 0.1 * missed, missed)
     mean = tf.math.divide_no_nan(total['sum'], total['weight'])
-    next_bits = tf.constant(options.uplink_bits)
-
-    def record_of(coded):
-      return session.change(xp, copy, mean, learning_rate=tf.constant(options.learning_rate, tf.float32),
-                            bits=tf.constant(options.downlink_bits), next_bits=next_bits, key_frame=coded)
-
-    with_key_frame = self._needs_key_frame(downlink['history'])
-    record = tf.cond(any_sent, lambda: record_of(with_key_frame), lambda: tf.zeros([0], tf.uint8))
-    moved = session.move(xp, copy, record)
-    digest = session.digest(xp, moved)
-    past = history.with_change(xp, downlink['history'], record, digest)
-    if options.key_frames is not None:
-      past = tf.cond(any_sent & with_key_frame,
-                     lambda: history.with_base(xp, past, session.key_frame(xp, copy, record), digest), lambda: past)
+    past, moved = rounds.end(
+        xp, session, downlink['history'], copy, mean, arrived=any_sent,
+        learning_rate=tf.constant(options.learning_rate, tf.float32), bits=tf.constant(options.downlink_bits),
+        next_bits=tf.constant(options.uplink_bits), key_frame_bytes=self._key_frame_bytes)
     measured = accounting.measurements('uplink', total['bytes'], total['clients'], self._spec)
     measured['uplink_skipped'] = total['clients'] - total['sent']
     energy = tf.reduce_sum(tf.cast(moved['model'], tf.float64)**2)
@@ -218,13 +209,13 @@ class SubspaceFunctions:
     following = collections.OrderedDict(round=uplink['round'] + 1, gap=gap)
     return (following, collections.OrderedDict(history=past, copy=_without_model(moved)), moved['model'], measured)
 
-  def _needs_key_frame(self, past):
-    """Whether the changes since the last base are longer than a key frame."""
+  @property
+  def _key_frame_bytes(self):
+    """About how long a key frame is; None where there are none."""
     if self._options.key_frames is None:
-      return tf.constant(False)
+      return None
     size = self._options.key_frames.plan(self._spec).payload_size or 4 * self._spec.parameters
-    vectors = 2 if self.session.momentum else 1
-    return history.behind_base(TensorFlowOps(), past) > vectors * size
+    return len(self.session.vectors) * size
 
 
 def _without_model(copy):

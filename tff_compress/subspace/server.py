@@ -1,0 +1,90 @@
+"""A server of a run in the shared subspace, in NumPy: what it holds, and what becomes of it by a round."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tff_compress.codec.errors import SpecError
+from tff_compress.codec.ops import numpy_ops
+from tff_compress.codec.table import Array
+from tff_compress.subspace import rounds
+from tff_compress.subspace import session as session_lib
+from tff_compress.subspace.session import Session
+from tff_compress.timeline.timeline import Timeline
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+  """A server between two rounds. It never changes: a round gives another one.
+
+  Attributes:
+    session: the run's agreement.
+    timeline: what clients are sent.
+    copy: the server's, as `Session` describes it.
+    key_frame_bytes: about how long a key frame is; None for none.
+  """
+  session: Session
+  timeline: Timeline
+  copy: Any
+  key_frame_bytes: int | None = None
+
+  @classmethod
+  def begin(cls, session: Session, model: Array, *, bits: int = 1, start: bytes | None = None,
+            key_frame_bytes: int | None = None) -> Server:
+    """A server before the first round.
+
+    Args:
+      session: the run's agreement.
+      model: float32[d]. Where what is sent of it is not exact, the server takes what arrives.
+      bits: bits per coordinate of the clients' first messages, 1 … 4.
+      start: the bytes of a `timeline.start.Start` that draws the model; None: it is sent.
+      key_frame_bytes: as above.
+
+    Raises:
+      SpecError: the start draws another model.
+    """
+    copy = session.begin(numpy_ops, np.asarray(model, np.float32), bits)
+    if start is None:
+      base = session.base(numpy_ops, copy, session_lib.FIRST)
+      arrived = session.from_base(numpy_ops, base)['model']
+      copy = session.begin(numpy_ops, arrived, bits)
+      base = session.base(numpy_ops, copy, session_lib.FIRST)
+    else:
+      base = session.base(numpy_ops, copy, session_lib.START, np.frombuffer(start, np.uint8))
+    digest = session.digest(numpy_ops, copy)
+    if not np.array_equal(session.digest(numpy_ops, session.from_base(numpy_ops, base)), digest):
+      raise SpecError('a start draws another model than the first one, or its codec makes another of one that it made: '
+                      'give the model that the start draws, or send the first model as float32.')
+    return cls(session, Timeline.begin(bytes(base), bytes(digest)), copy, key_frame_bytes)
+
+  @property
+  def round(self) -> int:
+    """The number of the coming round."""
+    return int(self.copy['round'])
+
+  def read(self, message: bytes, client: int) -> np.ndarray:
+    """float32[k]: the coordinates in a client's message of the coming round.
+
+    Raises:
+      PayloadError: it is none of this run, round and client.
+    """
+    return self.session.read(numpy_ops, self.copy['round'], client, self.session.kept(numpy_ops, self.copy),
+                             np.frombuffer(message, np.uint8))
+
+  def after(self, mean: np.ndarray | None, *, learning_rate: float = 1.0, bits: int = 1, next_bits: int = 1) -> Server:
+    """The server after a round.
+
+    Args:
+      mean: float32[k], the weighted mean of what `read` gave; None where no message arrived.
+      learning_rate: of the server.
+      bits: bits per coordinate of the change, 1 … 4.
+      next_bits: those of the clients' messages in the next round.
+    """
+    past, copy = rounds.end(
+        numpy_ops, self.session, self.timeline.state, self.copy, np.zeros(0, np.float32) if mean is None else mean,
+        arrived=mean is not None, learning_rate=np.float32(learning_rate), bits=bits, next_bits=next_bits,
+        key_frame_bytes=self.key_frame_bytes)
+    return dataclasses.replace(self, timeline=self.timeline.followed_by(past), copy=copy)
