@@ -1,0 +1,222 @@
+"""Accuracy and bytes of both directions in long training with real messages, against float32 with the same seeds.
+
+Digits for 1,000 rounds, Fashion-MNIST for 300 and to 74 % accuracy, and clients that return rarely. Every message that
+a client would send or receive is made and counted, the start that gives the first weights as well, and one client of
+each round really follows what it received from the model that it had: it must get the server's, bit for bit. With the
+same seed all codecs see the same split, first weights, draws of clients, batches and dropout masks.
+
+Accuracy is that of the server's weights and of their moving average, for float32 as well, each compared with its own.
+Takes hours and continues where it was stopped: checkpoints are in benchmarks/.cache/paired; delete those of codecs that
+changed. `python -m benchmarks.training.both_directions TASK --seeds 2 --codecs NAME` makes some of the runs.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+
+import numpy as np
+
+from benchmarks.lib import exchanges
+from benchmarks.lib import harness
+from benchmarks.lib import networks
+from benchmarks.lib import paired
+from benchmarks.lib import scores
+from tff_compress.subspace.rate import Rate
+
+DIGITS_CNN = networks.Network((8, 8, 1), (
+    networks.Conv(16, same=True), networks.Conv(32, same=True), networks.Pool(), networks.Dense(64),
+    networks.Dense(10)))
+DIGITS_MLP = networks.Network((8, 8, 1), (networks.Dense(256), networks.Dense(128), networks.Dense(10)))
+FASHION_MLP = networks.Network((28, 28, 1), (networks.Dense(128), networks.Dense(64), networks.Dense(10)))
+SMALL_CNN = networks.Network((28, 28, 1), (
+    networks.Conv(16, stride=2), networks.Conv(32, stride=2), networks.Dense(108), networks.Dense(10)))
+MNIST_CNN = networks.Network((28, 28, 1), (
+    networks.Conv(32), networks.Conv(64), networks.Pool(), networks.Dropout(0.25), networks.Dense(128),
+    networks.Dropout(0.5), networks.Dense(10)))
+
+DIGITS = paired.Task('digits', DIGITS_CNN, clients=20, per_round=10, learning_rate=0.05, rounds=1000, every=5)
+FASHION = paired.Task('fashion-mnist', FASHION_MLP, clients=100, per_round=10, learning_rate=0.05, rounds=300, every=5)
+SHORT = dataclasses.replace(FASHION, network=SMALL_CNN, rounds=20, every=1, averaging=0.7)
+
+TASKS = {
+    'digits-cnn': (DIGITS, 3),
+    'digits-mlp': (dataclasses.replace(DIGITS, network=DIGITS_MLP), 3),
+    'digits-cnn-5-epochs': (dataclasses.replace(DIGITS, epochs=5), 3),
+    'fashion-mlp': (FASHION, 3),
+    'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3),
+    'fashion-cnn': (dataclasses.replace(FASHION, network=SMALL_CNN), 3),
+    'fashion-cnn-short': (SHORT, 5),
+    'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN), 2),
+    'rare-clients': (dataclasses.replace(FASHION, clients=1000, split='iid', epochs=2, learning_rate=0.1), 2),
+}
+"""{name: (task, seeds)}."""
+
+TARGET = 0.74
+LAST = 40
+"""What counts is the mean accuracy of the evaluations in the last so many rounds, in short runs in a fifth of them."""
+EARLY = (16, 50, 200)
+"""Rounds at which the loss is shown besides."""
+
+
+def codecs(task):
+  """{name: `ExchangeCodec`}; what the others are compared with is the first."""
+  found = [
+      exchanges.Float32(),
+      exchanges.Subspace('rule 1.5', Rate(noise=1.5, rounds=task.rounds)),
+  ]
+  return {codec.name: codec for codec in found}
+
+
+def run(quick):
+  tasks = {'digits-cnn': (dataclasses.replace(DIGITS, rounds=10, every=1, examples=100), 2)} if quick else TASKS
+  rows = []
+  for name, (task, seeds) in tasks.items():
+    rows += measured(name, task, codecs(task).values(), range(seeds))
+  return summary(rows) + rows
+
+
+def measured(name, task, chosen, seeds):
+  """A row for each codec and seed of a task."""
+  rows = []
+  for seed in seeds:
+    for codec in chosen:
+      rows.append({'table': 'per seed', 'task': name, 'codec': codec.name, 'seed': seed,
+                   'learning rate': task.learning_rate, **score(paired.finished(task, codec, seed), task)})
+  return rows
+
+
+def score(run, task):
+  """What one run says: a dict of columns."""
+  up, down = np.cumsum(run.up[:task.rounds]) / 1e6, np.cumsum(run.down[:task.rounds]) / 1e6
+  points = [point for point in run.points if point['round'] <= task.rounds]
+  diverged = run.rounds < task.rounds
+  row = {'diverged': run.rounds if diverged else None, 'alarm': run.alarm, 'MB up': _last(up), 'MB down': _last(down),
+         'MB both': _last(up + down)}
+  for column in ('accuracy', 'averaged'):
+    curve = [point[column] for point in points]
+    row[column] = scores.GUESSING if diverged else float(np.mean(curve[-_width(task):]))
+    # Raw accuracies swing, so that three evaluations must reach the target on average.
+    means = scores.trailing_means(curve) if column == 'accuracy' and curve else curve
+    ends = [point['round'] for point in points[len(points) - len(means):]]
+    reached = next((number for number, mean in zip(ends, means) if mean >= TARGET), None)
+    row[f'{column} to target'] = reached and {
+        'round': reached, 'MB up': float(up[reached - 1]), 'MB down': float(down[reached - 1])}
+    row[f'{column} curve'] = [round(value, 4) for value in curve]
+  row['rounds'] = [point['round'] for point in points]
+  row['MB curve'] = [round(float(up[number - 1] + down[number - 1]), 5) for number in row['rounds']]
+  for name, values in run.figures.items():
+    row[f'{name} curve'] = [float(f'{values[number - 1]:.4g}') for number in row['rounds']]
+  return row
+
+
+def _last(totals):
+  return float(totals[-1]) if len(totals) else 0.0
+
+
+def _width(task):
+  """Number of evaluations that count."""
+  return max(1, min(LAST, task.rounds // 5) // task.every)
+
+
+def summary(rows):
+  """One row per task and codec: means over seeds, and paired differences to float32 with their standard errors.
+
+  Differences are in points, of the codec's accuracy less float32's; `x` says how many times fewer bytes both ways.
+  """
+  result = []
+  for task, codec, rate in dict.fromkeys((row['task'], row['codec'], row['learning rate']) for row in rows):
+    own = [row for row in rows if (row['task'], row['codec'], row['learning rate']) == (task, codec, rate)]
+    pairs = [(row, other) for row in own for other in rows if other['codec'] == 'float32' and all(
+        row[name] == other[name] for name in ('task', 'seed', 'learning rate'))]
+    entry = {'table': 'means', 'task': task, 'lr': rate, 'codec': codec, 'seeds': len(own),
+             **{column: _mean(own, column) for column in ('MB up', 'MB down', 'MB both')},
+             'x': _ratio(pairs, lambda row: row['MB both'])}
+    for column in ('accuracy', 'averaged'):
+      entry[column] = 100 * _mean(own, column)
+      entry[f'{column} +'], entry[f'{column} s.e.'] = _difference(pairs, column)
+      entry.update((f'{column} + @{number}', _difference(pairs, column, number)[0]) for number in _early(own))
+    entry['alarms'] = sum(row['alarm'] is not None for row in own)
+    entry['diverged'] = sum(row['diverged'] is not None for row in own)
+    result.append(entry)
+    for column in ('accuracy', 'averaged'):
+      reached = [row[f'{column} to target'] for row in own if row[f'{column} to target']]
+      if reached and task.endswith('short'):
+        result.append({'table': f'to {100 * TARGET:.0f} %, {column}', 'task': task, 'lr': rate, 'codec': codec,
+                       'reached': f'{len(reached)} of {len(own)}',
+                       **{name: _mean(reached, name) for name in ('round', 'MB up', 'MB down')},
+                       'MB both': float(np.mean([row['MB up'] + row['MB down'] for row in reached])),
+                       'most MB both': max(row['MB up'] + row['MB down'] for row in reached)})
+  return sorted(result, key=lambda row: row['table'])
+
+
+def _early(rows):
+  """Rounds before the end at which all rows were evaluated, of those that are shown."""
+  return [number for number in EARLY if all(number in row['rounds'][:-1] for row in rows)]
+
+
+def _difference(pairs, column, number=None):
+  """Mean of the paired differences in points, and its standard error: in the end, or at a round."""
+  at = lambda row: row[column] if number is None else _at(row, column, number)
+  return scores.mean_and_error([100 * (at(row) - at(other)) for row, other in pairs])
+
+
+def _at(row, column, number):
+  """Mean of the three evaluations that end with a round."""
+  place = row['rounds'].index(number) + 1
+  return float(np.mean(row[f'{column} curve'][max(0, place - scores.WIDTH):place]))
+
+
+def _ratio(pairs, value):
+  own, others = (sum(value(pair[place]) for pair in pairs) for place in (0, 1))
+  return others / own if own else None
+
+
+def _mean(rows, column):
+  return scores.mean_and_error([row[column] for row in rows])[0]
+
+
+def main(arguments=None):
+  parser = argparse.ArgumentParser(prog='python -m benchmarks.training.both_directions',
+                                   description='Makes some of the runs and puts them into the results.')
+  parser.add_argument('task', choices=TASKS)
+  parser.add_argument('--seeds', type=int, nargs='+', help='which; those of the task without it')
+  parser.add_argument('--codecs', nargs='+', help='their names; all without it')
+  parser.add_argument('--rounds', type=int, help='others than the task\'s')
+  parser.add_argument('--learning-rate', type=float, help='another than the task\'s')
+  options = parser.parse_args(arguments)
+  task, seeds = TASKS[options.task]
+  task = dataclasses.replace(task, rounds=options.rounds or task.rounds,
+                             learning_rate=options.learning_rate or task.learning_rate)
+  known = codecs(task)
+  for name in options.codecs or ():
+    if name not in known:
+      parser.error(f'there is no codec {name!r}; there are {", ".join(known)}.')
+  name = options.task if task.rounds == TASKS[options.task][0].rounds else f'{options.task}, {task.rounds} rounds'
+  for seed in options.seeds or range(seeds):
+    rows = measured(name, task, [known[codec] for codec in options.codecs or known], [seed])
+    record(rows)
+  harness.print_tables([row for row in stored()['rows'] if row['table'] != 'per seed' and row['task'] == name])
+  return 0
+
+
+PATH = harness.RESULTS / 'both_directions.json'
+
+
+def stored():
+  """The results so far."""
+  return json.loads(PATH.read_text(encoding='utf-8')) if PATH.exists() else {'rows': []}
+
+
+def record(rows):
+  """Puts rows of runs into the results, in place of those of the same task, codec, learning rate and seed."""
+  key = lambda row: tuple(row[name] for name in ('task', 'codec', 'learning rate', 'seed'))
+  kept = {key(row): row for row in stored()['rows'] if row['table'] == 'per seed'} | {key(row): row for row in rows}
+  order = list(TASKS)
+  runs = sorted(kept.values(), key=lambda row: order.index(row['task'].partition(',')[0]))
+  harness.write_json(PATH, {'benchmark': 'both_directions', 'command': 'python -m benchmarks both_directions',
+                            'machine': harness.machine(), 'rows': summary(runs) + runs})
+
+
+if __name__ == '__main__':
+  sys.exit(main())
