@@ -9,7 +9,6 @@ they had, and what they get must be the server's, bit for bit.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import json
 from typing import Any
 from typing import Protocol
 
@@ -17,13 +16,16 @@ import numpy as np
 
 from tff_compress import codec as codec_lib
 from tff_compress import wire
-from tff_compress.codec.ops import numpy_ops as xp
+from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.spec import Spec
-from tff_compress.subspace import session as session_lib
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
+from tff_compress.subspace.server import Server
+from tff_compress.subspace.session import Session
 from tff_compress.timeline import history
+from tff_compress.timeline.copy import Copy
 from tff_compress.timeline.start import Start
+from tff_compress.timeline.timeline import Timeline
 
 Figures = dict[str, float]
 
@@ -122,11 +124,13 @@ class Subspace:
     name: in tables.
     rate: how many coordinates a round keeps.
     uplink_bits, downlink_bits: of a coordinate.
+    key_frames: whether the model is coded as int8 where the changes are longer than that.
   """
   name: str
   rate: Rate
   uplink_bits: int = 1
   downlink_bits: int = 1
+  key_frames: bool = False
 
   def begin(self, spec, start, seed):
     return _Subspace(self, spec, start, seed)
@@ -137,77 +141,57 @@ class _Subspace:
   def __init__(self, codec, spec, start, seed):
     self._codec = codec
     runtime = NumpyRuntime(spec, seed, codec_lib('int8'), codec_lib('float32'))
-    self._session = session_lib.Session(spec.parameters, seed, codec.rate, 0.0, runtime)
-    begins = np.frombuffer(start.to_bytes(), np.uint8)
-    self._copy = self._session.begin(xp, runtime.draw(begins), codec.uplink_bits)
-    base = self._session.base(xp, self._copy, session_lib.START, begins)
-    self._past = history.begin(xp, base, history.digest_of(xp, self.model))
-    self._held: dict[int, int] = {}
+    session = Session(spec.parameters, seed, codec.rate, 0.0, runtime)
+    begins = start.to_bytes()
+    model = runtime.draw(np.frombuffer(begins, np.uint8))
+    self._server = Server.begin(session, model, bits=codec.uplink_bits, start=begins,
+                                key_frame_bytes=spec.parameters if codec.key_frames else None)
+    self._versions: dict[int, int] = {}
     """{client: the version that it holds}."""
     self._copies: dict[int, Any] = {}
-    """{version: the copy of everybody who holds it}."""
+    """{version: what everybody holds who has it}."""
 
   @property
   def model(self):
-    return self._copy['model']
+    return self._server.copy['model']
 
   def download(self, client, audited):
-    version = self._held.get(client, history.UNKNOWN)
-    history.check_version(self._past, version)
-    message = history.way(xp, self._past, np.int32(version))
+    version = self._versions.get(client, history.UNKNOWN)
+    message = self._server.timeline.way(version)
     if audited:
-      self._audit(message, self._copies.get(version))
-    newest = int(self._past['version'])
-    self._held[client] = newest
-    self._copies[newest] = self._copy
+      copy = Copy(self._server.session, self._copies.get(version)).follow(message)
+      np.testing.assert_array_equal(self._content(copy.present), self._content(self._server.copy))
+    self._versions[client] = self._server.round
+    self._copies[self._server.round] = self._server.copy
     return len(message)
 
-  def _audit(self, message, held):
-    _, present = history.follow(xp, message, held, on_base=lambda record: self._session.from_base(xp, record),
-                                on_change=lambda copy, record: self._session.move(xp, copy, record))
-    np.testing.assert_array_equal(history.digest_of(xp, present['model']), history.digest_in(message))
-    for name, value in _flat(self._copy).items():
-      np.testing.assert_array_equal(_flat(present)[name], value)
-
   def upload(self, client, update):
-    return self._session.upload(xp, self._copy, update, np.int32(client))
+    return self._server.session.upload(numpy_ops, self._server.copy, update, np.int32(client))
 
   def step(self, received):
-    session, copy = self._session, self._copy
-    kept = session.kept(xp, copy)
-    mean, total = np.zeros(int(kept), np.float32), np.float32(0)
+    server = self._server
+    kept = int(server.session.kept(numpy_ops, server.copy))
+    mean, total = np.zeros(kept, np.float32), np.float32(0)
     for client, weight, message in received:
-      mean += np.float32(weight) * session.read(xp, copy['round'], np.int32(client), kept, message)
+      mean += np.float32(weight) * server.read(message.tobytes(), client)
       total += np.float32(weight)
-    record = session.change(xp, copy, mean / total, learning_rate=np.float32(1), bits=self._codec.downlink_bits,
-                            next_bits=self._codec.uplink_bits, key_frame=np.bool_(False))
-    self._copy = session.move(xp, copy, record)
-    self._past = history.with_change(xp, self._past, record, history.digest_of(xp, self.model))
-    in_use = set(self._held.values())
+    self._server = server.after(mean / total, bits=self._codec.downlink_bits, next_bits=self._codec.uplink_bits)
+    in_use = set(self._versions.values())
     self._copies = {version: copy for version, copy in self._copies.items() if version in in_use}
-    return {'kept': int(kept), 'noise': float(self._copy['rule']['spent'] / self._copy['rule']['energy'])}
+    rule = self._server.copy['rule']
+    return {'kept': kept, 'noise': float(rule['spent'] / rule['energy'])}
 
   def state(self):
-    arrays = {f'past/{name}': np.asarray(value) for name, value in self._past.items()}
-    arrays.update((f'copy/{name}', value) for name, value in _flat(self._copy).items())
-    for version, copy in self._copies.items():
-      arrays.update((f'copies/{version}/{name}', value) for name, value in _flat(copy).items())
-    return {**arrays, 'held': np.asarray(json.dumps(list(self._held.items())))}
+    copies = {f'copies/{version}': self._content(copy) for version, copy in self._copies.items()}
+    return {**copies, 'copy': self._content(self._server.copy), 'versions': np.asarray([*self._versions.items()]),
+            'timeline': np.frombuffer(self._server.timeline.to_bytes(), np.uint8)}
 
   def resume(self, state):
-    part = lambda prefix: {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    self._past = type(self._past)((name, part('past/')[name][()]) for name in self._past)
-    self._copy = self._deep(part('copy/'))
-    self._held = dict(map(tuple, json.loads(str(state['held']))))
-    self._copies = {version: self._deep(part(f'copies/{version}/')) for version in set(self._held.values())}
+    copy_of = lambda content: self._server.session.from_content(numpy_ops, content)
+    self._server = dataclasses.replace(self._server, timeline=Timeline.from_bytes(state['timeline'].tobytes()),
+                                       copy=copy_of(state['copy']))
+    self._versions = {int(client): int(version) for client, version in state['versions']}
+    self._copies = {version: copy_of(state[f'copies/{version}']) for version in set(self._versions.values())}
 
-  def _deep(self, arrays):
-    copy = type(self._copy)((name, arrays[name][()]) for name in self._copy if name != 'rule')
-    return type(self._copy)({**copy, 'rule': type(self._copy)(
-        (name, arrays[f'rule/{name}'][()]) for name in self._copy['rule'])})
-
-
-def _flat(copy):
-  """{name: array} of a copy; what the rule remembers as rule/name."""
-  rule = {f'rule/{name}': np.asarray(value) for name, value in copy['rule'].items()}
-  return {**{name: np.asarray(value) for name, value in copy.items() if name != 'rule'}, **rule}
+  def _content(self, copy):
+    return self._server.session.content(numpy_ops, copy)
