@@ -40,17 +40,18 @@ FASHION = paired.Task('fashion-mnist', FASHION_MLP, clients=100, per_round=10, l
 SHORT = dataclasses.replace(FASHION, network=SMALL_CNN, rounds=20, every=1, averaging=0.7)
 
 TASKS = {
-    'digits-cnn': (DIGITS, 3),
-    'digits-mlp': (dataclasses.replace(DIGITS, network=DIGITS_MLP), 3),
-    'digits-cnn-5-epochs': (dataclasses.replace(DIGITS, epochs=5), 3),
-    'fashion-mlp': (FASHION, 3),
-    'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3),
-    'fashion-cnn': (dataclasses.replace(FASHION, network=SMALL_CNN), 3),
-    'fashion-cnn-short': (SHORT, 5),
-    'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN), 2),
-    'rare-clients': (dataclasses.replace(FASHION, clients=1000, split='iid', epochs=2, learning_rate=0.1), 2),
+    'digits-cnn': (DIGITS, 3, ('rule-1.5', '0.026-1/1')),
+    'digits-mlp': (dataclasses.replace(DIGITS, network=DIGITS_MLP), 3, ('rule-1.5', '0.01-1/1')),
+    'digits-cnn-5-epochs': (dataclasses.replace(DIGITS, epochs=5), 3, ('rule-1.5',)),
+    'fashion-mlp': (FASHION, 3, ('rule-1.5', 'rule-3', '0.05-1/1', '0.03-2/1')),
+    'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3, ('rule-1.5',)),
+    'fashion-cnn': (dataclasses.replace(FASHION, network=SMALL_CNN), 3, ('rule-1.5', 'rule-3')),
+    'fashion-cnn-short': (SHORT, 5, ('rule-1.5', '0.005-1/1')),
+    'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN), 2, ('rule-1.5', '0.004-1/1', '0.015-1/1')),
+    'rare-clients': (dataclasses.replace(FASHION, clients=1000, split='iid', epochs=2, learning_rate=0.1), 2,
+                     ('rule-1.5', '0.02-1/1')),
 }
-"""{name: (task, seeds)}."""
+"""{name: (task, seeds, names of codecs beside float32)}."""
 
 TARGET = 0.74
 LAST = 40
@@ -59,31 +60,32 @@ EARLY = (16, 50, 200)
 """Rounds at which the loss is shown besides."""
 
 
-def codecs(task):
-  """{name: `ExchangeCodec`}; what the others are compared with is the first."""
-  found = [
-      exchanges.Float32(),
-      exchanges.Subspace('rule 1.5', Rate(noise=1.5, rounds=task.rounds)),
-  ]
-  return {codec.name: codec for codec in found}
+def codec_named(name, task):
+  """`ExchangeCodec` of a name: float32; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of
+  the coordinates with so many bits. Raises ValueError for others."""
+  if name == 'float32':
+    return exchanges.Float32()
+  first, _, second = name.partition('-')
+  if first == 'rule':
+    return exchanges.Subspace(name, Rate(noise=float(second), rounds=task.rounds))
+  up, _, down = second.partition('/')
+  return exchanges.Subspace(name, Rate(noise=None, first=float(first)), int(up), int(down))
 
 
 def run(quick):
-  tasks = {'digits-cnn': (dataclasses.replace(DIGITS, rounds=10, every=1, examples=100), 2)} if quick else TASKS
+  tasks = TASKS
+  if quick:
+    tasks = {'digits-cnn': (dataclasses.replace(DIGITS, rounds=10, every=1, examples=100), 2, ('rule-1.5',))}
   rows = []
-  for name, (task, seeds) in tasks.items():
-    rows += measured(name, task, codecs(task).values(), range(seeds))
+  for name, (task, seeds, codecs) in tasks.items():
+    rows += measured(name, task, ['float32', *codecs], range(seeds))
   return summary(rows) + rows
 
 
-def measured(name, task, chosen, seeds):
+def measured(name, task, codecs, seeds):
   """A row for each codec and seed of a task."""
-  rows = []
-  for seed in seeds:
-    for codec in chosen:
-      rows.append({'table': 'per seed', 'task': name, 'codec': codec.name, 'seed': seed,
-                   'learning rate': task.learning_rate, **score(paired.finished(task, codec, seed), task)})
-  return rows
+  return [{'table': 'per seed', 'task': name, 'codec': codec, 'seed': seed, 'learning rate': task.learning_rate,
+           **score(paired.finished(task, codec_named(codec, task), seed), task)} for seed in seeds for codec in codecs]
 
 
 def score(run, task):
@@ -185,17 +187,13 @@ def main(arguments=None):
   parser.add_argument('--rounds', type=int, help='others than the task\'s')
   parser.add_argument('--learning-rate', type=float, help='another than the task\'s')
   options = parser.parse_args(arguments)
-  task, seeds = TASKS[options.task]
+  task, seeds, codecs = TASKS[options.task]
+  name = options.task if options.rounds in (None, task.rounds) else f'{options.task}, {options.rounds} rounds'
   task = dataclasses.replace(task, rounds=options.rounds or task.rounds,
                              learning_rate=options.learning_rate or task.learning_rate)
-  known = codecs(task)
-  for name in options.codecs or ():
-    if name not in known:
-      parser.error(f'there is no codec {name!r}; there are {", ".join(known)}.')
-  name = options.task if task.rounds == TASKS[options.task][0].rounds else f'{options.task}, {task.rounds} rounds'
   for seed in options.seeds or range(seeds):
-    rows = measured(name, task, [known[codec] for codec in options.codecs or known], [seed])
-    record(rows)
+    for codec in options.codecs or ('float32', *codecs):
+      record(measured(name, task, [codec], [seed]))
   harness.print_tables([row for row in stored()['rows'] if row['table'] != 'per seed' and row['task'] == name])
   return 0
 
