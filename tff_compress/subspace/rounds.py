@@ -36,11 +36,9 @@ def end(xp: Ops, session: Session, past: history.State, copy: Copy, mean: Array,
     return session.change(xp, copy, mean, learning_rate=learning_rate, bits=bits, next_bits=next_bits, key_frame=due)
 
   record = xp.cond(arrived, record_of, lambda: xp.zeros([0], np.uint8))
-  moved = session.move(xp, copy, record)
+  moved, base = session.advance(xp, copy, record)
   digest = session.digest(xp, moved)
   following = history.with_change(xp, past, record, digest)
   if key_frame_bytes is not None:
-    following = xp.cond(
-        arrived & due, lambda: history.with_base(xp, following, session.key_frame(xp, copy, record), digest),
-        lambda: following)
+    following = xp.cond(xp.size(base) > 0, lambda: history.with_base(xp, following, base, digest), lambda: following)
   return following, moved

@@ -160,19 +160,31 @@ class Session:
     Raises:
       PayloadError: the record is none of this round.
     """
-    return xp.cond(xp.size(record) > 0, lambda: self._moved(xp, copy, record),
-                   lambda: collections.OrderedDict(copy, round=copy['round'] + xp.constant(1, np.int32)))
+    return self.advance(xp, copy, record)[0]
 
-  def _moved(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
+  def advance(self, xp: Ops, copy: Copy, record: Array) -> tuple[collections.OrderedDict[str, Any], Array]:
+    """(the copy after a change, uint8[n] the base that gives it: of no bytes unless the change says that the model is
+    coded).
+
+    Raises:
+      PayloadError: the record is none of this round.
+    """
+    nothing = lambda: xp.zeros([0], np.uint8)
+    return xp.cond(
+        xp.size(record) > 0, lambda: self._advanced(xp, copy, record),
+        lambda: (collections.OrderedDict(copy, round=copy['round'] + xp.constant(1, np.int32)), nothing()))
+
+  def _advanced(self, xp: Ops, copy: Copy, record: Array) -> tuple[collections.OrderedDict[str, Any], Array]:
     moved = self._before_coding(xp, copy, record)
     names = self.vectors
 
-    def coded() -> list[Array]:
-      return [self.runtime.decode_model(self.runtime.encode_model(moved[name], moved['round'], KEY_FRAME), KEY_FRAME)
-              for name in names]
+    def coded() -> tuple[list[Array], Array]:
+      frames = [self.runtime.encode_model(moved[name], moved['round'], KEY_FRAME) for name in names]
+      return [self.runtime.decode_model(frame, KEY_FRAME) for frame in frames], self._base(xp, moved, KEY_FRAME, frames)
 
-    vectors = xp.cond(xp.cast(record[0], np.int32) >= _CODED, coded, lambda: [moved[name] for name in names])
-    return collections.OrderedDict(moved, **dict(zip(names, vectors)))
+    vectors, base = xp.cond(xp.cast(record[0], np.int32) >= _CODED, coded,
+                            lambda: ([moved[name] for name in names], xp.zeros([0], np.uint8)))
+    return collections.OrderedDict(moved, **dict(zip(names, vectors))), base
 
   @property
   def vectors(self) -> list[str]:
@@ -197,26 +209,21 @@ class Session:
     return moved
 
   def base(self, xp: Ops, copy: Copy, kind: int, start: Array | None = None) -> Array:
-    """uint8[n]: the record that gives a copy.
+    """uint8[n]: the record that gives a first copy; `advance` gives those of key frames.
 
     Args:
       xp: operation table.
-      copy: the server's. If it is not exact what the record gives, everybody's has to become that: after `KEY_FRAME`
-        see `key_frame`, after `FIRST` take what `from_base` gives.
-      kind: `START`, `KEY_FRAME` or `FIRST`.
+      copy: the server's. If its model is not exactly what is sent, take what `from_base` gives.
+      kind: `START` or `FIRST`.
       start: uint8[n], the bytes of a `Start`.
     """
-    header = [xp.constant([kind], np.uint8), *self._facts(xp, copy)]
     if start is not None:
-      return xp.concat([*header, start])
-    names = self.vectors if kind == KEY_FRAME else ['model']
-    frames = [self.runtime.encode_model(copy[name], copy['round'], kind) for name in names]
-    return xp.concat([*header, *(part for frame in frames
-                                 for part in (counts.encode(xp, xp.vector(xp.size(frame))), frame))])
+      return xp.concat([xp.constant([kind], np.uint8), *self._facts(xp, copy), start])
+    return self._base(xp, copy, kind, [self.runtime.encode_model(copy['model'], copy['round'], kind)])
 
-  def key_frame(self, xp: Ops, copy: Copy, record: Array) -> Array:
-    """uint8[n]: the base that gives what `move` makes of a copy, with a change that says that its model is coded."""
-    return self.base(xp, self._before_coding(xp, copy, record), KEY_FRAME)
+  def _base(self, xp: Ops, copy: Copy, kind: int, frames: Sequence[Array]) -> Array:
+    counted = (part for frame in frames for part in (counts.encode(xp, xp.vector(xp.size(frame))), frame))
+    return xp.concat([xp.constant([kind], np.uint8), *self._facts(xp, copy), *counted])
 
   def from_base(self, xp: Ops, record: Array) -> collections.OrderedDict[str, Any]:
     """The copy that a base gives.

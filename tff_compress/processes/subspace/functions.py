@@ -6,58 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from tff_compress.aggregators import accounting
-from tff_compress.codec import random
 from tff_compress.processes.process import number_of
 from tff_compress.subspace import rounds
 from tff_compress.subspace import session as session_lib
-from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.rate import ALARM
-from tff_compress.tensorflow import MessageFunctions
-from tff_compress.tensorflow.keys import GraphKeys
 from tff_compress.tensorflow.ops import TensorFlowOps
+from tff_compress.tensorflow.subspace import GraphRuntime
 from tff_compress.timeline import history
-from tff_compress.timeline.start import Start
-
-_SHARED = random.signed(random.SHARED_CLIENT)
-
-
-class GraphRuntime:
-  """`session.Runtime` in graphs.
-
-  Args:
-    spec: `Spec` of the model's variables.
-    seed: session seed.
-    key_frames, first: `Codec` of key frames, and of a first model.
-    start: `Start`, or None where the first model is sent.
-  """
-
-  def __init__(self, spec, seed, key_frames, first, start):
-    self._spec, self._seed, self.start = spec, seed, start
-    self._requests = Coordinates(spec.parameters).requests()
-    self._messages = {session_lib.KEY_FRAME: MessageFunctions(key_frames, spec, seed),
-                      session_lib.FIRST: MessageFunctions(first, spec, seed)}
-
-  def keys(self, round, client):
-    return GraphKeys(self._requests, self._seed, round, client)
-
-  def draw(self, start):
-    del start  # Graphs meet no other than the run's own.
-    return self.drawn()
-
-  def drawn(self):
-    """float32[d], the weights that the run's start says."""
-    keys = GraphKeys(Start.requests(self._spec), self.start.seed, tf.constant(0), tf.constant(_SHARED, tf.int32))
-    return self.start.draw(TensorFlowOps(), keys, self._spec)
-
-  def encode_model(self, model, round, kind):
-    tensors = [tf.reshape(x, t.shape) for x, t in zip(tf.split(model, [t.size for t in self._spec.tensors]),
-                                                      self._spec.tensors)]
-    return self._messages[kind].encode(tensors, round, tf.constant(_SHARED, tf.int32))
-
-  def decode_model(self, frame, kind):
-    tensors = self._messages[kind].decode(frame, client=tf.constant(_SHARED, tf.int32))
-    return tf.concat([tf.reshape(x, [-1]) for x in tensors], 0)
-
 
 class SubspaceFunctions:
   """The server's state is in two parts: of the downlink, `history.State` as `history`, and as `copy` the copy without

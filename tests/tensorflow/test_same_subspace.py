@@ -1,0 +1,142 @@
+"""A session in the shared subspace computes the same bits in TensorFlow graphs as in NumPy: messages, models, rules."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from tff_compress import codec as codec_lib
+from tff_compress.codec import random
+from tff_compress.codec.ops import numpy_ops
+from tff_compress.subspace.rate import Rate
+from tff_compress.subspace.runtime import NumpyRuntime
+from tff_compress.subspace.session import FIRST
+from tff_compress.subspace.session import Session
+from tff_compress.timeline import history
+from tff_compress.timeline.start import Start
+
+pytestmark = pytest.mark.tf
+
+SEED = 2**63 + 12345
+CLIENTS = (0, 7, 2**32 - 2)
+STATE = collections.OrderedDict(version=None, digest=None, log=None, ends=None, base=None, base_version=None,
+                                placement=None)
+
+
+class Pair:
+  """One agreement in both, and each of its functions as a graph.
+
+  Args:
+    size: d.
+    first, key_frames: codecs.
+    settings: of `Session`, `rate` and `momentum`.
+  """
+
+  def __init__(self, size, first='float32', key_frames='int8', start=None, **settings):
+    import tensorflow as tf
+
+    from tff_compress.tensorflow.ops import TensorFlowOps
+    from tff_compress.tensorflow.subspace import GraphRuntime
+    self._tf, self._ops, self.start = tf, TensorFlowOps, start
+    parts = {'kernel': np.zeros((size - size // 3,), np.float32), 'bias': np.zeros((size // 3,), np.float32)}
+    self.spec = codec_lib.Spec.of({name: array for name, array in parts.items() if array.size})
+    codecs = codec_lib(key_frames), codec_lib(first)
+    settings = {'momentum': 0.0, 'rate': Rate(noise=None, floor=16), **settings}
+    self.numpy = Session(size=size, seed=SEED, runtime=NumpyRuntime(self.spec, SEED, *codecs), **settings)
+    self.graph = Session(size=size, seed=SEED, runtime=GraphRuntime(self.spec, SEED, *codecs, start), **settings)
+    self._functions = {}
+
+  def both(self, function, *arguments):
+    """What function(xp, session, *arguments) gives, the same bits from NumPy and from a graph.
+
+    Args:
+      function: called in both; arrays of any size are vectors of bytes, and of float32 where d is not their size.
+      arguments: structures of NumPy arrays.
+    """
+    tf = self._tf
+    expected = function(numpy_ops, self.numpy, *arguments)
+    given = [tf.nest.map_structure(_array, argument) for argument in arguments]
+
+    def in_graph(*tensors):
+      xp = self._ops()
+      return xp.checked(tf.nest.map_structure(tf.convert_to_tensor, function(xp, self.graph, *tensors)))
+
+    if function not in self._functions:
+      signature = tf.nest.map_structure(self._type, given)
+      self._functions[function] = tf.function(in_graph, autograph=False).get_concrete_function(*signature)
+    flat = [tf.constant(x) for x in tf.nest.flatten(given)]
+    found = self._functions[function](*tf.nest.pack_sequence_as(given, flat))
+    for ours, theirs in zip(tf.nest.flatten(expected), tf.nest.flatten(found), strict=True):
+      ours, theirs = _array(ours), theirs.numpy()
+      assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, (ours, theirs)
+      assert ours.tobytes() == theirs.tobytes()
+    return expected
+
+  def _type(self, x):
+    any_size = x.ndim and (x.dtype == np.uint8 or x.shape[0] != self.numpy.size)
+    return self._tf.TensorSpec([None] if any_size else x.shape, x.dtype)
+
+
+def _array(x):
+  """NumPy has whole numbers of several widths where graphs have int32."""
+  x = np.asarray(x)
+  return x.astype(np.int32) if x.ndim == 0 and x.dtype.kind == 'i' else x
+
+
+def base(xp, session, copy):
+  return session.base(xp, copy, FIRST)
+
+
+def from_base(xp, session, record):
+  return session.from_base(xp, record)
+
+
+def upload(xp, session, copy, update, client):
+  return session.upload(xp, copy, update, client)
+
+
+def read(xp, session, number, client, kept, message):
+  return session.read(xp, number, client, kept, message)
+
+
+def change(xp, session, copy, mean, bits, next_bits, key_frame):
+  rate = xp.constant(0.7, np.float32)
+  return session.change(xp, copy, mean, learning_rate=rate, bits=bits, next_bits=next_bits, key_frame=key_frame)
+
+
+def advance(xp, session, copy, record):
+  return session.advance(xp, copy, record)
+
+
+def kept(xp, session, copy):
+  return xp.integer(session.kept(xp, copy))
+
+
+def one_round(pair, copy, rng, number, bits, key_frame):
+  """The copy after a round of two clients, and (uploads, change, base) of it."""
+  k = pair.both(kept, copy)
+  uploads, total = [], np.zeros(k, np.float32)
+  for client in CLIENTS[:2]:
+    update = (rng.standard_normal(pair.numpy.size) * 10.0**rng.integers(-6, 2)).astype(np.float32)
+    uploads.append(pair.both(upload, copy, update, np.int32(random.signed(client))))
+    total += pair.both(read, np.int32(number), np.int32(random.signed(client)), k, uploads[-1])
+  record = pair.both(change, copy, total / 2, np.int32(bits), np.int32(1 + (number + 1) % 4), np.bool_(key_frame))
+  copy, frame = pair.both(advance, copy, record)
+  return copy, (uploads, record, frame)
+
+
+@pytest.mark.parametrize('size, momentum', [(1, 0.9), (15, 0.0), (300, 0.9), (1000, 0.0), (100_003, 0.9)])
+def test_every_message_and_model_of_a_session_is_the_same(size, momentum):
+  rng = np.random.default_rng(size)
+  pair = Pair(size, momentum=momentum, rate=Rate(noise=None, first=float(rng.uniform(0.01, 0.5)), floor=1))
+  # The first energy is a sum in double precision: the server takes it, and everybody else from the base.
+  copy = pair.numpy.begin(numpy_ops, (rng.standard_normal(size) / 20).astype(np.float32), 1)
+  known = pair.both(from_base, pair.both(base, copy))
+  assert known['model'].tobytes() == copy['model'].tobytes()
+  for number in range(5):
+    copy, (_, _, frame) = one_round(pair, copy, rng, number, bits=1 + number % 4, key_frame=number == 3)
+    assert bool(len(frame)) == (number == 3)
+    if len(frame):
+      known = pair.both(from_base, frame)
+      for name in ('model', 'velocity') if momentum else ('model',):
+        assert known[name].tobytes() == copy[name].tobytes()
