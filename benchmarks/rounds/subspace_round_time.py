@@ -3,7 +3,7 @@
 The task is that of `round_time`: 10 clients with 100 images each train the 1,199,882-parameter CNN for one local epoch
 in one TFF worker. All processes take turns round by round, in another order in every turn, so that whatever else the
 machine does falls on all of them alike. Plain TFF stands there with the loop that ours use (DATASET_ITERATOR, which
-gives the same weights in less time than TFF's default), and twice: how far its two ratios are apart is what chance does.
+gives the same weights in less time than TFF's default), and twice: how far its two ratios are apart is chance.
 """
 
 import statistics

@@ -1,6 +1,5 @@
 """A session in the shared subspace computes the same bits in TensorFlow graphs as in NumPy: messages, models, rules."""
 
-import collections
 
 import numpy as np
 import pytest
@@ -12,15 +11,11 @@ from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.session import FIRST
 from tff_compress.subspace.session import Session
-from tff_compress.timeline import history
-from tff_compress.timeline.start import Start
 
 pytestmark = pytest.mark.tf
 
 SEED = 2**63 + 12345
 CLIENTS = (0, 7, 2**32 - 2)
-STATE = collections.OrderedDict(version=None, digest=None, log=None, ends=None, base=None, base_version=None,
-                                placement=None)
 
 
 class Pair:

@@ -14,6 +14,7 @@ from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
 from tff_compress.timeline import history
 
+
 class SubspaceFunctions:
   """The server's state is in two parts: of the downlink, `history.State` as `history`, and as `copy` the copy without
   its model; of the uplink, `round` (int32), `gap` (float32, moving average of the rounds that clients missed).
