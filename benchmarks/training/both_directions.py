@@ -13,6 +13,8 @@ changed. `python -m benchmarks.training.both_directions TASK --seeds 2 --codecs 
 import argparse
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -57,7 +59,9 @@ TARGET = 0.74
 LAST = 40
 """What counts is the mean accuracy of the evaluations in the last so many rounds, in short runs in a fifth of them."""
 EARLY = (16, 50, 200)
-"""Rounds at which the loss is shown besides."""
+"""Rounds at which the mean of three evaluations is compared besides."""
+CURVE = 50
+"""Points of a curve that are kept, at most."""
 
 
 def codec_named(name, task):
@@ -104,11 +108,18 @@ def score(run, task):
     reached = next((number for number, mean in zip(ends, means) if mean >= TARGET), None)
     row[f'{column} to target'] = reached and {
         'round': reached, 'MB up': float(up[reached - 1]), 'MB down': float(down[reached - 1])}
-    row[f'{column} curve'] = [round(value, 4) for value in curve]
-  row['rounds'] = [point['round'] for point in points]
-  row['MB curve'] = [round(float(up[number - 1] + down[number - 1]), 5) for number in row['rounds']]
-  for name, values in run.figures.items():
-    row[f'{name} curve'] = [float(f'{values[number - 1]:.4g}') for number in row['rounds']]
+    for number in EARLY:
+      place = next((i for i, point in enumerate(points[:-1], 1) if point['round'] == number), 0)
+      if place:
+        row[f'{column} @{number}'] = float(np.mean(curve[max(0, place - scores.WIDTH):place]))
+  step = max(1, -(-len(points) // CURVE))
+  shown = points[::-1][::step][::-1]
+  row['rounds'] = [point['round'] for point in shown]
+  for column in ('accuracy', 'averaged'):
+    row[f'{column} curve'] = [round(point[column], 4) for point in shown]
+  curves = {'MB': up + down, **run.figures}
+  row.update((f'{name} curve', [float(f'{values[number - 1]:.4g}') for number in row['rounds']])
+             for name, values in curves.items())
   return row
 
 
@@ -137,7 +148,8 @@ def summary(rows):
     for column in ('accuracy', 'averaged'):
       entry[column] = 100 * _mean(own, column)
       entry[f'{column} +'], entry[f'{column} s.e.'] = _difference(pairs, column)
-      entry.update((f'{column} + @{number}', _difference(pairs, column, number)[0]) for number in _early(own))
+      early = [number for number in EARLY if all(f'{column} @{number}' in row for pair in pairs for row in pair)]
+      entry.update((f'{column} + @{number}', _difference(pairs, f'{column} @{number}')[0]) for number in early)
     entry['alarms'] = sum(row['alarm'] is not None for row in own)
     entry['diverged'] = sum(row['diverged'] is not None for row in own)
     result.append(entry)
@@ -152,21 +164,9 @@ def summary(rows):
   return sorted(result, key=lambda row: row['table'])
 
 
-def _early(rows):
-  """Rounds before the end at which all rows were evaluated, of those that are shown."""
-  return [number for number in EARLY if all(number in row['rounds'][:-1] for row in rows)]
-
-
-def _difference(pairs, column, number=None):
-  """Mean of the paired differences in points, and its standard error: in the end, or at a round."""
-  at = lambda row: row[column] if number is None else _at(row, column, number)
-  return scores.mean_and_error([100 * (at(row) - at(other)) for row, other in pairs])
-
-
-def _at(row, column, number):
-  """Mean of the three evaluations that end with a round."""
-  place = row['rounds'].index(number) + 1
-  return float(np.mean(row[f'{column} curve'][max(0, place - scores.WIDTH):place]))
+def _difference(pairs, column):
+  """Mean of the paired differences in points, and its standard error."""
+  return scores.mean_and_error([100 * (row[column] - other[column]) for row, other in pairs])
 
 
 def _ratio(pairs, value):
@@ -179,6 +179,10 @@ def _mean(rows, column):
 
 
 def main(arguments=None):
+  environment = harness.benchmarks()['both_directions'].environment
+  if any(os.environ.get(name) != environment[name] for name in harness.THREAD_VARIABLES):
+    return subprocess.run([sys.executable, '-m', 'benchmarks.training.both_directions', *(arguments or sys.argv[1:])],
+                          env=environment, check=False).returncode
   parser = argparse.ArgumentParser(prog='python -m benchmarks.training.both_directions',
                                    description='Makes some of the runs and puts them into the results.')
   parser.add_argument('task', choices=TASKS)

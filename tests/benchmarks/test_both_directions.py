@@ -161,6 +161,9 @@ def test_bytes_count_up_to_the_target_and_raw_accuracies_must_hold_for_three_rou
   assert row['accuracy to target'] == {'round': 4, 'MB up': 4.0, 'MB down': 8.0}
   assert (row['MB up'], row['MB down'], row['MB both']) == (10.0, 20.0, 30.0)
   assert row['accuracy'] == 0.5  # The last fifth counts.
+  long = score_of([0.01 * (i % 7) for i in range(60)])
+  assert long['accuracy @16'] == pytest.approx(0.01 * (6 + 0 + 1) / 3)
+  assert long['rounds'] == [*range(2, 61, 2)] and long['MB curve'][:2] == [6.0, 12.0]
   diverged = both_directions.score(types.SimpleNamespace(up=[1], down=[1], rounds=1, points=[], figures={}, alarm=1),
                                    TASK)
   assert (diverged['diverged'], diverged['accuracy']) == (1, 0.1)
