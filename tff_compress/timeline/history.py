@@ -124,7 +124,6 @@ def way(xp: Ops, state: State, version: Scalar) -> Array:
     version: int32 scalar, what the client holds (without placement); any that the history does not have, such as
       `UNKNOWN`, counts as nothing. `check_version` refuses such.
   """
-  chain, whole, at_hand = _costs(xp, state, version)
   start = _starts(xp, state)
 
   def without_base() -> Array:
@@ -133,14 +132,14 @@ def way(xp: Ops, state: State, version: Scalar) -> Array:
   def with_base() -> Array:
     return _message(xp, state, _BASE, start[state['base_version'] - _first(xp, state)])
 
-  return xp.cond(at_hand & (chain <= whole), without_base, with_base)
+  return xp.cond(_at_hand(xp, state, version), without_base, with_base)
 
 
 def cost(xp: Ops, state: State, version: Scalar) -> Scalar:
   """Bytes of `way`, without making it."""
-  chain, whole, at_hand = _costs(xp, state, version)
-  shorter = xp.minimum(chain, whole)
-  return xp.where(at_hand, shorter, whole)
+  start = _starts(xp, state)[_clipped(xp, version - _first(xp, state), xp.size(state['ends']))]
+  chain, whole = xp.size(state['log']) - start, behind_base(xp, state) + xp.size(state['base'])
+  return HEADER_BYTES + xp.size(state['placement']) + xp.where(_at_hand(xp, state, version), chain, whole)
 
 
 def behind_base(xp: Ops, state: State) -> Scalar:
@@ -221,14 +220,10 @@ def _message(xp: Ops, state: State, base: int, start: Scalar) -> Array:
                     state['log'][start:]])
 
 
-def _costs(xp: Ops, state: State, version: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-  """(bytes of the way by changes alone, bytes of that from the base, whether there is one by changes alone)."""
-  fixed = HEADER_BYTES + xp.size(state['placement'])
-  total, starts, first = xp.size(state['log']), _starts(xp, state), _first(xp, state)
-  at_hand = (version >= first) & (version <= state['version'])
-  chain = fixed + total - starts[_clipped(xp, version - first, xp.size(state['ends']))]
-  whole = fixed + behind_base(xp, state) + xp.size(state['base'])
-  return chain, whole, at_hand
+def _at_hand(xp: Ops, state: State, version: Scalar) -> Scalar:
+  """Whether the changes since a version are at hand: then they are no longer than the way by the base, or they would
+  have been dropped."""
+  return (version >= _first(xp, state)) & (version <= state['version'])
 
 
 def _without_useless(xp: Ops, state: State) -> collections.OrderedDict[str, Array]:
