@@ -10,8 +10,9 @@ import numpy as np
 from tff_compress.codec.errors import SpecError
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.table import Array
-from tff_compress.subspace import rounds
 from tff_compress.subspace import session as session_lib
+from tff_compress.subspace.forms import Form
+from tff_compress.subspace.round_form import RoundForm
 from tff_compress.subspace.session import Session
 from tff_compress.timeline.timeline import Timeline
 
@@ -24,16 +25,18 @@ class Server:
     session: the run's agreement.
     timeline: what clients are sent.
     copy: the server's, as `Session` describes it.
-    key_frame_bytes: about how long a key frame is; None for none.
+    form: what its rounds end with.
+    memory: what it remembers for that.
   """
   session: Session
   timeline: Timeline
   copy: Any
-  key_frame_bytes: int | None = None
+  form: Form
+  memory: Any
 
   @classmethod
   def begin(cls, session: Session, model: Array, *, bits: int = 1, start: bytes | None = None,
-            key_frame_bytes: int | None = None) -> Server:
+            form: Form | None = None, key_frame_bytes: int | None = None) -> Server:
     """A server before the first round.
 
     Args:
@@ -41,7 +44,8 @@ class Server:
       model: float32[d]. Where what is sent of it is not exact, the server takes what arrives.
       bits: bits per coordinate of the clients' first messages, 1 … 4.
       start: the bytes of a `timeline.start.Start` that draws the model; None: it is sent.
-      key_frame_bytes: as above.
+      form: what rounds end with; None for `RoundForm(key_frame_bytes)`.
+      key_frame_bytes: about how long a key frame is; None for none.
 
     Raises:
       SpecError: the start draws another model.
@@ -58,7 +62,8 @@ class Server:
     if not np.array_equal(session.digest(numpy_ops, session.from_base(numpy_ops, base)), digest):
       raise SpecError('a start draws another model than the first one, or its codec makes another of one that it made: '
                       'give the model that the start draws, or send the first model as float32.')
-    return cls(session, Timeline.begin(bytes(base), bytes(digest)), copy, key_frame_bytes)
+    form = RoundForm(key_frame_bytes) if form is None else form
+    return cls(session, Timeline.begin(bytes(base), bytes(digest)), *_begun(form, copy))
 
   @property
   def round(self) -> int:
@@ -74,7 +79,8 @@ class Server:
     return self.session.read(numpy_ops, self.copy['round'], client, self.session.kept(numpy_ops, self.copy),
                              np.frombuffer(message, np.uint8))
 
-  def after(self, mean: np.ndarray | None, *, learning_rate: float = 1.0, bits: int = 1, next_bits: int = 1) -> Server:
+  def after(self, mean: np.ndarray | None, *, learning_rate: float = 1.0, bits: int = 1, next_bits: int = 1,
+            gap: float = 0.0) -> Server:
     """The server after a round.
 
     Args:
@@ -82,9 +88,15 @@ class Server:
       learning_rate: of the server.
       bits: bits per coordinate of the change, 1 … 4.
       next_bits: those of the clients' messages in the next round.
+      gap: rounds that clients missed on average.
     """
-    past, copy = rounds.end(
-        numpy_ops, self.session, self.timeline.state, self.copy, np.zeros(0, np.float32) if mean is None else mean,
-        arrived=mean is not None, learning_rate=np.float32(learning_rate), bits=bits, next_bits=next_bits,
-        key_frame_bytes=self.key_frame_bytes)
-    return dataclasses.replace(self, timeline=self.timeline.followed_by(past), copy=copy)
+    past, copy, memory = self.form.end(
+        numpy_ops, self.session, self.timeline.state, self.copy, self.memory,
+        np.zeros(0, np.float32) if mean is None else mean, arrived=mean is not None, gap=np.float32(gap),
+        learning_rate=np.float32(learning_rate), bits=bits, next_bits=next_bits)
+    return dataclasses.replace(self, timeline=self.timeline.followed_by(past), copy=copy, memory=memory)
+
+
+def _begun(form: Form, copy: Any) -> tuple[Any, Form, Any]:
+  copy, memory = form.begin(numpy_ops, copy)
+  return copy, form, memory

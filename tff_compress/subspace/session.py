@@ -39,7 +39,7 @@ Server and clients each have a copy, an OrderedDict:
     bits: int32 scalar, bits per coordinate of the clients' next messages.
     rule: what `Rate` remembers.
     velocity: float32[d], with momentum alone.
-    anchor: int32 scalar, the round whose coordinates are used; in what `place` gives alone (see `fixed`).
+    anchor: int32 scalar, the round whose coordinates are used; in what `place` gives alone (see `fixed_form`).
 
 All that a copy is: its facts, the model and, with momentum, the velocity, as float32. The digest in messages is CRC-32
 of the fingerprint and of this.
@@ -64,8 +64,8 @@ from tff_compress.codec.keys import Keys
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
-from tff_compress.subspace import fixed
 from tff_compress.subspace import levels
+from tff_compress.subspace import placement
 from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.rate import Rate
 from tff_compress.timeline import history
@@ -291,7 +291,7 @@ class Session:
       bits: of each of these, 4 … 8.
       next_bits: bits per coordinate of the clients' next messages.
     """
-    return fixed.encode(xp, target, number - held['round'], bits, next_bits)
+    return placement.encode(xp, target, number - held['round'], bits, next_bits)
 
   def place(self, xp: Ops, held: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     """The present copy, by a placement on top of the copy that is held; what is held itself by a record of no bytes.
@@ -302,7 +302,7 @@ class Session:
     here = collections.OrderedDict(held, anchor=held['round'])
 
     def placed() -> collections.OrderedDict[str, Any]:
-      numbers, scale, rounds, bits = xp.apart(fixed.decode, (), record, self.kept(xp, here))
+      numbers, scale, rounds, bits = xp.apart(placement.decode, (), record, self.kept(xp, here))
       keys = self.runtime.keys(held['round'], xp.constant(-1, np.int32))
       away = self.space.lift(xp, keys, xp.cast(numbers, np.float32)) * scale
       return collections.OrderedDict(here, model=held['model'] - away, round=held['round'] + rounds, bits=bits)

@@ -10,6 +10,8 @@ A timeline in bytes, for a server that goes on later, all integers little endian
         12      n  base: count of bytes, and the record
       12+n      m  number of changes, a count, and of each, a count of bytes and the record, oldest first
          …  4 + 4m  digests of the version before the first change, and of those that the changes lead to
+         …      p  placement: count of bytes, 0 where there is none, and the record
+         …      4  digest of the present, where there is one
          …      4  CRC-32 of everything before
 """
 
@@ -63,8 +65,14 @@ class Timeline:
     """The history where a base gives the newest version, whose digest is this."""
     return self.followed_by(history.with_base(numpy_ops, self.state, _array(record), _array(digest)))
 
+  def with_placement(self, record: bytes, digest: bytes) -> Timeline:
+    """The history where a placement on top of the newest version gives a present of this digest."""
+    return self.followed_by(history.with_placement(numpy_ops, self.state, _array(record), _array(digest)))
+
   def followed_by(self, state: history.State) -> Timeline:
     """The history in a state that a function of `history` made of this one's: of the same version, or of the next."""
+    if state['placement'].size:  # No version.
+      return Timeline(state, self.digests)
     older = self.digests[:-1] if state['version'] == self.state['version'] else self.digests
     return Timeline(state, (*older, bytes(state['digest']))[-1 - len(state['ends']):])
 
@@ -117,7 +125,9 @@ class Timeline:
     """The history, for `from_bytes`."""
     head = _HEAD.pack(MAGIC, VERSION, self.version, int(self.state['base_version']))
     number = counts.encode(numpy_ops, np.asarray([len(self.state['ends'])], np.int32))
-    body = b''.join([head, bytes(self.state['base']), bytes(number), bytes(self.state['log']), *self.digests])
+    body = b''.join([head, bytes(self.state['base']), bytes(number), bytes(self.state['log']), *self.digests,
+                     *([bytes(self.state['placement']), bytes(self.state['digest'])] if self.state['placement'].size
+                       else [b'\0'])])
     return body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, 'little')
 
   @classmethod
@@ -141,12 +151,18 @@ class Timeline:
     for _ in range(number):
       _, rest = counts.take(numpy_ops, rest)
       ends.append(log.size - rest.size)
-    if not newest - number <= base_version <= newest < 2**31 or rest.size != _DIGEST_BYTES * (number + 1):
+    log = log[:log.size - rest.size]
+    of_versions, rest = rest[:_DIGEST_BYTES * (number + 1)], rest[_DIGEST_BYTES * (number + 1):]
+    placement, present = counts.take(numpy_ops, rest)
+    if (not newest - number <= base_version <= newest < 2**31
+        or present.size != (_DIGEST_BYTES if placement.size else 0)):
       raise PayloadError('a history of a model is not one: its versions, changes and digests do not fit together.')
-    digests = tuple(bytes(digest) for digest in rest.reshape(-1, _DIGEST_BYTES))
-    state = history.begin(numpy_ops, base, rest[-_DIGEST_BYTES:])
-    state.update(version=np.int32(newest), base_version=np.int32(base_version), log=log[:log.size - rest.size],
+    digests = tuple(bytes(digest) for digest in of_versions.reshape(-1, _DIGEST_BYTES))
+    state = history.begin(numpy_ops, base, of_versions[-_DIGEST_BYTES:])
+    state.update(version=np.int32(newest), base_version=np.int32(base_version), log=log,
                  ends=np.asarray(ends, np.int32))
+    if placement.size:
+      state = history.with_placement(numpy_ops, state, placement, present)
     return cls(state, digests)
 
 

@@ -19,12 +19,14 @@ from tff_compress.processes.process import number_of
 from tff_compress.processes.subspace.functions import SubspaceFunctions
 from tff_compress.processes.subspace.options import Options
 from tff_compress.processes.subspace.options import SEED
+from tff_compress.subspace import placement
 from tff_compress.subspace.rate import Rate
 from tff_compress.timeline.start import Start
 
 
 def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableModel], *, rate: Rate | None = None,
-                           uplink_bits: int = 1, downlink_bits: int = 1, start: Start | Codec | str = 'float32',
+                           uplink_bits: int = 1, downlink_bits: int = 1, form: str = 'round',
+                           placement_bits: int = placement.BITS, start: Start | Codec | str = 'float32',
                            key_frames: Codec | str | None = 'int8',
                            client_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
                            server_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
@@ -45,6 +47,11 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
     model_fn: function that makes a `tff.learning.models.VariableModel` of float32 variables.
     rate: the rule for k; None for `Rate()`.
     uplink_bits, downlink_bits: bits per coordinate, 1 … 4.
+    form: 'round' for coordinates that change each round, and a change for each missed round; 'fixed' for those of the
+      first round throughout, where a client receives one record for any gap, which has `placement_bits` (4 … 8) per
+      coordinate in place of `downlink_bits`, at the price of more noise: for clients that return rarely. 'auto' begins
+      as 'round', and goes on as 'fixed' from when clients miss more than 30 rounds on average.
+    placement_bits: see `form`.
     start: what the first model is sent as: a codec, of which the server takes what arrives; 'seed' for weights of the
       same distribution that are drawn from the seed, so that a few bytes say them; or a `Start`.
     key_frames: codec of whole models for clients that were away for long; None for none, so that a client that comes
@@ -63,7 +70,8 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
   """
   options = Options(
       model_fn=model_fn, rate=Rate() if rate is None else rate, uplink_bits=uplink_bits, downlink_bits=downlink_bits,
-      start=start, key_frames=key_frames, client_optimizer_fn=client_optimizer_fn,
+      form=form, placement_bits=placement_bits, start=start, key_frames=key_frames,
+      client_optimizer_fn=client_optimizer_fn,
       server_optimizer_fn=server_optimizer_fn, client_weighting=client_weighting,
       metrics_aggregator=metrics_aggregator, seed=seed, spec=spec, needs=needs)
   types = assembly.ModelTypes(model_fn, spec, 'clients that share a subspace')
@@ -71,8 +79,9 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
     raise ProcessError('the model has no trainable variables, so there is nothing to send.')
   functions = SubspaceFunctions(options, types.update_spec, _start(options, types))
   training = assembly.LocalTraining(options, types)
-  fingerprint = assembly.fingerprint('subspace', options.rate, options.uplink_bits, options.downlink_bits,
-                                     options.momentum, options.start, options.key_frames, types.spec)
+  fingerprint = assembly.fingerprint(
+      'subspace', options.rate, options.uplink_bits, options.downlink_bits, options.form, options.placement_bits,
+      options.momentum, options.start, options.key_frames, types.spec)
 
   def build(remembered, on_files=None):
     return _process(options, types, functions, training, remembered, fingerprint, on_files)
@@ -145,9 +154,9 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
   def past_of(downlink):
     return downlink['history']
 
-  @tff.tensorflow.computation(client_type, past_of.type_signature.result)
-  def receive(memory, past):
-    return functions.receive(past, memory)
+  @tff.tensorflow.computation(client_type, past_of.type_signature.result, agreed_type)
+  def receive(memory, past, agreed):
+    return functions.receive(past, agreed, memory)
 
   @tff.tensorflow.computation(training.result_type, client_type, agreed_type, np.float32)
   def encode(result, memory, agreed, missed):
@@ -186,7 +195,7 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
     weights, downlink = state.global_model_weights, state.distributor
     past = tff.federated_broadcast(tff.federated_map(past_of, downlink))
     agreed = tff.federated_broadcast(tff.federated_map(agree, downlink))
-    memories, sizes, missed = tff.federated_map(receive, (memories, past))
+    memories, sizes, missed = tff.federated_map(receive, (memories, past, agreed))
     work = training.client_work.next(state.client_work, tff.federated_broadcast(weights), client_data)
     sent, following = tff.federated_map(encode, (work.result, memories, agreed, missed))
     total = tff.federated_aggregate(sent, zero(), accumulate, merge, report)
@@ -203,7 +212,7 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
 
   @tff.tensorflow.computation(state_type.member, types.weights_type)
   def set_model_weights(state, weights):
-    version = state.distributor['history']['version'] + 1
+    version = state.distributor['copy']['round'] + 1
     model = vector(weights)
     if functions.runtime.start is None:
       model = functions.first_model(model)

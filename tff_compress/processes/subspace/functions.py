@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tff_compress.aggregators import accounting
 from tff_compress.processes.process import number_of
-from tff_compress.subspace import rounds
 from tff_compress.subspace import session as session_lib
+from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import ALARM
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
@@ -16,8 +16,9 @@ from tff_compress.timeline import history
 
 
 class SubspaceFunctions:
-  """The server's state is in two parts: of the downlink, `history.State` as `history`, and as `copy` the copy without
-  its model; of the uplink, `round` (int32), `gap` (float32, moving average of the rounds that clients missed).
+  """The server's state is in two parts: of the downlink, `history.State` as `history`, as `copy` the copy without its
+  model, and as `memory` what the form remembers; of the uplink, `round` (int32), `gap` (float32, moving average of the
+  rounds that clients missed).
 
   Args:
     options: `Options`.
@@ -28,7 +29,11 @@ class SubspaceFunctions:
   def __init__(self, options, spec, start):
     self._options, self._spec = options, spec
     self.runtime = GraphRuntime(spec, options.seed, options.key_frames or options.first, options.first, start)
-    self.session = session_lib.Session(spec.parameters, options.seed, options.rate, options.momentum, self.runtime)
+    # In the fixed form the server alone has momentum.
+    momentum = 0.0 if options.form == 'fixed' else options.momentum
+    self.session = session_lib.Session(spec.parameters, options.seed, options.rate, momentum, self.runtime)
+    self._form = form_of(options.form, key_frame_bytes=self._key_frame_bytes, momentum=options.momentum,
+                         placement_bits=options.placement_bits)
 
   # -- the server, before a round
 
@@ -62,7 +67,9 @@ class SubspaceFunctions:
                                    placement=_of_any_size(past['placement']))
     if version is not None:
       past = collections.OrderedDict(past, version=version, base_version=version)
-    return collections.OrderedDict(history=past, copy=_without_model(copy))
+    copy, memory = self._form.begin(xp, copy)
+    return collections.OrderedDict(history=past, copy=_without_model(copy),
+                                   memory=tf.nest.map_structure(_of_any_size, memory))
 
   def initial_uplink(self):
     return collections.OrderedDict(round=tf.constant(0, tf.int32), gap=tf.constant(0.0))
@@ -77,16 +84,16 @@ class SubspaceFunctions:
 
   # -- a client
 
-  def receive(self, past, memory):
+  def receive(self, past, agreed, memory):
     """(the client's state with its new version, bytes that it received, rounds that it missed).
 
-    A client that takes part holds the server's model, bit for bit: the messages that lead there are made and measured,
-    and applied by `history.follow` and `Session.move` wherever somebody has no server beside.
+    A client that takes part has the server's model, bit for bit: the messages that lead there are made and measured,
+    and applied by `timeline.copy` wherever somebody has no server beside. Who comes first has missed all rounds since
+    the base.
     """
-    xp = TensorFlowOps()
-    message = history.way(xp, past, memory['version'])
-    held = tf.where(memory['version'] < 0, past['version'], memory['version'])
-    missed = tf.cast(past['version'] - held, tf.float32)
+    message = history.way(TensorFlowOps(), past, memory['version'])
+    last = tf.where(memory['seen'] < 0, past['base_version'], memory['seen'])
+    missed = tf.cast(agreed['round'] - last, tf.float32)
     return collections.OrderedDict(memory, version=past['version']), tf.size(message, out_type=tf.int64), missed
 
   def upload(self, update, weight, memory, agreed):
@@ -151,19 +158,19 @@ class SubspaceFunctions:
     missed = tf.math.divide_no_nan(total['missed'], tf.cast(total['clients'], tf.float32))
     gap = tf.where(uplink['round'] > 0, 0.9 * uplink['gap'] + 0.1 * missed, missed)
     mean = tf.math.divide_no_nan(total['sum'], total['weight'])
-    past, moved = rounds.end(
-        xp, session, downlink['history'], copy, mean, arrived=any_sent,
+    past, moved, memory = self._form.end(
+        xp, session, downlink['history'], copy, downlink['memory'], mean, arrived=any_sent, gap=gap,
         learning_rate=tf.constant(options.learning_rate, tf.float32), bits=tf.constant(options.downlink_bits),
-        next_bits=tf.constant(options.uplink_bits), key_frame_bytes=self._key_frame_bytes)
+        next_bits=tf.constant(options.uplink_bits))
     measured = accounting.measurements('uplink', total['bytes'], total['clients'], self._spec)
     measured['uplink_skipped'] = total['clients'] - total['sent']
-    energy = tf.reduce_sum(tf.cast(moved['model'], tf.float64)**2)
+    of_first = moved['rule']['energy']
+    noise, energy = self._form.noise(xp, session, moved, memory), tf.reduce_sum(tf.cast(moved['model'], tf.float64)**2)
     measured.update(collections.OrderedDict(
-        kept=kept, gap=gap, noise=tf.cast(moved['rule']['spent'] / moved['rule']['energy'], tf.float32),
-        growth=tf.cast(energy / moved['rule']['energy'], tf.float32),
-        alarm=tf.cast(energy > ALARM * moved['rule']['energy'], tf.int32)))
-    following = collections.OrderedDict(round=uplink['round'] + 1, gap=gap)
-    return (following, collections.OrderedDict(history=past, copy=_without_model(moved)), moved['model'], measured)
+        kept=kept, gap=gap, noise=tf.cast(noise / of_first, tf.float32), growth=tf.cast(energy / of_first, tf.float32),
+        alarm=tf.cast(energy > ALARM * of_first, tf.int32)))
+    following = collections.OrderedDict(history=past, copy=_without_model(moved), memory=memory)
+    return collections.OrderedDict(round=uplink['round'] + 1, gap=gap), following, moved['model'], measured
 
   @property
   def _key_frame_bytes(self):

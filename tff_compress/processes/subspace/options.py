@@ -17,7 +17,10 @@ from tff_compress.codec import Codec
 from tff_compress.codec import meaning
 from tff_compress.processes import options
 from tff_compress.processes.errors import ProcessError
+from tff_compress.subspace import forms
 from tff_compress.subspace import levels
+from tff_compress.subspace import placement
+from tff_compress.subspace import whole_numbers
 from tff_compress.subspace.rate import Rate
 from tff_compress.timeline.start import Start
 
@@ -35,6 +38,8 @@ class Options(options.Options):
   rate: Rate
   uplink_bits: int
   downlink_bits: int
+  form: str
+  placement_bits: int
   start: Any
   key_frames: Any
 
@@ -44,6 +49,10 @@ class Options(options.Options):
       raise ProcessError(f'rate must be a Rate, not {checks.shown(self.rate)}.')
     for name in ('uplink_bits', 'downlink_bits'):
       checks.whole_number(name, getattr(self, name), ProcessError, least=1, most=levels.MOST_BITS)
+    if self.form not in forms.NAMES:
+      raise ProcessError(f"form must be 'round', 'fixed' or 'auto', not {checks.shown(self.form)}.")
+    checks.whole_number('placement_bits', self.placement_bits, ProcessError, least=placement.LEAST_BITS,
+                        most=whole_numbers.MOST_BITS)
     if isinstance(self.start, str) and self.start != SEED:
       object.__setattr__(self, 'start', meaning.of_whole_models(self.start, 'choose another start'))
     if self.start != SEED and not isinstance(self.start, (Codec, Start)):

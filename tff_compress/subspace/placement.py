@@ -1,11 +1,6 @@
-"""The fixed form: one subspace from the anchor on, so that one record makes good for any number of missed rounds.
+"""Placements: all of y, how far the model is from its anchor, in one record (see `fixed_form`).
 
-The anchor is a version of the model, of which on rotation and places stay those of its round, and k what the rule says
-there. The server keeps y, the sum of all changes since, in R^k. The model is the anchor less what the coordinates y
-stand for, and as everybody holds the anchor, a placement says all of y anew each round. What rounding it loses is lost
-for a round and does not add up, so least error counts, not being right on average.
-
-A placement, all integers little endian (counts: `codec.counts`):
+All integers little endian (counts: `codec.counts`):
 
     offset  bytes  field
          0      1  bits of a number (bits 0-3), bits that clients send per coordinate in the next round (4-7)
@@ -13,13 +8,8 @@ A placement, all integers little endian (counts: `codec.counts`):
          3      m  rounds since the anchor, a count of at least 1
        3+m      n  y in whole numbers of the scale (`whole_numbers`): ceil(k bits / 8) bytes
 
-The round of the anchor itself is like any other: clients use that round's coordinates, as they would without a
-placement. So only the server needs to know that a subspace is fixed from there on, and may decide it late.
+What rounding loses is lost for a round and does not add up: so it has the least error, and is not right on average.
 """
-
-import collections
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -36,49 +26,11 @@ BITS = 8
 
 LEAST_BITS = 4
 
-SWITCH = 30.0
-"""Clients that miss more rounds than this, on average, are better served by the fixed form."""
-
 MOST_SQUARES = 2**28
 """Of a placement's numbers q, ||q||^2: with that, their rotation is exact in float32 (`Coordinates.lift`)."""
 
 _LARGEST_NORM = np.float32(12000)
 # Rounding adds at most sqrt(k) / 2 to ||q||, and that of the scale to a bfloat16 2^-8 of it: 2^14 for k up to 2^26.
-
-
-def begin(xp: Ops, momentum: float) -> collections.OrderedDict[str, Array]:
-  """What the server remembers besides the copy, before there is an anchor.
-
-  Returns:
-    OrderedDict of
-      anchor: float32[d], the model of the anchor; empty where there is none.
-      target: float32[k], y.
-      velocity: float32[k], with momentum alone.
-  """
-  names = ['anchor', 'target', *(['velocity'] if momentum else [])]
-  return collections.OrderedDict((name, xp.zeros([0], np.float32)) for name in names)
-
-
-def moved(xp: Ops, state: Mapping[str, Any], model: Array, change: Array,
-          momentum: float) -> collections.OrderedDict[str, Array]:
-  """The state after a round.
-
-  Args:
-    xp: operation table.
-    state: as `begin` describes it.
-    model: float32[d], which becomes the anchor where there is none.
-    change: float32[k], the coordinates of what the clients' mean takes off the model.
-    momentum: 0 … 1 without 1.
-  """
-  begun = xp.size(state['target']) > 0
-  of_before = lambda name: xp.cond(begun, lambda: state[name], lambda: change * np.float32(0))
-  following = collections.OrderedDict(anchor=xp.cond(begun, lambda: state['anchor'], lambda: model))
-  if momentum:
-    change = of_before('velocity') * np.float32(momentum) + change
-  following['target'] = of_before('target') + change
-  if momentum:
-    following['velocity'] = change
-  return following
 
 
 def encode(xp: Ops, target: Array, rounds: Scalar, bits: Scalar, next_bits: Scalar) -> Array:

@@ -1,0 +1,99 @@
+"""The fixed form and integer sums in TFF: clients that follow the real messages in NumPy hold the server's model."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from tests.processes import test_fed_avg as small
+from tff_compress import codec as codec_lib
+from tff_compress import processes
+from tff_compress.codec.ops import numpy_ops as xp
+from tff_compress.processes import ProcessError
+from tff_compress.processes.subspace.build import build_subspace_fed_avg
+from tff_compress.subspace import forms
+from tff_compress.subspace.rate import Rate
+from tff_compress.subspace.runtime import NumpyRuntime
+from tff_compress.subspace.session import Session
+from tff_compress.timeline import history
+from tff_compress.timeline.copy import Copy
+
+pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
+
+SEED, RATE = 11, Rate(noise=None, first=0.5, floor=16)
+
+
+@functools.cache
+def build(server=(1.0, 0.0), **options):
+  import tensorflow_federated as tff
+  return build_subspace_fed_avg(
+      small.model_fn, rate=RATE, seed=SEED, spec=small.SPEC, key_frames=None,
+      client_optimizer_fn=tff.learning.optimizers.build_sgdm(0.1),
+      server_optimizer_fn=tff.learning.optimizers.build_sgdm(*server), **options)
+
+
+class Client:
+  """Follows the messages of a TFF process in NumPy."""
+
+  def __init__(self, momentum=0.0):
+    float32 = codec_lib('float32')
+    session = Session(small.SPEC.parameters, SEED, RATE, momentum, NumpyRuntime(small.SPEC, SEED, float32, float32))
+    self.copy = Copy(session)
+
+  def follow(self, state):
+    """(bytes of the message, the present)."""
+    message = bytes(history.way(xp, state.distributor['history'], self.copy.version))
+    self.copy = self.copy.follow(message)
+    model = self.copy.present['model']
+    np.testing.assert_array_equal(model, small.vector(state.global_model_weights.trainable))
+    return len(message), self.copy.present
+
+
+@pytest.mark.parametrize('form, momentum', [('fixed', 0.0), ('auto', 0.5)])
+def test_clients_hold_the_servers_model_after_any_gap(form, momentum, monkeypatch):
+  monkeypatch.setattr(forms, 'SWITCH', 0.3)
+  runner = processes.Runner(build((0.5, momentum), form=form, placement_bits=6))
+  often, rarely = (Client(momentum if form == 'auto' else 0.0) for _ in range(2))
+  sizes, models = [], []
+  for number in range(8):
+    size, present = often.follow(runner.state)
+    if number in (0, 7):
+      newest, _ = rarely.follow(runner.state)
+    assert int(present['round']) == number
+    sizes.append(size)
+    models.append(present['model'])
+    # Two of the four take turns: each misses more rounds than the one before.
+    ids = [number % 4, (number + 1) % 4]
+    metrics = runner.next(ids, [small.dataset(client).take(int(number < 6)) for client in ids])
+  kept = int(metrics['aggregator']['kept'])
+  placement = history.HEADER_BYTES + 1 + 4 + -(-kept * 6 // 8)
+  assert sizes[-1] == placement
+  switch = often.copy.version
+  # The average is 0, .1, .24, .416: that is enough where round 3 ends.
+  assert switch == (0 if form == 'fixed' else 3)
+  assert rarely.copy.version == switch
+  assert newest == (placement if form == 'fixed' else newest)
+  # Rounds in which nothing is sent leave the model as it is, but for what momentum is left.
+  if not momentum:
+    np.testing.assert_array_equal(models[-1], models[-2])
+
+
+def test_a_new_model_ends_a_fixed_subspace():
+  process = build((0.5, 0.0), form='fixed', placement_bits=6)
+  runner, client = processes.Runner(process), Client()
+  for _ in range(2):
+    runner.next([0, 1], [small.dataset(0), small.dataset(1)])
+  client.follow(runner.state)
+  weights = process.get_model_weights(runner.state)
+  runner.state = process.set_model_weights(runner.state, weights)
+  _, present = client.follow(runner.state)
+  assert client.copy.version == int(present['round']) == 3
+  runner.next([0], [small.dataset(0)])
+  client.follow(runner.state)
+  assert client.copy.version == 3
+
+
+@pytest.mark.parametrize('options', [dict(form='other'), dict(form='fixed', placement_bits=3)])
+def test_what_no_form_is_is_refused(options):
+  with pytest.raises(ProcessError, match='form|placement_bits'):
+    build(**options)
