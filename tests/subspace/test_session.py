@@ -171,7 +171,7 @@ def test_a_change_may_say_that_the_model_is_coded_as_a_key_frame_gives_it():
     plain, coded = (_change(session, copy, _mean(session, copy), key_frame=flag) for flag in (False, True))
     assert coded[0] == plain[0] + 128
     after = session.move(xp, copy, coded)
-    assert same(session, session.from_base(xp, session.key_frame(xp, copy, coded)), after)
+    assert same(session, session.from_base(xp, session.advance(xp, copy, coded)[1]), after)
     assert not same(session, session.move(xp, copy, plain), after)
     np.testing.assert_allclose(after['model'], session.move(xp, copy, plain)['model'], atol=0.1)
 
@@ -187,7 +187,7 @@ def _bases(session):
   record = _change(session, first, _mean(session, first), key_frame=True)
   return {
       START: (session.base(xp, began, START, np.frombuffer(start.to_bytes(), np.uint8)), began),
-      KEY_FRAME: (session.key_frame(xp, first, record), session.move(xp, first, record)),
+      KEY_FRAME: (session.advance(xp, first, record)[1], session.move(xp, first, record)),
       FIRST: (session.base(xp, first, FIRST), first),
   }
 
