@@ -109,11 +109,12 @@ def test_nobody_in_any_round_costs_a_byte_each():
 
 
 def test_a_first_model_is_what_arrives_of_it():
-  session = session_of(first_model='float16')
-  model = vector(session)
-  server = Server.begin(session, model, bits=2)
-  np.testing.assert_array_equal(server.copy['model'], model.astype(np.float16).astype(np.float32))
-  assert same(session, Copy(session).follow(server.timeline.way()).held, server.copy)
+  for codec, exact in (('float32', True), ('float16', False), ('uniform:bits=3 | pack', False)):
+    session = session_of(first_model=codec)
+    model = vector(session)
+    server = Server.begin(session, model, bits=2)
+    assert np.array_equal(server.copy['model'], model) == exact
+    assert same(session, Copy(session).follow(server.timeline.way()).held, server.copy)
   with pytest.raises(SpecError):
     Server.begin(session, model, start=Start.like(np.split(model, [960]), 3).to_bytes())
 

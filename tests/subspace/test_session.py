@@ -173,6 +173,7 @@ def test_a_change_may_say_that_the_model_is_coded_as_a_key_frame_gives_it():
     after = session.move(xp, copy, coded)
     assert same(session, session.from_base(xp, session.advance(xp, copy, coded)[1]), after)
     assert not same(session, session.move(xp, copy, plain), after)
+    assert session.advance(xp, copy, plain)[1].size == 0
     np.testing.assert_allclose(after['model'], session.move(xp, copy, plain)['model'], atol=0.1)
 
 
@@ -187,7 +188,7 @@ def _bases(session):
   record = _change(session, first, _mean(session, first), key_frame=True)
   return {
       START: (session.base(xp, began, START, np.frombuffer(start.to_bytes(), np.uint8)), began),
-      KEY_FRAME: (session.advance(xp, first, record)[1], session.move(xp, first, record)),
+      KEY_FRAME: session.advance(xp, first, record)[::-1],
       FIRST: (session.base(xp, first, FIRST), first),
   }
 

@@ -50,18 +50,14 @@ class Server:
     Raises:
       SpecError: the start draws another model.
     """
-    copy = session.begin(numpy_ops, np.asarray(model, np.float32), bits)
     if start is None:
-      base = session.base(numpy_ops, copy, session_lib.FIRST)
-      arrived = session.from_base(numpy_ops, base)['model']
-      copy = session.begin(numpy_ops, arrived, bits)
-      base = session.base(numpy_ops, copy, session_lib.FIRST)
+      copy, base = session.first(numpy_ops, np.asarray(model, np.float32), bits)
     else:
+      copy = session.begin(numpy_ops, np.asarray(model, np.float32), bits)
       base = session.base(numpy_ops, copy, session_lib.START, np.frombuffer(start, np.uint8))
     digest = session.digest(numpy_ops, copy)
     if not np.array_equal(session.digest(numpy_ops, session.from_base(numpy_ops, base)), digest):
-      raise SpecError('a start draws another model than the first one, or its codec makes another of one that it made: '
-                      'give the model that the start draws, or send the first model as float32.')
+      raise SpecError('a start draws another model than the first one: give the model that it draws.')
     form = RoundForm(key_frame_bytes) if form is None else form
     return cls(session, Timeline.begin(bytes(base), bytes(digest)), *_begun(form, copy))
 

@@ -213,13 +213,20 @@ class Session:
 
     Args:
       xp: operation table.
-      copy: the server's. If its model is not exactly what is sent, take what `from_base` gives.
+      copy: the server's, of a model that its codec does not change; see `first`.
       kind: `START` or `FIRST`.
       start: uint8[n], the bytes of a `Start`.
     """
     if start is not None:
       return xp.concat([xp.constant([kind], np.uint8), *self._facts(xp, copy), start])
     return self._base(xp, copy, kind, [self.runtime.encode_model(copy['model'], copy['round'], kind)])
+
+  def first(self, xp: Ops, model: Array, bits: Scalar,
+            version: Scalar = 0) -> tuple[collections.OrderedDict[str, Any], Array]:
+    """(the server's copy of a first model as it arrives, uint8[n] the base that gives it); see `begin`."""
+    frame = self.runtime.encode_model(model, xp.integer(version), FIRST)
+    copy = self.begin(xp, self.runtime.decode_model(frame, FIRST), bits, version)
+    return copy, self._base(xp, copy, FIRST, [frame])
 
   def _base(self, xp: Ops, copy: Copy, kind: int, frames: Sequence[Array]) -> Array:
     counted = (part for frame in frames for part in (counts.encode(xp, xp.vector(xp.size(frame))), frame))

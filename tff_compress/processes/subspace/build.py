@@ -121,14 +121,10 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
     return tf.nest.pack_sequence_as(types.structure, [*parts, *others])
 
   @tff.tensorflow.computation(types.weights_type)
-  def first_weights(weights):
-    model = functions.runtime.drawn() if options.start == SEED or isinstance(options.start, Start) else (
-        functions.first_model(vector(weights)))
-    return with_trainable(weights, model)
-
-  @tff.tensorflow.computation(types.weights_type)
   def begin(weights):
-    return functions.begin(vector(weights))
+    model = functions.runtime.drawn() if functions.runtime.start else vector(weights)
+    model, downlink = functions.begin(model)
+    return with_trainable(weights, model), downlink
 
   @tff.tensorflow.computation
   def initial_uplink():
@@ -136,13 +132,13 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
 
   @tff.federated_computation
   def init():
-    weights = tff.federated_map(first_weights, tff.federated_eval(types.initial_weights, tff.SERVER))
+    begun = tff.federated_map(begin, tff.federated_eval(types.initial_weights, tff.SERVER))
     return tff.federated_zip(state_class(
-        weights, tff.federated_map(begin, weights), training.client_work.initialize(),
+        begun[0], begun[1], training.client_work.initialize(),
         tff.federated_eval(initial_uplink, tff.SERVER), tff.federated_value((), tff.SERVER)))
 
   state_type = init.type_signature.result
-  downlink_type, uplink_type = begin.type_signature.result, initial_uplink.type_signature.result
+  downlink_type, uplink_type = begin.type_signature.result[1], initial_uplink.type_signature.result
 
   @tff.tensorflow.computation(downlink_type)
   def agree(downlink):
@@ -213,11 +209,8 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
   @tff.tensorflow.computation(state_type.member, types.weights_type)
   def set_model_weights(state, weights):
     version = state.distributor['copy']['round'] + 1
-    model = vector(weights)
-    if functions.runtime.start is None:
-      model = functions.first_model(model)
-    return state_class(with_trainable(weights, model), functions.begin(model, version), state.client_work,
-                       state.aggregator, state.finalizer)
+    model, downlink = functions.begin(vector(weights), version)
+    return state_class(with_trainable(weights, model), downlink, state.client_work, state.aggregator, state.finalizer)
 
   return ClientStateProcess(
       init, next_fn, client_state_type=client_type, fingerprint=fingerprint, get_model_weights=get_model_weights,

@@ -37,39 +37,36 @@ class SubspaceFunctions:
 
   # -- the server, before a round
 
-  def first_model(self, model):
-    """float32[d]: what the first model becomes, as what is sent of it may not be exact.
-
-    Args:
-      model: float32[d].
-    """
-    coded = self.runtime.encode_model(model, tf.constant(0), session_lib.FIRST)
-    return self.runtime.decode_model(coded, session_lib.FIRST)
-
   def begin(self, model, version=None):
-    """The state of the downlink for a model (float32[d], as `first_model` gives it).
+    """(float32[d], the state of the downlink) for a first model, which is what arrives of it.
 
     Args:
       model: float32[d].
       version: int32 scalar that the model gets where it replaces another one; None for the first, 0.
     """
     xp = TensorFlowOps()
-    copy = self.session.begin(xp, model, self._options.uplink_bits, 0 if version is None else version)
-    sent = lambda: self.session.base(xp, copy, session_lib.FIRST)
-    if self.runtime.start is None:
-      base = sent()
-    else:
+    bits, number = self._options.uplink_bits, tf.constant(0) if version is None else version
+    sent = lambda: self.session.first(xp, model, bits, number)
+
+    def started():
+      assert self.runtime.start is not None
+      copy = self.session.begin(xp, model, bits, number)
       start = xp.constant(np.frombuffer(self.runtime.start.to_bytes(), np.uint8), np.uint8)
-      drawn = tf.reduce_all(tf.equal(model, self.runtime.drawn()))
-      base = tf.cond(drawn, lambda: self.session.base(xp, copy, session_lib.START, start), sent)
+      return copy, self.session.base(xp, copy, session_lib.START, start)
+
+    if self.runtime.start is None:
+      copy, base = sent()
+    else:
+      copy, base = tf.cond(tf.reduce_all(tf.equal(model, self.runtime.drawn())), started, sent)
     past = history.begin(xp, _of_any_size(base), self.session.digest(xp, copy))
     past = collections.OrderedDict(past, log=_of_any_size(past['log']), ends=_of_any_size(past['ends']),
                                    placement=_of_any_size(past['placement']))
     if version is not None:
       past = collections.OrderedDict(past, version=version, base_version=version)
+    model = copy['model']
     copy, memory = self._form.begin(xp, copy)
-    return collections.OrderedDict(history=past, copy=_without_model(copy),
-                                   memory=tf.nest.map_structure(_of_any_size, memory))
+    return model, collections.OrderedDict(history=past, copy=_without_model(copy),
+                                          memory=tf.nest.map_structure(_of_any_size, memory))
 
   def initial_uplink(self):
     return collections.OrderedDict(round=tf.constant(0, tf.int32), gap=tf.constant(0.0))
