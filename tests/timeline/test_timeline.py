@@ -179,6 +179,10 @@ def test_a_placement_is_the_last_word_and_void_with_the_next_change():
       assert len(message) == history.HEADER_BYTES + before + 1 + length == history.cost(xp, state, copy.version)
       copy = copy.follow(message)
       assert (copy.held, copy.present) == (held, present)
+    # The version itself is as it was, for who holds it, and goes on from bytes.
+    timeline = Timeline.from_bytes(run.timeline.followed_by(state).to_bytes())
+    assert timeline.digests == run.timeline.digests
+    assert timeline.way(1, toy.digest_of(held)) == message
   state = history.with_change(xp, state, np.zeros(3, np.uint8), toy.RULES.digest(xp, held))
   assert state['placement'].size == 0
   for flags in range(4, 256, 4):
