@@ -49,7 +49,8 @@ TASKS = {
     'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3, ('rule-1.5',)),
     'fashion-cnn': (dataclasses.replace(FASHION, network=SMALL_CNN), 3, ('rule-1.5', 'rule-3')),
     'fashion-cnn-short': (SHORT, 5, ('rule-1.5', '0.005-1/1')),
-    'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN), 2, ('rule-1.5', '0.004-1/1', '0.015-1/1')),
+    'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN, rounds=16, examples=4000), 2,
+                        ('rule-1.5', '0.004-1/1', '0.015-1/1')),
     'rare-clients': (dataclasses.replace(FASHION, clients=1000, split='iid', epochs=2, learning_rate=0.1), 2,
                      ('rule-1.5', '0.02-1/1')),
 }
