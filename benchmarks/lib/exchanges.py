@@ -1,15 +1,14 @@
 """How server and clients exchange updates and models in both directions, with real messages, in NumPy.
 
 A codec makes the exchange of one run: an object with the server's model, that says how many bytes a client downloads,
-makes a client's message, and ends a round with all of them. So that nothing is trained twice, clients that take part
-train from the server's model. Those that an exchange is told to audit really follow their messages from the model that
-they had, and what they get must be the server's, bit for bit.
+makes a client's message, and ends a round with all of them. Clients train from the model of one client that follows all
+messages, and those that an exchange is told to audit follow theirs from the version that they held: what they get must
+be the same, bit for bit, and what the server has.
 """
 
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
 from typing import Protocol
 
 import numpy as np
@@ -34,7 +33,7 @@ class Exchange(Protocol):
   """One run of a codec.
 
   Attributes:
-    model: float32[d], the server's.
+    model: float32[d], what clients train from.
   """
   model: np.ndarray
 
@@ -148,50 +147,59 @@ class _Subspace:
                                 key_frame_bytes=spec.parameters if codec.key_frames else None)
     self._versions: dict[int, int] = {}
     """{client: the version that it holds}."""
-    self._copies: dict[int, Any] = {}
-    """{version: what everybody holds who has it}."""
+    self._copies: dict[int, Copy] = {}
+    """{version: the copy of everybody who holds it}."""
+    self._newest = self._followed(Copy(session))
+    """Of a client that follows every message."""
 
   @property
   def model(self):
-    return self._server.copy['model']
+    return self._newest.present['model']
 
   def download(self, client, audited):
     version = self._versions.get(client, history.UNKNOWN)
     message = self._server.timeline.way(version)
     if audited:
-      copy = Copy(self._server.session, self._copies.get(version)).follow(message)
-      np.testing.assert_array_equal(self._content(copy.present), self._content(self._server.copy))
-    self._versions[client] = self._server.round
-    self._copies[self._server.round] = self._server.copy
+      copy = self._copies.get(version, Copy(self._server.session)).follow(message)
+      content = lambda copy: copy.rules.content(numpy_ops, copy.present)
+      np.testing.assert_array_equal(content(copy), content(self._newest))
+    self._versions[client] = self._newest.version
+    self._copies[self._newest.version] = self._newest
     return len(message)
 
   def upload(self, client, update):
-    return self._server.session.upload(numpy_ops, self._server.copy, update, np.int32(client))
+    return self._server.session.upload(numpy_ops, self._newest.present, update, np.int32(client))
 
   def step(self, received):
-    server = self._server
-    kept = int(server.session.kept(numpy_ops, server.copy))
-    mean, total = np.zeros(kept, np.float32), np.float32(0)
+    mean, total = np.float32(0), np.float32(0)
     for client, weight, message in received:
-      mean += np.float32(weight) * server.read(message.tobytes(), client)
-      total += np.float32(weight)
-    self._server = server.after(mean / total, bits=self._codec.downlink_bits, next_bits=self._codec.uplink_bits)
+      coordinates = self._server.read(message.tobytes(), client)
+      mean, total = mean + np.float32(weight) * coordinates, total + np.float32(weight)
+    self._server = self._server.after(mean / total, bits=self._codec.downlink_bits, next_bits=self._codec.uplink_bits)
+    self._newest = self._followed(self._newest)
     in_use = set(self._versions.values())
     self._copies = {version: copy for version, copy in self._copies.items() if version in in_use}
     rule = self._server.copy['rule']
-    return {'kept': kept, 'noise': float(rule['spent'] / rule['energy'])}
+    return {'kept': mean.size, 'noise': float(rule['spent'] / rule['energy'])}
 
   def state(self):
-    copies = {f'copies/{version}': self._content(copy) for version, copy in self._copies.items()}
-    return {**copies, 'copy': self._content(self._server.copy), 'versions': np.asarray([*self._versions.items()]),
-            'timeline': np.frombuffer(self._server.timeline.to_bytes(), np.uint8)}
+    copies = {f'copies/{version}': _array(copy.to_bytes()) for version, copy in self._copies.items()}
+    content = self._server.session.content(numpy_ops, self._server.copy)
+    return {**copies, 'newest': _array(self._newest.to_bytes()), 'server': content,
+            'versions': np.asarray([*self._versions.items()]), 'timeline': _array(self._server.timeline.to_bytes())}
 
   def resume(self, state):
-    copy_of = lambda content: self._server.session.from_content(numpy_ops, content)
+    session = self._server.session
     self._server = dataclasses.replace(self._server, timeline=Timeline.from_bytes(state['timeline'].tobytes()),
-                                       copy=copy_of(state['copy']))
+                                       copy=session.from_content(numpy_ops, state['server']))
+    copy_of = lambda name: Copy.from_bytes(session, state[name].tobytes())
     self._versions = {int(client): int(version) for client, version in state['versions']}
-    self._copies = {version: copy_of(state[f'copies/{version}']) for version in set(self._versions.values())}
+    self._copies = {version: copy_of(f'copies/{version}') for version in set(self._versions.values())}
+    self._newest = self._followed(copy_of('newest'))
 
-  def _content(self, copy):
-    return self._server.session.content(numpy_ops, copy)
+  def _followed(self, copy):
+    return copy.follow(self._server.timeline.way(copy.version))
+
+
+def _array(data):
+  return np.frombuffer(data, np.uint8)

@@ -133,8 +133,9 @@ def test_absent_clients_receive_what_they_missed_and_audits_notice_another_model
   one = exchange.download(0, True)
   assert missed - here == 3 * (one - here)
   rounds_of(exchange, 1)
-  held = exchange._copies[4]
-  exchange._copies[4] = {**held, 'model': np.nextafter(held['model'], np.float32(9))}
+  copy = exchange._copies[4]
+  changed = {**copy.held, 'model': np.nextafter(copy.held['model'], np.float32(9))}
+  exchange._copies[4] = dataclasses.replace(copy, held=changed)
   with pytest.raises(history.DigestError):
     exchange.download(0, True)
 
