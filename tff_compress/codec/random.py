@@ -17,6 +17,7 @@ import numpy as np
 
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
+from tff_compress.codec.table import Scalar
 
 SHARED_CLIENT = 0xFFFFFFFF
 """The client number of streams that all clients of a round share."""
@@ -123,6 +124,12 @@ class Stream:
     """float32[size] of fair coins, 1 or -1: 32 from each word, most significant bit first."""
     words, skipped = self._words_of(size, start, 32)
     return self._xp.signs(words)[skipped:skipped + size]
+
+  def few_signs(self, size: Scalar) -> Array:
+    """The first `size` of `signs`, where that may be known only when a graph runs; at most 2^29, those of one key."""
+    xp = self._xp
+    words = xp.generate(functools.partial(x5, xp), self._key(0), 0, (size + 31) // 32)
+    return xp.signs(words)[:size]
 
 
 @dataclasses.dataclass(frozen=True)

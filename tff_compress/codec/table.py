@@ -127,7 +127,7 @@ class Ops(Protocol):
   def from_float16_bits(self, bits: Array) -> Array:
     """int32 that hold the 16 bits of a float16 -> float32."""
 
-  def generate(self, function: Callable[[Array, Array, Array], Array], key: Array, start: int, stop: int) -> Array:
+  def generate(self, function: Callable[[Array, Array, Array], Array], key: Array, start: int, stop: Scalar) -> Array:
     """int32[stop - start]: function(int32 indices start … stop-1, key[0], key[1]) of an int32[2] key, element-wise."""
 
   def by_rows(self, function: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[Array, ...]:

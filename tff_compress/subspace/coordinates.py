@@ -20,7 +20,6 @@ from tff_compress.codec import random
 from tff_compress.codec.keys import Draws
 from tff_compress.codec.keys import Keys
 from tff_compress.codec.random import Purpose
-from tff_compress.codec.stage import Real
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
@@ -54,8 +53,14 @@ class Coordinates:
     return min(UNIT, 4**int(math.log(self.size, 4) + 1e-9))
 
   @functools.cached_property
-  def _rotation(self) -> hadamard.Hadamard:
-    return hadamard.Hadamard(rotations=2, block=BLOCK)
+  def block(self) -> int:
+    """Values of a block of the two rotations."""
+    return min(BLOCK, 4**int(math.log(self.padded, 4) + 1e-9))
+
+  @property
+  def rows(self) -> int:
+    """Blocks of each rotation."""
+    return self.padded // self.block
 
   @functools.cached_property
   def _stride(self) -> int:
@@ -81,6 +86,16 @@ class Coordinates:
     steps = xp.cast(xp.iota(kept), np.int64) * xp.constant(self._stride, np.int64)
     return xp.cast((first + steps) % xp.constant(self.padded, np.int64), np.int32)
 
+  def _cells(self, xp: Ops, keys: Keys, kept: Scalar) -> Array:
+    """int32[k]: the places, counted along the blocks of the second rotation, which lie across those of the first."""
+    places, rows = self.places(xp, keys, kept), xp.constant(self.rows, np.int32)
+    return places % rows * xp.constant(self.block, np.int32) + places // rows
+
+  def _signs(self, xp: Ops, keys: Keys) -> list[random.Rows]:
+    """The signs of the two rotations, [rows, block] each: consecutive pieces of one stream."""
+    stream = Draws(xp, keys, '', 0).of('round', Purpose.ROTATION)
+    return [random.Rows(xp, stream.signs, self.rows, self.block, start) for start in (0, self.padded)]
+
   def project(self, xp: Ops, keys: Keys, vector: Array, kept: Scalar) -> Array:
     """float32[d] -> float32[k], its coordinates: the same bits on every runtime.
 
@@ -90,9 +105,17 @@ class Coordinates:
       vector: float32[d].
       kept: k.
     """
+    dither = Draws(xp, keys, '', 0).client(Purpose.PRE_ROUNDING).dither(2 * self.block)
+    first, second = self._signs(xp, keys)
+
+    def turned(values: Array, signs: random.Rows, dither: Array) -> Array:
+      return xp.by_rows(lambda x, signs: (hadamard.forward(xp, x, signs, dither),), values, signs)[0]
+
     padding = xp.zeros([self.padded - self.size], np.float32)
-    rotated, _ = self._rotation.encode(xp, xp.concat([vector, padding]), Draws(xp, keys, '', 0), Real(self.padded))
-    return xp.gather(rotated, self.places(xp, keys, kept))
+    values = turned(xp.reshape(xp.concat([vector, padding]), [self.rows, self.block]), first, dither[:self.block])
+    across = xp.transpose(xp.reshape(values, [self.block, self.rows]), [1, 0])
+    values = turned(across, second, dither[self.block:])
+    return xp.gather(xp.reshape(values, [self.padded]), self._cells(xp, keys, kept))
 
   def lift(self, xp: Ops, keys: Keys, levels: Array) -> Array:
     """float32[k] -> float32[d], the vector with these coordinates and zero elsewhere.
@@ -106,10 +129,15 @@ class Coordinates:
       keys: of a message of the same round.
       levels: float32[k].
     """
-    scattered = xp.scatter(self.places(xp, keys, xp.size(levels)), levels, self.padded)
-    scattered = xp.reshape(scattered, [self.padded])
-    lifted = self._rotation.decode(xp, scattered, {}, Draws(xp, keys, '', 0), Real(self.padded))
-    return lifted[:self.size]
+    first, second = self._signs(xp, keys)
+
+    def turned_back(values: Array, signs: random.Rows) -> Array:
+      return xp.by_rows(lambda x, signs: (hadamard.inverse(xp, x, signs),), values, signs)[0]
+
+    scattered = xp.scatter(self._cells(xp, keys, xp.size(levels)), levels, self.padded)
+    across = turned_back(xp.reshape(scattered, [self.rows, self.block]), second)
+    values = xp.reshape(xp.transpose(across, [1, 0]), [self.rows, self.block])
+    return xp.reshape(turned_back(values, first), [self.padded])[:self.size]
 
   def rotated(self, xp: Ops, keys: Keys, values: Array) -> Array:
     """float32[k] -> float32[k], rotated in blocks of `unit` as only this client does: what a quantizer loses of two
@@ -125,6 +153,5 @@ class Coordinates:
 
   def _own_signs(self, xp: Ops, keys: Keys, values: Array) -> Array:
     """float32[k / unit, unit] of a client's own rotation."""
-    # k may be known only when the graph runs, and how many words are drawn is known before.
-    signs = Draws(xp, keys, '', 1).of('client', Purpose.ROTATION).signs(self.padded)
-    return xp.reshape(signs[:xp.size(values)], [-1, self.unit])
+    stream = Draws(xp, keys, '', 1).of('client', Purpose.ROTATION)
+    return xp.reshape(stream.few_signs(xp.size(values)), [-1, self.unit])
