@@ -162,7 +162,8 @@ class SubspaceFunctions:
     measured = accounting.measurements('uplink', total['bytes'], total['clients'], self._spec)
     measured['uplink_skipped'] = total['clients'] - total['sent']
     of_first = moved['rule']['energy']
-    noise, energy = self._form.noise(xp, session, moved, memory), tf.cast(tf.reduce_sum(moved['model'] * moved['model']), tf.float64)
+    noise = self._form.noise(xp, session, moved, memory)
+    energy = tf.cast(tf.reduce_sum(moved['model'] * moved['model']), tf.float64)
     measured.update(collections.OrderedDict(
         kept=kept, gap=gap, noise=tf.cast(noise / of_first, tf.float32), growth=tf.cast(energy / of_first, tf.float32),
         alarm=tf.cast(energy > ALARM * of_first, tf.int32)))
