@@ -95,13 +95,14 @@ def method_arguments(method: Method, model: Any, downlink: Any, uniform: bool) -
   Args:
     method: the uplink's `tff_compress.processes.methods.Method`.
     model: the Keras model that clients train; None where the method need not know it.
-    downlink: `Codec` or `Changes`, unless the method has its own.
+    downlink: `Codec` or `Changes`, unless the method has its own; None where it settles both ways.
     uniform: whether all clients weigh the same, unless the method says so.
 
   Raises:
     ProcessError: the method cannot use this model.
   """
-  return {'downlink': downlink, 'client_weighting': weighting(uniform), **method.arguments(model)}
+  downlinks = {} if method.both_ways else {'downlink': downlink}
+  return {**downlinks, 'client_weighting': weighting(uniform), **method.arguments(model)}
 
 
 def weighting(uniform: bool) -> tff.learning.ClientWeighting:

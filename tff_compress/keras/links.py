@@ -24,7 +24,7 @@ class Links:
 
   Attributes:
     method: the uplink's `tff_compress.processes.methods.Method`; None for an aggregation factory of TFF.
-    downlink: `Codec` or `Changes`.
+    downlink: `Codec` or `Changes`; None where the method settles both ways.
 
   Raises:
     FederateError: they do not go together.
@@ -40,7 +40,8 @@ class Links:
     own = self.method is not None and self.method.downlink
     if own and downlink is not None:
       raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
-    self.downlink = processes.Changes.of(own or ('float32' if downlink is None else downlink))
+    both_ways = self.method is not None and self.method.both_ways
+    self.downlink = None if both_ways else processes.Changes.of(own or ('float32' if downlink is None else downlink))
     self._sends_changes = isinstance(self.downlink, processes.Changes)
     if self._sends_changes and self._factory is not None:
       raise FederateError('a downlink of changes needs an uplink of this package, not an aggregation factory.')

@@ -191,6 +191,9 @@ class Trainer:
       raise Diverged(
           f"training diverged in round {self.round + 1}: the server's weights are not finite; lower the learning "
           'rate.')
+    for figure in self._figures:
+      if figure.stops and figure.read(metrics):
+        raise Diverged(f'training diverged in round {self.round + 1}: {figure.stops}.')
     record.update(clients=clients, failed_clients=clients - trained, examples=examples)
 
   def _costs(self, metrics, clients):

@@ -24,8 +24,9 @@ class Total:
       s/round 150.
     meaning: what it shows, in words.
     sentence: what the caption below the table says of it, as there.
-    share: whether it is the percentage of the clients of all rounds; otherwise it is in millions, as of bytes.
+    share: whether it is the percentage of the clients of all rounds.
     last: whether it is what the last round has, and not the sum over rounds.
+    scale: what it is divided by to be shown: 1e6 for megabytes.
   """
   title: str
   position: int
@@ -33,6 +34,7 @@ class Total:
   sentence: str = ''
   share: bool = False
   last: bool = False
+  scale: float = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Figure:
       pre-pass, and is 0 where nothing did.
     sent: 'uplink' or 'downlink' where these are bytes beside the messages of the round: they count in all totals.
     asks: whether a value other than 0 asks for a pre-pass before the next round.
+    stops: what is wrong where the value is not 0, words to follow "training diverged in round 3: "; a run then stops.
     remark: what the line of a round says where the value is not 0, such as '{value} of {clients} clients are late'.
     heading: above it in the page's table of rounds; '' where it is not there.
     total: what it is in the table that ends runs; None where it is not there.
@@ -56,6 +59,7 @@ class Figure:
   place: tuple[str, ...] = ()
   sent: str = ''
   asks: bool = False
+  stops: str = ''
   remark: str = ''
   heading: str = ''
   total: Total | None = None

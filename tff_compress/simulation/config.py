@@ -54,7 +54,10 @@ def _checked_uplink(text):
 
 
 def _checked_downlink(text):
-  if text.partition(':')[0].strip() in methods.registry():
+  named = methods.registry().get(text.partition(':')[0].strip())
+  if named is not None and named.both_ways and text == named.name:
+    return text  # As `_check_uplink` settles it.
+  if named is not None:
     raise ConfigError(f'downlink: {checks.shown(text)} is a method, which settles both directions: give it as uplink.')
   _refuse_unreadable('downlink', codec_lib.parse, text)
   return text

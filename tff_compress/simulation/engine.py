@@ -23,6 +23,7 @@ from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import folder as folder_lib
 from tff_compress.simulation import models
 from tff_compress.simulation import splits
+from tff_compress.timeline.start import Start
 
 _TEST_BATCH = 1000
 
@@ -40,9 +41,10 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
     on_prepass: called as `run` says; or None.
 
   Returns:
-    (status, rounds, parameters).
+    (status, why it did not finish or '', rounds, parameters).
   """
   model = _model(config, dataset)
+  start = _start(model, config.seed)
   clients = Clients([(dataset.x_train[part], dataset.y_train[part]) for part in parts], model,
                     batch_size=config.batch_size,
                     local_epochs=config.local_epochs, local_steps=config.steps, shuffle=True, seed=config.seed)
@@ -53,7 +55,7 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
   average = processes.MovingAverage(config.ema or 0.0)
   journal = None
   with _workers(config.workers), contextlib.ExitStack() as stack:
-    process = _process(config, model, blueprint, aggregator, folder)
+    process = _process(config, model, blueprint, aggregator, folder, start)
     trainer = training.Trainer(blueprint, clients, config.clients_per_round, process, config.method)
     rounds = []
     if folder is not None:
@@ -66,7 +68,7 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
           average = processes.MovingAverage(config.ema or 0.0, saved['average'])
       if config.has_memory:
         process.store.rewind(trainer.round)
-    status = folder_lib.RUNNING
+    status, reason = folder_lib.RUNNING, ''
     while trainer.round < config.rounds:
       if config.has_memory and journal is not None:
         process.store.kept_rounds = journal.checkpoints
@@ -76,8 +78,8 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
       start = time.perf_counter()
       try:
         record = trainer.next()
-      except training.Diverged:
-        status = folder_lib.DIVERGED
+      except training.Diverged as error:
+        status, reason = folder_lib.DIVERGED, str(error)
         break
       average.update(trainer.state)
       entry = _entry(record, rounds, estimate, blueprint)
@@ -93,8 +95,8 @@ def train(config, dataset, parts, folder, before, on_round, on_prepass):
     else:
       status = folder_lib.FINISHED
     if journal is not None:
-      journal.end(status, rounds)
-  return status, rounds, parameters
+      journal.end(status, rounds, reason)
+  return status, reason, rounds, parameters
 
 
 def _tell_of_prepass(on_prepass, coming, learned, clients):
@@ -107,6 +109,17 @@ def _model(config, dataset):
                        seed=config.seed & 0x7FFFFFFF, dropout=config.dropout)
   model.compile(optimizer='sgd', **dataset.kind.compile_arguments())
   return model
+
+
+def _start(model, seed):
+  """Gives the model weights that a few bytes say, of the distributions that it has: the `Start` that says them.
+
+  All runs do, also those that send first weights otherwise, so that they begin alike whatever they send.
+  """
+  start = Start.like([variable.numpy() for variable in model.trainable_variables], seed)
+  for variable, value in zip(model.trainable_variables, start.weights(codec_lib.Spec.of(model))):
+    variable.assign(value)
+  return start
 
 
 def _codec_text(codec):
@@ -127,7 +140,7 @@ def _uplink(config, blueprint):
   return baselines.aggregator(bits), baselines.bytes_estimate(bits, blueprint.weights().trainable)
 
 
-def _process(config, model, blueprint, aggregator, folder):
+def _process(config, model, blueprint, aggregator, folder, start):
   """What `Trainer` runs: a learning process, or a `Runner` of one whose clients remember."""
   common = dict(
       client_optimizer=optimizers.sgd(config.client_learning_rate, config.client_momentum),
@@ -138,19 +151,29 @@ def _process(config, model, blueprint, aggregator, folder):
   if not config.has_memory:
     return learning.build(blueprint, aggregator=aggregator, downlink=codec_lib(_codec_text(config.downlink)),
                           uniform=config.weighting == 'uniform', **common)
-  process = learning.build_with_memory(blueprint, config.method, process_arguments(config, model), **common)
+  process = learning.build_with_memory(blueprint, config.method, process_arguments(config, model, start),
+                                        **common)
   return processes.Runner(process, folder=None if folder is None else os.path.join(folder.path, folder_lib.CLIENTS),
                           max_clients=config.state_clients, max_bytes=config.state_bytes)
 
 
-def process_arguments(config, model):
+def process_arguments(config, model, start=None):
   """What the uplink's `Method.build` is given for a `RunConfig` and a Keras model, besides model and optimizers: a
-  dict."""
-  downlink = _codec_text(config.downlink)
-  arguments = learning.method_arguments(
-      config.method, model,
-      processes.Changes(downlink, since=config.changes) if config.changes else codec_lib(downlink),
-      config.weighting == 'uniform')
+  dict.
+
+  Args:
+    config: `RunConfig`.
+    model: the Keras model.
+    start: the `Start` that its weights are drawn with; None where they are others.
+  """
+  if config.method.both_ways:
+    downlink = None
+  else:
+    text = _codec_text(config.downlink)
+    downlink = processes.Changes(text, since=config.changes) if config.changes else codec_lib(text)
+  arguments = learning.method_arguments(config.method, model, downlink, config.weighting == 'uniform')
+  if start is not None:
+    arguments.update(config.method.arguments_of_start(start))
   if config.feedback != config.method.error_feedback:  # What the run itself says of it.
     arguments['error_feedback'] = config.feedback or False
   return arguments

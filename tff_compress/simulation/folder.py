@@ -269,10 +269,11 @@ class Journal:
     if number not in (await self._states.get_versions() or []):
       await self._states.save(state, number)
 
-  def end(self, status, rounds):
-    """Says in result.json how the run ended, when everything else is written."""
+  def end(self, status, rounds, reason):
+    """Says in result.json how the run ended, and if it did not finish why, when everything else is written."""
     self.wait()
-    self._folder.write_result(status, rounds, **self._details_so_far())
+    reasons = {'reason': reason} if reason else {}
+    self._folder.write_result(status, rounds, **self._details_so_far(), **reasons)
 
   def _details_so_far(self):
     return self._details if self.learned is None else {**self._details, 'prepass': self.learned}
@@ -347,6 +348,7 @@ def read_result(path):
   if (not isinstance(rounds, list) or not isinstance(result.get('config'), dict) or result.get('format') != FORMAT
       or not isinstance(result.get('parameters'), int)
       or result.get('status') not in (RUNNING, FINISHED, DIVERGED) or not _are_numbers(result.get('prepass', {}))
+      or not isinstance(result.get('reason', ''), str)
       or [entry.get('round') if isinstance(entry, dict) else None
           for entry in rounds] != list(range(1, len(rounds) + 1))):
     raise FolderError(f'{path} is not the result of a run of this version.')

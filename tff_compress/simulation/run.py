@@ -27,7 +27,8 @@ class RunResult:
 
   Attributes:
     config: its `RunConfig`.
-    status: 'finished', or 'diverged' where training produced NaN or infinite values: `rounds` then ends before that.
+    status: 'finished', or 'diverged' where training produced NaN or infinite values, or was about to: `rounds` then
+      ends before that.
     parameters: number of the model's trainable parameters.
     rounds: tuple of dicts, one per round:
       round: from 1.
@@ -43,6 +44,7 @@ class RunResult:
       What the uplink's method measures beyond that, such as bytes of a pre-pass, which the totals have in them
         (`tff_compress.processes.methods.figures`; docs/command-line.md has the table).
       seconds: of the round with its evaluation; in the first, TFF also builds its programs.
+    reason: a sentence that says why it did not finish; ''.
     folder: where it was saved, or None. There, `result.json` has all of this; see folder.py for the rest.
   """
   config: RunConfig
@@ -50,6 +52,7 @@ class RunResult:
   parameters: int
   rounds: tuple
   folder: str | None = None
+  reason: str = ''
 
   @property
   def accuracy(self) -> float | None:
@@ -94,7 +97,8 @@ def run(config: RunConfig, *, on_round: Callable[[dict], object] | None = None,
       before = folder.read()
       if before and (before['status'] == folder_lib.DIVERGED or before['status'] == folder_lib.FINISHED
                      and len(before['rounds']) == config.rounds):
-        return RunResult(config, before['status'], before['parameters'], tuple(before['rounds']), config.output)
+        return RunResult(config, before['status'], before['parameters'], tuple(before['rounds']), config.output,
+                         before.get('reason', ''))
       folder.remove_leftovers()
       folder.check_writable()
     dataset = datasets.load(config.dataset, path=config.data_dir, **config.dataset_options)
@@ -105,8 +109,8 @@ def run(config: RunConfig, *, on_round: Callable[[dict], object] | None = None,
           'that many.')
     config.check_needs(len(parts))
     from tff_compress.simulation import engine
-    status, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round, on_prepass)
-  return RunResult(config, status, parameters, tuple(rounds), config.output)
+    status, reason, rounds, parameters = engine.train(config, dataset, parts, folder, before, on_round, on_prepass)
+  return RunResult(config, status, parameters, tuple(rounds), config.output, reason)
 
 
 def variants(config: RunConfig, uplinks: Iterable[str | tuple[str, str | None]]) -> list[RunConfig]:

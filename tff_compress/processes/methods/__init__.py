@@ -30,6 +30,7 @@ from tff_compress.processes.needs import Need
 from tff_compress.processes.protocols import ClientMemory
 from tff_compress.processes.protocols import JointMemory
 from tff_compress.processes.up import steps
+from tff_compress.timeline.start import Start
 
 _registry: dict[str, type[Method]] = {}
 
@@ -44,7 +45,8 @@ class Method:
     source: where it is from.
     page: where it is described, from the folder docs/.
     memory: what remembers between rounds: 'clients', 'server', 'clients, server' or 'nothing'.
-    downlink: codec of the downlink that belongs to it; '' where any will do.
+    downlink: codec of the downlink that belongs to it; '' where any will do; its own name with `both_ways`.
+    both_ways: whether what it sends down is of its own kind as well, and no codec.
     weighting: 'uniform' where clients then weigh the same; '' where that is not settled.
     needs: what a run must fulfil, such as `needs.ALL_CLIENTS`.
     local_steps: of a client between messages, where they belong to it; None where any number will do.
@@ -59,6 +61,7 @@ class Method:
   page: ClassVar[str] = ''
   memory: ClassVar[str] = 'nothing'
   downlink: ClassVar[str] = ''
+  both_ways: ClassVar[bool] = False
   weighting: ClassVar[str] = ''
   needs: ClassVar[tuple[Need, ...]] = ()
   local_steps: ClassVar[Any] = None
@@ -131,6 +134,11 @@ class Method:
   def other_arguments(self, model: Any) -> dict[str, Any]:
     """What of `arguments` follows from nothing else here, such as `server`; arguments and errors as there."""
     del model
+    return {}
+
+  def arguments_of_start(self, start: Start) -> dict[str, Any]:
+    """What `build` is given besides where a run draws its first weights from a seed: `start` says how."""
+    del start
     return {}
 
   def __str__(self):

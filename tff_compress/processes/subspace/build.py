@@ -208,7 +208,8 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
 
   @tff.tensorflow.computation(state_type.member, types.weights_type)
   def set_model_weights(state, weights):
-    version = state.distributor['copy']['round'] + 1
+    # Before the first round nobody holds anything yet.
+    version = tf.where(state.aggregator['round'] > 0, state.distributor['copy']['round'] + 1, 0)
     model, downlink = functions.begin(vector(weights), version)
     return state_class(with_trainable(weights, model), downlink, state.client_work, state.aggregator, state.finalizer)
 

@@ -40,7 +40,7 @@ class Run:
     settings: dict of all other settings that its numbers depend on.
     parameters: number of the model's trainable parameters.
     rounds: tuple of dicts, as in `tff_compress.simulation.run.RunResult`.
-    diverged: whether training ended in NaN or infinite values.
+    diverged: whether training ended early, in NaN or infinite values or before them.
   """
   uplink: str
   downlink: str

@@ -59,7 +59,7 @@ def caption(series: Sequence[Series]) -> str:
   if any(entry.estimated for entry in series):
     sentences.append("≈ is an estimate: the size of what TFF's encoder returns, as TFF does not say what it would send")
   if any(run.diverged for entry in series for run in entry.runs):
-    sentences.append('Diverged: training came to NaN or infinite values and ended early')
+    sentences.append('Diverged: training came to NaN or infinite values, or was about to, and ended early')
   return ' '.join(f'{sentence}.' for sentence in sentences)
 
 

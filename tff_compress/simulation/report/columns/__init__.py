@@ -88,7 +88,7 @@ class MeasuredColumn(Column):
     value = self.value(series)
     if self._total.share:
       return formats.percent(value)
-    return formats.significant(None if value is None else value / 1e6)
+    return formats.significant(None if value is None else value / self._total.scale)
 
   def figures(self, series: Series) -> dict[str, float | None]:
     return {figure.total_name or figure.name: series.total(figure) for figure in self._figures}
