@@ -56,7 +56,7 @@ class Subspace(Method):
   downlink: ClassVar[str] = 'subspace'
   both_ways: ClassVar[bool] = True
   figures: ClassVar[tuple[Figure, ...]] = (KEPT, GAP, NOISE, GROWTH, ALARMED)
-  examples: ClassVar[tuple] = ('', 'rate=1/10,up=2', 'rate=1/20,key_frames=none,start=float32')
+  examples: ClassVar[tuple] = ('', 'rate=1/20,key_frames=none,start=float32', 'rate=1/10,up=3,down=3')
 
   rate: fractions.Fraction = fractions.Fraction(1, 50)
   up: int = 1
