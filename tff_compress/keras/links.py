@@ -40,8 +40,9 @@ class Links:
     own = self.method is not None and self.method.downlink
     if own and downlink is not None:
       raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
-    both_ways = self.method is not None and self.method.both_ways
-    self.downlink: Any = None if both_ways else processes.Changes.of(own or ('float32' if downlink is None else downlink))
+    self.downlink: Any = None
+    if self.method is None or not self.method.both_ways:
+      self.downlink = processes.Changes.of(own or ('float32' if downlink is None else downlink))
     self._sends_changes = isinstance(self.downlink, processes.Changes)
     if self._sends_changes and self._factory is not None:
       raise FederateError('a downlink of changes needs an uplink of this package, not an aggregation factory.')
