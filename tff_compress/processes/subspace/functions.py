@@ -164,9 +164,11 @@ class SubspaceFunctions:
     of_first = moved['rule']['energy']
     noise = self._form.noise(xp, session, moved, memory)
     energy = tf.cast(tf.reduce_sum(moved['model'] * moved['model']), tf.float64)
+    ratio = lambda amount: tf.cast(tf.math.divide_no_nan(amount, of_first), tf.float32)
     measured.update(collections.OrderedDict(
-        kept=kept, gap=gap, noise=tf.cast(noise / of_first, tf.float32), growth=tf.cast(energy / of_first, tf.float32),
-        alarm=tf.cast(energy > ALARM * of_first, tf.int32)))
+        kept=kept, gap=gap, noise=ratio(noise), growth=ratio(energy),
+        # Weights that begin as zeros have nothing to be compared with.
+        alarm=tf.cast((of_first > 0) & (energy > ALARM * of_first), tf.int32)))
     following = collections.OrderedDict(history=past, copy=_without_model(moved), memory=memory)
     return collections.OrderedDict(round=uplink['round'] + 1, gap=gap), following, moved['model'], measured
 
