@@ -17,6 +17,7 @@ import sys
 import numpy as np
 
 from tests.contract import cases
+from tests.golden import runs
 from tests.golden import updates
 from tff_compress import codec as codec_lib
 from tff_compress import wire
@@ -216,12 +217,12 @@ def _json(manifest):
 def present(folder):
   """{file name: bytes} of the golden files in a folder."""
   return {path.name: path.read_bytes() for path in sorted(folder.iterdir())
-          if path.suffix in (SUFFIX, '.json', '.autoencoder')}
+          if path.suffix in (SUFFIX, '.json', '.autoencoder', '.bin')}
 
 
-def write(folder):
-  """Makes the folder hold exactly `contents()`. Returns lines that say what changed."""
-  wanted, found = contents(), present(folder)
+def write(folder, wanted=None):
+  """Makes the folder hold exactly what is wanted, or `contents()`. Returns lines that say what changed."""
+  wanted, found = contents() if wanted is None else wanted, present(folder)
   said = []
   for name, data in wanted.items():
     if found.get(name) != data:
@@ -234,5 +235,5 @@ def write(folder):
 
 
 if __name__ == '__main__':
-  print('\n'.join(write(FOLDER)) or 'Nothing changed.')
+  print('\n'.join(write(FOLDER) + write(runs.FOLDER, runs.contents())) or 'Nothing changed.')
   sys.exit(0)
