@@ -15,6 +15,7 @@ from tff_compress.subspace import forms
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.session import Session
+from tff_compress.subspace.sums import SUMS
 from tff_compress.timeline import history
 from tff_compress.timeline.copy import Copy
 
@@ -35,10 +36,10 @@ def build(server=(1.0, 0.0), **options):
 class Client:
   """Follows the messages of a TFF process in NumPy."""
 
-  def __init__(self, momentum=0.0):
+  def __init__(self, momentum=0.0, sums='private'):
     float32 = codec_lib('float32')
-    session = Session(small.SPEC.parameters, SEED, RATE, momentum, NumpyRuntime(small.SPEC, SEED, float32, float32))
-    self.copy = Copy(session)
+    runtime = NumpyRuntime(small.SPEC, SEED, float32, float32)
+    self.copy = Copy(Session(small.SPEC.parameters, SEED, RATE, momentum, runtime, SUMS[sums]))
 
   def follow(self, state):
     """(bytes of the message, the present)."""
@@ -93,7 +94,28 @@ def test_a_new_model_ends_a_fixed_subspace():
   assert client.copy.version == 3
 
 
-@pytest.mark.parametrize('options', [dict(form='other'), dict(form='fixed', placement_bits=3)])
-def test_what_no_form_is_is_refused(options):
-  with pytest.raises(ProcessError, match='form|placement_bits'):
+def test_integer_sums_in_a_fixed_subspace():
+  import tensorflow_federated as tff
+  uniform = tff.learning.ClientWeighting.UNIFORM
+  runner = processes.Runner(build(form='fixed', sums='integers', uplink_bits=4, client_weighting=uniform))
+  client, scales, losses = Client(sums='integers'), [], []
+  for _ in range(6):
+    _, present = client.follow(runner.state)
+    assert present['scale'] == runner.state.distributor['copy']['scale']
+    scales.append(float(present['scale']))
+    metrics = runner.next([0, 1, 2], [small.dataset(client) for client in range(3)])
+    losses.append(float(metrics['client_work']['train']['loss']))
+  # The first weights are zero, so the first scale was a guess; afterwards it follows the updates, which get smaller.
+  assert 2 * scales[0] < max(scales) and scales[-1] < max(scales)
+  assert losses[0] == pytest.approx(np.log(5), rel=1e-3) and losses[-1] < 0.9 * losses[0]
+  k = int(metrics['aggregator']['kept'])
+  assert metrics['aggregator']['uplink_bytes'] == 3 * (7 + k // 2)
+
+
+@pytest.mark.parametrize('refused, options', [
+    ('form must be', dict(form='other')), ('placement_bits', dict(form='fixed', placement_bits=3)),
+    ('sums must be', dict(sums='other')), ('uplink_bits of integers sums', dict(sums='integers')),
+    ('client_weighting', dict(sums='integers', uplink_bits=2))])
+def test_what_cannot_be_is_refused_by_name(refused, options):
+  with pytest.raises(ProcessError, match=refused):
     build(**options)

@@ -7,6 +7,7 @@ import pytest
 from tff_compress import codec as codec_lib
 from tff_compress.codec import random
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.subspace.integer_sums import IntegerSums
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.session import FIRST
@@ -135,3 +136,50 @@ def test_every_message_and_model_of_a_session_is_the_same(size, momentum):
       known = pair.both(from_base, frame)
       for name in ('model', 'velocity') if momentum else ('model',):
         assert known[name].tobytes() == copy[name].tobytes()
+
+
+def next_scale(xp, session, copy, total, clients, bits):
+  return session.sums.mean(xp, copy, total, clients), session.next_scale(xp, copy, total, clients, bits)
+
+
+def scaled_change(xp, session, copy, mean, scale, bits):
+  return session.change(xp, copy, mean, learning_rate=xp.constant(1, np.float32), bits=bits, next_bits=bits,
+                        key_frame=xp.cast(xp.constant(0, np.int32), np.bool_), next_scale=scale)
+
+
+def placement(xp, session, held, number, target, bits):
+  return session.placement(xp, held, number, target, bits=bits, next_bits=xp.constant(3, np.int32))
+
+
+def place(xp, session, held, record):
+  return session.place(xp, held, record)
+
+
+@pytest.mark.parametrize('size', [1, 300, 5000])
+def test_integer_sums_are_the_same(size):
+  rng = np.random.default_rng(size)
+  pair = Pair(size, sums=IntegerSums(), rate=Rate(noise=None, first=0.3, floor=1))
+  copy = pair.numpy.begin(numpy_ops, (rng.standard_normal(size) / 20).astype(np.float32), 2)
+  assert pair.both(from_base, pair.both(base, copy))['scale'] == copy['scale']
+  for number in range(4):
+    k, total = pair.both(kept, copy), 0
+    for client in CLIENTS:
+      update = (rng.standard_normal(size) * 10.0**rng.integers(-6, 2)).astype(np.float32)
+      message = pair.both(upload, copy, update, np.int32(random.signed(client)))
+      total = total + pair.both(read, np.int32(number), np.int32(random.signed(client)), k, message)
+    mean, scale = pair.both(next_scale, copy, total, np.float32(3), np.int32(4))
+    copy, _ = pair.both(advance, copy, pair.both(scaled_change, copy, mean, scale, np.int32(4)))
+
+
+@pytest.mark.parametrize('sums', [{}, {'sums': IntegerSums()}])
+@pytest.mark.parametrize('size', [1, 300, 5000])
+def test_placements_are_the_same(size, sums):
+  rng = np.random.default_rng(size)
+  pair = Pair(size, momentum=0.9, rate=Rate(noise=None, first=0.3, floor=1), **sums)
+  held = pair.numpy.begin(numpy_ops, (rng.standard_normal(size) / 20).astype(np.float32), 3)
+  for bits in range(4, 9):
+    target = rng.standard_normal(int(pair.numpy.kept(numpy_ops, held))).astype(np.float32)
+    present = pair.both(place, held, pair.both(placement, held, np.int32(40 * bits), target, np.int32(bits)))
+    assert present['round'] == 40 * bits
+    message = pair.both(upload, present, (held['model'] * np.float32(0.1)), np.int32(5))
+    pair.both(read, np.int32(40 * bits), np.int32(5), np.int32(target.size), message)

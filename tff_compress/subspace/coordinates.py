@@ -77,7 +77,9 @@ class Coordinates:
     own = 1 << 16  # As `Draws` counts a second rotation.
     return [*(('round', '', int(Purpose.ROTATION), chunk) for chunk in range(chunks)),
             ('round', '', int(Purpose.MASK), 0), ('client', '', int(Purpose.PRE_ROUNDING), 0),
-            ('client', '', int(Purpose.ROTATION), own), ('client', '', int(Purpose.PRE_ROUNDING), own)]
+            ('client', '', int(Purpose.ROTATION), own), ('client', '', int(Purpose.PRE_ROUNDING), own),
+            *(('client', '', int(Purpose.PRE_ROUNDING), 2 * own + chunk)
+              for chunk in range(-(-self.padded // (2 * random.WORDS_PER_KEY))))]
 
   def places(self, xp: Ops, keys: Keys, kept: Scalar) -> Array:
     """int32[k]: where the kept values lie among the P."""
@@ -150,6 +152,10 @@ class Coordinates:
     """Inverse of `rotated`."""
     rows = xp.reshape(values, [-1, self.unit])
     return xp.reshape(hadamard.inverse(xp, rows, self._own_signs(xp, keys, values)), [-1])
+
+  def dither(self, xp: Ops, keys: Keys, size: int) -> Array:
+    """float32[size], at most P values, uniform on (0, 1), of this client's own: for the rounding of its coordinates."""
+    return Draws(xp, keys, '', 2).client(Purpose.PRE_ROUNDING).dither(size)
 
   def _own_signs(self, xp: Ops, keys: Keys, values: Array) -> Array:
     """float32[k / unit, unit] of a client's own rotation."""

@@ -47,7 +47,7 @@ class FixedForm:
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
-          ) -> tuple[collections.OrderedDict[str, Any], ...]:
+          next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
     del gap, bits
     kept = session.kept(xp, copy)
     factor = xp.constant(session.space.padded, np.float32) / xp.cast(kept, np.float32) * learning_rate
@@ -56,7 +56,7 @@ class FixedForm:
     held = collections.OrderedDict(copy, model=xp.reshape(memory['anchor'], [session.size]), round=copy['anchor'])
     del held['anchor']
     record = session.placement(xp, held, copy['round'] + xp.constant(1, np.int32), memory['target'],
-                               bits=xp.constant(self.bits, np.int32), next_bits=next_bits)
+                               bits=xp.constant(self.bits, np.int32), next_bits=next_bits, next_scale=next_scale)
     placed = session.place(xp, held, record)
     return history.with_placement(xp, past, record, session.digest(xp, placed)), placed, memory
 

@@ -35,7 +35,7 @@ class Form(Protocol):
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
-          ) -> tuple[collections.OrderedDict[str, Any], ...]:
+          next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
     """(history, the server's copy, what it remembers) after a round.
 
     Args:
@@ -50,6 +50,7 @@ class Form(Protocol):
       learning_rate: float32 scalar, of the server.
       bits: of a change, per coordinate.
       next_bits: of the clients' next messages, per coordinate.
+      next_scale: of those, as for `Session.change`.
     """
 
   def noise(self, xp: Ops, session: Session, copy: Copy, memory: Mapping[str, Any]) -> Array:
@@ -71,8 +72,9 @@ class AutoForm:
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
-          ) -> tuple[collections.OrderedDict[str, Any], ...]:
-    rest = dict(arrived=arrived, gap=gap, learning_rate=learning_rate, bits=bits, next_bits=next_bits)
+          next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
+    rest = dict(arrived=arrived, gap=gap, learning_rate=learning_rate, bits=bits, next_bits=next_bits,
+                next_scale=next_scale)
 
     def by_round() -> tuple[collections.OrderedDict[str, Any], ...]:
       following, moved, _ = self.by_round.end(xp, session, past, copy, {}, mean, **rest)

@@ -100,6 +100,21 @@ def decode(xp: Ops, payload: Array, kept: Scalar, bits: Scalar) -> Array:
   return sign * xp.gather(xp.constant(_magnitudes(), np.int32), step + _first(xp, bits))
 
 
+def read(xp: Ops, body: Array, kept: Scalar, bits: Scalar) -> tuple[Array, Array]:
+  """(int32[k] levels, float32 scalar scale) of a scale and levels, uint8[n].
+
+  Raises:
+    PayloadError: they are none of k coordinates and this number of bits.
+  """
+  xp.require((bits >= 1) & (bits <= MOST_BITS),
+             'a message has another number of bits per coordinate than 1 … 4.')
+  xp.require(xp.size(body) >= 2, 'a message is cut short.')
+  bits = xp.minimum(xp.maximum(bits, 1), MOST_BITS)
+  scale = floats.from_bfloat16(xp, xp.integers_from_bytes(body[:2], 2))[0]
+  xp.require(floats.is_amount(xp, scale), 'a scale is not a number from 0 to 2^88.')
+  return decode(xp, body[2:], kept, bits), scale
+
+
 def _first(xp: Ops, bits: Scalar) -> Array:
   """Where the levels of this number of bits begin in the table."""
   return xp.integer(bits) * xp.constant(2**(MOST_BITS - 1), np.int32)

@@ -64,6 +64,11 @@ class Rate:
     """
     return collections.OrderedDict(energy=energy, signal=_number(xp, 0), spent=_number(xp, 0))
 
+  def largest(self, space: Coordinates) -> int:
+    """No round's k is above this."""
+    units = max(self.first, self.most if self.noise is not None else 0) * space.padded // space.unit
+    return max(int(units), 1, min(-(-self.floor // space.unit), space.padded // space.unit)) * space.unit
+
   def kept(self, xp: Ops, space: Coordinates, state: Mapping[str, Any], number: Scalar) -> Scalar:
     """k of round `number`: int32 scalar, a multiple of the coordinates' unit."""
     units = lambda values: max(1, int(values) // space.unit)

@@ -30,14 +30,15 @@ class RoundForm:
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
-          ) -> tuple[collections.OrderedDict[str, Any], ...]:
+          next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
     del gap
     due = xp.cast(xp.constant(0, np.int32), np.bool_)
     if self.key_frame_bytes is not None:
       due = history.behind_base(xp, past) > xp.constant(self.key_frame_bytes, np.int32)
 
     def record_of() -> Array:
-      return session.change(xp, copy, mean, learning_rate=learning_rate, bits=bits, next_bits=next_bits, key_frame=due)
+      return session.change(xp, copy, mean, learning_rate=learning_rate, bits=bits, next_bits=next_bits, key_frame=due,
+                            next_scale=next_scale)
 
     record = xp.cond(arrived, record_of, lambda: xp.zeros([0], np.uint8))
     moved, base = session.advance(xp, copy, record)

@@ -76,7 +76,7 @@ class Server:
                              np.frombuffer(message, np.uint8))
 
   def after(self, mean: np.ndarray | None, *, learning_rate: float = 1.0, bits: int = 1, next_bits: int = 1,
-            gap: float = 0.0) -> Server:
+            gap: float = 0.0, next_scale: Array | None = None) -> Server:
     """The server after a round.
 
     Args:
@@ -85,11 +85,12 @@ class Server:
       bits: bits per coordinate of the change, 1 … 4.
       next_bits: those of the clients' messages in the next round.
       gap: rounds that clients missed on average.
+      next_scale: with integer sums, what `Session.next_scale` gives; None for this round's.
     """
     past, copy, memory = self.form.end(
         numpy_ops, self.session, self.timeline.state, self.copy, self.memory,
         np.zeros(0, np.float32) if mean is None else mean, arrived=mean is not None, gap=np.float32(gap),
-        learning_rate=np.float32(learning_rate), bits=bits, next_bits=next_bits)
+        learning_rate=np.float32(learning_rate), bits=bits, next_bits=next_bits, next_scale=next_scale)
     return dataclasses.replace(self, timeline=self.timeline.followed_by(past), copy=copy, memory=memory)
 
 

@@ -3,26 +3,26 @@
 A message from a client, all integers little endian:
 
     offset  bytes  field
-         0      1  bits per coordinate, 1 … 4
-         1      2  scale, a bfloat16
-         3      n  levels: ceil(k bits / 8) bytes
-       3+n      4  CRC-32 of 12 bytes that are not sent, fingerprint, round and client, and of all before
+         0      1  bits per coordinate
+         1      n  coordinates, in as many bits each: see `private_sums` and `integer_sums`
+       1+n      4  CRC-32 of 12 bytes that are not sent, fingerprint, round and client, and of all before
 
 A change, for everybody:
 
     offset  bytes  field
-         0      1  bits per coordinate (bits 0-2), bits that clients send per coordinate in the next round (3-5), and
-                   whether the model is coded as a key frame afterwards (bit 7); bit 6 is 0
+         0      1  bits per coordinate (bits 0-2), bits that clients send per coordinate in the next round (3-6), and
+                   whether the model is coded as a key frame afterwards (bit 7)
          1      2  scale, a bfloat16
-         3      n  levels: ceil(k bits / 8) bytes
+         3      s  with integer sums, 2 bytes: the scale of the clients' next messages, a bfloat16
+       3+s      n  levels: ceil(k bits / 8) bytes
 
 A record of no bytes is a round in which the model stayed as it was. k is nowhere sent: see `rate`. A base, for who has
 no model:
 
     offset  bytes  field
          0      1  what follows: 0 a start (`timeline.start`), 1 a key frame, 2 the first model
-         1     29  facts of the copy that it gives
-        30      n  the start; or a frame of the model's variables, and in a key frame with momentum one of the
+         1   29+s  facts of the copy that it gives
+      30+s      n  the start; or a frame of the model's variables, and in a key frame with momentum one of the
                    velocity, each behind a count of its bytes
 
 Facts of a copy:
@@ -31,6 +31,7 @@ Facts of a copy:
          0      4  round
          4      1  bits
          5     24  rule: energy, signal, spent, each a float64
+        29      s  with integer sums, 2 bytes: scale, a bfloat16
 
 Server and clients each have a copy, an OrderedDict:
 
@@ -38,6 +39,7 @@ Server and clients each have a copy, an OrderedDict:
     round: int32 scalar, the number of the coming round, which is the model's version.
     bits: int32 scalar, bits per coordinate of the clients' next messages.
     rule: what `Rate` remembers.
+    scale: float32 scalar, of the clients' next messages; with integer sums alone.
     velocity: float32[d], with momentum alone.
     anchor: int32 scalar, the round whose coordinates are used; in what `place` gives alone (see `fixed_form`).
 
@@ -52,6 +54,7 @@ import dataclasses
 import functools
 import hashlib
 from typing import Any
+from typing import ClassVar
 from typing import Protocol
 from typing import TypeAlias
 
@@ -67,16 +70,18 @@ from tff_compress.codec.table import Scalar
 from tff_compress.subspace import levels
 from tff_compress.subspace import placement
 from tff_compress.subspace.coordinates import Coordinates
+from tff_compress.subspace.integer_sums import IntegerSums
+from tff_compress.subspace.private_sums import PrivateSums
 from tff_compress.subspace.rate import Rate
 from tff_compress.timeline import history
 
 Copy: TypeAlias = Mapping[str, Any]
 
 UPLOAD_OVERHEAD = 7
-"""Bytes of a client's message beside its levels."""
+"""Bytes of a client's message beside its coordinates, 2 of them its scale or its energy."""
 
 CHANGE_OVERHEAD = 3
-"""Bytes of a change beside its levels."""
+"""Bytes of a change beside its levels, with private sums."""
 
 START, KEY_FRAME, FIRST = 0, 1, 2
 """Kinds of bases."""
@@ -103,6 +108,32 @@ class Runtime(Protocol):
     """Inverse of `encode_model`: uint8[n] -> float32[d]."""
 
 
+class Sums(Protocol):
+  """How clients send their coordinates, and how the server adds them.
+
+  Attributes:
+    least_bits, most_bits: per coordinate.
+    common_scale: whether all clients of a round use the scale in the copy, and count alike.
+    dtype: of what is added.
+  """
+  least_bits: ClassVar[int]
+  most_bits: ClassVar[int]
+  common_scale: ClassVar[bool]
+  dtype: ClassVar[Any]
+
+  def encode(self, xp: Ops, space: Coordinates, keys: Keys, copy: Copy, values: Array, most: int) -> Array:
+    """float32[k], k at most `most` -> uint8[n]."""
+
+  def decode(self, xp: Ops, space: Coordinates, keys: Keys, kept: Scalar, bits: Scalar, body: Array) -> Array:
+    """uint8[n] -> what is to be weighted and added. Raises PayloadError for what is no message of k coordinates."""
+
+  def weighted(self, xp: Ops, found: Array, weight: Array) -> Array:
+    """What `decode` gave, times a weight, a float32 scalar."""
+
+  def mean(self, xp: Ops, copy: Copy, total: Array, weight: Array) -> Array:
+    """float32[k]: the mean of the clients' coordinates, from the sum of what was weighted and that of the weights."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Session:
   """A run's agreement.
@@ -113,12 +144,14 @@ class Session:
     rate: the rule for k.
     momentum: of the server, 0 … 1 without 1: everybody keeps the velocity v = momentum v + change, and moves by it.
     runtime: of the table of operations that is used.
+    sums: `PrivateSums` or `IntegerSums`.
   """
   size: int
   seed: int
   rate: Rate
   momentum: float
   runtime: Runtime = dataclasses.field(compare=False, repr=False)
+  sums: PrivateSums | IntegerSums = PrivateSums()
 
   @functools.cached_property
   def space(self) -> Coordinates:
@@ -144,6 +177,8 @@ class Session:
     energy = xp.reduce_sum(wide * wide)[0]
     copy = collections.OrderedDict(model=model, round=xp.integer(version), bits=xp.integer(bits),
                                    rule=self.rate.begin(xp, energy))
+    if isinstance(self.sums, IntegerSums):
+      copy['scale'] = self.sums.first_scale(xp, self.space, energy, copy['bits'])
     return self._with_velocity(xp, copy)
 
   def _with_velocity(self, xp: Ops, copy: Copy) -> collections.OrderedDict[str, Any]:
@@ -194,11 +229,11 @@ class Session:
   def _before_coding(self, xp: Ops, copy: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     """The copy after a change, but for its model being coded as a key frame."""
     kept = self.kept(xp, copy)
-    found, scale, following = xp.apart(read_change, (), record, kept)
+    found, scale, following = xp.apart(read_change, (self.sums,), record, kept)
     keys = self.runtime.keys(copy['round'], xp.constant(-1, np.int32))
     # First the rotation of whole numbers, which is exact, then one operation at a time.
     change = self.space.lift(xp, keys, xp.cast(found, np.float32)) * scale
-    moved = collections.OrderedDict(copy, round=copy['round'] + xp.constant(1, np.int32), bits=following)
+    moved = collections.OrderedDict(copy, round=copy['round'] + xp.constant(1, np.int32), **following)
     if self.momentum:
       change = copy['velocity'] * np.float32(self.momentum) + change
       moved['velocity'] = change
@@ -238,10 +273,11 @@ class Session:
     Raises:
       PayloadError: the record is no base of this model.
     """
-    xp.require(xp.size(record) > _FACTS, 'a base is cut short.')
+    size = _FACTS + scale_bytes(self.sums)
+    xp.require(xp.size(record) > size, 'a base is cut short.')
     kind = xp.cast(record[0], np.int32)
     xp.require(kind <= FIRST, 'a base is of a kind that this release does not know.')
-    facts, body = record[1:_FACTS + 1], record[_FACTS + 1:]
+    facts, body = record[1:size + 1], record[size + 1:]
     zeros = lambda: xp.zeros([self.size], np.float32)
 
     def vectors_of(kind: int) -> tuple[Array, ...]:
@@ -263,9 +299,10 @@ class Session:
     Raises:
       PayloadError: the bytes are no copy of this model.
     """
-    content = xp.static_bytes(content, _FACTS + 4 * self.size * len(self.vectors))
-    vectors = xp.raw_values(content[_FACTS:], 'float32')
-    return self._copy_of(xp, content[:_FACTS], [vectors[:self.size], vectors[self.size:]])
+    size = _FACTS + scale_bytes(self.sums)
+    content = xp.static_bytes(content, size + 4 * self.size * len(self.vectors))
+    vectors = xp.raw_values(content[size:], 'float32')
+    return self._copy_of(xp, content[:size], [vectors[:self.size], vectors[self.size:]])
 
   def digest(self, xp: Ops, copy: Copy) -> Array:
     """uint8[4], of a copy: two that differ in one bit have different ones."""
@@ -273,13 +310,21 @@ class Session:
 
   def _facts(self, xp: Ops, copy: Copy) -> list[Array]:
     rule = [xp.raw_bytes(xp.reshape(copy['rule'][name], [1])) for name in _RULE]
-    return [xp.integers_to_bytes(xp.vector(copy['round']), 4), xp.integers_to_bytes(xp.vector(copy['bits']), 1), *rule]
+    return [xp.integers_to_bytes(xp.vector(copy['round']), 4), xp.integers_to_bytes(xp.vector(copy['bits']), 1), *rule,
+            *self._scale(xp, copy)]
+
+  def _scale(self, xp: Ops, copy: Copy, scale: Array | None = None) -> list[Array]:
+    """The bytes of the common scale, if there is one; None: as it was."""
+    if not self.sums.common_scale:
+      return []
+    scale = copy['scale'] if scale is None else scale
+    return [xp.integers_to_bytes(floats.nearest_bfloat16(xp, xp.reshape(scale, [1])), 2)]
 
   def _copy_of(self, xp: Ops, facts: Array, vectors: Sequence[Array]) -> collections.OrderedDict[str, Any]:
-    number, bits, rule = xp.apart(read_facts, (), facts)
+    number, rule, following = xp.apart(read_facts, (self.sums,), facts)
     copy = collections.OrderedDict(
-        model=vectors[0], round=number, bits=bits,
-        rule=collections.OrderedDict((name, rule[i]) for i, name in enumerate(_RULE)))
+        model=vectors[0], round=number, bits=following.pop('bits'),
+        rule=collections.OrderedDict((name, rule[i]) for i, name in enumerate(_RULE)), **following)
     if self.momentum:
       copy['velocity'] = vectors[1]
     return copy
@@ -287,7 +332,8 @@ class Session:
   def _fingerprint(self, xp: Ops) -> Array:
     return xp.constant(np.frombuffer(self.fingerprint, np.uint8), np.uint8)
 
-  def placement(self, xp: Ops, held: Copy, number: Scalar, target: Array, *, bits: Scalar, next_bits: Scalar) -> Array:
+  def placement(self, xp: Ops, held: Copy, number: Scalar, target: Array, *, bits: Scalar, next_bits: Scalar,
+                next_scale: Array | None = None) -> Array:
     """uint8[n]: the record that leads from the anchor to the model of round `number`.
 
     Args:
@@ -296,9 +342,10 @@ class Session:
       number: int32 scalar, after that of the anchor.
       target: float32[k], what the anchor less the model is in the anchor's coordinates.
       bits: of each of these, 4 … 8.
-      next_bits: bits per coordinate of the clients' next messages.
+      next_bits, next_scale: as for `change`.
     """
-    return placement.encode(xp, target, number - held['round'], bits, next_bits)
+    scale = self._scale(xp, held, next_scale)
+    return placement.encode(xp, target, number - held['round'], bits, next_bits, scale)
 
   def place(self, xp: Ops, held: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     """The present copy, by a placement on top of the copy that is held; what is held itself by a record of no bytes.
@@ -309,10 +356,11 @@ class Session:
     here = collections.OrderedDict(held, anchor=held['round'])
 
     def placed() -> collections.OrderedDict[str, Any]:
-      numbers, scale, rounds, bits = xp.apart(placement.decode, (), record, self.kept(xp, here))
+      numbers, scale, rounds, following = xp.apart(placement_of, (self.sums,), record, self.kept(xp, here))
       keys = self.runtime.keys(held['round'], xp.constant(-1, np.int32))
       away = self.space.lift(xp, keys, xp.cast(numbers, np.float32)) * scale
-      return collections.OrderedDict(here, model=held['model'] - away, round=held['round'] + rounds, bits=bits)
+      return collections.OrderedDict(here, model=held['model'] - away, round=held['round'] + rounds,
+                                     **following)
 
     return xp.cond(xp.size(record) > 0, placed, lambda: here)
 
@@ -334,14 +382,14 @@ class Session:
     """
     keys, bits = self._keys(copy, client), copy['bits']
     values = self.space.project(xp, keys, update, self.kept(xp, copy))
-    packed, scale = levels.encode(xp, self.space.rotated(xp, keys, values), bits)
-    body = xp.concat([xp.integers_to_bytes(xp.vector(bits), 1), xp.integers_to_bytes(scale, 2), packed])
+    sent = self.sums.encode(xp, self.space, keys, copy, values, self.rate.largest(self.space))
+    body = xp.concat([xp.integers_to_bytes(xp.vector(bits), 1), sent])
     return xp.concat([body, self._check(xp, copy['round'], client, body)])
 
   # -- the server
 
   def read(self, xp: Ops, number: Scalar, client: Scalar, kept: Scalar, message: Array) -> Array:
-    """float32[k]: a client's coordinates.
+    """A client's coordinates, to be added: float32[k], or with integer sums int32[k + 1].
 
     Args:
       xp: operation table.
@@ -357,12 +405,26 @@ class Session:
     xp.require(xp.equal(message[-4:], self._check(xp, number, client, body)),
                'a message was damaged on the way, or is of another run, round or client: its checksum does not match.')
     bits = xp.cast(body[0], np.int32)
-    found, scale = read_levels(xp, body[1:], kept, bits)
-    keys = self.runtime.keys(number, client)
-    return self.space.rotated_back(xp, keys, xp.cast(found, np.float32)) * scale
+    return self.sums.decode(xp, self.space, self.runtime.keys(number, client), kept, bits, body[1:])
+
+  def next_scale(self, xp: Ops, copy: Copy, total: Array, weight: Array, next_bits: Scalar) -> Array | None:
+    """The scale of the clients' next messages: float32 scalar; None with private sums.
+
+    Args:
+      xp: operation table.
+      copy: the server's.
+      total: sum of what `read` gave; anything where no message came.
+      weight: float32 scalar, how many messages came.
+      next_bits: int32 scalar, their bits.
+    """
+    sums = self.sums
+    if not isinstance(sums, IntegerSums):
+      return None
+    return xp.cond(weight > 0, lambda: sums.following_scale(xp, copy, total, weight, next_bits),
+                   lambda: copy['scale'])
 
   def change(self, xp: Ops, copy: Copy, mean: Array, *, learning_rate: Array, bits: Scalar, next_bits: Scalar,
-             key_frame: Scalar) -> Array:
+             key_frame: Scalar, next_scale: Array | None = None) -> Array:
     """uint8[n]: the record that moves everybody's model.
 
     Args:
@@ -373,12 +435,14 @@ class Session:
       bits: bits per coordinate, 1 … 4.
       next_bits: those of the clients in the next round.
       key_frame: boolean scalar, whether the model is coded afterwards.
+      next_scale: float32 scalar, with integer sums, that of the clients in the next round; None for this round's.
     """
     kept = xp.cast(xp.size(mean), np.float32)
     values = mean * (xp.constant(self.space.padded, np.float32) / kept * learning_rate)
     packed, scale = levels.encode(xp, values, bits)
     flags = xp.integer(bits) + 8 * xp.integer(next_bits) + _CODED * xp.cast(key_frame, np.int32)
-    return xp.concat([xp.integers_to_bytes(xp.vector(flags), 1), xp.integers_to_bytes(scale, 2), packed])
+    return xp.concat([xp.integers_to_bytes(xp.vector(flags), 1), xp.integers_to_bytes(scale, 2),
+                      *self._scale(xp, copy, next_scale), packed])
 
   def _check(self, xp: Ops, number: Scalar, client: Scalar, body: Array) -> Array:
     numbers = xp.integers_to_bytes(xp.concat([xp.vector(number), xp.vector(client)]), 4)
@@ -390,49 +454,72 @@ def _coordinates(copy: Copy) -> Scalar:
   return copy['anchor'] if 'anchor' in copy else copy['round']
 
 
-def read_levels(xp: Ops, body: Array, kept: Scalar, bits: Scalar) -> tuple[Array, Array]:
-  """(int32[k] levels, float32 scalar scale) of a scale and levels, uint8[n].
+def scale_bytes(sums: Sums) -> int:
+  """Bytes of a common scale in a record."""
+  return 2 if sums.common_scale else 0
+
+
+def following_of(xp: Ops, sums: Sums, bits: Scalar, scale: Array) -> collections.OrderedDict[str, Any]:
+  """What a record says of the clients' next messages.
+
+  Args:
+    xp: operation table.
+    sums: `Sums` of the run.
+    bits: int32 scalar.
+    scale: uint8[2], or of no bytes.
 
   Raises:
-    PayloadError: they are none of k coordinates and this number of bits.
+    PayloadError: no client can send such.
   """
-  xp.require((bits >= 1) & (bits <= levels.MOST_BITS),
-             'a message has another number of bits per coordinate than 1 … 4.')
-  xp.require(xp.size(body) >= 2, 'a message is cut short.')
-  bits = xp.minimum(xp.maximum(bits, 1), levels.MOST_BITS)
-  scale = floats.from_bfloat16(xp, xp.integers_from_bytes(body[:2], 2))[0]
-  xp.require(floats.is_amount(xp, scale), 'a scale is not a number from 0 to 2^88.')
-  return levels.decode(xp, body[2:], kept, bits), scale
+  xp.require((bits >= sums.least_bits) & (bits <= sums.most_bits),
+             f'a record has another number of bits for the next messages than {sums.least_bits} … {sums.most_bits}.')
+  found = collections.OrderedDict(bits=bits)
+  if isinstance(sums, IntegerSums):
+    found['scale'] = floats.from_bfloat16(xp, xp.integers_from_bytes(scale, 2))[0]
+    xp.require(sums.is_scale(xp, found['scale']),
+               'a scale for the next messages is not a number from 2^-40 to 2^60.')
+  return found
 
 
-def read_change(xp: Ops, record: Array, kept: Scalar) -> tuple[Array, Array, Scalar]:
-  """(int32[k] levels, float32 scalar scale, bits of the clients' next messages) of a change, uint8[n].
+def placement_of(xp: Ops, sums: Sums, record: Array,
+                 kept: Scalar) -> tuple[Array, Array, Scalar, collections.OrderedDict[str, Any]]:
+  """(int32[k] numbers, float32 scalar scale, rounds since the anchor, what it says of the next messages).
+
+  Raises:
+    PayloadError: the record is no placement of k coordinates.
+  """
+  extra = scale_bytes(sums)
+  xp.require(xp.size(record) > placement.HEAD + extra, 'a placement is cut short.')
+  numbers, scale, rounds, bits = placement.decode(xp, record, kept, extra)
+  return numbers, scale, rounds, following_of(xp, sums, bits, record[placement.HEAD:placement.HEAD + extra])
+
+
+def read_change(xp: Ops, sums: Sums, record: Array,
+                kept: Scalar) -> tuple[Array, Array, collections.OrderedDict[str, Any]]:
+  """(int32[k] levels, float32 scalar scale, what it says of the clients' next messages) of a change, uint8[n].
 
   Raises:
     PayloadError: it is none of k coordinates.
   """
-  xp.require(xp.size(record) > 0, 'a change is cut short.')
+  extra = scale_bytes(sums)
+  xp.require(xp.size(record) >= CHANGE_OVERHEAD + extra, 'a change is cut short.')
   flags = xp.cast(record[0], np.int32)
-  following = xp.shift_right(flags, 3) % 16
-  xp.require((following >= 1) & (following <= levels.MOST_BITS),
-             'a change has another number of bits for the next messages than 1 … 4.')
-  found, scale = read_levels(xp, record[1:], kept, flags % 8)
+  following = following_of(xp, sums, xp.shift_right(flags, 3) % 16, record[3:3 + extra])
+  found, scale = levels.read(xp, xp.concat([record[1:3], record[3 + extra:]]), kept, flags % 8)
   return found, scale, following
 
 
-def read_facts(xp: Ops, facts: Array) -> tuple[Scalar, Scalar, Array]:
-  """(round, bits, float64[3] what the rule remembers) of a copy's facts, uint8[29].
+def read_facts(xp: Ops, sums: Sums, facts: Array) -> tuple[Scalar, Array, collections.OrderedDict[str, Any]]:
+  """(round, float64[3] what the rule remembers, what clients need for the next messages) of a copy's facts, uint8[n].
 
   Raises:
     PayloadError: no copy has them.
   """
   number, bits = xp.integers_from_bytes(facts[:4], 4)[0], xp.integers_from_bytes(facts[4:5], 1)[0]
-  rule = xp.raw_values(facts[5:], 'float64')
+  rule = xp.raw_values(facts[5:_FACTS], 'float64')
   xp.require(number >= 0, 'a copy of the model has a round above 2^31 - 1.')
-  xp.require((bits >= 1) & (bits <= levels.MOST_BITS),
-             'a copy of the model has another number of bits for the next messages than 1 … 4.')
   xp.require((rule >= 0) & (rule <= _MOST), 'a copy of the model has an energy that is not a number from 0 to 2^256.')
-  return number, bits, rule
+  return number, rule, following_of(xp, sums, bits, facts[_FACTS:])
 
 
 def take_frames(xp: Ops, count: int, body: Array) -> tuple[Array, ...]:

@@ -26,7 +26,8 @@ from tff_compress.timeline.start import Start
 
 def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableModel], *, rate: Rate | None = None,
                            uplink_bits: int = 1, downlink_bits: int = 1, form: str = 'round',
-                           placement_bits: int = placement.BITS, start: Start | Codec | str = 'float32',
+                           placement_bits: int = placement.BITS, sums: str = 'private',
+                           start: Start | Codec | str = 'float32',
                            key_frames: Codec | str | None = 'int8',
                            client_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
                            server_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
@@ -46,12 +47,14 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
   Args:
     model_fn: function that makes a `tff.learning.models.VariableModel` of float32 variables.
     rate: the rule for k; None for `Rate()`.
-    uplink_bits, downlink_bits: bits per coordinate, 1 … 4.
+    uplink_bits, downlink_bits: bits per coordinate, 1 … 4; for uplink_bits, see `sums`.
     form: 'round' for coordinates that change each round, and a change for each missed round; 'fixed' for those of the
       first round throughout, where a client receives one record for any gap, which has `placement_bits` (4 … 8) per
       coordinate in place of `downlink_bits`, at the price of more noise: for clients that return rarely. 'auto' begins
       as 'round', and goes on as 'fixed' from when clients miss more than 30 rounds on average.
     placement_bits: see `form`.
+    sums: 'private' for a scale of each client's own; 'integers' for whole numbers of 2 to 8 bits at one public scale,
+      which integer secure aggregation could add. The process itself adds them in the clear. Clients count alike then.
     start: what the first model is sent as: a codec, of which the server takes what arrives; 'seed' for weights of the
       same distribution that are drawn from the seed, so that a few bytes say them; or a `Start`.
     key_frames: codec of whole models for clients that were away for long; None for none, so that a client that comes
@@ -70,7 +73,7 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
   """
   options = Options(
       model_fn=model_fn, rate=Rate() if rate is None else rate, uplink_bits=uplink_bits, downlink_bits=downlink_bits,
-      form=form, placement_bits=placement_bits, start=start, key_frames=key_frames,
+      form=form, placement_bits=placement_bits, sums=sums, start=start, key_frames=key_frames,
       client_optimizer_fn=client_optimizer_fn,
       server_optimizer_fn=server_optimizer_fn, client_weighting=client_weighting,
       metrics_aggregator=metrics_aggregator, seed=seed, spec=spec, needs=needs)
@@ -81,6 +84,7 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
   training = assembly.LocalTraining(options, types)
   fingerprint = assembly.fingerprint(
       'subspace', options.rate, options.uplink_bits, options.downlink_bits, options.form, options.placement_bits,
+      options.sums,
       options.momentum, options.start, options.key_frames, types.spec)
 
   def build(remembered, on_files=None):

@@ -10,6 +10,7 @@ from tff_compress.processes.process import number_of
 from tff_compress.subspace import session as session_lib
 from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import ALARM
+from tff_compress.subspace.sums import SUMS
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
 from tff_compress.timeline import history
@@ -31,7 +32,8 @@ class SubspaceFunctions:
     self.runtime = GraphRuntime(spec, options.seed, options.key_frames or options.first, options.first, start)
     # In the fixed form the server alone has momentum.
     momentum = 0.0 if options.form == 'fixed' else options.momentum
-    self.session = session_lib.Session(spec.parameters, options.seed, options.rate, momentum, self.runtime)
+    self.session = session_lib.Session(spec.parameters, options.seed, options.rate, momentum, self.runtime,
+                                       SUMS[options.sums])
     self._form = form_of(options.form, key_frame_bytes=self._key_frame_bytes, momentum=options.momentum,
                          placement_bits=options.placement_bits)
 
@@ -110,11 +112,12 @@ class SubspaceFunctions:
   # -- the server, after a round
 
   def zero(self):
-    """An accumulator of nothing: OrderedDict of the weighted sum of coordinates, float32[k]; the sum of weights;
-    `bytes`, `clients`, `sent`."""
+    """An accumulator of nothing: OrderedDict of the sum of what clients sent, as `Session.read` gives it, weighted; the
+    sum of weights; `bytes`, `clients`, `sent`."""
     nothing = lambda: tf.zeros([], tf.int64)
-    return collections.OrderedDict(sum=_of_any_size(tf.zeros([0])), weight=tf.zeros([]), bytes=nothing(),
-                                   clients=nothing(), sent=nothing(), missed=tf.zeros([]))
+    return collections.OrderedDict(
+        sum=_of_any_size(tf.zeros([0], self.session.sums.dtype)), weight=tf.zeros([]), bytes=nothing(),
+        clients=nothing(), sent=nothing(), missed=tf.zeros([]))
 
   def accumulate(self, total, message, weight, client, number, kept, missed):
     """Adds a client's message (uint8[n]) of round `number`, with a weight (float32 scalar)."""
@@ -123,7 +126,7 @@ class SubspaceFunctions:
     def add():
       xp = TensorFlowOps()
       found = xp.checked(self.session.read(xp, number, client, kept, message))
-      return _added(total['sum'], weight * found)
+      return _added(total['sum'], self.session.sums.weighted(xp, found, weight))
 
     one = tf.constant(1, tf.int64)
     return collections.OrderedDict(
@@ -154,11 +157,11 @@ class SubspaceFunctions:
     any_sent = tf.size(total['sum']) > 0
     missed = tf.math.divide_no_nan(total['missed'], tf.cast(total['clients'], tf.float32))
     gap = tf.where(uplink['round'] > 0, 0.9 * uplink['gap'] + 0.1 * missed, missed)
-    mean = tf.math.divide_no_nan(total['sum'], total['weight'])
+    mean, next_bits = session.sums.mean(xp, copy, total['sum'], total['weight']), tf.constant(options.uplink_bits)
     past, moved, memory = self._form.end(
         xp, session, downlink['history'], copy, downlink['memory'], mean, arrived=any_sent, gap=gap,
         learning_rate=tf.constant(options.learning_rate, tf.float32), bits=tf.constant(options.downlink_bits),
-        next_bits=tf.constant(options.uplink_bits))
+        next_bits=next_bits, next_scale=session.next_scale(xp, copy, total['sum'], total['weight'], next_bits))
     measured = accounting.measurements('uplink', total['bytes'], total['clients'], self._spec)
     measured['uplink_skipped'] = total['clients'] - total['sent']
     of_first = moved['rule']['energy']

@@ -22,6 +22,7 @@ from tff_compress.subspace import levels
 from tff_compress.subspace import placement
 from tff_compress.subspace import whole_numbers
 from tff_compress.subspace.rate import Rate
+from tff_compress.subspace.sums import SUMS
 from tff_compress.timeline.start import Start
 
 SEED = 'seed'
@@ -39,6 +40,7 @@ class Options(options.Options):
   uplink_bits: int
   downlink_bits: int
   form: str
+  sums: str
   placement_bits: int
   start: Any
   key_frames: Any
@@ -47,8 +49,15 @@ class Options(options.Options):
     super().__post_init__()
     if not isinstance(self.rate, Rate):
       raise ProcessError(f'rate must be a Rate, not {checks.shown(self.rate)}.')
-    for name in ('uplink_bits', 'downlink_bits'):
-      checks.whole_number(name, getattr(self, name), ProcessError, least=1, most=levels.MOST_BITS)
+    if self.sums not in SUMS:
+      raise ProcessError(f"sums must be 'private' or 'integers', not {checks.shown(self.sums)}.")
+    sums = SUMS[self.sums]
+    checks.whole_number(f'uplink_bits of {self.sums} sums', self.uplink_bits, ProcessError, least=sums.least_bits,
+                        most=sums.most_bits)
+    checks.whole_number('downlink_bits', self.downlink_bits, ProcessError, least=1, most=levels.MOST_BITS)
+    if sums.common_scale and self.client_weighting is not tff.learning.ClientWeighting.UNIFORM:
+      raise ProcessError("sums='integers' adds whole numbers of clients that all count alike: pass "
+                         "client_weighting=tff.learning.ClientWeighting.UNIFORM, or sums='private'.")
     if self.form not in forms.NAMES:
       raise ProcessError(f"form must be 'round', 'fixed' or 'auto', not {checks.shown(self.form)}.")
     checks.whole_number('placement_bits', self.placement_bits, ProcessError, least=placement.LEAST_BITS,
