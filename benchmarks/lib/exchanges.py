@@ -6,7 +6,6 @@ messages, and those that an exchange is told to audit follow theirs from the ver
 be the same, bit for bit, and what the server has.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 from typing import Protocol
@@ -24,13 +23,12 @@ from tff_compress.subspace.session import Session
 from tff_compress.timeline import history
 from tff_compress.timeline.copy import Copy
 from tff_compress.timeline.start import Start
-from tff_compress.timeline.timeline import Timeline
 
 Figures = dict[str, float]
 
 
 class Exchange(Protocol):
-  """One run of a codec.
+  """One run of a codec. A checkpoint of it is a pickle.
 
   Attributes:
     model: float32[d], what clients train from.
@@ -45,12 +43,6 @@ class Exchange(Protocol):
 
   def step(self, received: Sequence[tuple[int, float, np.ndarray]]) -> Figures:
     """Ends a round with the messages of its clients: (client, weight, message). Returns what the table may show."""
-
-  def state(self) -> dict[str, np.ndarray]:
-    """What has to be kept to go on later."""
-
-  def resume(self, state: Mapping[str, np.ndarray]) -> None:
-    """Goes on from what `state` gave."""
 
 
 class ExchangeCodec(Protocol):
@@ -107,12 +99,6 @@ class _Float32:
     self.model = self.model - mean / total
     self._round += 1
     return {}
-
-  def state(self):
-    return {'model': self.model, 'round': np.asarray(self._round)}
-
-  def resume(self, state):
-    self.model, self._round = state['model'], int(state['round'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,24 +168,5 @@ class _Subspace:
     rule = self._server.copy['rule']
     return {'kept': mean.size, 'noise': float(rule['spent'] / rule['energy'])}
 
-  def state(self):
-    copies = {f'copies/{version}': _array(copy.to_bytes()) for version, copy in self._copies.items()}
-    content = self._server.session.content(numpy_ops, self._server.copy)
-    return {**copies, 'newest': _array(self._newest.to_bytes()), 'server': content,
-            'versions': np.asarray([*self._versions.items()]), 'timeline': _array(self._server.timeline.to_bytes())}
-
-  def resume(self, state):
-    session = self._server.session
-    self._server = dataclasses.replace(self._server, timeline=Timeline.from_bytes(state['timeline'].tobytes()),
-                                       copy=session.from_content(numpy_ops, state['server']))
-    copy_of = lambda name: Copy.from_bytes(session, state[name].tobytes())
-    self._versions = {int(client): int(version) for client, version in state['versions']}
-    self._copies = {version: copy_of(f'copies/{version}') for version in set(self._versions.values())}
-    self._newest = self._followed(copy_of('newest'))
-
   def _followed(self, copy):
     return copy.follow(self._server.timeline.way(copy.version))
-
-
-def _array(data):
-  return np.frombuffer(data, np.uint8)

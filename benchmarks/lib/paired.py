@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import pickle
 
 import numpy as np
 
@@ -153,16 +154,16 @@ class Run:
   def save(self):
     """Writes a checkpoint."""
     kept = {name: getattr(self, name) for name in self._KEPT}
-    state = {f'exchange/{name}': value for name, value in self.exchange.state().items()}
-    harness.write_arrays(self._path, {'kept': np.asarray(json.dumps(kept)), 'average': self._average.weights, **state})
+    harness.write_arrays(self._path, {
+        'kept': np.asarray(json.dumps(kept)), 'average': self._average.weights,
+        'exchange': np.frombuffer(pickle.dumps(self.exchange), np.uint8)})
 
   def _resume(self):
     with np.load(self._path) as stored:
       for name, value in json.loads(str(stored['kept'])).items():
         setattr(self, name, value)
       self._average = MovingAverage(self._task.averaging, stored['average'])
-      self.exchange.resume({name.removeprefix('exchange/'): stored[name] for name in stored.files
-                            if name.startswith('exchange/')})
+      self.exchange = pickle.loads(stored['exchange'].tobytes())
 
 
 def finished(task: Task, codec: exchanges.ExchangeCodec, seed: int, cache: pathlib.Path = harness.CACHE) -> Run:
