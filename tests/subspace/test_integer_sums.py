@@ -1,5 +1,7 @@
 """Integer sums: what a server needs is the sum of whole numbers, and their scale comes right by itself."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from tff_compress.subspace import whole_numbers
 from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.integer_sums import IntegerSums
+from tff_compress.subspace.private_sums import PrivateSums
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.server import Server
@@ -143,6 +146,11 @@ def test_everybody_has_the_same_model_and_scale(form):
   assert server.session.upload(xp, late.present, goal, 3)[0] == 7
   kept = Copy.from_bytes(server.session, often.to_bytes())
   assert kept.held['scale'] == often.held['scale']
+
+
+def test_runs_of_integer_and_private_sums_are_told_apart():
+  session = server_of().session
+  assert session.fingerprint != dataclasses.replace(session, sums=PrivateSums()).fingerprint
 
 
 @pytest.mark.parametrize('weights', [0.0, 1e-30, 1.0])

@@ -151,7 +151,7 @@ class Session:
   rate: Rate
   momentum: float
   runtime: Runtime = dataclasses.field(compare=False, repr=False)
-  sums: PrivateSums | IntegerSums = PrivateSums()
+  sums: PrivateSums | IntegerSums = dataclasses.field(default=PrivateSums(), repr=False)
 
   @functools.cached_property
   def space(self) -> Coordinates:
@@ -160,7 +160,8 @@ class Session:
   @functools.cached_property
   def fingerprint(self) -> bytes:
     """4 bytes that differ, nearly surely, for another run."""
-    return hashlib.sha256(repr(self).encode()).digest()[:4]
+    said = f'{self!r} {self.sums!r}' if self.sums.common_scale else repr(self)
+    return hashlib.sha256(said.encode()).digest()[:4]
 
   # -- everybody
 
