@@ -20,6 +20,7 @@ from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.server import Server
 from tff_compress.subspace.session import Session
+from tff_compress.subspace.sums import SUMS
 from tff_compress.timeline.copy import Copy
 from tff_compress.timeline.start import Start
 
@@ -40,6 +41,8 @@ class GoldenRun:
     asks: {round: versions of clients that ask before it}; the last is behind all rounds.
     key_frame_bytes: about how long one is.
     fixed: bits of placements; None for changes.
+    sums: a name of `subspace.sums`.
+    bits: of the first messages.
   """
   seed: int
   rule: dict
@@ -51,12 +54,14 @@ class GoldenRun:
   start: bool = False
   key_frame_bytes: int | None = None
   fixed: int | None = None
+  sums: str = 'private'
+  bits: int = 1
 
   @functools.cached_property
   def session(self):
     spec = Spec.of({name: np.zeros(shape, np.float32) for name, shape in VARIABLES})
     runtime = NumpyRuntime(spec, self.seed, codec_lib(self.key_frames), codec_lib(self.first))
-    return Session(spec.parameters, self.seed, Rate(**self.rule), self.momentum, runtime)
+    return Session(spec.parameters, self.seed, Rate(**self.rule), self.momentum, runtime, SUMS[self.sums])
 
 
 RULE = {'noise': None, 'rounds': 300, 'first': 0.25, 'most': 1.0, 'floor': 1}
@@ -68,6 +73,11 @@ RUNS = {
     'rule': GoldenRun(7, {**RULE, 'noise': 1.5, 'rounds': 9, 'floor': 256}, ((1, 1),) * 8,
                       {0: (-1,), 3: (-1, 1), 8: (-1, 0, 7)}, momentum=0.75, first='float16', key_frame_bytes=500),
     'fixed': GoldenRun(11, {**RULE, 'first': 0.13}, ((1, 2), (1, 1), None), {0: (-1,), 2: (-1, 0), 3: (0,)}, fixed=6),
+    # A scale for all, in changes and in placements.
+    'integers': GoldenRun(5, {**RULE, 'first': 0.13}, ((1, 2), (2, 8), (4, 5), None, (1, 4)),
+                          {0: (-1,), 5: (-1, 0, 3)}, sums='integers', bits=3),
+    'fixed-integers': GoldenRun(3, {**RULE, 'first': 0.13}, ((1, 4), (1, 7)), {0: (-1,), 2: (-1, 0)}, fixed=8,
+                                sums='integers', bits=6),
 }
 
 
@@ -86,7 +96,7 @@ MODEL = {'normal': [99, -20]}
 def _server(run):
   model = _made(MODEL, run.session.size)
   if not run.start:
-    return Server.begin(run.session, model, form=_form(run), key_frame_bytes=run.key_frame_bytes), None
+    return Server.begin(run.session, model, bits=run.bits, form=_form(run), key_frame_bytes=run.key_frame_bytes), None
   start = Start.like(np.split(model, [1440, 1480])[:1] + [np.repeat(np.float32([0, 1]), 20), np.float32([0.5])], 12)
   drawn = np.concatenate([array.reshape(-1) for array in start.weights(run.session.runtime.spec)])
   return Server.begin(run.session, drawn, start=start.to_bytes(), form=_form(run)), start
@@ -123,18 +133,21 @@ def messages(run):
   copies[0] = Copy(session).follow(server.timeline.way())
   for number, bits in enumerate(run.rounds):
     ask(number)
-    mean = None
+    mean = scale = None
+    change, following = bits or (1, run.bits)
     if bits is not None:
       client = 1000 * number + 3
       update = _made(update_of(number), session.size)
       upload = bytes(session.upload(xp, server.copy, update, client))
-      mean = server.read(upload, client)
+      sent = server.read(upload, client)
+      mean = session.sums.mean(xp, server.copy, sent, np.float32(1))
+      scale = session.next_scale(xp, server.copy, sent, np.float32(1), following)
       found.append((f'upload.{number}', upload, {
           'kind': 'upload', 'round': number, 'client': client, 'update': update_of(number), 'kept': len(mean),
-          'coordinates': {'sha256': _sha256(mean.astype('<f4').tobytes()), 'first': _first(mean)}}))
+          'coordinates': {'sha256': _sha256(sent.astype(sent.dtype.newbyteorder('<')).tobytes()),
+                          'first': _first(sent)}}))
     before = server
-    change, following = bits or (1, 1)
-    server = server.after(mean, learning_rate=0.5, bits=change, next_bits=following)
+    server = server.after(mean, learning_rate=0.5, bits=change, next_bits=following, next_scale=scale)
     if server.timeline.version != before.timeline.version:
       copies[server.timeline.version] = Copy(session, server.copy)
   ask(len(run.rounds))
@@ -160,7 +173,7 @@ def contents():
       entries[message] = {'file': file, 'bytes': len(data), 'sha256': _sha256(data), **said}
     runs[name] = {
         'variables': VARIABLES, 'seed': run.seed, 'fingerprint': run.session.fingerprint.hex(),
-        'momentum': run.momentum, 'rule': run.rule, 'first': str(codec_lib(run.first)),
+        'momentum': run.momentum, 'sums': run.sums, 'rule': run.rule, 'first': str(codec_lib(run.first)),
         'key_frames': str(codec_lib(run.key_frames)), 'model': None if run.start else MODEL, 'learning_rate': 0.5,
         'messages': entries}
   result[MANIFEST] = _json(runs).encode('utf-8')

@@ -24,13 +24,15 @@ class Run:
     seed, fingerprint, momentum: of the run.
     rule: settings of the rule for k.
     first, key_frames: canonical texts of the codecs; of key frames only 'uniform | pack'.
+    sums: 'private' or 'integers'.
   """
 
-  def __init__(self, variables, seed, fingerprint, momentum, rule, first, key_frames):
+  def __init__(self, variables, seed, fingerprint, momentum, rule, first, key_frames, sums='private'):
     self.spec = [(name, 'float32', tuple(shape)) for name, shape in variables]
     self.sizes = [math.prod(shape) for _, _, shape in self.spec]
     self.seed, self.fingerprint, self.momentum, self.rule = seed, fingerprint, momentum, rule
-    self.codecs = {1: key_frames, 2: first}
+    self.codecs, self.integers = {1: key_frames, 2: first}, sums == 'integers'
+    self.scale_bytes = 2 if self.integers else 0
     self.size = sum(self.sizes)
     block = 1
     while 4 * block <= min(1024, self.size):
@@ -63,6 +65,8 @@ class Run:
 
   def content(self, copy):
     data = struct.pack('<IB3d', copy['round'], copy['bits'], copy['energy'], copy['signal'], copy['spent'])
+    if self.integers:
+      data += struct.pack('<I', _bits(copy['scale']))[2:]
     for name in ('model', 'velocity') if self.momentum else ('model',):
       data += struct.pack(f'<{self.size}f', *copy[name])
     return data
@@ -71,15 +75,26 @@ class Run:
     return struct.pack('<I', zlib.crc32(self.fingerprint + self.content(copy)))
 
   def facts(self, data):
-    number, bits, energy, signal, spent = struct.unpack('<IB3d', data)
-    require(number < 1 << 31 and 1 <= bits <= 4 and all(0 <= x <= 2.0**256 for x in (energy, signal, spent)), 'facts')
-    return {'round': number, 'bits': bits, 'energy': energy, 'signal': signal, 'spent': spent}
+    number, bits, energy, signal, spent = struct.unpack('<IB3d', data[:29])
+    require(number < 1 << 31 and all(0 <= x <= 2.0**256 for x in (energy, signal, spent)), 'facts')
+    return {'round': number, 'energy': energy, 'signal': signal, 'spent': spent,
+            **self.following(bits, reference.Reader(data[29:]))}
+
+  def following(self, bits, reader):
+    """What is said of the clients' next messages."""
+    if not self.integers:
+      require(1 <= bits <= 4, 'bits of the next messages')
+      return {'bits': bits}
+    scale = reference.bfloat16(reader.number(2))
+    require(2 <= bits <= 8 and 2.0**-40 <= scale <= 2.0**60, 'next messages')
+    return {'bits': bits, 'scale': scale}
 
   def stored(self, data):
     """A client's copy as it is stored."""
     require(data[:4] == b'TFK\1' and data[4:8] == self.fingerprint, 'no copy of this run')
     require(struct.unpack('<I', data[-4:])[0] == zlib.crc32(data[:-4]), 'checksum')
-    copy, values = self.facts(data[8:37]), list(struct.unpack(f'<{(len(data) - 41) // 4}f', data[37:-4]))
+    start = 37 + self.scale_bytes
+    copy, values = self.facts(data[8:start]), list(struct.unpack(f'<{(len(data) - start - 4) // 4}f', data[start:-4]))
     copy['model'], rest = values[:self.size], values[self.size:]
     require(len(rest) == (self.size if self.momentum else 0), 'length')
     return {**copy, 'velocity': rest} if self.momentum else copy
@@ -134,17 +149,30 @@ class Run:
     return [table[s - half] if s >= half else -table[half - 1 - s] for s in reader.symbols(kept, bits)], scale
 
   def upload(self, number, client, kept, message):
-    """The coordinates in a client's message."""
+    """The coordinates in a client's message; of integer sums, whole numbers and the energy."""
     require(len(message) >= 7, 'cut short')
     body = message[:-4]
     known = self.fingerprint + struct.pack('<II', number, client)
     require(struct.unpack('<I', message[-4:])[0] == zlib.crc32(known + body), 'checksum')
+    if self.integers:
+      reader, bits = reference.Reader(body[1:]), body[0]
+      require(2 <= bits <= 8, 'bits')
+      energy = reader.number(2)
+      return [*self.numbers(reader, bits, kept), energy]
     levels, scale = self.levels(reference.Reader(body[1:]), body[0], kept)
     signs, order, found = self.stream(number, client, ROTATION, occurrence=1), math.isqrt(self.unit), []
     for start in range(0, kept, self.unit):
       row = reference.transform([q / order for q in levels[start:start + self.unit]], order)
       found += [-x if signs.negative(start + i) else x for i, x in enumerate(row)]
     return [single(x * scale) for x in found]
+
+  def numbers(self, reader, bits, kept):
+    """Whole numbers: all that is left."""
+    most = (1 << bits - 1) - 1
+    require(len(reader.data) == -(-kept * bits // 8), 'length')
+    numbers = [symbol - most for symbol in reader.symbols(kept, bits)]
+    require(max(numbers) <= most, 'a number')
+    return numbers
 
   def change(self, copy, record):
     """The copy after a change."""
@@ -154,10 +182,9 @@ class Run:
     if not record:
       return copy
     reader = reference.Reader(record)
-    flags = reader.number(1)
-    levels, scale = self.levels(reader, flags & 7, self.kept(copy, number))
-    copy['bits'] = flags >> 3 & 15
-    require(1 <= copy['bits'] <= 4, 'bits of the next messages')
+    flags, scale = reader.number(1), reader.take(2)
+    copy.update(self.following(flags >> 3 & 15, reader))
+    levels, scale = self.levels(reference.Reader(scale + reader.data), flags & 7, self.kept(copy, number))
     change = [single(x * scale) for x in self.lift(number, levels)]
     if self.momentum:
       change = [single(single(v * single(self.momentum)) + c) for v, c in zip(copy['velocity'], change)]
@@ -190,8 +217,9 @@ class Run:
 
   def base(self, record):
     """The copy that a base gives."""
-    require(len(record) > 30, 'cut short')
-    copy, reader = self.facts(record[1:30]), reference.Reader(record[30:])
+    start = 30 + self.scale_bytes
+    require(len(record) > start, 'cut short')
+    copy, reader = self.facts(record[1:start]), reference.Reader(record[start:])
     if record[0] == 0:
       copy['model'] = self.start(reader)
     else:
@@ -230,16 +258,14 @@ class Run:
   def placed(self, held, record):
     """The present by a placement on top of what is held."""
     reader = reference.Reader(record)
-    flags, scale, rounds = reader.number(1), reference.bfloat16(reader.number(2)), reader.count()
-    bits, following = flags & 15, flags >> 4
-    require(4 <= bits <= 8 and 1 <= following <= 4 and rounds >= 1 and 0 <= reference.real(scale), 'head')
-    kept, most = self.kept(held, held['round']), (1 << bits - 1) - 1
-    require(len(reader.data) == -(-kept * bits // 8), 'length')
-    numbers = [symbol - most for symbol in reader.symbols(kept, bits)]
-    require(max(numbers) <= most and sum(q * q for q in numbers) <= 1 << 28, 'numbers')
+    flags, scale = reader.number(1), reference.bfloat16(reader.number(2))
+    following, rounds = self.following(flags >> 4, reader), reader.count()
+    require(4 <= flags & 15 <= 8 and rounds >= 1 and 0 <= reference.real(scale), 'head')
+    numbers = self.numbers(reader, flags & 15, self.kept(held, held['round']))
+    require(sum(q * q for q in numbers) <= 1 << 28, 'numbers')
     away = [single(x * scale) for x in self.lift(held['round'], numbers)]
     return {**held, 'model': [single(w - c) for w, c in zip(held['model'], away)], 'round': held['round'] + rounds,
-            'bits': following}
+            **following}
 
 
 def _bits(value):
