@@ -12,6 +12,7 @@ from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.session import FIRST
 from tff_compress.subspace.session import Session
+from tff_compress.timeline import history
 
 pytestmark = pytest.mark.tf
 
@@ -183,3 +184,52 @@ def test_placements_are_the_same(size, sums):
     assert present['round'] == 40 * bits
     message = pair.both(upload, present, (held['model'] * np.float32(0.1)), np.int32(5))
     pair.both(read, np.int32(40 * bits), np.int32(5), np.int32(target.size), message)
+
+
+def rule(xp, session, state, number, share):
+  """(k, the rule after a round whose change has a share of the first energy)."""
+  k = xp.integer(session.rate.kept(xp, session.space, state, number))
+  return k, session.rate.after(xp, session.space, state, k, xp.opaque(state['energy']) * share)
+
+
+@pytest.mark.parametrize('size, noise', [(5000, 0.3), (38_282, 0.3), (1_199_882, 1.5)])
+def test_the_rule_gives_the_same_k_for_200_rounds(size, noise):
+  rng, pair = np.random.default_rng(size), Pair(size, rate=Rate(noise=noise, rounds=180, most=0.5))
+  state = pair.numpy.rate.begin(numpy_ops, np.float64(rng.uniform(0.1, 100)))
+  found = set()
+  for number in range(200):
+    # Changes of falling energy, and some that are much larger than the others.
+    kept = pair.numpy.rate.kept(numpy_ops, pair.numpy.space, state, number)
+    signal = rng.exponential(noise / 2000) * 0.99**number * (30 if number % 40 == 7 else 1)
+    share = np.float64(signal * pair.numpy.space.padded / kept)
+    k, state = pair.both(rule, state, np.int32(number), share)
+    assert k % pair.numpy.space.unit == 0 and 0 < k <= pair.numpy.space.padded
+    found.add(int(k))
+  assert len(found) > 3
+
+
+def grown(xp, session, state, record, base, key_frame):
+  """A history after a change, and after a key frame that may follow it."""
+  del session
+  digest = xp.constant([1, 2, 3, 4], np.uint8)
+  state = history.with_change(xp, state, record, digest)
+  return xp.cond(key_frame, lambda: history.with_base(xp, state, base, digest), lambda: state)
+
+
+def ways(xp, session, state, placed, versions):
+  """For each of three versions, the way and what it costs, without and with a placement."""
+  del session
+  placed = history.with_placement(xp, state, placed, xp.constant([5, 6, 7, 8], np.uint8))
+  return [(history.way(xp, of, versions[i]), xp.integer(history.cost(xp, of, versions[i])))
+          for of in (state, placed) for i in range(3)]
+
+
+def test_histories_and_ways_are_the_same():
+  rng, pair = np.random.default_rng(0), Pair(2)
+  record = lambda longest: rng.integers(0, 256, rng.integers(0, longest), dtype=np.uint8)
+  state = history.begin(numpy_ops, record(300), np.zeros(4, np.uint8))
+  for number in range(60):
+    state = pair.both(grown, state, record(150), record(400), np.bool_(number % 9 == 8))
+    versions = np.asarray([-1, number + 1, rng.integers(0, number + 2)], np.int32)
+    for message, cost in pair.both(ways, state, record(90), versions):
+      assert len(message) == cost

@@ -119,9 +119,11 @@ def on_values_and_files(build, fields, slots):
 
   def on_files():
     files = slots_lib.Files(fields, slots)
-    return build(files), files
+    # Without slots nothing is in files, and the process is the same.
+    return (build(files) if slots else process), files
 
-  return build(slots_lib.Values(fields, slots), on_files=on_files)
+  process = build(slots_lib.Values(fields, slots), on_files=on_files)
+  return process
 
 
 def initialize(types, downlink, training, initial_uplink):

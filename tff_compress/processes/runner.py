@@ -170,8 +170,11 @@ class Runner:
       if record.round > done:
         raise StateError(f'the state of client {name!r} is of round {record.round}, and the server is at round {done}: '
                          "load the server's state of that round, or forget the client.")
-      memory.update(self._unpacked(record.fields), client=np.int64(number), source=os.fsencode(record.path))
-    return collections.OrderedDict(memory, target=os.fsencode(self.store.target(name)))
+      memory.update(self._unpacked(record.fields), client=np.int64(number))
+    paths = {'target': os.fsencode(self.store.target(name))}
+    if record is not None:
+      paths['source'] = os.fsencode(record.path)
+    return collections.OrderedDict(memory, **(paths if self._files.bytes else {}))
 
   def _packed(self, memory):
     return b''.join(np.asarray(memory[name], dtype.newbyteorder('<')).tobytes() for name, dtype in self._fields.items())
