@@ -177,10 +177,11 @@ def test_sums_merge_as_they_add():
   import tensorflow as tf
 
   from tff_compress.processes.subspace.functions import SubspaceFunctions
-  functions = SubspaceFunctions.__new__(SubspaceFunctions)
-  nothing = functions.zero()
-  some = {**nothing, 'sum': tf.constant([1.0, 2.0]), 'weight': tf.constant(3.0), 'bytes': tf.constant(9, tf.int64),
-          'clients': tf.constant(2, tf.int64), 'sent': tf.constant(1, tf.int64), 'missed': tf.constant(4.0)}
+  functions, whole = SubspaceFunctions.__new__(SubspaceFunctions), lambda value: tf.constant(value, tf.int64)
+  nothing = {'sum': tf.zeros([0]), 'weight': tf.constant(0.0), 'bytes': whole(0), 'clients': whole(0),
+             'sent': whole(0), 'missed': tf.constant(0.0)}
+  some = {'sum': tf.constant([1.0, 2.0]), 'weight': tf.constant(3.0), 'bytes': whole(9), 'clients': whole(2),
+          'sent': whole(1), 'missed': tf.constant(4.0)}
   types = {name: tf.TensorSpec([None] if name == 'sum' else [], value.dtype) for name, value in some.items()}
   merge = tf.function(functions.merge, [types, types], autograph=False)
   for a, b, times in ((nothing, nothing, 0), (some, nothing, 1), (nothing, some, 1), (some, some, 2)):
