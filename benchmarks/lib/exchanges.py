@@ -16,10 +16,12 @@ from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.spec import Spec
+from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.server import Server
 from tff_compress.subspace.session import Session
+from tff_compress.subspace.sums import SUMS
 from tff_compress.timeline import history
 from tff_compress.timeline.copy import Copy
 from tff_compress.timeline.start import Start
@@ -111,6 +113,10 @@ class Subspace:
     uplink_bits, downlink_bits: of a coordinate.
     key_frames: whether the model is coded as int8 where the changes are longer than that.
   """
+  form = 'round'
+  placement_bits = 8
+  sums = 'private'
+
   name: str
   rate: Rate
   uplink_bits: int = 1
@@ -121,22 +127,41 @@ class Subspace:
     return _Subspace(self, spec, start, seed)
 
 
+@dataclasses.dataclass(frozen=True)
+class SubspaceForm(Subspace):
+  """A shared subspace in another form, or with other sums.
+
+  Attributes:
+    form: a name of `tff_compress.subspace.forms`.
+    placement_bits: of a coordinate of the model, in the fixed form.
+    sums: a name of `tff_compress.subspace.sums`. With 'integers' all clients count alike.
+  """
+  form: str = 'round'
+  placement_bits: int = 8
+  sums: str = 'private'
+
+
 class _Subspace:
 
   def __init__(self, codec, spec, start, seed):
     self._codec = codec
     runtime = NumpyRuntime(spec, seed, codec_lib('int8'), codec_lib('float32'))
-    session = Session(spec.parameters, seed, codec.rate, 0.0, runtime)
+    session = Session(spec.parameters, seed, codec.rate, 0.0, runtime, SUMS[codec.sums])
     begins = start.to_bytes()
     model = runtime.draw(np.frombuffer(begins, np.uint8))
-    self._server = Server.begin(session, model, bits=codec.uplink_bits, start=begins,
-                                key_frame_bytes=spec.parameters if codec.key_frames else None)
+    form = form_of(codec.form, placement_bits=codec.placement_bits,
+                   key_frame_bytes=spec.parameters if codec.key_frames else None)
+    self._server = Server.begin(session, model, bits=codec.uplink_bits, start=begins, form=form)
     self._versions: dict[int, int] = {}
     """{client: the version that it holds}."""
     self._copies: dict[int, Copy] = {}
     """{version: the copy of everybody who holds it}."""
     self._newest = self._followed(Copy(session))
     """Of a client that follows every message."""
+    self._seen: dict[int, int] = {}
+    """{client: the round in which it came last}."""
+    self._gap = 0.0
+    """Moving average of the rounds that clients missed; who comes first has missed all."""
 
   @property
   def model(self):
@@ -157,16 +182,25 @@ class _Subspace:
     return self._server.session.upload(numpy_ops, self._newest.present, update, np.int32(client))
 
   def step(self, received):
-    mean, total = np.float32(0), np.float32(0)
+    session, copy, bits = self._server.session, self._server.copy, self._codec.uplink_bits
+    sums, number = session.sums, self._server.round
+    total, weights, missed = 0, np.float32(0), []
     for client, weight, message in received:
-      coordinates = self._server.read(message.tobytes(), client)
-      mean, total = mean + np.float32(weight) * coordinates, total + np.float32(weight)
-    self._server = self._server.after(mean / total, bits=self._codec.downlink_bits, next_bits=self._codec.uplink_bits)
+      weight = np.float32(1 if sums.common_scale else weight)
+      total = total + sums.weighted(numpy_ops, self._server.read(message.tobytes(), client), weight)
+      weights += weight
+      missed.append(number - self._seen.get(client, 0))
+      self._seen[client] = number
+    self._gap = 0.9 * self._gap + 0.1 * float(np.mean(missed)) if number else float(np.mean(missed))
+    mean = sums.mean(numpy_ops, copy, total, weights)
+    self._server = self._server.after(mean, bits=self._codec.downlink_bits, next_bits=bits, gap=self._gap,
+                                      next_scale=session.next_scale(numpy_ops, copy, total, weights, bits))
     self._newest = self._followed(self._newest)
     in_use = set(self._versions.values())
     self._copies = {version: copy for version, copy in self._copies.items() if version in in_use}
-    rule = self._server.copy['rule']
-    return {'kept': mean.size, 'noise': float(rule['spent'] / rule['energy'])}
+    server = self._server
+    noise = server.form.noise(numpy_ops, session, server.copy, server.memory)
+    return {'kept': mean.size, 'noise': float(noise / server.copy['rule']['energy']), 'gap': self._gap}
 
   def _followed(self, copy):
     return copy.follow(self._server.timeline.way(copy.version))

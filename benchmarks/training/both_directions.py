@@ -67,12 +67,20 @@ CURVE = 50
 
 def codec_named(name, task):
   """`ExchangeCodec` of a name: float32; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of
-  the coordinates with so many bits. Raises ValueError for others."""
+  the coordinates with so many bits; fixed- or auto-SHARE-UP/PLACEMENT, for that form with so many bits in placements;
+  integers-SHARE-UP/DOWN, for integer sums. Raises ValueError for others."""
   if name == 'float32':
     return exchanges.Float32()
   first, _, second = name.partition('-')
   if first == 'rule':
     return exchanges.Subspace(name, Rate(noise=float(second), rounds=task.rounds))
+  if first in ('fixed', 'auto', 'integers'):
+    share, _, bits = second.partition('-')
+    up, down = map(int, bits.split('/'))
+    rate = Rate(noise=None, first=float(share))
+    if first == 'integers':
+      return exchanges.SubspaceForm(name, rate, up, down, sums='integers')
+    return exchanges.SubspaceForm(name, rate, up, form=first, placement_bits=down)
   up, _, down = second.partition('/')
   return exchanges.Subspace(name, Rate(noise=None, first=float(first)), int(up), int(down))
 

@@ -22,6 +22,7 @@ NETWORK = networks.Network((8, 8, 1), (networks.Conv(4, same=True), networks.Poo
                                        networks.Dense(10)))
 TASK = paired.Task('digits', NETWORK, clients=6, per_round=3, learning_rate=0.1, rounds=4, every=2, examples=50)
 SUBSPACE = exchanges.Subspace('half', Rate(noise=None, first=0.5), uplink_bits=2)
+FORMS = [both_directions.codec_named(name, TASK) for name in ('fixed-0.5-2/8', 'auto-0.5-1/6', 'integers-0.5-4/1')]
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +85,7 @@ def test_codecs_see_the_same_clients_weights_and_batches(run_in, tmp_path):
     np.testing.assert_array_equal(update, update2)
 
 
-@pytest.mark.parametrize('codec', [SUBSPACE, exchanges.Float32()])
+@pytest.mark.parametrize('codec', [SUBSPACE, exchanges.Float32(), *FORMS], ids=lambda codec: codec.name)
 def test_a_stopped_run_continues_as_if_it_had_not_stopped(run_in, tmp_path, codec):
   whole = run_in(tmp_path / 'whole', codec)
   for _ in range(4):
