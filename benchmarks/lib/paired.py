@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 import pickle
+import time
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from tff_compress.simulation import splits
 from tff_compress.subspace.rate import ALARM
 from tff_compress.timeline.start import Start
 
-CHECKPOINT = 25
-"""Rounds between checkpoints."""
+CHECKPOINT = 30.0
+"""Seconds between checkpoints, at least."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,14 +170,15 @@ class Run:
 def finished(task: Task, codec: exchanges.ExchangeCodec, seed: int, cache: pathlib.Path = harness.CACHE) -> Run:
   """A run of all rounds of a task, made or continued; of fewer where an update became NaN or infinite."""
   run = Run(trainer(task), task, codec, seed, cache)
-  label = f'{codec.name}, seed {seed}'
+  label, saved = f'{codec.name}, seed {seed}', time.monotonic()
   try:
     while run.rounds < task.rounds:
       run.step()
-      if run.rounds % CHECKPOINT == 0 or run.rounds == task.rounds:
+      if run.rounds == task.rounds or time.monotonic() - saved > CHECKPOINT:
         run.save()
-        progress.say(f'{label}: round {run.rounds} of {task.rounds}, accuracy {run.points[-1]["accuracy"]:.3f}'
-                     if run.points else f'{label}: round {run.rounds} of {task.rounds}')
+        saved = time.monotonic()
+        accuracy = f', accuracy {run.points[-1]["accuracy"]:.3f}' if run.points else ''
+        progress.say(f'{label}: round {run.rounds} of {task.rounds}{accuracy}')
   except codec_lib.UpdateError as error:
     progress.say(f'{label}: diverged after round {run.rounds} ({error})')
   return run
