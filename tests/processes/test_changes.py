@@ -1,7 +1,7 @@
 """Downlinks of changes as graph functions: every client's copy is the server's model, bit for bit, whoever took
 part."""
 
-import struct
+import zlib
 
 import hypothesis
 import hypothesis.strategies as st
@@ -11,10 +11,13 @@ import tensorflow as tf
 
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.codec import counts
+from tff_compress.codec.ops import numpy_ops
 from tff_compress.processes import Changes
 from tff_compress.processes import ProcessError
 from tff_compress.processes.down.changes import change_messages
-from tff_compress.processes.down.changes import UNKNOWN
+from tff_compress.timeline.history import HEADER_BYTES
+from tff_compress.timeline.history import UNKNOWN
 
 pytestmark = pytest.mark.xdist_group('tff')
 
@@ -29,7 +32,7 @@ class Downlink:
 
   def __init__(self, changes, spec=SPEC):
     self.messages = change_messages(changes, spec, seed=5)
-    for name in ('initial', 'restart', 'advance', 'published', 'send', 'receive'):
+    for name in ('initial', 'restart', 'advance', 'send', 'receive'):
       setattr(self, name, tf.function(getattr(self.messages, name), reduce_retracing=True))
 
 
@@ -53,37 +56,48 @@ def test_copies_are_identical_whatever_the_participation(downlink, pattern, repl
   model = [tf.constant(w) for w in START]
   state = downlink.initial(model)
   clients = [(UNKNOWN, [tf.zeros_like(w) for w in START]) for _ in range(CLIENTS)]
-  sent, frames = 0, {}
+  frames = {}
   target = model
   for round_number, present in enumerate(pattern):
     if round_number == replaced_at:
       model = target = [w * 2 for w in model]
       state = downlink.restart(state, model)
       frames = {}
-    now = int(state['version'])
-    published = downlink.published(state, model, np.int32(round_number))
-    assert len(published['whole']) == downlink.messages.model_bytes
+    past = state['history']
+    now = int(past['version'])
     for client in range(CLIENTS):
       if not present[client]:
         continue
       version, copy = clients[client]
-      message = downlink.send(published, np.int32(version))
+      message = downlink.send(past, np.int32(version))
       missed = [frames.get(v) for v in range(version, now)] if version != UNKNOWN else [None]
-      listed = None if None in missed else 1 + sum(4 + len(frame) for frame in missed)
+      listed = None if None in missed else HEADER_BYTES + sum(map(counted, missed))
       # The cheaper of the missed messages and the whole model.
       most = downlink.messages.model_bytes
       assert len(message) == (most if listed is None else min(listed, most))
       copy, _ = downlink.receive(message, copy)
       assert equal(copy, model)
       clients[client] = now, copy
-      sent += len(message)
     target = [w + rng.normal(0, 0.1, w.shape).astype(np.float32) if w.dtype.is_floating else w + 1 for w in model]
     state, following = downlink.advance(state, model, target, np.int32(round_number))
     model = list(following)
-    size = int(state['ends'][-1] - (state['ends'][-2] if len(state['ends']) > 1 else 0)) - 4
-    frames[now] = np.asarray(state['log'])[-size:].tobytes()
-    assert len(state['log']) + 1 <= downlink.messages.model_bytes
+    past = state['history']
+    frames[now] = list(records(past['log']))[-1]
+    assert HEADER_BYTES + len(past['log']) <= downlink.messages.model_bytes
     np.testing.assert_array_equal(model[2], target[2])  # Whole numbers lose nothing.
+
+
+def records(log):
+  """The frames in a log or behind the head of a message."""
+  rest = np.asarray(log)
+  while rest.size:
+    record, rest = counts.take(numpy_ops, rest)
+    yield record.tobytes()
+
+
+def counted(record):
+  """Bytes of a record and its count."""
+  return len(record) + (1 if len(record) < 128 else 2)
 
 
 def test_what_a_message_loses_is_sent_later(downlink):
@@ -109,31 +123,64 @@ def test_a_message_is_the_frames_that_numpy_reads(downlink):
   model = START
   for number in (3, 4):
     state, model = downlink.advance(state, model, [t * (number - 2) for t in target], np.int32(number))
-  published = downlink.published(state, model, np.int32(5))
-  message = downlink.send(published, np.int32(0)).numpy().tobytes()
+  past = state['history']
+  message = downlink.send(past, np.int32(0)).numpy().tobytes()
   copy = dict(zip('wbn', START))
   assert message[0] == 0
-  position = 1
-  for number in (3, 4):
-    length, = struct.unpack_from('<I', message, position)
-    position += 4
-    change, frame = wire.unpack(str(downlink.messages._changes.codec), message[position:position + length], SPEC,
-                                seed=5, round=number, client=codec_lib.SHARED_CLIENT)
-    position += length
+  found = list(records(np.frombuffer(message, np.uint8)[HEADER_BYTES:]))
+  for number, record in zip((3, 4), found, strict=True):
+    change, _ = wire.unpack(str(downlink.messages._changes.codec), record, SPEC, seed=5, round=number,
+                            client=codec_lib.SHARED_CLIENT)
     copy = {name: copy[name] + change[name] for name in 'wbn'}
-  assert position == len(message)
   for name, w in zip('wbn', model):
     np.testing.assert_allclose(copy[name], w, atol=1e-5)
-  whole = downlink.send(published, np.int32(UNKNOWN)).numpy().tobytes()
-  assert whole[0] == 1
-  read, _ = wire.unpack('float32', whole[1:], SPEC, seed=5)
+  whole = downlink.send(past, np.int32(UNKNOWN)).numpy().tobytes()
+  assert whole[0] == 1 and len(whole) == downlink.messages.model_bytes
+  base, = records(np.frombuffer(whole, np.uint8)[HEADER_BYTES:])
+  read, _ = wire.unpack('float32', base, SPEC, seed=5, client=codec_lib.SHARED_CLIENT)
   assert all(np.array_equal(read[name], w) for name, w in zip('wbn', model))
+  # The digest is of the copy that both come to.
+  fingerprint = downlink.messages._changes.codec.fingerprint(SPEC)
+  digest = zlib.crc32(fingerprint + b''.join(np.asarray(w).tobytes() for w in model))
+  assert message[1:5] == whole[1:5] == digest.to_bytes(4, 'little')
 
 
 def test_a_version_from_the_future_gets_the_whole_model(downlink):
   state = downlink.initial(START)
-  published = downlink.published(state, START, np.int32(0))
-  assert len(downlink.send(published, np.int32(9))) == downlink.messages.model_bytes
+  assert len(downlink.send(state['history'], np.int32(9))) == downlink.messages.model_bytes
+
+
+def test_a_copy_that_is_not_the_servers_is_found_out(downlink):
+  state, model = downlink.advance(downlink.initial(START), START, [w + 1 for w in START], np.int32(0))
+  kept = [np.array(w) for w in START]
+  message = downlink.send(state['history'], np.int32(0))
+  downlink.receive(message, kept)
+  kept[0][3, 3] += np.float32(2.0**-20)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='another model than the server has'):
+    downlink.receive(message, kept)
+  with pytest.raises(tf.errors.InvalidArgumentError):
+    downlink.receive(tf.concat([message[:9], [message[9] ^ 1], message[10:]], 0), START)
+  for wrong in (message[:4], tf.concat([[np.uint8(2)], message[1:]], 0), tf.concat([message, [np.uint8(5)]], 0)):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+      downlink.receive(wrong, START)
+
+
+@pytest.mark.parametrize('since', ['last', 'start'])
+def test_what_a_frame_of_float32_cannot_hold_is_nobodys(since):
+  """Denormals, -0 and the lower digits of float64: whoever starts with the whole model goes on with the same bits."""
+  spec = codec_lib.Spec.of({'w': np.zeros(5, np.float32), 'd': np.zeros(3, np.float64), 'u': np.zeros(4, np.uint8)})
+  model = [np.float32([-0.0, 1e-40, 1.5, -1e-39, 2]), np.array([1 / 3, 1e-300, 7]), np.uint8([1, 2, 3, 4])]
+  downlink = Downlink(Changes('float32', since=since), spec)
+  state = downlink.initial(model)
+  now = model
+  kept = [np.zeros_like(w) for w in model]
+  for number in range(3):
+    version = UNKNOWN if number != 1 else int(state['history']['version']) - (since == 'last')
+    copy, kept = downlink.receive(downlink.send(state['history'], np.int32(version)), kept)
+    if number:
+      assert equal(copy, now)
+    target = [w + np.asarray(w.dtype.type(1 / 3 + number), w.dtype) for w in model]
+    state, now = downlink.advance(state, now, target, np.int32(number))
 
 
 KERNELS = codec_lib.Spec.of(
@@ -162,7 +209,7 @@ class PooledChanges:
       self.moves.append(move)
 
   def send(self, version):
-    return self.downlink.send(self.downlink.published(self.state, self.model, np.int32(self.round)), np.int32(version))
+    return self.downlink.send(self.state['history'], np.int32(version))
 
 
 def test_one_message_of_constant_size_makes_any_number_of_missed_rounds_good():
@@ -181,9 +228,9 @@ def test_one_message_of_constant_size_makes_any_number_of_missed_rounds_good():
     assert equal(model, server.model) and equal(start, server.start)
     for ours, origin, *moves in zip(model, server.start, *server.moves):
       np.testing.assert_allclose(ours, origin + sum(moves), atol=2e-6)
-  assert sizes == {1 + wire.FRAME_OVERHEAD + 4 * (8 + 7 + 2)}
+  assert sizes == {HEADER_BYTES + 1 + wire.FRAME_OVERHEAD + 4 * (8 + 7 + 2)}
   late = server.send(UNKNOWN)
-  assert len(late) == server.downlink.messages.model_bytes + sizes.pop() - 1
+  assert len(late) == server.downlink.messages.model_bytes + sizes.pop() - HEADER_BYTES
   latecomer, origin = server.downlink.receive(late, [tf.zeros_like(w) for w in server.start])
   assert equal(latecomer, server.model) and equal(origin, server.start)
 

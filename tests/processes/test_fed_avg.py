@@ -12,6 +12,7 @@ from tff_compress import wire
 from tff_compress.aggregators import communication
 from tff_compress.codec.ops import numpy_ops as xp
 from tff_compress.processes.protocols import ClientRound
+from tff_compress.timeline.history import HEADER_BYTES
 
 pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
 
@@ -111,8 +112,9 @@ class Simulated:
         down += whole
       else:
         missed = None if self.version[client] is None else self.log[self.version[client]:]
-        listed = whole if missed is None else sum(4 + n for n in missed)
-        down += 1 + min(listed, whole)
+        counted = lambda n: n + (1 if n < 128 else 2)
+        listed = counted(whole) if missed is None else sum(map(counted, missed))
+        down += HEADER_BYTES + min(listed, counted(whole))
         self.version[client] = self.round
       x, new = update(self.weights, client), self.seen[client] < 0
       turn = ClientRound(np.int32(0 if new else self.round - self.seen[client] - 1))

@@ -6,6 +6,7 @@ import pytest
 from tff_compress import processes
 from tff_compress import wire
 from tff_compress.aggregators import communication
+from tff_compress.timeline.history import HEADER_BYTES
 
 pytestmark = [pytest.mark.xdist_group('tff'), pytest.mark.usefixtures('tff_runtime')]
 
@@ -39,9 +40,11 @@ def test_residual_pooling_in_both_directions_catches_up_for_the_same_bytes():
   runner, whole = (processes.Runner(processes.build_fed_avg(model_fn, uplink='rpn', downlink=downlink, seed=3))
                    for downlink in (processes.Changes('rpn', since='start'), 'float32'))
   start = runner.process.get_model_weights(runner.state)
-  first = 1 + wire.FRAME_OVERHEAD + 4 * MODEL_VALUES
-  for ids, sent in (([0, 1], 2 * first), ([1], 1 + down), ([1], 1 + down), ([1, 2], 1 + down + first + down),
-                    ([1], 1 + down), ([0, 2], 2 * (1 + down))):  # Client 0 missed four rounds, and client 2 one.
+  first = HEADER_BYTES + 2 + wire.FRAME_OVERHEAD + 4 * MODEL_VALUES
+  placement = 2 + down
+  usual = HEADER_BYTES + placement
+  for ids, sent in (([0, 1], 2 * first), ([1], usual), ([1], usual), ([1, 2], usual + first + placement),
+                    ([1], usual), ([0, 2], 2 * usual)):  # Client 0 missed four rounds, and client 2 one.
     data = [dataset(client) for client in ids]
     measured = communication(runner.next(ids, data))
     whole.next(ids, data)

@@ -13,10 +13,10 @@ import tensorflow_federated as tff
 
 from tff_compress.codec import checks
 from tff_compress.processes import coins
-from tff_compress.processes.down import changes as changes_lib
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ClientRound
 from tff_compress.runtime import compat
+from tff_compress.timeline import history
 
 MAX_CLIENT = (1 << 32) - 2
 """Largest number of a client."""
@@ -73,7 +73,7 @@ class ClientStateProcess(tff.templates.IterativeProcess):
     nothing = lambda spec: b'' if spec.dtype == tf.string else np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
     state = tf.nest.map_structure(nothing, compat.tensor_specs(self.client_state_type))
     return collections.OrderedDict(state, client=np.int64(client), seen=np.int32(_NEVER),
-                                   version=np.int32(changes_lib.UNKNOWN))
+                                   version=np.int32(history.UNKNOWN))
 
   def knows(self, state: Any, memory: Mapping[str, Any]) -> bool:
     """Whether the server has all that it needs to decode messages of a client with this state."""

@@ -349,6 +349,11 @@ class TensorFlowOps:
       return tf.nest.map_structure(tf.identity, values)
 
 
+def of_any_size(vector: tf.Tensor) -> tf.Tensor:
+  """The same vector, whose size is not part of its type: it may have another one in the next round."""
+  return tf.raw_ops.PlaceholderWithDefault(input=vector, shape=[None])
+
+
 def _each(function: Function, *columns: Column) -> list[Any]:
   """[function(*entry) for entry in zip(*columns)], as a loop in the graph where there are several.
 

@@ -160,7 +160,7 @@ def check_version(state: State, version: int) -> None:
 
 
 def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any],
-           on_change: Callable[[Any, Array], Any],
+           on_change: Callable[[Any, Array], Any] | None = None,
            on_placement: Callable[[Any, Array], Any] | None = None) -> tuple[Any, Any]:
   """What a client has after a message of `way`.
 
@@ -169,7 +169,7 @@ def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any
     message: uint8[n].
     held: what the client holds, a structure of arrays; anything of the same types where it holds nothing.
     on_base: function of a base record that gives what to hold.
-    on_change: function of what is held and a change's record that gives what to hold.
+    on_change: function of what is held and a change's record that gives what to hold; None where no message has one.
     on_placement: function of what is held and a placement's record, uint8[0] where there is none, that gives the
       present; None where no message has one: what is held is the present.
 
@@ -190,12 +190,21 @@ def follow(xp: Ops, message: Array, held: Any, *, on_base: Callable[[Array], Any
   held = xp.cond(based, lambda: on_base(base), lambda: held)
   placement, rest = xp.cond(has_placement, taken, nothing)
 
+  if on_change is None:
+    xp.require(xp.equal(xp.size(rest), 0), 'a message of changes has changes, which this client has no use for.')
+  else:
+    held = _changed(xp, rest, held, on_change)
+  return held, held if on_placement is None else on_placement(held, placement)
+
+
+def _changed(xp: Ops, rest: Array, held: Any, on_change: Callable[[Any, Array], Any]) -> Any:
+  """What to hold after the changes at the end of a message, uint8[n]."""
+
   def step(rest: Array, held: Any) -> tuple[Array, Any]:
     record, rest = xp.apart(counts.take, (), rest)
     return rest, on_change(held, record)
 
-  _, held = xp.loop(lambda rest, _: xp.size(rest) > 0, step, (rest, held))
-  return held, held if on_placement is None else on_placement(held, placement)
+  return xp.loop(lambda rest, _: xp.size(rest) > 0, step, (rest, held))[1]
 
 
 def digest_of(xp: Ops, fingerprint: Array, content: Array) -> Array:

@@ -1,18 +1,13 @@
-"""Downlinks of changes: clients keep a model, and receive what changed in it.
+"""Downlinks of changes: clients keep a model, and receive what changed in it, as a history of the model says it.
 
-Messages, all integers little endian. Changes since the last message (`ChangesSinceLast`):
+Messages are those of `timeline.history`. The digest's fingerprint is that of the codec and the model's variables, and a
+copy is all of their values, floats as the float32 that frames of them hold. Records are frames:
 
-    offset  bytes  field
-         0      1  0: changes, 1: the whole model
-         1      n  changes: for each round that was missed, oldest first, the length of a frame (4 bytes) and the frame
-                   model: one frame with the float32 values of all variables
+    changes since the last message (`SinceLast`): a change is a frame of the codec, of its round; a base is a frame of
+    float32 values of all variables, of its version.
 
-Changes since the start (`ChangesSinceStart`):
-
-    offset  bytes  field
-         0      1  0: the change alone, 1: the start comes first
-         1      m  only with the start: one frame with the float32 values of all variables
-     1 + m      n  one frame, or nothing before the model's first change
+    changes since the start (`SinceStart`): the placement is a frame of the codec, of round 0; the base, one of float32
+    values, is the start.
 
 Sources: Sattler et al. 2019, "Robust and communication-efficient federated learning from non-iid data", sections V, VI;
 for changes since the start, Huang et al. 2020, "RPN: a residual pooling network for efficient federated learning",
@@ -24,23 +19,25 @@ import dataclasses
 from typing import Any
 from typing import cast
 
+import numpy as np
 import tensorflow as tf
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import checks
+from tff_compress.codec import counts
+from tff_compress.codec import floats
 from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.codec.codec import Codec
+from tff_compress.codec.ops import numpy_ops
 from tff_compress.processes.errors import ProcessError
 from tff_compress.tensorflow import MessageFunctions
+from tff_compress.tensorflow.ops import of_any_size
+from tff_compress.tensorflow.ops import TensorFlowOps
+from tff_compress.timeline import history
 from tff_compress.wire import FRAME_OVERHEAD
 
-_CHANGES, _MODEL = 0, 1
-_LENGTH_BYTES = 4
 _SINCE = ('last', 'start')
-
-UNKNOWN = -1
-"""The version of a client that has no model."""
 
 _SHARED = random.signed(random.SHARED_CLIENT)
 
@@ -101,7 +98,8 @@ class _ChangeMessages:
   """What both kinds have in common. Their methods are to be called while a graph is built.
 
   The server has the model W that clients have, and the model M that it would have if nothing were lost. A round moves
-  M.
+  M. Its state is an OrderedDict of `history`, as `timeline.history.begin` describes it, which is all that messages are
+  taken from, of `target`, M as a list of tensors, and of what else a kind has.
 
   Attributes:
     model_bytes: size of a message with the whole model alone.
@@ -115,106 +113,38 @@ class _ChangeMessages:
     self._residual, self._step, self._spec = changes.residual, changes.step, spec
     self._changes = MessageFunctions(changes.codec, spec, seed)
     self._model = MessageFunctions('float32', spec, seed)
-    # The codec float32 has messages of one length.
-    self.model_bytes = 1 + FRAME_OVERHEAD + cast(int, self._model.plan.payload_size)
+    # The codec float32 has frames of one length.
+    frame = FRAME_OVERHEAD + cast(int, self._model.plan.payload_size)
+    self.model_bytes = history.HEADER_BYTES + counts.encode(numpy_ops, np.asarray([frame], np.int32)).size + frame
+
+  @property
+  def _rules(self):
+    """What a client does with the records of a message beside a base, as arguments of `history.follow`."""
+    raise NotImplementedError
 
   def initial(self, model):
-    """The server's state for a model, an OrderedDict of tensors, `version` first."""
-    raise NotImplementedError
+    """The server's state for a model, a list of tensors."""
+    xp = TensorFlowOps()
+    past = history.begin(xp, self._whole(model, tf.constant(0)), self._digest(xp, model))
+    sizes = {name: of_any_size(past[name]) for name in ('log', 'ends', 'base', 'placement')}
+    return collections.OrderedDict(history=collections.OrderedDict(past, **sizes),
+                                   target=[tf.identity(w) for w in model])
 
   def restart(self, state, model):
     """The server's state after the model was replaced: what clients keep is of no use any more."""
-    return collections.OrderedDict(self.initial(model), version=state['version'] + 1)
+    xp, past = TensorFlowOps(), state['history']
+    base = self._whole(model, past['version'] + 1)
+    renewed = history.renewed(xp, past, base, self._digest(xp, model))
+    return collections.OrderedDict(self.initial(model), history=renewed)
 
-  def _whole(self, model, round_number):
-    """uint8[n]: a message with a whole model."""
-    return tf.concat([_byte(_MODEL), self._model.encode(model, round_number, tf.constant(_SHARED, tf.int32))], 0)
-
-  def _whole_of(self, frame):
-    """The model in the frame of such a message."""
-    return self._model.decode(frame, client=tf.constant(_SHARED, tf.int32))
-
-  def _change(self, before, target, round_number):
-    """The frame that moves a model towards a target."""
-    change = self._scaled([m - w for m, w in zip(target, before)], 1 / self._step)
-    return self._changes.encode(change, round_number, tf.constant(_SHARED, tf.int32))
-
-  def _moved(self, model, frame):
-    """The model after the change that a frame holds."""
-    change = self._changes.decode(frame, client=tf.constant(_SHARED, tf.int32))
-    return [w + c for w, c in zip(model, self._scaled(change, self._step))]
-
-  def _scaled(self, tensors, factor):
-    if factor == 1:
-      return tensors
-    return [t * tf.cast(factor, t.dtype) if spec.is_float else t for t, spec in zip(tensors, self._spec.tensors)]
-
-
-class SinceLast(_ChangeMessages):
-  """Messages of what changed in one round.
-
-  W has a version that counts up. The server encodes M - W into the frame C, and everyone adds decode(C) to W; M - W is
-  then the residual. The log is the last messages, as many as together are smaller than the whole model. Clients keep W.
-  """
-  slot = 'model'
-
-  def initial(self, model):
-    """The server's state: OrderedDict of
-
-      version: int32.
-      target: M, list of tensors.
-      log: uint8[n], records (length and frame) of the last messages, oldest first.
-      ends: int32[m], where each record ends in the log.
-    """
-    return collections.OrderedDict(version=tf.constant(0, tf.int32), target=[tf.identity(w) for w in model],
-                                   log=_nothing(tf.uint8), ends=_nothing(tf.int32))
-
-  def advance(self, state, model, target, round_number):
-    """Ends a round.
+  def send(self, past, version):
+    """uint8[n]: the message for one client.
 
     Args:
-      state: as `initial` gives it.
-      model: W, list of tensors.
-      target: M after the round.
-      round_number: int32 scalar.
-
-    Returns:
-      (state, W) of the next version.
+      past: the history.
+      version: int32 scalar, that of what the client keeps; `history.UNKNOWN` if it keeps nothing.
     """
-    frame = self._change(model, target, round_number)
-    model = self._moved(model, frame)
-    log = tf.concat([state['log'], _bytes_of(tf.size(frame)), frame], 0)
-    ends = tf.concat([state['ends'], [tf.size(log)]], 0)
-    starts = tf.concat([[0], ends[:-1]], 0)
-    # What would be more than the whole model is never sent.
-    dropped = tf.reduce_sum(tf.cast(1 + tf.size(log) - starts > self.model_bytes, tf.int32))
-    first = tf.concat([starts, [tf.size(log)]], 0)[dropped]
-    return collections.OrderedDict(
-        version=state['version'] + 1, target=target if self._residual else [tf.identity(w) for w in model],
-        log=log[first:], ends=ends[dropped:] - first), model
-
-  def published(self, state, model, round_number):
-    """What the messages of a round are taken from: OrderedDict of tensors."""
-    return collections.OrderedDict(version=state['version'], log=state['log'], ends=state['ends'],
-                                   whole=self._whole(model, round_number))
-
-  def send(self, published, version):
-    """The message for one client.
-
-    Args:
-      published: as `published` gives it.
-      version: int32 scalar, that of the client's copy; `UNKNOWN` if it has none.
-
-    Returns:
-      uint8[n]: the changes since that version, or the whole model if they are not at hand.
-    """
-    kept = tf.size(published['ends'])
-    behind = published['version'] - version
-    at_hand = (version >= 0) & (behind >= 0) & (behind <= kept)
-    starts = tf.concat([[0], published['ends']], 0)
-    start = starts[tf.clip_by_value(kept - behind, 0, kept)]
-    return tf.cond(at_hand, lambda: tf.concat([_byte(_CHANGES), published['log'][start:]], 0),
-                   lambda: published['whole'])
+    return history.way(TensorFlowOps(), past, version)
 
   def receive(self, message, kept):
     """A client after a message.
@@ -226,18 +156,81 @@ class SinceLast(_ChangeMessages):
     Returns:
       (W, what to keep): lists of tensors.
     """
-    body = message[1:]
+    xp = TensorFlowOps()
+    kept, model = history.follow(xp, message, [tf.identity(w) for w in kept], on_base=self._whole_of, **self._rules)
+    # In a loop, the size of a vector of bytes is not known.
+    kept, model = ([tf.ensure_shape(w, tensor.shape) for w, tensor in zip(tensors, self._spec.tensors)]
+                   for tensors in (kept, model))
+    xp.require(xp.equal(self._digest(xp, model), history.digest_in(message)),
+               'a client came to another model than the server has: it computes differently, or what it kept is of '
+               'another run. Let it start anew.')
+    return xp.checked(([tf.identity(w) for w in model], kept))
 
-    def apply(start, model):
-      length = tf.bitcast(body[start:start + _LENGTH_BYTES], tf.int32)
-      start += _LENGTH_BYTES
-      return start + length, self._moved(model, body[start:start + length])
+  def _digest(self, xp, model):
+    fingerprint = xp.constant(np.frombuffer(self._changes.codec.fingerprint(self._spec), np.uint8), np.uint8)
+    return history.digest_of(xp, fingerprint, xp.concat([xp.raw_bytes(_as_sent(w)) for w in model]))
 
-    def changed():
-      return tf.while_loop(lambda start, _: start < tf.size(body), apply, (tf.constant(0), list(kept)))[1]
+  def _whole(self, model, version):
+    """The frame of a whole model."""
+    return self._model.encode(model, version, tf.constant(_SHARED, tf.int32))
 
-    model = tf.cond(tf.equal(message[0], _MODEL), lambda: self._whole_of(body), changed)
-    return model, model
+  def _whole_of(self, frame):
+    """The model in such a frame."""
+    return self._model.decode(frame, client=tf.constant(_SHARED, tf.int32))
+
+  def _change(self, before, target, round_number):
+    """The frame that moves a model towards a target."""
+    change = self._scaled([m - w for m, w in zip(target, before)], 1 / self._step)
+    return self._changes.encode(change, round_number, tf.constant(_SHARED, tf.int32))
+
+  def _moved(self, model, frame):
+    """The model after the change that a frame holds."""
+    change = self._changes.decode(frame, client=tf.constant(_SHARED, tf.int32))
+    return [_rounded(_rounded(w) + c) for w, c in zip(model, self._scaled(change, self._step))]
+
+  def _scaled(self, tensors, factor):
+    if factor == 1:
+      return tensors
+    return [t * tf.cast(factor, t.dtype) if spec.is_float else t for t, spec in zip(tensors, self._spec.tensors)]
+
+  def _following(self, state, past, model, target):
+    """The state of the next version, whose model is W."""
+    return collections.OrderedDict(state, history=past,
+                                   target=target if self._residual else [tf.identity(w) for w in model])
+
+
+class SinceLast(_ChangeMessages):
+  """Messages of what changed in one round.
+
+  A round is a version. The server encodes M - W into the frame C, and everyone adds decode(C) to W; M - W is then the
+  residual. W, whole, is the base of every version, so that the log is the changes that together are no longer. Clients
+  keep W.
+  """
+  slot = 'model'
+
+  @property
+  def _rules(self):
+    return {'on_change': self._moved}
+
+  def advance(self, state, model, target, round_number):
+    """Ends a round.
+
+    Args:
+      state: the server's.
+      model: W, list of tensors.
+      target: M after the round.
+      round_number: int32 scalar.
+
+    Returns:
+      (state, W) of the next version.
+    """
+    xp = TensorFlowOps()
+    frame = self._change(model, target, round_number)
+    model = self._moved(model, frame)
+    digest = self._digest(xp, model)
+    past = history.with_change(xp, state['history'], frame, digest)
+    past = history.with_base(xp, past, self._whole(model, past['version']), digest)
+    return self._following(state, past, model, target), model
 
 
 class SinceStart(_ChangeMessages):
@@ -245,60 +238,41 @@ class SinceStart(_ChangeMessages):
 
   With S the model at the start, the server encodes M - S, and W = S + decode(C). A message replaces those before it:
   whatever a client missed, one message makes it good, and the server keeps none. The version counts starts: a model
-  that was replaced is a new one. Clients keep S; W they can do without between rounds.
+  that was replaced is a new one. Clients keep S; W they can do without between rounds. The server's state has S as
+  `start`.
 
   The keys are those of round 0 in every round. So where a codec's random numbers choose a subspace, it is the same for
   as long as the start is, and a model that did not move gives the same message.
   """
   slot = 'start'
 
-  def initial(self, model):
-    """The server's state: OrderedDict of
+  @property
+  def _rules(self):
+    return {'on_placement': self._placed}
 
-      version: int32.
-      target: M, list of tensors.
-      start: S, list of tensors.
-      change: uint8[n], the last message's frame, empty before the first.
-    """
-    return collections.OrderedDict(version=tf.constant(0, tf.int32), target=[tf.identity(w) for w in model],
-                                   start=[tf.identity(w) for w in model], change=_nothing(tf.uint8))
+  def _placed(self, start, frame):
+    return tf.cond(tf.size(frame) > 0, lambda: self._moved(start, frame), lambda: [tf.identity(w) for w in start])
+
+  def initial(self, model):
+    return collections.OrderedDict(super().initial(model), start=[tf.identity(w) for w in model])
 
   def advance(self, state, model, target, round_number):
     """As `SinceLast.advance`."""
     del model, round_number
     frame = self._change(state['start'], target, tf.constant(0, tf.int32))
     model = self._moved(state['start'], frame)
-    return collections.OrderedDict(state, target=target if self._residual else [tf.identity(w) for w in model],
-                                   change=frame), model
-
-  def published(self, state, model, round_number):
-    """As `SinceLast.published`."""
-    del model
-    return collections.OrderedDict(version=state['version'], change=state['change'],
-                                   whole=self._whole(state['start'], round_number))
-
-  def send(self, published, version):
-    """As `SinceLast.send`; the version is that of the client's start."""
-    first = tf.cond(tf.equal(version, published['version']), lambda: _byte(_CHANGES), lambda: published['whole'])
-    return tf.concat([first, published['change']], 0)
-
-  def receive(self, message, kept):
-    """As `SinceLast.receive`."""
-    whole = tf.equal(message[0], _MODEL)
-    copied = lambda model: [tf.identity(w) for w in model]
-    start = tf.cond(whole, lambda: self._whole_of(message[1:self.model_bytes]), lambda: copied(kept))
-    frame = message[tf.where(whole, self.model_bytes, 1):]
-    return tf.cond(tf.size(frame) > 0, lambda: self._moved(start, frame), lambda: copied(start)), start
+    xp = TensorFlowOps()
+    past = history.with_placement(xp, state['history'], frame, self._digest(xp, model))
+    return self._following(state, past, model, target), model
 
 
-def _byte(number):
-  return tf.constant([number], tf.uint8)
+def _as_sent(tensor):
+  """A tensor as float32 frames hold it: floats of 64 bits rounded, denormals and -0 as 0."""
+  if not tensor.dtype.is_floating:
+    return tensor
+  return floats.without_denormals(TensorFlowOps(), tf.cast(tensor, tf.float32))
 
 
-def _bytes_of(number):
-  return tf.bitcast(tf.cast(number, tf.int32), tf.uint8)
-
-
-def _nothing(dtype):
-  """An empty vector whose length is not part of its type."""
-  return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros([0], dtype), shape=[None])
+def _rounded(tensor):
+  """What of a tensor is sent, in its own dtype."""
+  return tf.cast(_as_sent(tensor), tensor.dtype)

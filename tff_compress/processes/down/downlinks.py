@@ -124,15 +124,15 @@ class ChangesOfModel:
 
     state_type = initial.type_signature.result
 
-    @tff.tensorflow.computation(state_type, types.weights_type, np.int32)
-    def published(state, weights, round_number):
-      return changes.published(state, flat(weights), round_number)
+    @tff.tensorflow.computation(state_type)
+    def published(state):
+      return state['history']
 
     @tff.tensorflow.computation(client_type, published.type_signature.result)
-    def receive(memory, message):
-      sent = changes.send(message, memory['version'])
+    def receive(memory, past):
+      sent = changes.send(past, memory['version'])
       model, kept = changes.receive(sent, vectors.split(remembered.load(memory, changes.slot)))
-      following = collections.OrderedDict(memory, version=message['version'])
+      following = collections.OrderedDict(memory, version=past['version'])
       return (pack(model), following, collections.OrderedDict((slot, vectors.join(kept)) for slot in held),
               tf.size(sent, out_type=tf.int64))
 
@@ -153,8 +153,9 @@ class ChangesOfModel:
     return tff.federated_map(self._initial, weights)
 
   def next(self, state, weights, memories, round_number):
-    message = tff.federated_broadcast(tff.federated_map(self._published, (state, weights, round_number)))
-    received, memories, held, sizes = tff.federated_map(self._receive, (memories, message))
+    del weights, round_number
+    past = tff.federated_broadcast(tff.federated_map(self._published, state))
+    received, memories, held, sizes = tff.federated_map(self._receive, (memories, past))
     return Received(received, memories, held, self._measure(sizes), state)
 
   def target(self, state, weights):
