@@ -10,9 +10,13 @@ k coordinates is k / P times the vector (the signs of two different values are i
 other values averages to zero). Neighbouring places differ by g, so that k of them are spread evenly over the blocks.
 """
 
+import collections
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +92,11 @@ class Coordinates:
     steps = xp.cast(xp.iota(kept), np.int64) * xp.constant(self._stride, np.int64)
     return xp.cast((first + steps) % xp.constant(self.padded, np.int64), np.int32)
 
+  def filled(self, xp: Ops, parts: Sequence[Array]) -> Array:
+    """float32[P]: vectors of d values together, one behind the other, and zeros; of P values, these themselves."""
+    missing = self.padded - sum(int(part.shape[0]) for part in parts)
+    return xp.concat([*parts, *([xp.zeros([missing], np.float32)] if missing else [])])
+
   def _cells(self, xp: Ops, keys: Keys, kept: Scalar) -> Array:
     """int32[k]: the places, counted along the blocks of the second rotation, which lie across those of the first."""
     places, rows = self.places(xp, keys, kept), xp.constant(self.rows, np.int32)
@@ -98,26 +107,42 @@ class Coordinates:
     stream = Draws(xp, keys, '', 0).of('round', Purpose.ROTATION)
     return [random.Rows(xp, stream.signs, self.rows, self.block, start) for start in (0, self.padded)]
 
-  def project(self, xp: Ops, keys: Keys, vector: Array, kept: Scalar) -> Array:
+  def shared(self, xp: Ops, keys: Keys, kept: Scalar) -> collections.OrderedDict[str, Array]:
+    """What all clients of a round draw alike: OrderedDict of
+      signs: int8[2 P], of the two rotations.
+      cells: int32[k], the places, counted along the blocks of the second rotation.
+    """
+    signs = [xp.cast(xp.reshape(signs[:], [self.padded]), np.int8) for signs in self._signs(xp, keys)]
+    return collections.OrderedDict(signs=xp.concat(signs), cells=self._cells(xp, keys, kept))
+
+  def project(self, xp: Ops, keys: Keys, vector: Array, kept: Scalar,
+              shared: Mapping[str, Array] | None = None) -> Array:
     """float32[d] -> float32[k], its coordinates: the same bits on every runtime.
 
     Args:
       xp: operation table.
       keys: of a client's message.
-      vector: float32[d].
+      vector: float32[d], or float32[P] with zeros behind it.
       kept: k.
+      shared: as `shared` gives it, where several clients are simulated; None: it is drawn.
     """
     dither = Draws(xp, keys, '', 0).client(Purpose.PRE_ROUNDING).dither(2 * self.block)
-    first, second = self._signs(xp, keys)
+    first: Any
+    second: Any
+    if shared is None:
+      (first, second), cells = self._signs(xp, keys), self._cells(xp, keys, kept)
+    else:
+      cells = shared['cells']
+      first, second = (xp.reshape(xp.cast(part, np.float32), [self.rows, self.block])
+                       for part in (shared['signs'][:self.padded], shared['signs'][self.padded:]))
 
-    def turned(values: Array, signs: random.Rows, dither: Array) -> Array:
+    def turned(values: Array, signs: Any, dither: Array) -> Array:
       return xp.by_rows(lambda x, signs: (hadamard.forward(xp, x, signs, dither),), values, signs)[0]
 
-    padding = xp.zeros([self.padded - self.size], np.float32)
-    values = turned(xp.reshape(xp.concat([vector, padding]), [self.rows, self.block]), first, dither[:self.block])
+    values = turned(xp.reshape(self.filled(xp, [vector]), [self.rows, self.block]), first, dither[:self.block])
     across = xp.transpose(xp.reshape(values, [self.block, self.rows]), [1, 0])
     values = turned(across, second, dither[self.block:])
-    return xp.gather(xp.reshape(values, [self.padded]), self._cells(xp, keys, kept))
+    return xp.gather(xp.reshape(values, [self.padded]), cells)
 
   def lift(self, xp: Ops, keys: Keys, levels: Array) -> Array:
     """float32[k] -> float32[d], the vector with these coordinates and zero elsewhere.

@@ -372,17 +372,21 @@ class Session:
     own = self.runtime.keys(copy['round'], client)
     return JoinedKeys(self.runtime.keys(copy['anchor'], client), own) if 'anchor' in copy else own
 
+  def shared(self, xp: Ops, copy: Copy) -> collections.OrderedDict[str, Array]:
+    """What all clients of the coming round draw alike, as `Coordinates.shared` describes it."""
+    return self.space.shared(xp, self._keys(copy, xp.constant(-1, np.int32)), self.kept(xp, copy))
+
   def upload(self, xp: Ops, copy: Copy, update: Array, client: Scalar) -> Array:
     """uint8[n]: a client's message.
 
     Args:
       xp: operation table.
-      copy: the client's.
-      update: float32[d], the weights before training less those after.
+      copy: the client's; where several are simulated, with what `shared` gives as `shared`.
+      update: float32[d], the weights before training less those after, or as `Coordinates.filled` gives it.
       client: int32 scalar with the 32 bits of the client's number.
     """
     keys, bits = self._keys(copy, client), copy['bits']
-    values = self.space.project(xp, keys, update, self.kept(xp, copy))
+    values = self.space.project(xp, keys, update, self.kept(xp, copy), copy.get('shared'))
     sent = self.sums.encode(xp, self.space, keys, copy, values, self.rate.largest(self.space))
     body = xp.concat([xp.integers_to_bytes(xp.vector(bits), 1), sent])
     return xp.concat([body, self._check(xp, copy['round'], client, body)])

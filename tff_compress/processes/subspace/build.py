@@ -160,7 +160,7 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
 
   @tff.tensorflow.computation(training.result_type, client_type, agreed_type, np.float32)
   def encode(result, memory, agreed, missed):
-    update = types.update_vectors.join(tf.nest.flatten(result.update))[0]
+    update = functions.filled(tf.nest.flatten(result.update))
     weight = tf.cast(result.update_weight, tf.float32)
     message, seen = functions.upload(update, weight, memory, agreed)
     sent = message, weight, number_of(memory), agreed['round'], agreed['kept'], missed

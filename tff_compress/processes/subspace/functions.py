@@ -74,12 +74,21 @@ class SubspaceFunctions:
     return collections.OrderedDict(round=tf.constant(0, tf.int32), gap=tf.constant(0.0))
 
   def agreed(self, state):
-    """What all clients know of a round: the server's copy without its model, and `kept`, k.
+    """What all clients know of a round: the server's copy without model and velocity; `kept`, k; and `shared`, what
+    they draw alike, once for all clients of a simulation.
 
     Args:
       state: of the downlink.
     """
-    return collections.OrderedDict(state['copy'], kept=tf.identity(self.session.kept(TensorFlowOps(), state['copy'])))
+    xp = TensorFlowOps()
+    copy = collections.OrderedDict((k, v) for k, v in state['copy'].items() if k not in self.session.vectors)
+    shared = self.session.shared(xp, copy)
+    shared['cells'] = _of_any_size(shared['cells'])
+    return collections.OrderedDict(copy, kept=tf.identity(self.session.kept(xp, copy)), shared=shared)
+
+  def filled(self, update):
+    """A list of float32 tensors, the trainable variables of an update, as `upload` takes them."""
+    return self.session.space.filled(TensorFlowOps(), [tf.reshape(x, [-1]) for x in update])
 
   # -- a client
 
@@ -99,7 +108,7 @@ class SubspaceFunctions:
     """(message, round in which the client took part last): a message of no bytes where it has nothing to send.
 
     Args:
-      update: float32[d], the weights before training less those after.
+      update: weights before training less those after, as `filled` gives them.
       weight: float32 scalar.
       memory: the small fields of the client's state.
       agreed: as `agreed` gives it.
