@@ -1,0 +1,18 @@
+"""The program of docs/runs-without-tff.md: it learns, and sends little."""
+
+import pathlib
+import re
+
+import numpy as np
+
+GUIDE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'runs-without-tff.md'
+
+
+def test_the_guides_program_learns_and_sends_little(capsys):
+  program, = re.findall(r'^```python\n(.*?)^```$', GUIDE.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
+  names = {'__name__': 'guide'}
+  exec(compile(program, str(GUIDE), 'exec'), names)
+  server, goal = names['server'], names['clients'][0].goal
+  assert np.linalg.norm(server.copy['model'] - goal) < 0.3 * np.linalg.norm(goal)
+  assert float(capsys.readouterr().out) < 0.1
+  assert server.round == 200 and server.timeline.size < 20_000
