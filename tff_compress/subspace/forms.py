@@ -5,26 +5,21 @@ Clients need not know the form: they apply what they are sent.
 
 import collections
 from collections.abc import Mapping
-import dataclasses
 from typing import Any
 from typing import Protocol
-
-import numpy as np
 
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
 from tff_compress.subspace import placement
+from tff_compress.subspace.block_form import BlockForm
 from tff_compress.subspace.fixed_form import FixedForm
 from tff_compress.subspace.round_form import RoundForm
 from tff_compress.subspace.session import Copy
 from tff_compress.subspace.session import Session
 from tff_compress.timeline import history
 
-NAMES = ('round', 'fixed', 'auto')
-
-SWITCH = 30.0
-"""Clients that miss more rounds than this, on average, are better served by the fixed form."""
+NAMES = ('round', 'block', 'fixed')
 
 
 class Form(Protocol):
@@ -57,43 +52,11 @@ class Form(Protocol):
     """float64 scalar: energy of the noise that the model has taken on."""
 
 
-@dataclasses.dataclass(frozen=True)
-class AutoForm:
-  """A new subspace each round, until clients miss so many rounds that the subspace of one round is kept for good.
-
-  Attributes:
-    by_round, by_anchor: the two forms.
-  """
-  by_round: RoundForm
-  by_anchor: FixedForm
-
-  def begin(self, xp: Ops, copy: Copy) -> tuple[collections.OrderedDict[str, Any], collections.OrderedDict[str, Any]]:
-    return self.by_anchor.begin(xp, copy)
-
-  def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
-          arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
-          next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
-    rest = dict(arrived=arrived, gap=gap, learning_rate=learning_rate, bits=bits, next_bits=next_bits,
-                next_scale=next_scale)
-
-    def by_round() -> tuple[collections.OrderedDict[str, Any], ...]:
-      following, moved, _ = self.by_round.end(xp, session, past, copy, {}, mean, **rest)
-      moved['anchor'] = moved['round'] + xp.constant(0, np.int32)
-      return following, moved, collections.OrderedDict(memory)
-
-    return xp.cond((xp.size(memory['target']) > 0) | (gap > SWITCH),
-                   lambda: self.by_anchor.end(xp, session, past, copy, memory, mean, **rest), by_round)
-
-  def noise(self, xp: Ops, session: Session, copy: Copy, memory: Mapping[str, Any]) -> Array:
-    return self.by_anchor.noise(xp, session, copy, memory)
-
-
-def form_of(name: str, *, key_frame_bytes: int | None = None, momentum: float = 0.0,
+def form_of(name: str, *, key_frame_bytes: int | None = None, momentum: float = 0.0, hold: int | None = None,
             placement_bits: int = placement.BITS) -> Form:
-  """The form of a name, one of `NAMES`; arguments as `RoundForm` and `FixedForm` describe them."""
+  """The form of a name, one of `NAMES`; arguments as the forms describe them."""
   if name == 'round':
     return RoundForm(key_frame_bytes)
-  by_anchor = FixedForm(momentum, placement_bits)
-  if name == 'fixed':
-    return by_anchor
-  return AutoForm(RoundForm(key_frame_bytes), by_anchor)
+  if name == 'block':
+    return BlockForm(hold, momentum, placement_bits, key_frame_bytes)
+  return FixedForm(momentum, placement_bits)

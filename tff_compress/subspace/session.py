@@ -342,11 +342,16 @@ class Session:
       held: the copy of the anchor.
       number: int32 scalar, after that of the anchor.
       target: float32[k], what the anchor less the model is in the anchor's coordinates.
-      bits: of each of these, 4 … 8.
+      bits: of each of these, 1 … 8.
       next_bits, next_scale: as for `change`.
     """
     scale = self._scale(xp, held, next_scale)
-    return placement.encode(xp, target, number - held['round'], bits, next_bits, scale)
+    rotated = self.space.rotated(xp, self._own_keys(number), target)
+    return placement.encode(xp, target, rotated, number - held['round'], bits, next_bits, scale)
+
+  def _own_keys(self, number: Scalar) -> Keys:
+    """Of the server's own rotation in a round, a new one in each."""
+    return self.runtime.keys(number, np.int32(-1))
 
   def place(self, xp: Ops, held: Copy, record: Array) -> collections.OrderedDict[str, Any]:
     """The present copy, by a placement on top of the copy that is held; what is held itself by a record of no bytes.
@@ -357,9 +362,11 @@ class Session:
     here = collections.OrderedDict(held, anchor=held['round'])
 
     def placed() -> collections.OrderedDict[str, Any]:
-      numbers, scale, rounds, following = xp.apart(placement_of, (self.sums,), record, self.kept(xp, here))
-      keys = self.runtime.keys(held['round'], xp.constant(-1, np.int32))
-      away = self.space.lift(xp, keys, xp.cast(numbers, np.float32)) * scale
+      numbers, scale, rotated, rounds, following = xp.apart(placement_of, (self.sums,), record, self.kept(xp, here))
+      keys, found = self.runtime.keys(held['round'], xp.constant(-1, np.int32)), xp.cast(numbers, np.float32)
+      found = xp.cond(rotated, lambda: self.space.rotated_back(xp, self._own_keys(held['round'] + rounds), found),
+                      lambda: found)
+      away = self.space.lift(xp, keys, found) * scale
       return collections.OrderedDict(here, model=held['model'] - away, round=held['round'] + rounds,
                                      **following)
 
@@ -444,6 +451,12 @@ class Session:
     """
     kept = xp.cast(xp.size(mean), np.float32)
     values = mean * (xp.constant(self.space.padded, np.float32) / kept * learning_rate)
+    return self.change_of(xp, copy, values, bits=bits, next_bits=next_bits, key_frame=key_frame, next_scale=next_scale)
+
+  def change_of(self, xp: Ops, copy: Copy, values: Array, *, bits: Scalar, next_bits: Scalar, key_frame: Scalar,
+                next_scale: Array | None = None) -> Array:
+    """uint8[n]: the record that takes off everybody's model what these coordinates (float32[k]) stand for; other
+    arguments as for `change`."""
     packed, scale = levels.encode(xp, values, bits)
     flags = xp.integer(bits) + 8 * xp.integer(next_bits) + _CODED * xp.cast(key_frame, np.int32)
     return xp.concat([xp.integers_to_bytes(xp.vector(flags), 1), xp.integers_to_bytes(scale, 2),
@@ -487,16 +500,17 @@ def following_of(xp: Ops, sums: Sums, bits: Scalar, scale: Array) -> collections
 
 
 def placement_of(xp: Ops, sums: Sums, record: Array,
-                 kept: Scalar) -> tuple[Array, Array, Scalar, collections.OrderedDict[str, Any]]:
-  """(int32[k] numbers, float32 scalar scale, rounds since the anchor, what it says of the next messages).
+                 kept: Scalar) -> tuple[Array, Array, Scalar, Scalar, collections.OrderedDict[str, Any]]:
+  """(int32[k] numbers, float32 scalar scale, whether they are rotated by the server's own rotation, rounds since the
+  anchor, what it says of the next messages).
 
   Raises:
     PayloadError: the record is no placement of k coordinates.
   """
   extra = scale_bytes(sums)
   xp.require(xp.size(record) > placement.HEAD + extra, 'a placement is cut short.')
-  numbers, scale, rounds, bits = placement.decode(xp, record, kept, extra)
-  return numbers, scale, rounds, following_of(xp, sums, bits, record[placement.HEAD:placement.HEAD + extra])
+  numbers, scale, rotated, rounds, bits = placement.decode(xp, record, kept, extra)
+  return numbers, scale, rotated, rounds, following_of(xp, sums, bits, record[placement.HEAD:placement.HEAD + extra])
 
 
 def read_change(xp: Ops, sums: Sums, record: Array,

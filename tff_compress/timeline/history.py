@@ -87,6 +87,13 @@ def with_change(xp: Ops, state: State, record: Array, digest: Array) -> collecti
   return _without_useless(xp, following)
 
 
+def with_empty_changes(xp: Ops, state: State, count: Scalar, digest: Array) -> collections.OrderedDict[str, Array]:
+  """The state after so many changes of no bytes, 0 or more, the last of which leads to a copy of this digest."""
+  log = xp.concat([state['log'], xp.zeros([count], np.uint8)])  # The counts of no bytes.
+  ends = xp.concat([state['ends'], xp.iota(count) + xp.integer(xp.size(state['log']) + 1)])
+  return collections.OrderedDict(state, version=state['version'] + xp.integer(count), digest=digest, log=log, ends=ends)
+
+
 def with_base(xp: Ops, state: State, record: Array, digest: Array) -> collections.OrderedDict[str, Array]:
   """The state where a key frame (uint8[n]) gives the newest version, whose digest is `digest`.
 

@@ -70,10 +70,12 @@ class Timeline:
     return self.followed_by(history.with_placement(numpy_ops, self.state, _array(record), _array(digest)))
 
   def followed_by(self, state: history.State) -> Timeline:
-    """The history in a state that a function of `history` made of this one's: of the same version, or of the next."""
+    """The history in a state that functions of `history` made of this one's: of the same version, or of a later one;
+    nobody holds those in between."""
     if state['placement'].size:  # No version.
       return Timeline(state, self.digests)
-    older = self.digests[:-1] if state['version'] == self.state['version'] else self.digests
+    later = int(state['version'] - self.state['version'])
+    older = (*self.digests, *[bytes(_DIGEST_BYTES)] * (later - 1)) if later else self.digests[:-1]
     return Timeline(state, (*older, bytes(state['digest']))[-1 - len(state['ends']):])
 
   @property

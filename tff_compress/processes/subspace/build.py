@@ -19,14 +19,13 @@ from tff_compress.processes.process import number_of
 from tff_compress.processes.subspace.functions import SubspaceFunctions
 from tff_compress.processes.subspace.options import Options
 from tff_compress.processes.subspace.options import SEED
-from tff_compress.subspace import placement
 from tff_compress.subspace.rate import Rate
 from tff_compress.timeline.start import Start
 
 
 def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableModel], *, rate: Rate | None = None,
-                           uplink_bits: int = 1, downlink_bits: int = 1, form: str = 'round',
-                           placement_bits: int = placement.BITS, sums: str = 'private',
+                           uplink_bits: int | None = None, downlink_bits: int | None = None, form: str = 'block',
+                           hold: int | None = None, placement_bits: int | None = None, sums: str = 'private',
                            start: Start | Codec | str = 'float32',
                            key_frames: Codec | str | None = 'int8',
                            client_optimizer_fn: tff.learning.optimizers.Optimizer | None = None,
@@ -47,12 +46,13 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
   Args:
     model_fn: function that makes a `tff.learning.models.VariableModel` of float32 variables.
     rate: the rule for k; None for `Rate()`.
-    uplink_bits, downlink_bits: bits per coordinate, 1 … 4; for uplink_bits, see `sums`.
-    form: 'round' for coordinates that change each round, and a change for each missed round; 'fixed' for those of the
-      first round throughout, where a client receives one record for any gap, which has `placement_bits` (4 … 8) per
-      coordinate in place of `downlink_bits`, at the price of more noise: for clients that return rarely. 'auto' begins
-      as 'round', and goes on as 'fixed' from when clients miss more than 30 rounds on average.
-    placement_bits: see `form`.
+    uplink_bits, downlink_bits: bits per coordinate, 1 … 4; for uplink_bits, see `sums`. None: 1 while clients miss
+      fewer than 4 rounds on average, then 2.
+    form: 'block' for coordinates that are held for several rounds, `hold`, so that a client receives one change for as
+      many rounds that it missed (`tff_compress.subspace.block_form`); 'round' for those that change each round, and a
+      change for each; 'fixed' for those of the first round throughout, where a client receives one record for any gap.
+    hold: rounds of a block; None: as many as clients miss on average, at most 25.
+    placement_bits: bits per coordinate, 1 … 8, of what says the model within a block; None: 1, or 8 for 'fixed'.
     sums: 'private' for a scale of each client's own; 'integers' for whole numbers of 2 to 8 bits at one public scale,
       which integer secure aggregation could add. The process itself adds them in the clear. Clients count alike then.
     start: what the first model is sent as: a codec, of which the server takes what arrives; 'seed' for weights of the
@@ -73,7 +73,7 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
   """
   options = Options(
       model_fn=model_fn, rate=Rate() if rate is None else rate, uplink_bits=uplink_bits, downlink_bits=downlink_bits,
-      form=form, placement_bits=placement_bits, sums=sums, start=start, key_frames=key_frames,
+      form=form, hold=hold, placement_bits=placement_bits, sums=sums, start=start, key_frames=key_frames,
       client_optimizer_fn=client_optimizer_fn,
       server_optimizer_fn=server_optimizer_fn, client_weighting=client_weighting,
       metrics_aggregator=metrics_aggregator, seed=seed, spec=spec, needs=needs)
@@ -83,9 +83,8 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
   functions = SubspaceFunctions(options, types.update_spec, _start(options, types))
   training = assembly.LocalTraining(options, types)
   fingerprint = assembly.fingerprint(
-      'subspace', options.rate, options.uplink_bits, options.downlink_bits, options.form, options.placement_bits,
-      options.sums,
-      options.momentum, options.start, options.key_frames, types.spec)
+      'subspace', options.rate, options.uplink_bits, options.downlink_bits, options.form, options.hold,
+      options.placement_bits, options.sums, options.momentum, options.start, options.key_frames, types.spec)
 
   def build(remembered, on_files=None):
     return _process(options, types, functions, training, remembered, fingerprint, on_files)

@@ -15,6 +15,13 @@ from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
 from tff_compress.timeline import history
 
+MANY_MISSED = 4.0
+"""Rounds that clients miss on average, from which on they and changes say more of each coordinate: what a client sends
+once is then received often."""
+
+FEW_BITS, MORE_BITS = 1, 2
+"""Per coordinate, below and above."""
+
 
 class SubspaceFunctions:
   """The server's state is in two parts: of the downlink, `history.State` as `history`, as `copy` the copy without its
@@ -30,12 +37,12 @@ class SubspaceFunctions:
   def __init__(self, options, spec, start):
     self._options, self._spec = options, spec
     self.runtime = GraphRuntime(spec, options.seed, options.key_frames or options.first, options.first, start)
-    # In the fixed form the server alone has momentum.
-    momentum = 0.0 if options.form == 'fixed' else options.momentum
+    # Where a subspace is held, the server alone has momentum.
+    momentum = options.momentum if options.form == 'round' else 0.0
     self.session = session_lib.Session(spec.parameters, options.seed, options.rate, momentum, self.runtime,
                                        SUMS[options.sums])
     self._form = form_of(options.form, key_frame_bytes=self._key_frame_bytes, momentum=options.momentum,
-                         placement_bits=options.placement_bits)
+                         hold=options.hold, placement_bits=options.placement_bits)
 
   # -- the server, before a round
 
@@ -47,7 +54,7 @@ class SubspaceFunctions:
       version: int32 scalar that the model gets where it replaces another one; None for the first, 0.
     """
     xp = TensorFlowOps()
-    bits, number = self._options.uplink_bits, tf.constant(0) if version is None else version
+    bits, number = self._options.uplink_bits or FEW_BITS, tf.constant(0) if version is None else version
     sent = lambda: self.session.first(xp, model, bits, number)
 
     def started():
@@ -96,12 +103,10 @@ class SubspaceFunctions:
     """(the client's state with its new version, bytes that it received, rounds that it missed).
 
     A client that takes part has the server's model, bit for bit: the messages that lead there are made and measured,
-    and applied by `timeline.copy` wherever somebody has no server beside. Who comes first has missed all rounds since
-    the base.
+    and applied by `timeline.copy` wherever somebody has no server beside. Who comes first has missed all rounds.
     """
     message = history.way(TensorFlowOps(), past, memory['version'])
-    last = tf.where(memory['seen'] < 0, past['base_version'], memory['seen'])
-    missed = tf.cast(agreed['round'] - last, tf.float32)
+    missed = tf.cast(agreed['round'] - tf.maximum(memory['seen'], 0), tf.float32)
     return collections.OrderedDict(memory, version=past['version']), tf.size(message, out_type=tf.int64), missed
 
   def upload(self, update, weight, memory, agreed):
@@ -165,11 +170,14 @@ class SubspaceFunctions:
     kept = session.kept(xp, copy)
     any_sent = tf.size(total['sum']) > 0
     missed = tf.math.divide_no_nan(total['missed'], tf.cast(total['clients'], tf.float32))
-    gap = tf.where(uplink['round'] > 0, 0.9 * uplink['gap'] + 0.1 * missed, missed)
-    mean, next_bits = session.sums.mean(xp, copy, total['sum'], total['weight']), tf.constant(options.uplink_bits)
+    gap = uplink['gap'] + (missed - uplink['gap']) / tf.cast(tf.minimum(uplink['round'] + 1, 10), tf.float32)
+    mean = session.sums.mean(xp, copy, total['sum'], total['weight'])
+    by_gap = tf.where(gap < MANY_MISSED, FEW_BITS, MORE_BITS)
+    chosen = lambda bits: by_gap if bits is None else tf.constant(bits)
+    next_bits = chosen(options.uplink_bits)
     past, moved, memory = self._form.end(
         xp, session, downlink['history'], copy, downlink['memory'], mean, arrived=any_sent, gap=gap,
-        learning_rate=tf.constant(options.learning_rate, tf.float32), bits=tf.constant(options.downlink_bits),
+        learning_rate=tf.constant(options.learning_rate, tf.float32), bits=chosen(options.downlink_bits),
         next_bits=next_bits, next_scale=session.next_scale(xp, copy, total['sum'], total['weight'], next_bits))
     measured = accounting.measurements('uplink', total['bytes'], total['clients'], self._spec)
     measured['uplink_skipped'] = total['clients'] - total['sent']

@@ -37,11 +37,12 @@ class Options(options.Options):
     ProcessError, CodecError: they do not.
   """
   rate: Rate
-  uplink_bits: int
-  downlink_bits: int
+  uplink_bits: int | None
+  downlink_bits: int | None
   form: str
+  hold: int | None
   sums: str
-  placement_bits: int
+  placement_bits: int | None
   start: Any
   key_frames: Any
 
@@ -53,15 +54,19 @@ class Options(options.Options):
       raise ProcessError(f"sums must be 'private' or 'integers', not {checks.shown(self.sums)}.")
     sums = SUMS[self.sums]
     checks.whole_number(f'uplink_bits of {self.sums} sums', self.uplink_bits, ProcessError, least=sums.least_bits,
-                        most=sums.most_bits)
-    checks.whole_number('downlink_bits', self.downlink_bits, ProcessError, least=1, most=levels.MOST_BITS)
+                        most=sums.most_bits, optional=not sums.common_scale)
+    checks.whole_number('downlink_bits', self.downlink_bits, ProcessError, least=1, most=levels.MOST_BITS,
+                        optional=True)
     if sums.common_scale and self.client_weighting is not tff.learning.ClientWeighting.UNIFORM:
       raise ProcessError("sums='integers' adds whole numbers of clients that all count alike: pass "
                          "client_weighting=tff.learning.ClientWeighting.UNIFORM, or sums='private'.")
     if self.form not in forms.NAMES:
-      raise ProcessError(f"form must be 'round', 'fixed' or 'auto', not {checks.shown(self.form)}.")
+      raise ProcessError(f"form must be 'round', 'block' or 'fixed', not {checks.shown(self.form)}.")
+    if self.placement_bits is None:
+      object.__setattr__(self, 'placement_bits', placement.BITS if self.form == 'fixed' else placement.LEAST_BITS)
     checks.whole_number('placement_bits', self.placement_bits, ProcessError, least=placement.LEAST_BITS,
                         most=whole_numbers.MOST_BITS)
+    checks.whole_number('hold', self.hold, ProcessError, least=1, most=10**6, optional=True)
     if isinstance(self.start, str) and self.start != SEED:
       object.__setattr__(self, 'start', meaning.of_whole_models(self.start, 'choose another start'))
     if self.start != SEED and not isinstance(self.start, (Codec, Start)):
