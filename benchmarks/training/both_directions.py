@@ -67,14 +67,14 @@ CURVE = 50
 
 def codec_named(name, task):
   """`ExchangeCodec` of a name: float32; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of
-  the coordinates with so many bits; fixed- or auto-SHARE-UP/PLACEMENT, for that form with so many bits in placements;
+  the coordinates with so many bits; fixed- or block-SHARE-UP/PLACEMENT, for that form with so many bits in placements;
   integers-SHARE-UP/DOWN, for integer sums. Raises ValueError for others."""
   if name == 'float32':
     return exchanges.Float32()
   first, _, second = name.partition('-')
   if first == 'rule':
     return exchanges.Subspace(name, Rate(noise=float(second), rounds=task.rounds))
-  if first in ('fixed', 'auto', 'integers'):
+  if first in ('fixed', 'block', 'integers'):
     share, _, bits = second.partition('-')
     up, down = map(int, bits.split('/'))
     rate = Rate(noise=None, first=float(share))

@@ -76,6 +76,7 @@ def update(model, client, number):
 @functools.cache
 def build(server=(1.0, 0.0), model=model_fn, **options):
   import tensorflow_federated as tff
+  options = {'form': 'round', 'uplink_bits': 1, 'downlink_bits': 1, **options}
   return build_subspace_fed_avg(
       model, rate=RATE, seed=SEED, spec=SPEC if model is model_fn else None,
       client_optimizer_fn=tff.learning.optimizers.build_sgdm(float(STEP)),

@@ -11,7 +11,6 @@ from tff_compress import processes
 from tff_compress.codec.ops import numpy_ops as xp
 from tff_compress.processes import ProcessError
 from tff_compress.processes.subspace.build import build_subspace_fed_avg
-from tff_compress.subspace import forms
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.session import Session
@@ -36,10 +35,10 @@ def build(server=(1.0, 0.0), **options):
 class Client:
   """Follows the messages of a TFF process in NumPy."""
 
-  def __init__(self, momentum=0.0, sums='private'):
+  def __init__(self, sums='private'):
     float32 = codec_lib('float32')
     runtime = NumpyRuntime(small.SPEC, SEED, float32, float32)
-    self.copy = Copy(Session(small.SPEC.parameters, SEED, RATE, momentum, runtime, SUMS[sums]))
+    self.copy = Copy(Session(small.SPEC.parameters, SEED, RATE, 0.0, runtime, SUMS[sums]))
 
   def follow(self, state):
     """(bytes of the message, the present)."""
@@ -50,11 +49,11 @@ class Client:
     return len(message), self.copy.present
 
 
-@pytest.mark.parametrize('form, momentum', [('fixed', 0.0), ('auto', 0.5)])
-def test_clients_hold_the_servers_model_after_any_gap(form, momentum, monkeypatch):
-  monkeypatch.setattr(forms, 'SWITCH', 0.3)
-  runner = processes.Runner(build((0.5, momentum), form=form, placement_bits=6))
-  often, rarely = (Client(momentum if form == 'auto' else 0.0) for _ in range(2))
+@pytest.mark.parametrize('form, momentum', [('fixed', 0.0), ('block', 0.5)])
+def test_clients_hold_the_servers_model_after_any_gap(form, momentum):
+  bits = 6 if form == 'fixed' else 1
+  runner = processes.Runner(build((0.5, momentum), form=form, hold=4, placement_bits=bits))
+  often, rarely = Client(), Client()
   sizes, models = [], []
   for number in range(8):
     size, present = often.follow(runner.state)
@@ -67,15 +66,13 @@ def test_clients_hold_the_servers_model_after_any_gap(form, momentum, monkeypatc
     ids = [number % 4, (number + 1) % 4]
     metrics = runner.next(ids, [small.dataset(client).take(int(number < 6)) for client in ids])
   kept = int(metrics['aggregator']['kept'])
-  placement = history.HEADER_BYTES + 1 + 4 + -(-kept * 6 // 8)
+  placement = history.HEADER_BYTES + 1 + 4 + -(-kept * bits // 8)
   assert sizes[-1] == placement
-  switch = often.copy.version
-  # The average is 0, .1, .24, .416: that is enough where round 3 ends.
-  assert switch == (0 if form == 'fixed' else 3)
-  assert rarely.copy.version == switch
+  # Blocks are of 1, 1, 2 and then 4 rounds.
+  assert often.copy.version == rarely.copy.version == (0 if form == 'fixed' else 4)
   assert newest == (placement if form == 'fixed' else newest)
-  # Rounds in which nothing is sent leave the model as it is, but for what momentum is left.
-  if not momentum:
+  # Rounds in which nothing is sent leave the model as it is, but for what momentum is left and for coding it anew.
+  if form == 'fixed':
     np.testing.assert_array_equal(models[-1], models[-2])
 
 
@@ -113,7 +110,7 @@ def test_integer_sums_in_a_fixed_subspace():
 
 
 @pytest.mark.parametrize('refused, options', [
-    ('form must be', dict(form='other')), ('placement_bits', dict(form='fixed', placement_bits=3)),
+    ('form must be', dict(form='other')), ('placement_bits', dict(form='fixed', placement_bits=9)),
     ('sums must be', dict(sums='other')), ('uplink_bits of integers sums', dict(sums='integers')),
     ('client_weighting', dict(sums='integers', uplink_bits=2))])
 def test_what_cannot_be_is_refused_by_name(refused, options):

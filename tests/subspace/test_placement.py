@@ -13,12 +13,12 @@ from tff_compress.subspace.coordinates import Coordinates
 SEED = 11
 
 
-@pytest.mark.parametrize('bits', range(placement.LEAST_BITS, 9))
+@pytest.mark.parametrize('bits', range(placement.LEAST_OF_WHOLE_NUMBERS, 9))
 def test_error_of_a_placement_is_that_of_the_least_error_scale(bits):
   y = np.random.default_rng(bits).normal(size=1 << 16).astype(np.float32) * np.float32(3e-5)
-  record = placement.encode(xp, y, np.int32(300), bits, 2)
-  numbers, scale, rounds, following = placement.decode(xp, record, y.size)
-  assert (int(rounds), int(following)) == (300, 2)
+  record = placement.encode(xp, y, y, np.int32(300), bits, 2)
+  numbers, scale, rotated, rounds, following = placement.decode(xp, record, y.size)
+  assert (bool(rotated), int(rounds), int(following)) == (False, 300, 2)
   assert record.size == 5 + y.size * bits // 8
   error = np.sum(np.square(numbers * scale - y, dtype=np.float64)) / np.sum(np.square(y, dtype=np.float64))
   assert error == pytest.approx(whole_numbers.DISTORTION[bits], rel=0.05)
@@ -27,7 +27,7 @@ def test_error_of_a_placement_is_that_of_the_least_error_scale(bits):
 def test_placements_of_any_size_are_exact():
   """The scale of many coordinates is coarser: ||q|| is never above 2^14."""
   y = np.random.default_rng(0).normal(size=1 << 20).astype(np.float32)
-  numbers, scale, _, _ = placement.decode(xp, placement.encode(xp, y, 1, 8, 1), y.size)
+  numbers, scale, *_ = placement.decode(xp, placement.encode(xp, y, y, 1, 8, 1), y.size)
   assert 0.5 * 2**28 < np.sum(np.square(numbers, dtype=np.int64)) <= 2**28
   np.testing.assert_allclose(numbers * scale, y, atol=float(scale))
 
@@ -63,7 +63,7 @@ def _lifted_in_integers(space, keys, q):
 @pytest.mark.parametrize('harm', ['short', 'bits', 'round', 'longer', 'number'])
 def test_what_is_no_placement_is_refused(harm):
   y = np.random.default_rng(0).normal(size=1024).astype(np.float32)
-  record = np.array(placement.encode(xp, y, 1, 8, 1))
+  record = np.array(placement.encode(xp, y, y, 1, 8, 1))
   if harm == 'short':
     record = record[:3]
   elif harm == 'bits':
