@@ -116,6 +116,7 @@ class Subspace:
   form = 'round'
   placement_bits = 8
   sums = 'private'
+  hold = 0
 
   name: str
   rate: Rate
@@ -133,12 +134,14 @@ class SubspaceForm(Subspace):
 
   Attributes:
     form: a name of `tff_compress.subspace.forms`.
-    placement_bits: of a coordinate of the model, in the fixed form.
+    placement_bits: of a coordinate of the model, in the fixed form and within blocks.
+    hold: rounds of a block; 0: about as many as clients miss.
     sums: a name of `tff_compress.subspace.sums`. With 'integers' all clients count alike.
   """
   form: str = 'round'
   placement_bits: int = 8
   sums: str = 'private'
+  hold: int = 0
 
 
 class _Subspace:
@@ -149,7 +152,7 @@ class _Subspace:
     session = Session(spec.parameters, seed, codec.rate, 0.0, runtime, SUMS[codec.sums])
     begins = start.to_bytes()
     model = runtime.draw(np.frombuffer(begins, np.uint8))
-    form = form_of(codec.form, placement_bits=codec.placement_bits,
+    form = form_of(codec.form, hold=codec.hold or None, placement_bits=codec.placement_bits,
                    key_frame_bytes=spec.parameters if codec.key_frames else None)
     self._server = Server.begin(session, model, bits=codec.uplink_bits, start=begins, form=form)
     self._versions: dict[int, int] = {}

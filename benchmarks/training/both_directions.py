@@ -66,23 +66,29 @@ CURVE = 50
 
 
 def codec_named(name, task):
-  """`ExchangeCodec` of a name: float32; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of
-  the coordinates with so many bits; fixed- or block-SHARE-UP/PLACEMENT, for that form with so many bits in placements;
-  integers-SHARE-UP/DOWN, for integer sums. Raises ValueError for others."""
+  """`ExchangeCodec` of a name.
+
+  float32; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of the coordinates with so many
+  bits; block-SHARE-UP/PLACEMENT/DOWN, for blocks with so many bits in placements and in the changes at their ends, and
+  with -ROUNDS behind it for blocks of so many rounds; fixed-SHARE-UP/PLACEMENT; integers-SHARE-UP/DOWN, for integer
+  sums. Raises ValueError for others.
+  """
   if name == 'float32':
     return exchanges.Float32()
-  first, _, second = name.partition('-')
-  if first == 'rule':
-    return exchanges.Subspace(name, Rate(noise=float(second), rounds=task.rounds))
-  if first in ('fixed', 'block', 'integers'):
-    share, _, bits = second.partition('-')
-    up, down = map(int, bits.split('/'))
-    rate = Rate(noise=None, first=float(share))
-    if first == 'integers':
-      return exchanges.SubspaceForm(name, rate, up, down, sums='integers')
-    return exchanges.SubspaceForm(name, rate, up, form=first, placement_bits=down)
-  up, _, down = second.partition('/')
-  return exchanges.Subspace(name, Rate(noise=None, first=float(first)), int(up), int(down))
+  kind, *parts = name.split('-')
+  if kind == 'rule':
+    return exchanges.Subspace(name, Rate(noise=float(parts[0]), rounds=task.rounds))
+  if kind not in ('block', 'fixed', 'integers'):
+    kind, parts = '', [kind, *parts]
+  rate, bits = Rate(noise=None, first=float(parts[0])), [int(number) for number in parts[1].split('/')]
+  if kind == 'block':
+    hold = int(parts[2]) if len(parts) > 2 else 0
+    return exchanges.SubspaceForm(name, rate, bits[0], bits[2], form='block', placement_bits=bits[1], hold=hold)
+  if kind == 'fixed':
+    return exchanges.SubspaceForm(name, rate, bits[0], form='fixed', placement_bits=bits[1])
+  if kind == 'integers':
+    return exchanges.SubspaceForm(name, rate, *bits, sums='integers')
+  return exchanges.Subspace(name, rate, *bits)
 
 
 def run(quick):

@@ -22,7 +22,8 @@ NETWORK = networks.Network((8, 8, 1), (networks.Conv(4, same=True), networks.Poo
                                        networks.Dense(10)))
 TASK = paired.Task('digits', NETWORK, clients=6, per_round=3, learning_rate=0.1, rounds=4, every=2, examples=50)
 SUBSPACE = exchanges.Subspace('half', Rate(noise=None, first=0.5), uplink_bits=2)
-FORMS = [both_directions.codec_named(name, TASK) for name in ('fixed-0.5-2/8', 'block-0.5-1/1', 'integers-0.5-4/1')]
+FORMS = [both_directions.codec_named(name, TASK) for name in (
+    'fixed-0.5-2/8', 'block-0.5-1/1/2', 'block-0.5-2/2/2-3', 'integers-0.5-4/1')]
 
 
 @pytest.fixture(scope='module')
