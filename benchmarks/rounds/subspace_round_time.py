@@ -17,13 +17,13 @@ from benchmarks.lib import progress
 from benchmarks.lib import round_task
 
 THREADS = 2
-PLAIN, AGAIN = 'plain TFF', 'plain TFF, again'
+PLAIN, AGAIN, WITH_MOMENTUM = 'plain TFF', 'plain TFF, again', 'plain TFF, momentum'
 CASES = {
     'subspace': {},
     'subspace, momentum': {'momentum': 0.9},
-    "subspace, start='seed'": {'start': 'seed'},
     'subspace, 4 bits': {'uplink_bits': 4, 'downlink_bits': 4},
     'subspace, 10 % of the coordinates': {'share': 0.1},
+    'subspace, first model sent': {'start': 'float32'},
 }
 
 
@@ -48,6 +48,10 @@ def run(quick):
     steps, built = {}, {}
     for name in (PLAIN, AGAIN):
       steps[name] = _Plain(round_task.fed_avg(None, loop), data)
+    if not quick:
+      steps[WITH_MOMENTUM] = _Plain(tff.learning.algorithms.build_weighted_fed_avg(
+          round_task.model_fn, client_optimizer_fn=round_task.optimizer(), loop_implementation=loop,
+          server_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0, 0.9)), data)
     for name, settings in cases.items():
       start = time.perf_counter()
       steps[name] = _Subspace(_build(**settings), data)
@@ -90,7 +94,7 @@ def _processor_seconds():
   return total
 
 
-def _build(momentum=0.0, share=0.02, **settings):
+def _build(momentum=0.0, share=0.02, start='seed', **settings):
   import tensorflow_federated as tff
 
   from tff_compress.processes.subspace.build import build_subspace_fed_avg
@@ -98,7 +102,7 @@ def _build(momentum=0.0, share=0.02, **settings):
   return build_subspace_fed_avg(
       round_task.model_fn, client_optimizer_fn=round_task.optimizer(), seed=0, spec=round_task.model(),
       server_optimizer_fn=tff.learning.optimizers.build_sgdm(1.0, momentum), rate=Rate(noise=None, first=share),
-      **settings)
+      start=start, **settings)
 
 
 class _Plain:
