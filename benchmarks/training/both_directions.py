@@ -42,17 +42,17 @@ FASHION = paired.Task('fashion-mnist', FASHION_MLP, clients=100, per_round=10, l
 SHORT = dataclasses.replace(FASHION, network=SMALL_CNN, rounds=20, every=1, averaging=0.7)
 
 TASKS = {
-    'digits-cnn': (DIGITS, 3, ('rule-1.5', '0.026-1/1')),
-    'digits-mlp': (dataclasses.replace(DIGITS, network=DIGITS_MLP), 3, ('rule-1.5', '0.01-1/1')),
-    'digits-cnn-5-epochs': (dataclasses.replace(DIGITS, epochs=5), 3, ('rule-1.5',)),
-    'fashion-mlp': (FASHION, 3, ('rule-1.5', 'rule-3', '0.05-1/1', '0.03-2/1')),
-    'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3, ('rule-1.5',)),
-    'fashion-cnn': (dataclasses.replace(FASHION, network=SMALL_CNN), 3, ('rule-1.5', 'rule-3')),
-    'fashion-cnn-short': (SHORT, 5, ('rule-1.5', '0.005-1/1')),
+    'digits-cnn': (DIGITS, 3, ('0.013-1/1', '0.026-1/1', 'rule-1.5')),
+    'digits-mlp': (dataclasses.replace(DIGITS, network=DIGITS_MLP), 3, ('0.01-1/1',)),
+    'digits-cnn-5-epochs': (dataclasses.replace(DIGITS, epochs=5), 3, ('0.026-1/1',)),
+    'fashion-mlp': (FASHION, 3, ('0.05-2/1', '0.03-2/1', 'block-0.03-2/1/2-10')),
+    'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3, ('block-0.03-2/1/2-10',)),
+    'fashion-cnn': (dataclasses.replace(FASHION, network=SMALL_CNN), 3, ('block-0.05-2/1/2-10',)),
+    'fashion-cnn-short': (SHORT, 5, ('0.005-1/1', 'rule-1.5')),
     'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN, rounds=16, examples=4000), 2,
-                        ('rule-1.5', '0.004-1/1', '0.015-1/1')),
+                        ('0.004-1/1', '0.012-1/1')),
     'rare-clients': (dataclasses.replace(FASHION, clients=1000, split='iid', epochs=2, learning_rate=0.1), 2,
-                     ('rule-1.5', '0.02-1/1')),
+                     ('fixed-0.1-1/8', 'fixed-0.05-1/8', 'block-0.03-2/1/2-50')),
 }
 """{name: (task, seeds, names of codecs beside float32)}."""
 
