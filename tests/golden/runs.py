@@ -15,6 +15,7 @@ from tests.golden import updates
 from tff_compress import codec as codec_lib
 from tff_compress.codec.ops import numpy_ops as xp
 from tff_compress.codec.spec import Spec
+from tff_compress.subspace.block_form import BlockForm
 from tff_compress.subspace.fixed_form import FixedForm
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
@@ -41,6 +42,7 @@ class GoldenRun:
     asks: {round: versions of clients that ask before it}; the last is behind all rounds.
     key_frame_bytes: about how long one is.
     fixed: bits of placements; None for changes.
+    hold: rounds that a subspace is held for; with `fixed`. None: for good.
     sums: a name of `subspace.sums`.
     bits: of the first messages.
   """
@@ -54,6 +56,7 @@ class GoldenRun:
   start: bool = False
   key_frame_bytes: int | None = None
   fixed: int | None = None
+  hold: int | None = None
   sums: str = 'private'
   bits: int = 1
 
@@ -78,6 +81,9 @@ RUNS = {
                           {0: (-1,), 5: (-1, 0, 3)}, sums='integers', bits=3),
     'fixed-integers': GoldenRun(3, {**RULE, 'first': 0.13}, ((1, 4), (1, 7)), {0: (-1,), 2: (-1, 0)}, fixed=8,
                                 sums='integers', bits=6),
+    # Blocks of 1, 1, 2 and 3 rounds.
+    'blocks': GoldenRun(17, RULE, ((1, 1), (3, 2), (1, 1), (2, 1), None, (1, 3), (4, 1)),
+                        {0: (-1,), 3: (-1, 0, 2), 6: (0,), 7: (-1, 0, 4)}, fixed=2, hold=3),
 }
 
 
@@ -103,6 +109,8 @@ def _server(run):
 
 
 def _form(run):
+  if run.hold is not None:
+    return BlockForm(run.hold, placement_bits=run.fixed)
   return None if run.fixed is None else FixedForm(bits=run.fixed)
 
 

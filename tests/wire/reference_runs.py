@@ -144,9 +144,13 @@ class Run:
     require(1 <= bits <= 4, 'bits')
     scale = reference.real(reference.bfloat16(reader.number(2)))
     require(not math.copysign(1, scale) < 0, 'negative scale')
+    return self.symbols(reader, bits, kept), scale
+
+  def symbols(self, reader, bits, kept):
+    """Levels alone: all that is left."""
     require(len(reader.data) == -(-kept * bits // 8), 'length')
     half, table = 1 << bits - 1, LEVELS[bits]
-    return [table[s - half] if s >= half else -table[half - 1 - s] for s in reader.symbols(kept, bits)], scale
+    return [table[s - half] if s >= half else -table[half - 1 - s] for s in reader.symbols(kept, bits)]
 
   def upload(self, number, client, kept, message):
     """The coordinates in a client's message; of integer sums, whole numbers and the energy."""
@@ -160,11 +164,15 @@ class Run:
       energy = reader.number(2)
       return [*self.numbers(reader, bits, kept), energy]
     levels, scale = self.levels(reference.Reader(body[1:]), body[0], kept)
+    return [single(x * scale) for x in self.turned_back(number, client, levels)]
+
+  def turned_back(self, number, client, levels):
+    """Levels before a client's own rotation."""
     signs, order, found = self.stream(number, client, ROTATION, occurrence=1), math.isqrt(self.unit), []
-    for start in range(0, kept, self.unit):
+    for start in range(0, len(levels), self.unit):
       row = reference.transform([q / order for q in levels[start:start + self.unit]], order)
       found += [-x if signs.negative(start + i) else x for i, x in enumerate(row)]
-    return [single(x * scale) for x in found]
+    return found
 
   def numbers(self, reader, bits, kept):
     """Whole numbers: all that is left."""
@@ -260,9 +268,15 @@ class Run:
     reader = reference.Reader(record)
     flags, scale = reader.number(1), reference.bfloat16(reader.number(2))
     following, rounds = self.following(flags >> 4, reader), reader.count()
-    require(4 <= flags & 15 <= 8 and rounds >= 1 and 0 <= reference.real(scale), 'head')
-    numbers = self.numbers(reader, flags & 15, self.kept(held, held['round']))
-    require(sum(q * q for q in numbers) <= 1 << 28, 'numbers')
+    bits, kept = flags & 15, self.kept(held, held['round'])
+    require(1 <= bits <= 8 and rounds >= 1 and 0 <= reference.real(scale), 'head')
+    if bits < 4:
+      numbers = self.symbols(reader, bits, kept)
+      require(sum(q * q for q in numbers) <= 1 << 20, 'levels')
+      numbers = self.turned_back(held['round'] + rounds, reference.SHARED, numbers)
+    else:
+      numbers = self.numbers(reader, bits, kept)
+      require(sum(q * q for q in numbers) <= 1 << 28, 'numbers')
     away = [single(x * scale) for x in self.lift(held['round'], numbers)]
     return {**held, 'model': [single(w - c) for w, c in zip(held['model'], away)], 'round': held['round'] + rounds,
             **following}
