@@ -94,7 +94,8 @@ def codec_named(name, task):
 def run(quick):
   tasks = TASKS
   if quick:
-    tasks = {'digits-cnn': (dataclasses.replace(DIGITS, rounds=10, every=1, examples=100), 2, ('rule-1.5',))}
+    tasks = {'digits-cnn': (dataclasses.replace(DIGITS, rounds=10, every=1, examples=100), 2,
+                            ('rule-1.5', 'block-0.05-2/1/2'))}
   rows = []
   for name, (task, seeds, codecs) in tasks.items():
     rows += measured(name, task, ['float32', *codecs], range(seeds))
