@@ -33,7 +33,7 @@ def test_changes_of_equal_energy_use_up_the_budget_in_the_rounds_that_it_is_for(
   for number in range(200):
     kept = rule.kept(xp, space, state, number)
     # What is sent of a mean of energy 0.01 has P / k times its energy.
-    state = rule.after(xp, space, state, kept, np.float64(0.01 * space.padded / kept))
+    state = rule.after(xp, space, state, kept, np.float64(0.01 * space.padded / kept), np.int32(number))
   assert state['spent'] == pytest.approx(50, rel=0.15)
 
 

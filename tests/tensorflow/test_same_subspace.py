@@ -189,12 +189,14 @@ def test_placements_are_the_same(size, sums):
 def rule(xp, session, state, number, share):
   """(k, the rule after a round whose change has a share of the first energy)."""
   k = xp.integer(session.rate.kept(xp, session.space, state, number))
-  return k, session.rate.after(xp, session.space, state, k, xp.opaque(state['energy']) * share)
+  return k, session.rate.after(xp, session.space, state, k, xp.opaque(state['energy']) * share, number)
 
 
-@pytest.mark.parametrize('size, noise', [(5000, 0.3), (38_282, 0.3), (1_199_882, 1.5)])
-def test_the_rule_gives_the_same_k_for_200_rounds(size, noise):
-  rng, pair = np.random.default_rng(size), Pair(size, rate=Rate(noise=noise, rounds=180, most=0.5))
+@pytest.mark.parametrize('size, noise, factor', [
+    (5000, 0.3, None), (38_282, 0.3, None), (1_199_882, 1.5, None), (38_282, 0.3, 0.4)])
+def test_the_rule_gives_the_same_k_for_200_rounds(size, noise, factor):
+  rule_of_k = Rate(noise=None if factor else noise, signal=factor, rounds=180, most=0.5)
+  rng, pair = np.random.default_rng(size), Pair(size, rate=rule_of_k)
   state = pair.numpy.rate.begin(numpy_ops, np.float64(rng.uniform(0.1, 100)))
   found = set()
   for number in range(200):

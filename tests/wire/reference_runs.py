@@ -64,7 +64,7 @@ class Run:
     return held, present
 
   def content(self, copy):
-    data = struct.pack('<IB3d', copy['round'], copy['bits'], copy['energy'], copy['signal'], copy['spent'])
+    data = struct.pack('<IB5d', copy['round'], copy['bits'], *(copy[name] for name in REMEMBERED))
     if self.integers:
       data += struct.pack('<I', _bits(copy['scale']))[2:]
     for name in ('model', 'velocity') if self.momentum else ('model',):
@@ -75,10 +75,9 @@ class Run:
     return struct.pack('<I', zlib.crc32(self.fingerprint + self.content(copy)))
 
   def facts(self, data):
-    number, bits, energy, signal, spent = struct.unpack('<IB3d', data[:29])
-    require(number < 1 << 31 and all(0 <= x <= 2.0**256 for x in (energy, signal, spent)), 'facts')
-    return {'round': number, 'energy': energy, 'signal': signal, 'spent': spent,
-            **self.following(bits, reference.Reader(data[29:]))}
+    number, bits, *remembered = struct.unpack('<IB5d', data[:45])
+    require(number < 1 << 31 and all(0 <= x <= 2.0**256 for x in remembered), 'facts')
+    return {'round': number, **dict(zip(REMEMBERED, remembered)), **self.following(bits, reference.Reader(data[45:]))}
 
   def following(self, bits, reader):
     """What is said of the clients' next messages."""
@@ -93,7 +92,7 @@ class Run:
     """A client's copy as it is stored."""
     require(data[:4] == b'TFK\1' and data[4:8] == self.fingerprint, 'no copy of this run')
     require(struct.unpack('<I', data[-4:])[0] == zlib.crc32(data[:-4]), 'checksum')
-    start = 37 + self.scale_bytes
+    start = 53 + self.scale_bytes
     copy, values = self.facts(data[8:start]), list(struct.unpack(f'<{(len(data) - start - 4) // 4}f', data[start:-4]))
     copy['model'], rest = values[:self.size], values[self.size:]
     require(len(rest) == (self.size if self.momentum else 0), 'length')
@@ -120,22 +119,27 @@ class Run:
     units = lambda x: max(1, math.floor(x) // unit)
     low = min(-(-r['floor'] // unit), units(padded))
     start, high = max(low, units(r['first'] * padded)), max(low, units(r['most'] * padded))
-    if r['noise'] is None or copy['signal'] == 0:
+    if r['noise'] is None and r.get('signal') is None or copy['signal'] == 0:
       return unit * start
+    if r['noise'] is None:
+      each = copy['last'] / max(number - copy['since'], 1.0)
+      ratio = (number + 10.0) * each / max(copy['energy'], 1e-300)
+      n = root(single(min(ratio, 2.0**50))) * (r['signal'] * padded / unit)
+      return unit * int(max(min(n, high), low))
     left = max(r['rounds'] - number, 1)
     budget = copy['energy'] * r['noise'] - copy['spent']
     wanted = copy['signal'] * left * (padded / unit)
     n = high if budget * high <= wanted else wanted / max(budget, 1e-300)
     return unit * int(max(min(n, high), low))
 
-  def sent(self, copy, levels, scale):
+  def sent(self, copy, levels, scale, number):
     """What the rule remembers after a change."""
     energy = sum(q * q for q in levels) * (scale * scale) * (1 - self.momentum)**-2
     share = len(levels) * (1 / self.padded)
-    signal = energy * share
+    last = signal = energy * share
     if copy['signal'] != 0:
       signal = copy['signal'] * 0.8 + energy * share * (1 - 0.8)
-    return {'signal': signal, 'spent': copy['spent'] + energy * (1 - share)}
+    return {'signal': signal, 'spent': copy['spent'] + energy * (1 - share), 'last': last, 'since': float(number)}
 
   # -- records
 
@@ -198,7 +202,7 @@ class Run:
       change = [single(single(v * single(self.momentum)) + c) for v, c in zip(copy['velocity'], change)]
       copy['velocity'] = change
     copy['model'] = [single(w - c) for w, c in zip(copy['model'], change)]
-    copy.update(self.sent(copy, levels, scale))
+    copy.update(self.sent(copy, levels, scale, number))
     if flags & 128:
       for name in ('model', 'velocity') if self.momentum else ('model',):
         copy[name] = self.coded(copy[name], copy['round'])
@@ -225,7 +229,7 @@ class Run:
 
   def base(self, record):
     """The copy that a base gives."""
-    start = 30 + self.scale_bytes
+    start = 46 + self.scale_bytes
     require(len(record) > start, 'cut short')
     copy, reader = self.facts(record[1:start]), reference.Reader(record[start:])
     if record[0] == 0:
@@ -280,6 +284,19 @@ class Run:
     away = [single(x * scale) for x in self.lift(held['round'], numbers)]
     return {**held, 'model': [single(w - c) for w, c in zip(held['model'], away)], 'round': held['round'] + rounds,
             **following}
+
+
+
+REMEMBERED = 'energy', 'signal', 'spent', 'last', 'since'
+
+
+def root(x):
+  """The square root of a single as the page has it: Newton's method, in singles."""
+  x = max(x, single(2.0**-60))
+  y = struct.unpack('<f', struct.pack('<I', (_bits(x) >> 1) + 0x1FC00000))[0]
+  for _ in range(4):
+    y = single(single(y + single(x / y)) * 0.5)
+  return y
 
 
 def _bits(value):

@@ -21,8 +21,8 @@ no model:
 
     offset  bytes  field
          0      1  what follows: 0 a start (`timeline.start`), 1 a key frame, 2 the first model
-         1   29+s  facts of the copy that it gives
-      30+s      n  the start; or a frame of the model's variables, and in a key frame with momentum one of the
+         1   45+s  facts of the copy that it gives
+      46+s      n  the start; or a frame of the model's variables, and in a key frame with momentum one of the
                    velocity, each behind a count of its bytes
 
 Facts of a copy:
@@ -30,8 +30,8 @@ Facts of a copy:
     offset  bytes  field
          0      4  round
          4      1  bits
-         5     24  rule: energy, signal, spent, each a float64
-        29      s  with integer sums, 2 bytes: scale, a bfloat16
+         5     40  rule: energy, signal, spent, last, since, each a float64
+        45      s  with integer sums, 2 bytes: scale, a bfloat16
 
 Server and clients each have a copy, an OrderedDict:
 
@@ -73,6 +73,7 @@ from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.integer_sums import IntegerSums
 from tff_compress.subspace.private_sums import PrivateSums
 from tff_compress.subspace.rate import Rate
+from tff_compress.subspace.rate import STATE as RULE_STATE
 from tff_compress.timeline import history
 
 Copy: TypeAlias = Mapping[str, Any]
@@ -87,8 +88,7 @@ START, KEY_FRAME, FIRST = 0, 1, 2
 """Kinds of bases."""
 
 _CODED = 128  # The flag of a change after which the model is coded.
-_RULE = ('energy', 'signal', 'spent')
-_FACTS = 5 + 8 * len(_RULE)  # Bytes.
+_FACTS = 5 + 8 * len(RULE_STATE)  # Bytes.
 _MOST = 2.0**256  # Above whatever the rule remembers: values are below 2^128.
 
 
@@ -241,7 +241,8 @@ class Session:
     moved['model'] = copy['model'] - change
     # A change goes on moving the model: all in all 1 / (1 - momentum) times as far.
     gain = xp.opaque(xp.constant((1 - self.momentum)**-2, np.float64))
-    moved['rule'] = self.rate.after(xp, self.space, copy['rule'], kept, energy_of(xp, found, scale) * gain)
+    moved['rule'] = self.rate.after(xp, self.space, copy['rule'], kept, energy_of(xp, found, scale) * gain,
+                                    copy['round'])
     return moved
 
   def base(self, xp: Ops, copy: Copy, kind: int, start: Array | None = None) -> Array:
@@ -310,7 +311,7 @@ class Session:
     return history.digest_of(xp, self._fingerprint(xp), self.content(xp, copy))
 
   def _facts(self, xp: Ops, copy: Copy) -> list[Array]:
-    rule = [xp.raw_bytes(xp.reshape(copy['rule'][name], [1])) for name in _RULE]
+    rule = [xp.raw_bytes(xp.reshape(copy['rule'][name], [1])) for name in RULE_STATE]
     return [xp.integers_to_bytes(xp.vector(copy['round']), 4), xp.integers_to_bytes(xp.vector(copy['bits']), 1), *rule,
             *self._scale(xp, copy)]
 
@@ -325,7 +326,7 @@ class Session:
     number, rule, following = xp.apart(read_facts, (self.sums,), facts)
     copy = collections.OrderedDict(
         model=vectors[0], round=number, bits=following.pop('bits'),
-        rule=collections.OrderedDict((name, rule[i]) for i, name in enumerate(_RULE)), **following)
+        rule=collections.OrderedDict((name, rule[i]) for i, name in enumerate(RULE_STATE)), **following)
     if self.momentum:
       copy['velocity'] = vectors[1]
     return copy

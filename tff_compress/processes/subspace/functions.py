@@ -10,6 +10,7 @@ from tff_compress.processes.process import number_of
 from tff_compress.subspace import session as session_lib
 from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import ALARM
+from tff_compress.subspace.rate import LARGEST_ROUND
 from tff_compress.subspace.sums import SUMS
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
@@ -184,11 +185,15 @@ class SubspaceFunctions:
     of_first = moved['rule']['energy']
     noise = self._form.noise(xp, session, moved, memory)
     energy = tf.cast(tf.reduce_sum(moved['model'] * moved['model']), tf.float64)
+    # What one round moves the model by, after the gain of what is not kept.
+    moved_by = tf.cast(tf.reduce_sum(mean * mean), tf.float64) * tf.cast(
+        (self.session.space.padded / kept)**2, tf.float64) * options.learning_rate**2
+    too_much = (energy > ALARM * of_first) | any_sent & (uplink['round'] >= 2) & (moved_by > LARGEST_ROUND * of_first)
     ratio = lambda amount: tf.cast(tf.math.divide_no_nan(amount, of_first), tf.float32)
     measured.update(collections.OrderedDict(
         kept=kept, gap=gap, noise=ratio(noise), growth=ratio(energy),
         # Weights that begin as zeros have nothing to be compared with.
-        alarm=tf.cast((of_first > 0) & (energy > ALARM * of_first), tf.int32)))
+        alarm=tf.cast((of_first > 0) & too_much, tf.int32)))
     following = collections.OrderedDict(history=past, copy=_without_model(moved), memory=memory)
     return collections.OrderedDict(round=uplink['round'] + 1, gap=gap), following, moved['model'], measured
 
