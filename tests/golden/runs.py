@@ -157,7 +157,8 @@ def messages(run):
     before = server
     server = server.after(mean, learning_rate=0.5, bits=change, next_bits=following, next_scale=scale)
     if server.timeline.version != before.timeline.version:
-      copies[server.timeline.version] = Copy(session, server.copy)
+      held = {name: value for name, value in server.copy.items() if name != 'anchor'}
+      copies[server.timeline.version] = Copy(session, held)
   ask(len(run.rounds))
   newest = copies[server.timeline.version]
   found.append(('copy', newest.to_bytes(), {'kind': 'copy', 'keeps': _said(session, newest.held)}))
