@@ -82,8 +82,8 @@ RUNS = {
     'fixed-integers': GoldenRun(3, {**RULE, 'first': 0.13}, ((1, 4), (1, 7)), {0: (-1,), 2: (-1, 0)}, fixed=8,
                                 sums='integers', bits=6),
     # Blocks of 1, 1, 2 and 3 rounds.
-    'blocks': GoldenRun(17, {**RULE, 'signal': 0.7, 'floor': 256}, ((1, 1), (3, 2), (1, 1), (2, 1), None, (1, 3), (4, 1)),
-                        {0: (-1,), 3: (-1, 0, 2), 6: (0,), 7: (-1, 0, 4)}, fixed=2, hold=3),
+    'blocks': GoldenRun(17, {**RULE, 'signal': 0.7, 'floor': 256},
+                        ((1, 1), (3, 2), (1, 1), (2, 1), None, (1, 3), (4, 1)), {0: (-1,), 3: (-1, 0, 2), 6: (0,), 7: (-1, 0, 4)}, fixed=2, hold=3),
 }
 
 
