@@ -39,12 +39,15 @@ ALARMED = Figure(
 
 @dataclasses.dataclass(frozen=True)
 class Subspace(Method):
-  """Every round, updates, their mean and the model's change are sent in the same few coordinates: two rotations and a
-  choice of places that follow from the round's key. A client that was away receives the changes that it missed.
+  """Updates, their mean and the model's changes are sent in the same few coordinates: two rotations and a choice of
+  places that follow from the key of a round, and are held for as many rounds as clients are away. A client that was
+  away receives one change for each time that they were held.
 
   Attributes:
     rate: share of the coordinates that is kept, at least 512 of them.
-    up, down: bits per coordinate from and to the clients, 1 … 4.
+    up, down: bits per coordinate from and to the clients, 1 … 4; 0: 1 while clients miss fewer than 4 rounds on
+      average, then 2.
+    hold: rounds that coordinates are held for; 0: as many as clients miss on average, at most 25.
     start: codec of the first model; '' for int8, or for weights from a seed where a run makes them.
     key_frames: codec of whole models for clients that were away for long, or none.
   """
@@ -56,17 +59,19 @@ class Subspace(Method):
   downlink: ClassVar[str] = 'subspace'
   both_ways: ClassVar[bool] = True
   figures: ClassVar[tuple[Figure, ...]] = (KEPT, GAP, NOISE, GROWTH, ALARMED)
-  examples: ClassVar[tuple] = ('', 'rate=1/20,key_frames=none,start=float32', 'rate=1/10,up=3,down=3')
+  examples: ClassVar[tuple] = ('', 'rate=1/20,key_frames=none,start=float32', 'rate=1/10,up=3,down=3,hold=1')
 
   rate: fractions.Fraction = fractions.Fraction(1, 50)
-  up: int = 1
-  down: int = 1
+  up: int = 0
+  down: int = 0
+  hold: int = 0
   start: str = ''
   key_frames: str = 'int8'
 
   def check(self):
     for name in ('up', 'down'):
-      checks.whole_number(f'{self.name}: {name}', getattr(self, name), ProcessError, least=1, most=levels.MOST_BITS)
+      checks.whole_number(f'{self.name}: {name}', getattr(self, name), ProcessError, least=0, most=levels.MOST_BITS)
+    checks.whole_number(f'{self.name}: hold', self.hold, ProcessError, least=0, most=10**6)
     if not 0 < self.rate <= 1:
       raise ProcessError(f'{self.name}: rate must be above 0 and at most 1, not {self.rate}.')
     for name, none in (('start', ''), ('key_frames', 'none')):
@@ -82,10 +87,11 @@ class Subspace(Method):
   @property
   def uplink(self):
     return (f'concat | hadamard:rotations=2 | subsample:{self.rate} | hadamard:key=client,block={UNIT} | '
-            f'eden:bits={self.up} | pack')
+            f'eden:bits={self.up or 1} | pack')
 
   def other_arguments(self, model):
-    return {'rate': self.rule, 'uplink_bits': self.up, 'downlink_bits': self.down,
+    return {'rate': self.rule, 'uplink_bits': self.up or None, 'downlink_bits': self.down or None,
+            'hold': self.hold or None,
             'start': codec_lib(self.start or 'int8'),
             'key_frames': None if self.key_frames == 'none' else codec_lib(self.key_frames)}
 
