@@ -21,6 +21,7 @@ from tff_compress.codec import network
 from tff_compress.codec import presets
 from tff_compress.codec.errors import CompressionError
 from tff_compress.processes import methods
+from tff_compress.processes.figures import CLIENT_STATES
 from tff_compress.simulation import config as config_lib
 from tff_compress.simulation import config_file
 from tff_compress.simulation import report
@@ -154,11 +155,18 @@ def test_presets_of_the_readme_exist_and_cost_what_it_says():
 
 def test_demo_of_the_readme_is_what_the_demo_prints():
   """But for its figures, which depend on the machine."""
-  series = report.summarize([finished_runs.run(*links, settings=training.DEMO) for links in training.DEMO_LINKS])
+  series = report.summarize([finished_runs.run(*links, settings=training.DEMO, figures=_figures(links[0]))
+                             for links in training.DEMO_LINKS])
   text = next(block.values[0] for block in blocks('text', [ROOT / 'README.md']) if '\nuplink ' in block.values[0])
   shown = next(line for line in text.splitlines() if line.startswith('uplink '))
   assert re.split(r'  +', shown) == table.rows(series)[0], 'put what `make demo` prints into README.md'
   assert table.caption(series) in ' '.join(text.split())
+
+
+def _figures(uplink):
+  """{name: 1} of what a method measures beside what all do."""
+  method = methods.method(uplink)
+  return {figure.name: 1 for figure in (*method.figures, *([] if method.codec_suffices else [CLIENT_STATES]))}
 
 
 def test_no_placeholders_are_left():

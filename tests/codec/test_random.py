@@ -55,7 +55,7 @@ def test_purposes_keep_their_numbers():
   assert {purpose.name: purpose.value for purpose in random.Purpose} == {
       'ROTATION': 1, 'MASK': 2, 'PRE_ROUNDING': 3, 'QUANTIZER': 4, 'PERMUTATION': 5,
       'COUNT_SKETCH': 6, 'COUNT_SKETCH_ROUNDING': 7, 'BASIS': 8, 'BASIS_ROUNDING': 9,
-      'UNITS': 10, 'COIN': 11}
+      'UNITS': 10, 'COIN': 11, 'WEIGHTS': 12}
 
 
 def test_every_argument_of_the_derivation_changes_the_key():

@@ -6,11 +6,12 @@ PARAMETERS = 1000
 
 
 def run(uplink='float32', downlink='float32', seed=0, accuracies=(0.1, 0.5, 0.6, 0.7), bits=(32, 32), estimate='',
-        **changes):
-  """A run with ten clients a round that sends the same bytes in every round."""
+        figures=(), **changes):
+  """A run with ten clients a round that sends the same bytes in every round, and has the same `figures` (a dict)."""
   rounds = []
   for i, accuracy in enumerate(accuracies):
-    entry = {'round': i + 1, 'accuracy': accuracy, 'loss': 1.0 / (i + 1), 'seconds': 2.0 + i, 'clients': 10}
+    entry = {'round': i + 1, 'accuracy': accuracy, 'loss': 1.0 / (i + 1), 'seconds': 2.0 + i, 'clients': 10,
+             **dict(figures)}
     for direction, width, suffix in zip(('uplink', 'downlink'), bits, (estimate, '')):
       entry[f'{direction}_bytes{suffix}'] = 10 * PARAMETERS * width // 8
       entry[f'{direction}_bits_per_parameter{suffix}'] = width

@@ -46,11 +46,11 @@ def finish(results: Sequence[RunResult], folder: str | None, options: argparse.N
   if not runs:
     raise CompressionError('training came to NaN or infinite values in the first round: lower client_learning_rate.')
   for result in results:
-    if result.reason:
+    if result.reason or not result.rounds:
       config = result.config
-      left_out = '' if result.rounds else ' It is left out.'
+      left_out = '' if result.rounds else ' It came to no round, so it is left out.'
       which = f'{config.uplink} / {config.downlink}, seed {config.seed}'
-      output.say(output.printable(f'{which}: {result.reason}{left_out}'))
+      output.say(output.printable(f'{which}: {result.reason}{left_out}'.replace(':  ', ': ')))
   path = None
   if folder is not None:
     command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])

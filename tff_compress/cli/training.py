@@ -22,7 +22,7 @@ from tff_compress.simulation.settings import Setting
 # What `demo` trains: small enough for two cores and three minutes, TFF's import included.
 DEMO = {'dataset': 'digits', 'model': 'digits_cnn', 'split': 'dirichlet:0.5', 'clients': 20, 'clients_per_round': 10,
         'rounds': 20, 'local_epochs': 2, 'batch_size': 10, 'client_learning_rate': 0.05}
-DEMO_LINKS = (('float32', 'float32'), ('int8', 'int8'), ('rotated-ternary', 'int8'), ('auto', None))
+DEMO_LINKS = (('float32', 'float32'), ('int8', 'int8'), ('rotated-ternary', 'int8'), ('auto', 'auto'))
 
 _RUN = {
     **config_lib.settings(),

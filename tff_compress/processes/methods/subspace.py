@@ -55,7 +55,7 @@ class Subspace(Method):
   summary: ClassVar[str] = 'a few coordinates that all share, both ways; absent clients receive the changes they missed'
   source: ClassVar[str] = 'EDEN (Vargaftik et al. 2022) on the coordinates of Konecny et al. 2016, both ways'
   page: ClassVar[str] = 'methods/subspace.md'
-  memory: ClassVar[str] = 'clients'
+  memory: ClassVar[str] = 'server'
   downlink: ClassVar[str] = 'subspace'
   both_ways: ClassVar[bool] = True
   figures: ClassVar[tuple[Figure, ...]] = (KEPT, GAP, NOISE, GROWTH, ALARMED)

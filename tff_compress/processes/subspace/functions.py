@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tff_compress.aggregators import accounting
 from tff_compress.processes.process import number_of
+from tff_compress.subspace import levels
 from tff_compress.subspace import session as session_lib
 from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import ALARM
@@ -55,7 +56,8 @@ class SubspaceFunctions:
       version: int32 scalar that the model gets where it replaces another one; None for the first, 0.
     """
     xp = TensorFlowOps()
-    bits, number = self._options.uplink_bits or FEW_BITS, tf.constant(0) if version is None else version
+    bits = self._options.uplink_bits or (levels.MOST_BITS if self._is_small else FEW_BITS)
+    number = tf.constant(0) if version is None else version
     sent = lambda: self.session.first(xp, model, bits, number)
 
     def started():
@@ -173,7 +175,7 @@ class SubspaceFunctions:
     missed = tf.math.divide_no_nan(total['missed'], tf.cast(total['clients'], tf.float32))
     gap = uplink['gap'] + (missed - uplink['gap']) / tf.cast(tf.minimum(uplink['round'] + 1, 10), tf.float32)
     mean = session.sums.mean(xp, copy, total['sum'], total['weight'])
-    by_gap = tf.where(gap < MANY_MISSED, FEW_BITS, MORE_BITS)
+    by_gap = tf.constant(levels.MOST_BITS) if self._is_small else tf.where(gap < MANY_MISSED, FEW_BITS, MORE_BITS)
     chosen = lambda bits: by_gap if bits is None else tf.constant(bits)
     next_bits = chosen(options.uplink_bits)
     past, moved, memory = self._form.end(
@@ -196,6 +198,11 @@ class SubspaceFunctions:
         alarm=tf.cast((of_first > 0) & too_much, tf.int32)))
     following = collections.OrderedDict(history=past, copy=_without_model(moved), memory=memory)
     return collections.OrderedDict(round=uplink['round'] + 1, gap=gap), following, moved['model'], measured
+
+  @property
+  def _is_small(self):
+    """Whether all coordinates are sent: then more bits of each are what can be had."""
+    return self.session.space.padded <= self._options.rate.floor
 
   @property
   def _key_frame_bytes(self):
