@@ -16,6 +16,7 @@ from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.spec import Spec
+from tff_compress.subspace import absence
 from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
@@ -110,7 +111,7 @@ class Subspace:
   Attributes:
     name: in tables.
     rate: how many coordinates a round keeps.
-    uplink_bits, downlink_bits: of a coordinate.
+    uplink_bits, downlink_bits: of a coordinate; 0: by the rounds that clients miss.
     key_frames: whether the model is coded as int8 where the changes are longer than that.
   """
   form = 'round'
@@ -154,7 +155,7 @@ class _Subspace:
     model = runtime.draw(np.frombuffer(begins, np.uint8))
     form = form_of(codec.form, hold=codec.hold or None, placement_bits=codec.placement_bits,
                    key_frame_bytes=spec.parameters if codec.key_frames else None)
-    self._server = Server.begin(session, model, bits=codec.uplink_bits, start=begins, form=form)
+    self._server = Server.begin(session, model, bits=codec.uplink_bits or absence.FEW_BITS, start=begins, form=form)
     self._versions: dict[int, int] = {}
     """{client: the version that it holds}."""
     self._copies: dict[int, Copy] = {}
@@ -185,7 +186,7 @@ class _Subspace:
     return self._server.session.upload(numpy_ops, self._newest.present, update, np.int32(client))
 
   def step(self, received):
-    session, copy, bits = self._server.session, self._server.copy, self._codec.uplink_bits
+    session, copy = self._server.session, self._server.copy
     sums, number = session.sums, self._server.round
     total, weights, missed = 0, np.float32(0), []
     for client, weight, message in received:
@@ -194,16 +195,18 @@ class _Subspace:
       weights += weight
       missed.append(number - self._seen.get(client, 0))
       self._seen[client] = number
-    self._gap = 0.9 * self._gap + 0.1 * float(np.mean(missed)) if number else float(np.mean(missed))
+    self._gap = absence.after(numpy_ops, np.float32(self._gap), np.float32(np.mean(missed)), number)
+    by_gap = int(absence.bits(numpy_ops, self._gap))
+    bits = self._codec.uplink_bits or by_gap
     mean = sums.mean(numpy_ops, copy, total, weights)
-    self._server = self._server.after(mean, bits=self._codec.downlink_bits, next_bits=bits, gap=self._gap,
+    self._server = self._server.after(mean, bits=self._codec.downlink_bits or by_gap, next_bits=bits, gap=self._gap,
                                       next_scale=session.next_scale(numpy_ops, copy, total, weights, bits))
     self._newest = self._followed(self._newest)
     in_use = set(self._versions.values())
     self._copies = {version: copy for version, copy in self._copies.items() if version in in_use}
     server = self._server
     noise = server.form.noise(numpy_ops, session, server.copy, server.memory)
-    return {'kept': mean.size, 'noise': float(noise / server.copy['rule']['energy']), 'gap': self._gap}
+    return {'kept': mean.size, 'noise': float(noise / server.copy['rule']['energy']), 'gap': float(self._gap)}
 
   def _followed(self, copy):
     return copy.follow(self._server.timeline.way(copy.version))

@@ -25,6 +25,7 @@ from benchmarks.lib import networks
 from benchmarks.lib import paired
 from benchmarks.lib import scores
 from tff_compress.subspace.rate import Rate
+from tff_compress.subspace.rate import SIGNAL
 
 DIGITS_CNN = networks.Network((8, 8, 1), (
     networks.Conv(16, same=True), networks.Conv(32, same=True), networks.Pool(), networks.Dense(64),
@@ -68,13 +69,15 @@ CURVE = 50
 def codec_named(name, task):
   """`ExchangeCodec` of a name.
 
-  float32; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of the coordinates with so many
+  float32; auto, what the method of this name chooses; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of the coordinates with so many
   bits; block-SHARE-UP/PLACEMENT/DOWN, for blocks with so many bits in placements and in the changes at their ends, and
   with -ROUNDS behind it for blocks of so many rounds; fixed-SHARE-UP/PLACEMENT; integers-SHARE-UP/DOWN, for integer
   sums. Raises ValueError for others.
   """
   if name == 'float32':
     return exchanges.Float32()
+  if name == 'auto':
+    return exchanges.SubspaceForm(name, Rate(noise=None, signal=SIGNAL), 0, 0, form='block', placement_bits=1)
   kind, *parts = name.split('-')
   if kind == 'rule':
     return exchanges.Subspace(name, Rate(noise=float(parts[0]), rounds=task.rounds))

@@ -41,6 +41,10 @@ LARGEST_ROUND = 0.5
 """Training diverges where a round, from the third on, moves the model by ||z||^2 above this many times ||W_0||^2: runs
 that come near float32 never do, and are below 0.2 in their first round."""
 
+SIGNAL = 0.2
+"""Factor of the rule for the signal that came within about 0.3 points of float32 on the tasks of
+docs/methods/subspace.md."""
+
 STATE = ('energy', 'signal', 'spent', 'last', 'since')
 """What a rule remembers: ||W_0||^2; the signal's energy, a moving average over changes; that of all noise; the signal's
 energy of the last change; and the first round that it is for."""

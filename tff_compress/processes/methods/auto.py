@@ -13,11 +13,9 @@ from tff_compress.processes.methods import subspace
 from tff_compress.subspace.coordinates import UNIT
 from tff_compress.subspace.rate import FLOOR
 from tff_compress.subspace.rate import Rate
+from tff_compress.subspace.rate import SIGNAL
 from tff_compress.subspace.session import UPLOAD_OVERHEAD
 from tff_compress.timeline.start import Start
-
-SIGNAL = 0.2
-"""Factor of the rule for the signal: within about 0.3 points of float32 on the tasks of docs/methods/subspace.md."""
 
 LEAST_BYTES = UPLOAD_OVERHEAD + FLOOR // 8
 

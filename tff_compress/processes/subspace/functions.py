@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tff_compress.aggregators import accounting
 from tff_compress.processes.process import number_of
+from tff_compress.subspace import absence
 from tff_compress.subspace import levels
 from tff_compress.subspace import session as session_lib
 from tff_compress.subspace.forms import form_of
@@ -16,13 +17,6 @@ from tff_compress.subspace.sums import SUMS
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
 from tff_compress.timeline import history
-
-MANY_MISSED = 4.0
-"""Rounds that clients miss on average, from which on they and changes say more of each coordinate: what a client sends
-once is then received often."""
-
-FEW_BITS, MORE_BITS = 1, 2
-"""Per coordinate, below and above."""
 
 
 class SubspaceFunctions:
@@ -56,7 +50,7 @@ class SubspaceFunctions:
       version: int32 scalar that the model gets where it replaces another one; None for the first, 0.
     """
     xp = TensorFlowOps()
-    bits = self._options.uplink_bits or (levels.MOST_BITS if self._is_small else FEW_BITS)
+    bits = self._options.uplink_bits or (levels.MOST_BITS if self._is_small else absence.FEW_BITS)
     number = tf.constant(0) if version is None else version
     sent = lambda: self.session.first(xp, model, bits, number)
 
@@ -173,9 +167,9 @@ class SubspaceFunctions:
     kept = session.kept(xp, copy)
     any_sent = tf.size(total['sum']) > 0
     missed = tf.math.divide_no_nan(total['missed'], tf.cast(total['clients'], tf.float32))
-    gap = uplink['gap'] + (missed - uplink['gap']) / tf.cast(tf.minimum(uplink['round'] + 1, 10), tf.float32)
+    gap = absence.after(xp, uplink['gap'], missed, uplink['round'])
     mean = session.sums.mean(xp, copy, total['sum'], total['weight'])
-    by_gap = tf.constant(levels.MOST_BITS) if self._is_small else tf.where(gap < MANY_MISSED, FEW_BITS, MORE_BITS)
+    by_gap = tf.constant(levels.MOST_BITS) if self._is_small else absence.bits(xp, gap)
     chosen = lambda bits: by_gap if bits is None else tf.constant(bits)
     next_bits = chosen(options.uplink_bits)
     past, moved, memory = self._form.end(
