@@ -69,8 +69,9 @@ CURVE = 50
 def codec_named(name, task):
   """`ExchangeCodec` of a name.
 
-  float32; auto, what the method of this name chooses; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a constant share of the coordinates with so many
-  bits; block-SHARE-UP/PLACEMENT/DOWN, for blocks with so many bits in placements and in the changes at their ends, and
+  float32; auto, what the method of this name chooses; rule-NOISE, for the rule with a budget; SHARE-UP/DOWN, for a
+  constant share of the coordinates with so many bits; block-SHARE-UP/PLACEMENT/DOWN, for blocks with so many bits in
+  placements and in the changes at their ends, and
   with -ROUNDS behind it for blocks of so many rounds; fixed-SHARE-UP/PLACEMENT; integers-SHARE-UP/DOWN, for integer
   sums. Raises ValueError for others.
   """
