@@ -80,8 +80,8 @@ def test_a_block_costs_one_change_and_a_placement():
 
 
 @pytest.mark.parametrize('hold, gap, lengths', [
-    (1, 9.0, [1, 1, 1, 1, 1]), (3, 9.0, [1, 1, 2, 3, 3]), (None, 0.0, [1, 1, 1, 1, 1]), (None, 2.4, [1, 1, 2, 2, 2]),
-    (None, 1000.0, [1, 1, 2, 4, 8, 16, MOST, MOST])])
+    (1, 9.0, [1, 1, 1, 1, 1]), (3, 9.0, [1, 1, 2, 3, 3]), (None, 0.0, [1] * 12), (None, 2.4, [1] * 8 + [2, 2, 2]),
+    (None, 9.0, [1] * 8 + [2, 2, 3, 3, 4, 5, 6, 8, 9, 9])])
 def test_blocks_are_as_long_as_clients_are_away_and_shorter_at_first(hold, gap, lengths):
   server, versions = server_of(BlockForm(hold)), [0]
   while len(versions) <= len(lengths):
@@ -89,6 +89,12 @@ def test_blocks_are_as_long_as_clients_are_away_and_shorter_at_first(hold, gap, 
     if server.timeline.version > versions[-1]:
       versions.append(server.timeline.version)
   np.testing.assert_array_equal(np.diff(versions), lengths)
+
+
+def test_blocks_that_are_chosen_have_a_limit():
+  form = BlockForm()
+  assert form._length(xp, np.float32(1000), np.int32(90)) == [22]
+  assert form._length(xp, np.float32(1000), np.int32(900)) == [MOST]
 
 
 def test_all_that_a_block_moves_is_that_of_its_rounds():

@@ -10,7 +10,7 @@ each of the block's other rounds.
 A client that comes every g-th round receives, besides a placement, the changes of g / L blocks of L rounds, in place
 of g changes. But the longer a subspace is held, the more what training asks for has to be looked for in the same few
 coordinates: blocks of about as many rounds as clients miss, and at most `MOST`, are best. The first ones are shorter,
-as nobody can have missed many rounds.
+as nobody can have missed many rounds yet.
 """
 
 import collections
@@ -29,6 +29,8 @@ from tff_compress.timeline import history
 
 MOST = 25
 """Rounds of the longest block that is chosen by itself."""
+
+_GROWTH = 4  # Such a block has at most this part of the rounds before it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +127,12 @@ class BlockForm:
   def _length(self, xp: Ops, gap: Array, number: Scalar) -> Array:
     """int32[1]: rounds of the block that begins in a round."""
     if self.hold is not None:
-      wanted = xp.constant(self.hold, np.int32)
+      wanted, longest = xp.constant(self.hold, np.int32), number
     else:
       wanted = xp.minimum(xp.cast(xp.floor(gap + np.float32(0.5)), np.int32), xp.constant(MOST, np.int32))
-    return xp.vector(xp.maximum(xp.minimum(wanted, number), xp.constant(1, np.int32)))
+      # In the first rounds updates have much in common, and a subspace is soon used up.
+      longest = number // xp.constant(_GROWTH, np.int32)
+    return xp.vector(xp.maximum(xp.minimum(wanted, longest), xp.constant(1, np.int32)))
 
   def _key_frame_due(self, xp: Ops, past: history.State) -> Scalar:
     if self.key_frame_bytes is None:

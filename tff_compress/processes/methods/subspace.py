@@ -14,7 +14,6 @@ from tff_compress.processes.figures import Total
 from tff_compress.processes.methods import Method
 from tff_compress.subspace import levels
 from tff_compress.subspace.coordinates import UNIT
-from tff_compress.subspace.rate import ALARM
 from tff_compress.subspace.rate import Rate
 from tff_compress.timeline.start import Start
 
@@ -31,10 +30,10 @@ GAP = Figure('gap', 'Rounds that clients missed, a moving average of means over 
 GROWTH = Figure('growth', "Energy of the weights, in units of the first weights' energy.",
                 place=('aggregator', 'growth'))
 ALARMED = Figure(
-    'alarm', f"1 where the weights have more than {ALARM:g} times the first weights' energy: training is about to "
-    'diverge.', place=('aggregator', 'alarm'),
-    stops=f'the weights have more than {ALARM:g} times the energy of the first ones, as they do when the noise of '
-    'compression outgrows training: keep more coordinates, or lower the learning rate')
+    'alarm', 'Whether training is about to diverge: a round moved the weights, or all rounds made them grow, by many '
+    "times the first weights' energy (`subspace.rate.LARGEST_ROUNDS`, `ALARM`).", place=('aggregator', 'alarm'),
+    stops='it moves the weights by so much more than they were at first as the noise of compression does when it '
+    'outgrows training: keep more coordinates, or lower the learning rate')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tff_compress.subspace import levels
 from tff_compress.subspace import session as session_lib
 from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import ALARM
-from tff_compress.subspace.rate import LARGEST_ROUND
+from tff_compress.subspace.rate import LARGEST_ROUNDS
 from tff_compress.subspace.sums import SUMS
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
@@ -184,7 +184,9 @@ class SubspaceFunctions:
     # What one round moves the model by, after the gain of what is not kept.
     moved_by = tf.cast(tf.reduce_sum(mean * mean), tf.float64) * tf.cast(
         (self.session.space.padded / kept)**2, tf.float64) * options.learning_rate**2
-    too_much = (energy > ALARM * of_first) | any_sent & (uplink['round'] >= 2) & (moved_by > LARGEST_ROUND * of_first)
+    too_much = energy > ALARM * of_first
+    for begins, most in LARGEST_ROUNDS.items():
+      too_much |= any_sent & (uplink['round'] >= begins) & (moved_by > most * of_first)
     ratio = lambda amount: tf.cast(tf.math.divide_no_nan(amount, of_first), tf.float32)
     measured.update(collections.OrderedDict(
         kept=kept, gap=gap, noise=ratio(noise), growth=ratio(energy),
