@@ -1,11 +1,11 @@
 """The block form: one subspace is held for several rounds, and what became of them is said in one change.
 
 A block begins with a version of the model, its base, which everybody holds. Rotation, places and k stay those of its
-first round. The server keeps y, the sum of the block's changes, in R^k, and its momentum. Within the block, the model
-is the base less what the coordinates y stand for, and a placement says all of y anew in each round: what coding it
-loses is lost for a round, and does not add up, so one bit per coordinate does. The block's last round ends with a
-change that says y to more bits and leads to the next base, and so that versions are rounds, with an empty change for
-each of the block's other rounds.
+first round. The server keeps y, the sum of the block's changes, in R^k. Within the block, the model is the base less
+what the coordinates y stand for, and a placement says all of y anew in each round: what coding it loses is lost for a
+round, and does not add up, so one bit per coordinate does. The block's last round ends with a change that says y to
+more bits and leads to the next base, and so that versions are rounds, with an empty change for each of the block's
+other rounds.
 
 A client that comes every g-th round receives, besides a placement, the changes of g / L blocks of L rounds, in place
 of g changes. But the longer a subspace is held, the more what training asks for has to be looked for in the same few
@@ -39,13 +39,10 @@ class BlockForm:
 
   Attributes:
     hold: rounds of a block, at least 1; None: as many as clients miss on average, at most `MOST`.
-    momentum: of the server, in the subspace, 0 … 1 without 1. What it would still move after the block, the block's
-      change moves at once.
     placement_bits: of a coordinate in a placement.
     key_frame_bytes: about how long a key frame is; None for none.
   """
   hold: int | None = None
-  momentum: float = 0.0
   placement_bits: int = 1
   key_frame_bytes: int | None = None
 
@@ -53,15 +50,14 @@ class BlockForm:
     """(the copy with an anchor, OrderedDict of
       base: float32[d], that of the block; empty before the block's first round ends.
       target: float32[k], y; empty before.
-      velocity: float32[k], with momentum alone.
       length: int32[1], rounds of the block).
     """
     return (collections.OrderedDict(copy, anchor=copy['round'] + xp.constant(0, np.int32)),
             self._fresh(xp, xp.constant([1], np.int32)))
 
   def _fresh(self, xp: Ops, length: Array) -> collections.OrderedDict[str, Any]:
-    names = ['base', 'target', *(['velocity'] if self.momentum else [])]
-    return collections.OrderedDict([*((name, xp.zeros([0], np.float32)) for name in names), ('length', length)])
+    nothing = lambda: xp.zeros([0], np.float32)
+    return collections.OrderedDict(base=nothing(), target=nothing(), length=length)
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
@@ -83,7 +79,7 @@ class BlockForm:
       return history.with_placement(xp, past, record, session.digest(xp, present)), present, memory
 
     def closed() -> tuple[collections.OrderedDict[str, Any], ...]:
-      record = session.change_of(xp, held, self._total(memory), bits=bits, key_frame=self._key_frame_due(xp, past),
+      record = session.change_of(xp, held, memory['target'], bits=bits, key_frame=self._key_frame_due(xp, past),
                                  **said)
       moved, base = session.advance(xp, held, record)
       present = collections.OrderedDict(moved, round=following)
@@ -107,22 +103,9 @@ class BlockForm:
       model: float32[d], which becomes the base where there is none.
       change: float32[k], the coordinates of what the clients' mean takes off the model.
     """
-    begun = xp.size(memory['target']) > 0
-    of_before = lambda name: xp.cond(begun, lambda: memory[name], lambda: change * np.float32(0))
-    following = collections.OrderedDict(base=xp.cond(begun, lambda: memory['base'], lambda: model))
-    if self.momentum:
-      change = of_before('velocity') * np.float32(self.momentum) + change
-    following['target'] = of_before('target') + change
-    if self.momentum:
-      following['velocity'] = change
-    following['length'] = memory['length']
-    return following
-
-  def _total(self, memory: Mapping[str, Any]) -> Array:
-    """float32[k]: what the block takes off the model in all."""
-    if not self.momentum:
-      return memory['target']
-    return memory['target'] + memory['velocity'] * np.float32(self.momentum / (1 - self.momentum))
+    base, target = xp.cond(xp.size(memory['target']) > 0, lambda: (memory['base'], memory['target'] + change),
+                           lambda: (model, change))
+    return collections.OrderedDict(memory, base=base, target=target)
 
   def _length(self, xp: Ops, gap: Array, number: Scalar) -> Array:
     """int32[1]: rounds of the block that begins in a round."""

@@ -54,9 +54,10 @@ class Form(Protocol):
 
 def form_of(name: str, *, key_frame_bytes: int | None = None, momentum: float = 0.0, hold: int | None = None,
             placement_bits: int = placement.BITS) -> Form:
-  """The form of a name, one of `NAMES`; arguments as the forms describe them."""
+  """The form of a name, one of `NAMES`; arguments as the forms describe them. In the round form momentum is the
+  session's. Blocks have none: a velocity would have to go from one subspace to the next."""
   if name == 'round':
     return RoundForm(key_frame_bytes)
   if name == 'block':
-    return BlockForm(hold, momentum, placement_bits, key_frame_bytes)
+    return BlockForm(hold, placement_bits, key_frame_bytes)
   return FixedForm(momentum, placement_bits)

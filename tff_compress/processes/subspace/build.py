@@ -51,7 +51,8 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
     form: 'block' for coordinates that are held for several rounds, `hold`, so that a client receives one change for as
       many rounds that it missed (`tff_compress.subspace.block_form`); 'round' for those that change each round, and a
       change for each; 'fixed' for those of the first round throughout, where a client receives one record for any gap.
-    hold: rounds of a block; None: as many as clients miss on average, at most 25.
+    hold: rounds of a block; None: as many as clients miss on average, at most 25; with momentum, which all copies then
+      keep, 1.
     placement_bits: bits per coordinate, 1 … 8, of what says the model within a block; None: 1, or 8 for 'fixed'.
     sums: 'private' for a scale of each client's own; 'integers' for whole numbers of 2 to 8 bits at one public scale,
       which integer secure aggregation could add. The process itself adds them in the clear. Clients count alike then.

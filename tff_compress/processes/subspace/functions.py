@@ -33,8 +33,8 @@ class SubspaceFunctions:
   def __init__(self, options, spec, start):
     self._options, self._spec = options, spec
     self.runtime = GraphRuntime(spec, options.seed, options.key_frames or options.first, options.first, start)
-    # Where a subspace is held, the server alone has momentum.
-    momentum = options.momentum if options.form == 'round' else 0.0
+    # Where one subspace is held for good, the server alone has momentum.
+    momentum = 0.0 if options.form == 'fixed' else options.momentum
     self.session = session_lib.Session(spec.parameters, options.seed, options.rate, momentum, self.runtime,
                                        SUMS[options.sums])
     self._form = form_of(options.form, key_frame_bytes=self._key_frame_bytes, momentum=options.momentum,

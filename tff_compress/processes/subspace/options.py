@@ -66,6 +66,12 @@ class Options(options.Options):
       object.__setattr__(self, 'placement_bits', placement.BITS if self.form == 'fixed' else placement.LEAST_BITS)
     checks.whole_number('placement_bits', self.placement_bits, ProcessError, least=placement.LEAST_BITS,
                         most=whole_numbers.MOST_BITS)
+    if self.form == 'block' and self.momentum:
+      # A velocity is not in the coordinates of the next block.
+      if self.hold not in (None, 1):
+        raise ProcessError('hold is for a server without momentum, whose velocity would have to go from one subspace '
+                           "to the next: leave hold out, or use form='fixed'.")
+      object.__setattr__(self, 'form', 'round')
     checks.whole_number('hold', self.hold, ProcessError, least=1, most=10**6, optional=True)
     if isinstance(self.start, str) and self.start != SEED:
       object.__setattr__(self, 'start', meaning.of_whole_models(self.start, 'choose another start'))
