@@ -218,8 +218,8 @@ def test_weights_that_are_set_reach_everyone_and_a_run_goes_on_after_a_stop(tmp_
     processes.Runner(build(**CASES['codec']), folder=str(tmp_path / 'stopped')).next([0], [dataset(0, 0)])
 
 
-def test_the_alarm_is_raised_where_the_weights_have_ten_times_the_first_energy():
-  runner = processes.Runner(build(server=(8.0, 0.0)))
+def test_the_alarm_is_raised_where_the_weights_have_ten_times_the_first_energy_or_a_round_moves_much():
+  runner, calm = processes.Runner(build(server=(8.0, 0.0))), processes.Runner(build(server=(0.01, 0.0)))
   alarms, growth = [], []
   for _ in range(12):
     metrics = runner.next([0, 1], [dataset(client, 0) for client in (0, 1)])['aggregator']
@@ -227,8 +227,11 @@ def test_the_alarm_is_raised_where_the_weights_have_ten_times_the_first_energy()
     model = vector(runner.state.global_model_weights).astype(np.float64)
     growth.append(float(model @ model) / float(FIRST.astype(np.float64) @ FIRST))
     np.testing.assert_allclose(metrics['growth'], growth[-1], rtol=1e-5)
-  assert alarms == [int(value > 10) for value in growth]
-  assert 0 in alarms and 1 in alarms
+  assert growth[0] < 10 < growth[-1]
+  # Eight times the usual step is too much from the first round on.
+  assert alarms[0] and all(alarm for alarm, value in zip(alarms, growth) if value > 10)
+  for _ in range(6):
+    assert not calm.next([0, 1], [dataset(client, 0) for client in (0, 1)])['aggregator']['alarm']
 
 
 def normalized_model_fn():

@@ -11,7 +11,7 @@ def state(pid):
   process."""
   try:
     return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
-  except FileNotFoundError:
+  except (FileNotFoundError, ProcessLookupError):  # The latter where it ends while it is read.
     return None
 
 
