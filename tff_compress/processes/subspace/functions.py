@@ -14,6 +14,7 @@ from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import ALARM
 from tff_compress.subspace.rate import LARGEST_ROUNDS
 from tff_compress.subspace.sums import SUMS
+from tff_compress.tensorflow.ops import of_any_size
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
 from tff_compress.timeline import history
@@ -64,15 +65,15 @@ class SubspaceFunctions:
       copy, base = sent()
     else:
       copy, base = tf.cond(tf.reduce_all(tf.equal(model, self.runtime.drawn())), started, sent)
-    past = history.begin(xp, _of_any_size(base), self.session.digest(xp, copy))
-    past = collections.OrderedDict(past, log=_of_any_size(past['log']), ends=_of_any_size(past['ends']),
-                                   placement=_of_any_size(past['placement']))
+    past = history.begin(xp, of_any_size(base), self.session.digest(xp, copy))
+    past = collections.OrderedDict(past, log=of_any_size(past['log']), ends=of_any_size(past['ends']),
+                                   placement=of_any_size(past['placement']))
     if version is not None:
       past = collections.OrderedDict(past, version=version, base_version=version)
     model = copy['model']
     copy, memory = self._form.begin(xp, copy)
     return model, collections.OrderedDict(history=past, copy=_without_model(copy),
-                                          memory=tf.nest.map_structure(_of_any_size, memory))
+                                          memory=tf.nest.map_structure(of_any_size, memory))
 
   def initial_uplink(self):
     return collections.OrderedDict(round=tf.constant(0, tf.int32), gap=tf.constant(0.0))
@@ -87,7 +88,7 @@ class SubspaceFunctions:
     xp = TensorFlowOps()
     copy = collections.OrderedDict((k, v) for k, v in state['copy'].items() if k not in self.session.vectors)
     shared = self.session.shared(xp, copy)
-    shared['cells'] = _of_any_size(shared['cells'])
+    shared['cells'] = of_any_size(shared['cells'])
     return collections.OrderedDict(copy, kept=tf.identity(self.session.kept(xp, copy)), shared=shared)
 
   def filled(self, update):
@@ -127,7 +128,7 @@ class SubspaceFunctions:
     sum of weights; `bytes`, `clients`, `sent`."""
     nothing = lambda: tf.zeros([], tf.int64)
     return collections.OrderedDict(
-        sum=_of_any_size(tf.zeros([0], self.session.sums.dtype)), weight=tf.zeros([]), bytes=nothing(),
+        sum=of_any_size(tf.zeros([0], self.session.sums.dtype)), weight=tf.zeros([]), bytes=nothing(),
         clients=nothing(), sent=nothing(), missed=tf.zeros([]))
 
   def accumulate(self, total, message, weight, client, number, kept, missed):
@@ -217,8 +218,3 @@ def _added(a, b):
   """The sum of vectors of one size, of which either may still be empty."""
   return tf.cond(tf.size(a) > 0, lambda: tf.cond(tf.size(b) > 0, lambda: a + b, lambda: tf.identity(a)),
                  lambda: tf.identity(b))
-
-
-def _of_any_size(vector):
-  """The same vector, whose length is not part of its type."""
-  return tf.raw_ops.PlaceholderWithDefault(input=vector, shape=[None])
