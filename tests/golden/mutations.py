@@ -92,8 +92,8 @@ MUTATIONS = [Mutation(*entry) for entry in (
     ('keys: the digest is read as big endian', _RANDOM, "digest()[:8], '<i4')", "digest()[:8], '>i4')"),
     ('keys: clients share their dithers', 'codec.keys', "return self.of('client', purpose)",
      "return self.of('round', purpose)"),
-    ("keys: a second stage goes on with the first one's", 'codec.keys', '_CHUNKS_PER_OCCURRENCE = 1 << 16',
-     '_CHUNKS_PER_OCCURRENCE = 0'),
+    ("keys: a second stage goes on with the first one's", 'codec.keys', 'CHUNKS_PER_OCCURRENCE = 1 << 16',
+     'CHUNKS_PER_OCCURRENCE = 0'),
     ('keys: words behind the 2^24-th are of the same key', _RANDOM, 'self._key(chunk), chunk',
      'self._key(0 * chunk), chunk', 'special.long'),
     # -- random numbers

@@ -48,9 +48,9 @@ def finish(results: Sequence[RunResult], folder: str | None, options: argparse.N
   for result in results:
     if result.reason or not result.rounds:
       config = result.config
-      left_out = '' if result.rounds else ' It came to no round, so it is left out.'
+      left_out = '' if result.rounds else 'It came to no round, so it is left out.'
       which = f'{config.uplink} / {config.downlink}, seed {config.seed}'
-      output.say(output.printable(f'{which}: {result.reason}{left_out}'.replace(':  ', ': ')))
+      output.say(output.printable(' '.join(filter(None, (f'{which}:', result.reason, left_out)))))
   path = None
   if folder is not None:
     command = shlex.join(['tff-compress', *(text for text in options.arguments if text != '--restart')])

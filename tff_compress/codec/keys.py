@@ -11,7 +11,7 @@ from tff_compress.codec.table import Ops
 
 # The chunk of a key counts 2^24-word pieces of a stream from 0. A stage class that stands in a pipeline more than once
 # starts its later streams this many chunks further on, so that no key serves twice.
-_CHUNKS_PER_OCCURRENCE = 1 << 16
+CHUNKS_PER_OCCURRENCE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Draws:
 
   def of(self, scope: str, purpose: random.Purpose) -> random.Stream:
     """Stream for scope 'round' (shared by all clients) or 'client' (this client's own)."""
-    base = self._occurrence * _CHUNKS_PER_OCCURRENCE
+    base = self._occurrence * CHUNKS_PER_OCCURRENCE
     return random.Stream(self._xp, lambda chunk: self._keys.key(scope, self._name, int(purpose), base + chunk))
 
   def client(self, purpose: random.Purpose) -> random.Stream:

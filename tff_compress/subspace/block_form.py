@@ -23,6 +23,7 @@ import numpy as np
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
+from tff_compress.subspace import endings
 from tff_compress.subspace.session import Copy
 from tff_compress.subspace.session import Session
 from tff_compress.timeline import history
@@ -62,12 +63,9 @@ class BlockForm:
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
           next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
-    kept = session.kept(xp, copy)
-    factor = xp.constant(session.space.padded, np.float32) / xp.cast(kept, np.float32) * learning_rate
-    change = xp.cond(arrived, lambda: mean * factor, lambda: xp.zeros([kept], np.float32))
+    change = endings.change(xp, session, copy, mean, arrived=arrived, learning_rate=learning_rate)
     memory = self.moved(xp, memory, copy['model'], change)
-    held = collections.OrderedDict(copy, model=xp.reshape(memory['base'], [session.size]), round=copy['anchor'])
-    del held['anchor']
+    held = endings.held(xp, session, copy, memory['base'])
     following = copy['round'] + xp.constant(1, np.int32)
     rounds = following - copy['anchor']
     said: dict[str, Any] = dict(next_bits=next_bits, next_scale=next_scale)
@@ -79,14 +77,12 @@ class BlockForm:
       return history.with_placement(xp, past, record, session.digest(xp, present)), present, memory
 
     def closed() -> tuple[collections.OrderedDict[str, Any], ...]:
-      record = session.change_of(xp, held, memory['target'], bits=bits, key_frame=self._key_frame_due(xp, past),
-                                 **said)
+      due = endings.key_frame_due(xp, past, self.key_frame_bytes)
+      record = session.change_of(xp, held, memory['target'], bits=bits, key_frame=due, **said)
       moved, base = session.advance(xp, held, record)
       present = collections.OrderedDict(moved, round=following)
       digest = session.digest(xp, present)
-      after = history.with_change(xp, past, record, digest)
-      if self.key_frame_bytes is not None:
-        after = xp.cond(xp.size(base) > 0, lambda: history.with_base(xp, after, base, digest), lambda: after)
+      after = endings.with_change(xp, past, record, base, digest, self.key_frame_bytes)
       after = history.with_empty_changes(xp, after, rounds - xp.constant(1, np.int32), digest)
       present['anchor'] = following + xp.constant(0, np.int32)
       return after, present, self._fresh(xp, self._length(xp, gap, following))
@@ -117,13 +113,5 @@ class BlockForm:
       longest = number // xp.constant(_GROWTH, np.int32)
     return xp.vector(xp.maximum(xp.minimum(wanted, longest), xp.constant(1, np.int32)))
 
-  def _key_frame_due(self, xp: Ops, past: history.State) -> Scalar:
-    if self.key_frame_bytes is None:
-      return xp.cast(xp.constant(0, np.int32), np.bool_)
-    return history.behind_base(xp, past) > xp.constant(self.key_frame_bytes, np.int32)
-
   def noise(self, xp: Ops, session: Session, copy: Copy, memory: Mapping[str, Any]) -> Array:
-    # The coordinates of one subspace add noise as one long round does.
-    share = xp.cast(session.kept(xp, copy), np.float64) / xp.constant(session.space.padded, np.float64)
-    wide = xp.cast(memory['target'], np.float64)
-    return copy['rule']['spent'] + xp.reduce_sum(wide * wide)[0] * (xp.constant(1, np.float64) - share)
+    return endings.noise(xp, session, copy, memory)

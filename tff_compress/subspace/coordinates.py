@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tff_compress.codec import random
+from tff_compress.codec.keys import CHUNKS_PER_OCCURRENCE
 from tff_compress.codec.keys import Draws
 from tff_compress.codec.keys import Keys
 from tff_compress.codec.random import Purpose
@@ -48,18 +49,18 @@ class Coordinates:
   @functools.cached_property
   def padded(self) -> int:
     """P: the size filled up to whole blocks."""
-    block = min(BLOCK, 4**int(math.log(self.size, 4) + 1e-9))
+    block = hadamard.largest_block(BLOCK, self.size)
     return -(-self.size // block) * block
 
   @functools.cached_property
   def unit(self) -> int:
     """k is a multiple of this."""
-    return min(UNIT, 4**int(math.log(self.size, 4) + 1e-9))
+    return hadamard.largest_block(UNIT, self.size)
 
   @functools.cached_property
   def block(self) -> int:
     """Values of a block of the two rotations."""
-    return min(BLOCK, 4**int(math.log(self.padded, 4) + 1e-9))
+    return hadamard.largest_block(BLOCK, self.padded)
 
   @property
   def rows(self) -> int:
@@ -78,7 +79,7 @@ class Coordinates:
     """[(scope, name, purpose, chunk)] of all keys that are drawn from, as `tensorflow.keys.GraphKeys` needs to know."""
     words = 2 * self.padded // 32 + 1
     chunks = -(-words // random.WORDS_PER_KEY)
-    own = 1 << 16  # As `Draws` counts a second rotation.
+    own = CHUNKS_PER_OCCURRENCE  # Of a client's own rotation, the second stage of its class.
     return [*(('round', '', int(Purpose.ROTATION), chunk) for chunk in range(chunks)),
             ('round', '', int(Purpose.MASK), 0), ('client', '', int(Purpose.PRE_ROUNDING), 0),
             ('client', '', int(Purpose.ROTATION), own), ('client', '', int(Purpose.PRE_ROUNDING), own),

@@ -18,6 +18,7 @@ import numpy as np
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
+from tff_compress.subspace import endings
 from tff_compress.subspace import placement
 from tff_compress.subspace.session import Copy
 from tff_compress.subspace.session import Session
@@ -49,12 +50,9 @@ class FixedForm:
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
           next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
     del gap, bits
-    kept = session.kept(xp, copy)
-    factor = xp.constant(session.space.padded, np.float32) / xp.cast(kept, np.float32) * learning_rate
-    change = xp.cond(arrived, lambda: mean * factor, lambda: xp.zeros([kept], np.float32))
+    change = endings.change(xp, session, copy, mean, arrived=arrived, learning_rate=learning_rate)
     memory = self.moved(xp, memory, copy['model'], change)
-    held = collections.OrderedDict(copy, model=xp.reshape(memory['anchor'], [session.size]), round=copy['anchor'])
-    del held['anchor']
+    held = endings.held(xp, session, copy, memory['anchor'])
     record = session.placement(xp, held, copy['round'] + xp.constant(1, np.int32), memory['target'],
                                bits=xp.constant(self.bits, np.int32), next_bits=next_bits, next_scale=next_scale)
     placed = session.place(xp, held, record)
@@ -81,7 +79,4 @@ class FixedForm:
     return following
 
   def noise(self, xp: Ops, session: Session, copy: Copy, memory: Mapping[str, Any]) -> Array:
-    # The coordinates of one subspace all along add noise as one long round does.
-    share = xp.cast(session.kept(xp, copy), np.float64) / xp.constant(session.space.padded, np.float64)
-    wide = xp.cast(memory['target'], np.float64)
-    return copy['rule']['spent'] + xp.reduce_sum(wide * wide)[0] * (xp.constant(1, np.float64) - share)
+    return endings.noise(xp, session, copy, memory)

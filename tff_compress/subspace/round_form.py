@@ -10,6 +10,7 @@ import numpy as np
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.codec.table import Scalar
+from tff_compress.subspace import endings
 from tff_compress.subspace.session import Copy
 from tff_compress.subspace.session import Session
 from tff_compress.timeline import history
@@ -32,9 +33,7 @@ class RoundForm:
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,
           next_scale: Array | None = None) -> tuple[collections.OrderedDict[str, Any], ...]:
     del gap
-    due = xp.cast(xp.constant(0, np.int32), np.bool_)
-    if self.key_frame_bytes is not None:
-      due = history.behind_base(xp, past) > xp.constant(self.key_frame_bytes, np.int32)
+    due = endings.key_frame_due(xp, past, self.key_frame_bytes)
 
     def record_of() -> Array:
       return session.change(xp, copy, mean, learning_rate=learning_rate, bits=bits, next_bits=next_bits, key_frame=due,
@@ -42,10 +41,7 @@ class RoundForm:
 
     record = xp.cond(arrived, record_of, lambda: xp.zeros([0], np.uint8))
     moved, base = session.advance(xp, copy, record)
-    digest = session.digest(xp, moved)
-    following = history.with_change(xp, past, record, digest)
-    if self.key_frame_bytes is not None:
-      following = xp.cond(xp.size(base) > 0, lambda: history.with_base(xp, following, base, digest), lambda: following)
+    following = endings.with_change(xp, past, record, base, session.digest(xp, moved), self.key_frame_bytes)
     return following, moved, collections.OrderedDict(memory)
 
   def noise(self, xp: Ops, session: Session, copy: Copy, memory: Mapping[str, Any]) -> Array:

@@ -450,9 +450,14 @@ class Session:
       key_frame: boolean scalar, whether the model is coded afterwards.
       next_scale: float32 scalar, with integer sums, that of the clients in the next round; None for this round's.
     """
-    kept = xp.cast(xp.size(mean), np.float32)
-    values = mean * (xp.constant(self.space.padded, np.float32) / kept * learning_rate)
+    values = self.gained(xp, mean, learning_rate)
     return self.change_of(xp, copy, values, bits=bits, next_bits=next_bits, key_frame=key_frame, next_scale=next_scale)
+
+  def gained(self, xp: Ops, mean: Array, learning_rate: Array) -> Array:
+    """float32[k]: the coordinates of what clients' mean, float32[k], takes off the model: P / k times as much, for the
+    places that are not kept, and with the server's learning rate, a float32 scalar."""
+    kept = xp.cast(xp.size(mean), np.float32)
+    return mean * (xp.constant(self.space.padded, np.float32) / kept * learning_rate)
 
   def change_of(self, xp: Ops, copy: Copy, values: Array, *, bits: Scalar, next_bits: Scalar, key_frame: Scalar,
                 next_scale: Array | None = None) -> Array:

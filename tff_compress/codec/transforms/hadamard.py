@@ -82,7 +82,7 @@ class Hadamard(Stage):
 
   def _plan(self, size: int) -> list[_Step]:
     """[(start, rows, block, across)] of the block transforms, in the order of encoding."""
-    block = min(self.block, 4**int(math.log(max(size, 1), 4) + 1e-9))
+    block = largest_block(self.block, size)
     rows = size // block
     steps = []
     for rotation in range(self.rotations):
@@ -125,6 +125,11 @@ class Hadamard(Stage):
       part = _unrows(xp, part, rows, block, across)
       x = _replace(xp, x, part, start, signal.size)
     return x
+
+
+def largest_block(most: int, size: int) -> int:
+  """The largest power of four that is at most `most`, which is one, and at most `size`; 1 for no values."""
+  return min(most, 4**int(math.log(max(size, 1), 4) + 1e-9))
 
 
 def _rows(xp: Ops, part: Array, rows: int, block: int, across: bool) -> Array:

@@ -31,8 +31,8 @@ from tff_compress.codec import random
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.processes.errors import ProcessError
+from tff_compress.tensorflow import history as history_lib
 from tff_compress.tensorflow import MessageFunctions
-from tff_compress.tensorflow.ops import of_any_size
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.timeline import history
 from tff_compress.wire import FRAME_OVERHEAD
@@ -125,10 +125,8 @@ class _ChangeMessages:
   def initial(self, model):
     """The server's state for a model, a list of tensors."""
     xp = TensorFlowOps()
-    past = history.begin(xp, self._whole(model, tf.constant(0)), self._digest(xp, model))
-    sizes = {name: of_any_size(past[name]) for name in ('log', 'ends', 'base', 'placement')}
-    return collections.OrderedDict(history=collections.OrderedDict(past, **sizes),
-                                   target=[tf.identity(w) for w in model])
+    past = history_lib.begin(self._whole(model, tf.constant(0)), self._digest(xp, model))
+    return collections.OrderedDict(history=past, target=[tf.identity(w) for w in model])
 
   def restart(self, state, model):
     """The server's state after the model was replaced: what clients keep is of no use any more."""

@@ -14,6 +14,7 @@ from tff_compress.subspace.forms import form_of
 from tff_compress.subspace.rate import ALARM
 from tff_compress.subspace.rate import LARGEST_ROUNDS
 from tff_compress.subspace.sums import SUMS
+from tff_compress.tensorflow import history as history_lib
 from tff_compress.tensorflow.ops import of_any_size
 from tff_compress.tensorflow.ops import TensorFlowOps
 from tff_compress.tensorflow.subspace import GraphRuntime
@@ -43,16 +44,16 @@ class SubspaceFunctions:
 
   # -- the server, before a round
 
-  def begin(self, model, version=None):
+  def begin(self, model, version=0):
     """(float32[d], the state of the downlink) for a first model, which is what arrives of it.
 
     Args:
       model: float32[d].
-      version: int32 scalar that the model gets where it replaces another one; None for the first, 0.
+      version: int32 scalar that the model gets where it replaces another one.
     """
     xp = TensorFlowOps()
     bits = self._options.uplink_bits or (levels.MOST_BITS if self._is_small else absence.FEW_BITS)
-    number = tf.constant(0) if version is None else version
+    number = tf.convert_to_tensor(version)
     sent = lambda: self.session.first(xp, model, bits, number)
 
     def started():
@@ -65,11 +66,8 @@ class SubspaceFunctions:
       copy, base = sent()
     else:
       copy, base = tf.cond(tf.reduce_all(tf.equal(model, self.runtime.drawn())), started, sent)
-    past = history.begin(xp, of_any_size(base), self.session.digest(xp, copy))
-    past = collections.OrderedDict(past, log=of_any_size(past['log']), ends=of_any_size(past['ends']),
-                                   placement=of_any_size(past['placement']))
-    if version is not None:
-      past = collections.OrderedDict(past, version=version, base_version=version)
+    past = collections.OrderedDict(history_lib.begin(base, self.session.digest(xp, copy)), version=number,
+                                   base_version=number)
     model = copy['model']
     copy, memory = self._form.begin(xp, copy)
     return model, collections.OrderedDict(history=past, copy=_without_model(copy),
@@ -172,19 +170,17 @@ class SubspaceFunctions:
     mean = session.sums.mean(xp, copy, total['sum'], total['weight'])
     by_gap = tf.constant(levels.MOST_BITS) if self._is_small else absence.bits(xp, gap)
     chosen = lambda bits: by_gap if bits is None else tf.constant(bits)
-    next_bits = chosen(options.uplink_bits)
+    next_bits, learning_rate = chosen(options.uplink_bits), tf.constant(options.learning_rate, tf.float32)
     past, moved, memory = self._form.end(
         xp, session, downlink['history'], copy, downlink['memory'], mean, arrived=any_sent, gap=gap,
-        learning_rate=tf.constant(options.learning_rate, tf.float32), bits=chosen(options.downlink_bits),
+        learning_rate=learning_rate, bits=chosen(options.downlink_bits),
         next_bits=next_bits, next_scale=session.next_scale(xp, copy, total['sum'], total['weight'], next_bits))
     measured = accounting.measurements('uplink', total['bytes'], total['clients'], self._spec)
     measured['uplink_skipped'] = total['clients'] - total['sent']
     of_first = moved['rule']['energy']
     noise = self._form.noise(xp, session, moved, memory)
     energy = tf.cast(tf.reduce_sum(moved['model'] * moved['model']), tf.float64)
-    # What one round moves the model by, after the gain of what is not kept.
-    moved_by = tf.cast(tf.reduce_sum(mean * mean), tf.float64) * tf.cast(
-        (self.session.space.padded / kept)**2, tf.float64) * options.learning_rate**2
+    moved_by = tf.cast(tf.reduce_sum(session.gained(xp, mean, learning_rate)**2), tf.float64)
     too_much = energy > ALARM * of_first
     for begins, most in LARGEST_ROUNDS.items():
       too_much |= any_sent & (uplink['round'] >= begins) & (moved_by > most * of_first)
