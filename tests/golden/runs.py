@@ -18,6 +18,7 @@ from tff_compress.codec.spec import Spec
 from tff_compress.subspace.block_form import BlockForm
 from tff_compress.subspace.fixed_form import FixedForm
 from tff_compress.subspace.rate import Rate
+from tff_compress.subspace.round_form import RoundForm
 from tff_compress.subspace.runtime import NumpyRuntime
 from tff_compress.subspace.server import Server
 from tff_compress.subspace.session import Session
@@ -45,6 +46,7 @@ class GoldenRun:
     hold: rounds that a subspace is held for; with `fixed`. None: for good.
     sums: a name of `subspace.sums`.
     bits: of the first messages.
+    saved: rounds before which the server is stored, besides that behind all.
   """
   seed: int
   rule: dict
@@ -59,6 +61,7 @@ class GoldenRun:
   hold: int | None = None
   sums: str = 'private'
   bits: int = 1
+  saved: tuple = ()
 
   @functools.cached_property
   def session(self):
@@ -84,7 +87,7 @@ RUNS = {
     # Blocks of 1, 1, 2 and 3 rounds.
     'blocks': GoldenRun(17, {**RULE, 'signal': 0.7, 'floor': 256},
                         ((1, 1), (3, 2), (1, 1), (2, 1), None, (1, 3), (4, 1)),
-                        {0: (-1,), 3: (-1, 0, 2), 6: (0,), 7: (-1, 0, 4)}, fixed=2, hold=3),
+                        {0: (-1,), 3: (-1, 0, 2), 6: (0,), 7: (-1, 0, 4)}, fixed=2, hold=3, saved=(6,)),
 }
 
 
@@ -103,16 +106,17 @@ MODEL = {'normal': [99, -20]}
 def _server(run):
   model = _made(MODEL, run.session.size)
   if not run.start:
-    return Server.begin(run.session, model, bits=run.bits, form=_form(run), key_frame_bytes=run.key_frame_bytes), None
+    return Server.begin(run.session, model, bits=run.bits, form=form_of(run)), None
   start = Start.like(np.split(model, [1440, 1480])[:1] + [np.repeat(np.float32([0, 1]), 20), np.float32([0.5])], 12)
   drawn = np.concatenate([array.reshape(-1) for array in start.weights(run.session.runtime.spec)])
-  return Server.begin(run.session, drawn, start=start.to_bytes(), form=_form(run)), start
+  return Server.begin(run.session, drawn, start=start.to_bytes(), form=form_of(run)), start
 
 
-def _form(run):
+def form_of(run):
+  """What a run's rounds end with."""
   if run.hold is not None:
     return BlockForm(run.hold, placement_bits=run.fixed)
-  return None if run.fixed is None else FixedForm(bits=run.fixed)
+  return RoundForm(run.key_frame_bytes) if run.fixed is None else FixedForm(bits=run.fixed)
 
 
 def _sha256(data):
@@ -139,9 +143,15 @@ def messages(run):
           'kind': 'way', 'round': number, 'from': version, 'keeps': _said(session, there.held),
           'present': _said(session, there.present)}))
 
+  def save(number):
+    found.append((f'server.{number}', server.to_bytes(), {
+        'kind': 'server', 'round': number, 'version': server.timeline.version, 'present': _said(session, server.copy)}))
+
   copies[0] = Copy(session).follow(server.timeline.way())
   for number, bits in enumerate(run.rounds):
     ask(number)
+    if number in run.saved:
+      save(number)
     mean = scale = None
     change, following = bits or (1, run.bits)
     if bits is not None:
@@ -161,6 +171,7 @@ def messages(run):
       held = {name: value for name, value in server.copy.items() if name != 'anchor'}
       copies[server.timeline.version] = Copy(session, held)
   ask(len(run.rounds))
+  save(len(run.rounds))
   newest = copies[server.timeline.version]
   found.append(('copy', newest.to_bytes(), {'kind': 'copy', 'keeps': _said(session, newest.held)}))
   return found

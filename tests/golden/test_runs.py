@@ -9,6 +9,7 @@ from tests.golden import regenerate
 from tests.golden import runs
 from tff_compress.codec import counts
 from tff_compress.codec.ops import numpy_ops as xp
+from tff_compress.subspace.server import Server
 
 HOW = 'if the format was meant to change, run `python -m tests.golden.regenerate`'
 
@@ -29,6 +30,18 @@ def test_messages_are_the_golden_ones(name):
     assert said['messages'][message] == {
         'file': f'{name}.{message}.bin', 'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest(), **entry}, HOW
   assert said['fingerprint'] == runs.RUNS[name].session.fingerprint.hex(), HOW
+
+
+@pytest.mark.parametrize('name', runs.RUNS)
+def test_servers_that_were_stored_go_on(name):
+  run, said = runs.RUNS[name], manifest()['runs'][name]['messages'].values()
+  servers = [entry for entry in said if entry['kind'] == 'server']
+  for entry in servers:
+    data = (runs.FOLDER / entry['file']).read_bytes()
+    server = Server.from_bytes(run.session, data, form=runs.form_of(run))
+    assert (server.round, server.timeline.version) == (entry['round'], entry['version'])
+    assert server.to_bytes() == data
+  assert servers
 
 
 def test_every_file_is_of_a_message():

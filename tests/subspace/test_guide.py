@@ -9,10 +9,11 @@ GUIDE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'runs-without-tff
 
 
 def test_the_guides_program_learns_and_sends_little(capsys):
-  program, = re.findall(r'^```python\n(.*?)^```$', GUIDE.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
+  program, again = re.findall(r'^```python\n(.*?)^```$', GUIDE.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
   names = {'__name__': 'guide'}
-  exec(compile(program, str(GUIDE), 'exec'), names)
+  exec(compile(program + again, str(GUIDE), 'exec'), names)
   server, goal = names['server'], names['clients'][0].goal
   assert np.linalg.norm(server.copy['model'] - goal) < 0.3 * np.linalg.norm(goal)
   assert float(capsys.readouterr().out) < 0.1
+  assert server.to_bytes() == names['stored']
   assert server.round == 200 and server.timeline.size < 20_000

@@ -15,6 +15,7 @@ as nobody can have missed many rounds yet.
 
 import collections
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -55,6 +56,9 @@ class BlockForm:
     """
     return (collections.OrderedDict(copy, anchor=copy['round'] + xp.constant(0, np.int32)),
             self._fresh(xp, xp.constant([1], np.int32)))
+
+  def sizes(self, session: Session, kept: int) -> Sequence[int]:
+    return session.size, kept, 1
 
   def _fresh(self, xp: Ops, length: Array) -> collections.OrderedDict[str, Any]:
     nothing = lambda: xp.zeros([0], np.float32)

@@ -10,6 +10,7 @@ placement. So only the server needs to know that a subspace is fixed from there 
 
 import collections
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -45,6 +46,9 @@ class FixedForm:
     names = ['anchor', 'target', *(['velocity'] if self.momentum else [])]
     empty = collections.OrderedDict((name, xp.zeros([0], np.float32)) for name in names)
     return collections.OrderedDict(copy, anchor=copy['round'] + xp.constant(0, np.int32)), empty
+
+  def sizes(self, session: Session, kept: int) -> Sequence[int]:
+    return session.size, kept, *([kept] if self.momentum else [])
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,

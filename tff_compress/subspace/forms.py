@@ -5,6 +5,7 @@ Clients need not know the form: they apply what they are sent.
 
 import collections
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
@@ -27,6 +28,9 @@ class Form(Protocol):
 
   def begin(self, xp: Ops, copy: Copy) -> tuple[collections.OrderedDict[str, Any], collections.OrderedDict[str, Any]]:
     """(the first copy as the form needs it, what the server remembers besides: a structure of arrays)."""
+
+  def sizes(self, session: Session, kept: int) -> Sequence[int]:
+    """How many values each array of the memory has while there is a placement, in a round of k coordinates."""
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,

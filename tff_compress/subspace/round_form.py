@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -28,6 +29,10 @@ class RoundForm:
   def begin(self, xp: Ops, copy: Copy) -> tuple[collections.OrderedDict[str, Any], collections.OrderedDict[str, Any]]:
     del xp
     return collections.OrderedDict(copy), collections.OrderedDict()
+
+  def sizes(self, session: Session, kept: int) -> Sequence[int]:
+    del session, kept
+    return ()
 
   def end(self, xp: Ops, session: Session, past: history.State, copy: Copy, memory: Mapping[str, Any], mean: Array, *,
           arrived: Scalar, gap: Array, learning_rate: Array, bits: Scalar, next_bits: Scalar,

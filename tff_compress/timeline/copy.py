@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 from typing import Protocol
-import zlib
 
 import numpy as np
 
@@ -24,10 +23,11 @@ from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Ops
 from tff_compress.timeline import history
+from tff_compress.timeline import stored
 
 MAGIC = b'TFK'
 VERSION = 1
-_HEAD_BYTES, _CHECKSUM_BYTES = 8, 4
+_FINGERPRINT_BYTES = 4
 
 
 class Rules(Protocol):
@@ -107,8 +107,7 @@ class Copy:
     """The copy, of a client that holds one, for `from_bytes`."""
     if self.held is None:
       raise PayloadError('a client that holds no model has nothing to keep.')
-    body = MAGIC + bytes([VERSION]) + self.rules.fingerprint + bytes(self.rules.content(numpy_ops, self.held))
-    return body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, 'little')
+    return stored.sealed(MAGIC, VERSION, self.rules.fingerprint + bytes(self.rules.content(numpy_ops, self.held)))
 
   @classmethod
   def from_bytes(cls, rules: Rules, data: bytes) -> Copy:
@@ -117,13 +116,7 @@ class Copy:
     Raises:
       PayloadError: the bytes are no copy, damaged, or of another release or run.
     """
-    if len(data) < _HEAD_BYTES + _CHECKSUM_BYTES or data[:3] != MAGIC:
-      raise PayloadError('these bytes are no copy of a model: they do not start with "TFK", or are cut short.')
-    if data[3] != VERSION:
-      raise PayloadError(f'a copy of a model has version {data[3]}; this release reads version {VERSION}.')
-    if data[4:_HEAD_BYTES] != rules.fingerprint:
+    body = stored.opened(data, MAGIC, VERSION, 'copy of a model')
+    if bytes(body[:_FINGERPRINT_BYTES]) != rules.fingerprint:
       raise PayloadError('a copy of a model is of another run: let the client start anew.')
-    if zlib.crc32(data[:-_CHECKSUM_BYTES]).to_bytes(_CHECKSUM_BYTES, 'little') != data[-_CHECKSUM_BYTES:]:
-      raise PayloadError('a copy of a model was damaged: its checksum does not match; let the client start anew.')
-    content = np.frombuffer(data, np.uint8)[_HEAD_BYTES:-_CHECKSUM_BYTES]
-    return cls(rules, rules.from_content(numpy_ops, content))
+    return cls(rules, rules.from_content(numpy_ops, body[_FINGERPRINT_BYTES:]))

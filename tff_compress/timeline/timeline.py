@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-import zlib
 
 import numpy as np
 
@@ -29,11 +28,12 @@ from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.table import Array
 from tff_compress.timeline import history
+from tff_compress.timeline import stored
 
 MAGIC = b'TFT'
 VERSION = 1
-_HEAD = struct.Struct('<3sBII')
-_CHECKSUM_BYTES, _DIGEST_BYTES = 4, 4
+_HEAD = struct.Struct('<II')
+_DIGEST_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +125,12 @@ class Timeline:
 
   def to_bytes(self) -> bytes:
     """The history, for `from_bytes`."""
-    head = _HEAD.pack(MAGIC, VERSION, self.version, int(self.state['base_version']))
+    head = _HEAD.pack(self.version, int(self.state['base_version']))
     number = counts.encode(numpy_ops, np.asarray([len(self.state['ends'])], np.int32))
     body = b''.join([head, bytes(self.state['base']), bytes(number), bytes(self.state['log']), *self.digests,
                      *([bytes(self.state['placement']), bytes(self.state['digest'])] if self.state['placement'].size
                        else [b'\0'])])
-    return body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, 'little')
+    return stored.sealed(MAGIC, VERSION, body)
 
   @classmethod
   def from_bytes(cls, data: bytes) -> Timeline:
@@ -139,15 +139,11 @@ class Timeline:
     Raises:
       PayloadError: the bytes are no history, or damaged.
     """
-    if len(data) < _HEAD.size + _CHECKSUM_BYTES or data[:3] != MAGIC:
-      raise PayloadError('these bytes are no history of a model: they do not start with "TFT", or are cut short.')
-    _, version, newest, base_version = _HEAD.unpack_from(data)
-    if version != VERSION:
-      raise PayloadError(f'a history of a model has version {version}; this release reads version {VERSION}.')
-    if zlib.crc32(data[:-_CHECKSUM_BYTES]).to_bytes(_CHECKSUM_BYTES, 'little') != data[-_CHECKSUM_BYTES:]:
-      raise PayloadError('a history of a model was damaged: its checksum does not match.')
-    rest = np.frombuffer(data, np.uint8)[_HEAD.size:-_CHECKSUM_BYTES]
-    base, rest = counts.take(numpy_ops, rest)
+    rest = stored.opened(data, MAGIC, VERSION, 'history of a model')
+    if rest.size < _HEAD.size:
+      raise PayloadError('a history of a model is cut short.')
+    newest, base_version = _HEAD.unpack_from(rest)
+    base, rest = counts.take(numpy_ops, rest[_HEAD.size:])
     number, rest = counts.decode_one(numpy_ops, rest)
     log, ends = rest, []
     for _ in range(number):
