@@ -1,5 +1,7 @@
 """Whole runs in the shared subspace, in NumPy: whatever clients miss, every copy is the server's, bit for bit."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.errors import SpecError
 from tff_compress.codec.ops import numpy_ops as xp
 from tff_compress.subspace.block_form import BlockForm
+from tff_compress.subspace.fixed_form import FixedForm
+from tff_compress.subspace.round_form import RoundForm
 from tff_compress.subspace.server import Server
 from tff_compress.timeline import history
 from tff_compress.timeline.copy import Copy
@@ -166,3 +170,41 @@ def test_ways_of_a_real_run_that_were_changed_are_refused_or_lead_to_the_very_sa
       except PayloadError:
         refused += 1
     assert refused > 300
+
+
+@pytest.mark.parametrize('form', [RoundForm, lambda size=None: BlockForm(2, key_frame_bytes=size)])
+def test_a_history_without_key_frames_ends_at_a_limit_and_goes_on_with_them(monkeypatch, form):
+  monkeypatch.setattr(history, 'MOST_BYTES', 600)
+  rng = np.random.default_rng(5)
+  server = _started(session_of(), form=form())
+  copy = Copy(server.session).follow(server.timeline.way())
+  with pytest.raises(PayloadError, match='allow key frames'):
+    for _ in range(30):
+      server = _trained(server, [1, 2], rng)
+  assert 450 < server.timeline.state['log'].size <= 600
+  server = dataclasses.replace(server, form=form(10**6))
+  for _ in range(4):
+    server = _trained(server, [1, 2], rng)
+    assert same(server.session, copy.follow(server.timeline.way(0)).present, server.copy)
+  assert server.timeline.state['base_version'] > 0 and history.behind_base(xp, server.timeline.state) < 200
+
+
+@pytest.mark.parametrize('form', [RoundForm(), RoundForm(300), BlockForm(2), FixedForm()])
+def test_clients_ahead_of_a_server_that_was_set_back_are_refused_or_follow_it(form):
+  """A server that goes on from older bytes, and clients that hold what it has forgotten."""
+  rng, session = np.random.default_rng(6), session_of()
+  servers = [_started(session, form=form)]
+  for _ in range(8):
+    servers.append(_trained(servers[-1], [1, 2], rng))
+  held = [Copy(session).follow(server.timeline.way()) for server in servers]
+  server = Server.from_bytes(session, servers[4].to_bytes(), form=form)
+  for _ in range(3):  # Other clients than the first time.
+    server = _trained(server, [3], rng)
+  for copy in held:
+    try:
+      way = server.timeline.way(copy.version, copy.digest)
+    except history.VersionError:
+      assert copy.version > 4
+      continue
+    assert copy.version <= 4 or server.timeline.state['base_version'] > copy.version
+    assert same(session, copy.follow(way).present, server.copy)

@@ -6,7 +6,9 @@ import pytest
 
 from tff_compress import codec as codec_lib
 from tff_compress.codec import random
+from tff_compress.codec.errors import PayloadError
 from tff_compress.codec.ops import numpy_ops
+from tff_compress.subspace import endings
 from tff_compress.subspace.integer_sums import IntegerSums
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.runtime import NumpyRuntime
@@ -235,3 +237,23 @@ def test_histories_and_ways_are_the_same():
     versions = np.asarray([-1, number + 1, rng.integers(0, number + 2)], np.int32)
     for message, cost in pair.both(ways, state, record(90), versions):
       assert len(message) == cost
+
+
+def ended(xp, session, state, record):
+  """A history after a change, where there are no key frames."""
+  del session
+  digest = xp.constant([1, 2, 3, 4], np.uint8)
+  return endings.with_change(xp, state, record, xp.zeros([0], np.uint8), digest, None)
+
+
+def test_histories_without_key_frames_end_at_the_same_limit(monkeypatch):
+  import tensorflow as tf
+  monkeypatch.setattr(history, 'MOST_BYTES', 40)
+  pair = Pair(2)
+  state = history.begin(numpy_ops, np.zeros(9, np.uint8), np.zeros(4, np.uint8))
+  for _ in range(4):
+    state = pair.both(ended, state, np.zeros(9, np.uint8))
+  with pytest.raises(PayloadError, match='more than 40 bytes'):
+    ended(numpy_ops, pair.numpy, state, np.zeros(9, np.uint8))
+  with pytest.raises(tf.errors.InvalidArgumentError, match='more than 40 bytes'):
+    pair._functions[ended](*map(tf.constant, tf.nest.flatten([state, np.zeros(9, np.uint8)])))

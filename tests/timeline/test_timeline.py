@@ -126,6 +126,23 @@ def test_key_frames_are_as_rare_as_the_changes_are_short():
   assert set(np.diff(frames)) == {12}
 
 
+@pytest.mark.parametrize('limit, most', [('MOST_CHANGES', 7), ('MOST_BYTES', 7 * 10)])
+def test_at_a_limit_a_key_frame_comes_even_if_changes_would_be_shorter(monkeypatch, limit, most):
+  monkeypatch.setattr(history, limit, most)
+  run, frames = Run(), []
+  for number in range(30):
+    due = run.timeline.key_frame_due(1000)
+    run.round(9, 992 if due else None)
+    if due:
+      frames.append(number)
+      assert run.timeline.cost() == history.HEADER_BYTES + 2 + 1000 > run.by_a_base()
+    for copy in (Copy(toy.RULES), Copy(toy.RULES, FIRST)):
+      assert copy.follow(run.timeline.way(copy.version, copy.digest)).digest == toy.digest_of(run.copy)
+    # Who has any model still receives changes: they are shorter than the key frame.
+    assert run.timeline.cost(0) == run.by_changes(0)
+  assert frames == [7, 15, 23]
+
+
 @pytest.mark.parametrize('version', [-2, 4, 5, 2**31, -2**31, 2**40, 1.0, '0', None, True])
 def test_a_version_that_never_was_is_refused(version):
   run = Run()

@@ -36,10 +36,10 @@ def noise(xp: Ops, session: Session, copy: Copy, memory: Mapping[str, Any]) -> A
 
 
 def key_frame_due(xp: Ops, past: history.State, size: int | None) -> Scalar:
-  """Whether changes since the last base are longer than a key frame of about this many bytes; None: there is none."""
+  """Whether a key frame of about this many bytes is due; None: there is none."""
   if size is None:
     return xp.cast(xp.constant(0, np.int32), np.bool_)
-  return history.behind_base(xp, past) > xp.constant(size, np.int32)
+  return history.key_frame_due(xp, past, size)
 
 
 def with_change(xp: Ops, past: history.State, record: Array, base: Array, digest: Array,
@@ -53,8 +53,12 @@ def with_change(xp: Ops, past: history.State, record: Array, base: Array, digest
     base: uint8[n], the key frame, or of no bytes.
     digest: uint8[4], of what they lead to.
     size: as for `key_frame_due`.
+
+  Raises:
+    PayloadError: there are no key frames, and the history is at its limit.
   """
   following = history.with_change(xp, past, record, digest)
   if size is None:
-    return following
+    log = xp.apart(history.within_limit, (history.MOST_BYTES,), following['log'])
+    return collections.OrderedDict(following, log=log)
   return xp.cond(xp.size(base) > 0, lambda: history.with_base(xp, following, base, digest), lambda: following)

@@ -41,6 +41,13 @@ UNKNOWN = -1
 
 HEADER_BYTES = 5
 
+MOST_CHANGES = 10_000
+"""Changes behind a base with which a key frame is due whatever it costs: who has no model applies them one by one."""
+
+MOST_BYTES = 2**28
+"""Of the changes behind a base: the same; and an error where there are no key frames, as nothing else ends the growth.
+"""
+
 _BASE, _PLACEMENT = 1, 2
 
 State: TypeAlias = Mapping[str, Any]
@@ -99,14 +106,16 @@ def with_base(xp: Ops, state: State, record: Array, digest: Array) -> collection
 
   A key frame that is not exact gives another model than the server had. So the change before it says that everybody
   takes the coded model in place of the own: whoever has the model can code it alone. A key frame that is no shorter
-  than the base before it with the changes behind that is of no use to anybody, and not kept.
+  than the base before it with the changes behind that is of no use to anybody, and not kept, unless these are at a
+  limit.
   """
   base, coded = _counted(xp, record), collections.OrderedDict(state, digest=digest)
 
   def taken() -> collections.OrderedDict[str, Array]:
     return _without_useless(xp, collections.OrderedDict(coded, base=base, base_version=state['version']))
 
-  return xp.cond(xp.size(base) < xp.size(state['base']) + behind_base(xp, state), taken, lambda: coded)
+  shorter = xp.size(base) < xp.size(state['base']) + behind_base(xp, state)
+  return xp.cond(shorter | _at_limit(xp, state), taken, lambda: coded)
 
 
 def renewed(xp: Ops, state: State, record: Array, digest: Array) -> collections.OrderedDict[str, Array]:
@@ -150,12 +159,28 @@ def cost(xp: Ops, state: State, version: Scalar) -> Scalar:
 
 
 def behind_base(xp: Ops, state: State) -> Scalar:
-  """Bytes of the changes since the newest base: what a client without a model receives beside the base.
-
-  A key frame is due where they are longer than it. Then no way is longer than two key frames, and no more is kept than
-  three.
-  """
+  """Bytes of the changes since the newest base: what a client without a model receives beside the base."""
   return xp.size(state['log']) - _starts(xp, state)[state['base_version'] - _first(xp, state)]
+
+
+def key_frame_due(xp: Ops, state: State, size: int) -> Scalar:
+  """Whether the changes since the newest base are longer than a key frame of this many bytes, or at a limit.
+
+  With key frames that come when they are due, no way is longer than two, and no more is kept than three.
+  """
+  return (behind_base(xp, state) > xp.constant(size, np.int32)) | _at_limit(xp, state)
+
+
+def within_limit(xp: Ops, most: int, log: Array) -> Array:
+  """The log (uint8[n]) of a history that has no key frames.
+
+  Raises:
+    PayloadError: it has more than `most` bytes.
+  """
+  xp.require(xp.size(log) <= most,
+             f'the changes of a run without key frames have grown to more than {most} bytes, which every client '
+             'without a model receives: allow key frames, or begin another run with this model.')
+  return log
 
 
 def check_version(state: State, version: int) -> None:
@@ -234,6 +259,12 @@ def _message(xp: Ops, state: State, base: int, start: Scalar) -> Array:
   flags = xp.integers_to_bytes(xp.reshape(placed * _PLACEMENT + base, [1]), 1)
   return xp.concat([flags, state['digest'], *([state['base']] if base else []), state['placement'],
                     state['log'][start:]])
+
+
+def _at_limit(xp: Ops, state: State) -> Scalar:
+  """Whether so much is behind the newest base that there has to be another one."""
+  rounds = state['version'] - state['base_version']
+  return (rounds >= MOST_CHANGES) | (behind_base(xp, state) >= MOST_BYTES)
 
 
 def _at_hand(xp: Ops, state: State, version: Scalar) -> Scalar:

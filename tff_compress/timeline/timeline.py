@@ -90,8 +90,8 @@ class Timeline:
             + _DIGEST_BYTES * len(self.digests))
 
   def key_frame_due(self, size: int) -> bool:
-    """Whether a key frame of this many bytes is shorter than the changes since the last base."""
-    return bool(history.behind_base(numpy_ops, self.state) > size)
+    """As `history.key_frame_due`."""
+    return bool(history.key_frame_due(numpy_ops, self.state, size))
 
   def check(self, version: int, digest: bytes | None = None) -> None:
     """Refuses what a client says that it holds.

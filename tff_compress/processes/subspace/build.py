@@ -59,7 +59,7 @@ def build_subspace_fed_avg(model_fn: Callable[[], tff.learning.models.VariableMo
     start: what the first model is sent as: a codec, of which the server takes what arrives; 'seed' for weights of the
       same distribution that are drawn from the seed, so that a few bytes say them; or a `Start`.
     key_frames: codec of whole models for clients that were away for long; None for none, so that a client that comes
-      first receives all changes.
+      first receives all changes, which must not grow to more than 256 MiB.
     server_optimizer_fn: `tff.learning.optimizers.build_sgdm`, by default with learning rate 1.
     client_optimizer_fn, client_weighting, metrics_aggregator, seed, spec, needs: as for `build_fed_avg`.
 
