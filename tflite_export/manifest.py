@@ -10,7 +10,6 @@ The same model and arguments give the same bytes.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -22,47 +21,21 @@ from tff_compress import codec as codec_lib
 from tff_compress.codec import meaning
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.errors import CompressionError
-from tff_compress.codec.spec import Spec
-from tflite_export import encoder as encoder_lib
 from tflite_export import files
 from tflite_export import flatbuffer
 from tflite_export import inference as inference_lib
 from tflite_export import training as training_lib
-from tflite_export.errors import ExportError
+from tflite_export.encoder import export as encoder_lib
 from tflite_export.errors import FileError
 from tflite_export.inference import recipes
-
-FORMAT = 'tff-compress plan'
-VERSION = 1
-MANIFEST = 'plan.json'
-LARGEST = 16 << 20
-"""Bytes of the largest manifest that is read."""
-
-ROLES = ('training', 'encoder', 'decoder', 'inference')
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """A plan that was made or read.
-
-  Attributes:
-    path: pathlib.Path of its folder.
-    manifest: what plan.json holds, a dict.
-  """
-  path: pathlib.Path
-  manifest: dict
-
-  @property
-  def spec(self) -> Spec:
-    """`Spec` of the variables that travel."""
-    return codec_lib.Spec(tuple(codec_lib.TensorSpec(v['name'], tuple(v['shape']), v['dtype'])
-                                for v in self.manifest['variables']))
-
-  def file(self, role: str) -> pathlib.Path:
-    """pathlib.Path of the file of a role; ExportError if the plan has none."""
-    if role not in self.manifest['files']:
-      raise ExportError(f'the plan {self.path} has no {role} file; it has {", ".join(self.manifest["files"])}.')
-    return self.path / self.manifest['files'][role]['file']
+from tflite_export.plans import check_form
+from tflite_export.plans import FORMAT
+from tflite_export.plans import LARGEST
+from tflite_export.plans import MANIFEST
+from tflite_export.plans import Plan
+from tflite_export.plans import read_form
+from tflite_export.plans import ROLES
+from tflite_export.plans import VERSION
 
 
 def export_plan(model: Any, *, uplink: Codec | str, downlink: Codec | str | None = None, path: str | os.PathLike[str],
@@ -120,7 +93,7 @@ def export_plan(model: Any, *, uplink: Codec | str, downlink: Codec | str | None
       changes=None if meant is None else meant.changes)
   contents = {role: made[role].data for role in ROLES if role in made}
   manifest = _manifest(chosen, spec, contents)
-  _check_form(manifest)
+  check_form(manifest)
   text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + '\n'
   written = {MANIFEST: text.encode(), **{f'{role}.tflite': data for role, data in contents.items()}}
   files.write_folder(_check_free(path, overwrite), written)
@@ -272,19 +245,10 @@ def load_plan(path: str | os.PathLike) -> Plan:
     FileError: something is missing, damaged or of a later version.
   """
   path = pathlib.Path(path)
-  text = files.read(path / MANIFEST, LARGEST, 'manifest of a plan')
-  try:
-    manifest = json.loads(text, parse_constant=_no_number)
-    if manifest['format'] != FORMAT:
-      raise ValueError
-    version = manifest['version']
-  except (ValueError, KeyError, TypeError, RecursionError):
-    raise FileError(f'{path / MANIFEST} is no manifest of a plan.') from None
-  if version != VERSION or isinstance(version, bool):
-    raise FileError(f'{path / MANIFEST} has version {version!r:.20}; this release reads version {VERSION}.')
+  manifest = read_form(files.read(path / MANIFEST, LARGEST, 'manifest of a plan'), path / MANIFEST)
   contents = {}
   try:
-    _check_form(manifest)
+    check_form(manifest)
     for role, entry in manifest['files'].items():
       data = contents[role] = files.read(path / entry['file'], flatbuffer.LARGEST, 'model for a device')
       if len(data) != entry['bytes'] or hashlib.sha256(data).hexdigest() != entry['sha256']:
@@ -299,22 +263,6 @@ def load_plan(path: str | os.PathLike) -> Plan:
   if different:
     raise FileError(f'{path / MANIFEST} is damaged: {different} does not fit the files and what else it says.')
   return plan
-
-
-@functools.cache
-def schema() -> dict:
-  """The JSON Schema of plan.json, a dict."""
-  return json.loads(pathlib.Path(__file__).with_name('plan.schema.json').read_text(encoding='utf-8'))
-
-
-def _check_form(manifest):
-  """Raises FileError unless a manifest fits the schema; it names the first thing that does not."""
-  import jsonschema
-  error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(manifest))
-  if error is not None:
-    where = '/'.join(map(str, error.absolute_path)) or 'the manifest'
-    reason = ' '.join(error.message.split())
-    raise FileError(f'{MANIFEST} does not have the form of a plan: at {where[:100]}, {reason[:200]}.')
 
 
 def _difference(wanted, found, where=''):
@@ -333,8 +281,3 @@ def _difference(wanted, found, where=''):
 
 
 _MISSING = object()
-
-
-def _no_number(text):
-  """For NaN and Infinity, which JSON does not have."""
-  raise ValueError(text)

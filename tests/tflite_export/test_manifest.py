@@ -217,10 +217,11 @@ def test_the_writer_keeps_to_the_schema_and_the_guide_shows_it(model, data, tmp_
   import pathlib
 
   from tflite_export import manifest
+  from tflite_export import plans
   from tflite_export.errors import FileError
   guide = (pathlib.Path(__file__).parents[2] / 'docs' / 'plan.md').read_text(encoding='utf-8')
   assert '(../tflite_export/plan.schema.json)' in guide
-  assert not [name for name in [*manifest.schema()['properties'], *manifest.schema()['$defs']['coded']['required']]
+  assert not [name for name in [*plans.schema()['properties'], *plans.schema()['$defs']['coded']['required']]
               if f'`{name}`' not in guide]
   monkeypatch.setattr(manifest, 'FORMAT', 'another plan')
   with pytest.raises(FileError, match='form of a plan: at format'):

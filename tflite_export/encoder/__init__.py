@@ -6,24 +6,38 @@
 Where a codec begins with a learned encoder, its network may be a file of its own in int8, for an Edge TPU: networks.py.
 
 layout.py says what goes into a file and comes out, ops.py is the table of operations that its graph is made of,
-graph.py the graph, streams.py its random numbers, export.py makes the file. host.py is the app's half in NumPy.
+graph.py the graph, streams.py its random numbers, export.py makes the file. host.py is the app's half in NumPy, with
+requests.py for random numbers: importing these loads no TensorFlow.
 """
 
-from tflite_export.encoder.export import Export
-from tflite_export.encoder.export import export_decoder
-from tflite_export.encoder.export import export_encoder
-from tflite_export.encoder.export import interface
-from tflite_export.encoder.export import PIECES
-from tflite_export.encoder.export import remembers
-from tflite_export.encoder.export import WORDS
-from tflite_export.encoder.host import finish
-from tflite_export.encoder.host import start
-from tflite_export.encoder.layout import Array
-from tflite_export.encoder.layout import Layout
-from tflite_export.encoder.networks import Network
-from tflite_export.encoder.streams import derive
-from tflite_export.encoder.streams import draw
-from tflite_export.encoder.streams import Request
+import importlib
 
-__all__ = ['Array', 'Export', 'Layout', 'Network', 'PIECES', 'Request', 'WORDS', 'derive', 'draw', 'export_decoder',
-           'export_encoder', 'finish', 'interface', 'remembers', 'start']
+_LAZY = {
+    'Array': 'tflite_export.encoder.layout',
+    'Export': 'tflite_export.encoder.export',
+    'Layout': 'tflite_export.encoder.layout',
+    'Network': 'tflite_export.encoder.networks',
+    'PIECES': 'tflite_export.encoder.export',
+    'Request': 'tflite_export.encoder.requests',
+    'WORDS': 'tflite_export.encoder.export',
+    'derive': 'tflite_export.encoder.requests',
+    'draw': 'tflite_export.encoder.requests',
+    'export_decoder': 'tflite_export.encoder.export',
+    'export_encoder': 'tflite_export.encoder.export',
+    'finish': 'tflite_export.encoder.host',
+    'interface': 'tflite_export.encoder.export',
+    'remembers': 'tflite_export.encoder.export',
+    'start': 'tflite_export.encoder.host',
+}
+
+__all__ = list(_LAZY)
+
+
+def __getattr__(name):
+  if name in _LAZY:
+    return getattr(importlib.import_module(_LAZY[name]), name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted([*globals(), *__all__])

@@ -20,6 +20,7 @@ from tflite_export import files
 from tflite_export import flatbuffer
 from tflite_export.encoder import graph
 from tflite_export.encoder import networks
+from tflite_export.encoder import requests
 from tflite_export.encoder import streams
 from tflite_export.encoder.layout import Array
 from tflite_export.encoder.layout import Layout
@@ -67,9 +68,9 @@ class Export:
 
   def random_inputs(self, *, seed: int, round: int, client: int) -> dict[str, np.ndarray]:
     """{name: array} of the inputs that random numbers are made of, for one message; arguments as for `Codec.encode`."""
-    keys = streams.derive(self.requests, seed=seed, round=round, client=client)
+    keys = requests.derive(self.requests, seed=seed, round=round, client=client)
     if self.words == 'passed':
-      return {array.name: streams.draw(request, key)
+      return {array.name: requests.draw(request, key)
               for array, request, key in zip(_random_arrays(self.requests, self.words), self.requests, keys)}
     return {'keys': keys.reshape(-1)} if self.requests else {}
 
