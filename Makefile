@@ -81,14 +81,15 @@ $(READY): $(LOCKED) setup.py $(wildcard tflite_export/__init__.py)
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-# TFF 0.87 asks for jax 0.4.14 and a jaxlib 0.4.14 that is no longer published; 0.4.20 works in its place. Nothing here imports
-# the packages left out: Vizier's database, TensorBoard's server and its sign-in, TensorFlow's build tools and GCS files.
+# TFF 0.87 asks for jax 0.4.14 and a jaxlib 0.4.14 that is no longer published; 0.4.20 works in its place. Vizier asks for an
+# SQLAlchemy older than the server's, and nothing here uses its database. Nothing here imports the packages left out:
+# SQLAlchemy's for asyncio, TensorBoard's server and its sign-in, TensorFlow's build tools and GCS files.
 JAX := 0.4.20
-UNUSED := sqlalchemy greenlet werkzeug markdown tensorboard-data-server google-auth google-auth-oauthlib \
+UNUSED := greenlet werkzeug markdown tensorboard-data-server google-auth google-auth-oauthlib \
   requests-oauthlib oauthlib pyasn1 pyasn1-modules cryptography cffi pycparser libclang google-pasta \
   tensorflow-io-gcs-filesystem
 lock:
-	@printf 'jax==$(JAX)\njaxlib==$(JAX)\n' > overrides.tmp
+	@printf 'jax==$(JAX)\njaxlib==$(JAX)\nsqlalchemy>=2,<2.1\n' > overrides.tmp
 	@printf 'setuptools==69.5.1\nwheel\n' | $(UV) pip compile setup.py - --all-extras --override overrides.tmp \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 $(UNUSED:%=--no-emit-package %) \
 	  --no-annotate --no-header --quiet --output-file requirements.lock; \

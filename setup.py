@@ -17,6 +17,7 @@ EXTRAS = {
                'jsonschema>=4.18'],
     'plots': ['matplotlib>=3.7', 'jinja2>=3.1'],
     'yaml': ['pyyaml>=6'],
+    'serve': ['starlette>=0.27', 'uvicorn>=0.23', 'sqlalchemy>=2,<2.1', 'fsspec>=2023.1', 'jinja2>=3.1'],
     'test': ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'scipy>=1.9', 'constriction>=0.4',
              'zstandard>=0.22', 'ml-dtypes>=0.2'],
     # mypy 1.10 is the last that does with the typing-extensions that TFF 0.87 asks for.

@@ -1,7 +1,7 @@
 """Imports point one way, and the core needs NumPy alone.
 
 codec ← wire ← timeline ← subspace ← tensorflow ← aggregators, distributors, processes, keras, tflite_export ←
-simulation, serving, cli
+simulation, serving, device, cli
 """
 
 import ast
@@ -22,7 +22,7 @@ LAYERS = (
     ('tensorflow', 'runtime', 'pages'),
     ('autoencoders',),
     ('aggregators', 'distributors', 'processes', 'keras', 'tflite_export'),
-    ('simulation', 'serving'),
+    ('simulation', 'serving', 'device'),
     ('cli',),
 )
 """A package may import those of earlier layers, and modules of its own as long as no circle arises."""

@@ -11,6 +11,7 @@ EXTRAS = {
     'tflite': ('tensorflow', 'ai_edge_litert', 'tensorflow_model_optimization', 'h5py'),
     'plots': ('matplotlib', 'jinja2'),
     'yaml': ('yaml',),
+    'serve': ('starlette', 'uvicorn', 'sqlalchemy', 'fsspec', 'jinja2'),
 }
 """{extra, as setup.py has it: modules that it brings}."""
 
