@@ -314,6 +314,19 @@ def test_a_spec_says_what_does_not_fit():
   assert (spec.parameters, spec.uncompressed_bytes) == (2161, 2160 * 4 + 8)
 
 
+@pytest.mark.parametrize('shapes', [[(3,)], [()], [(2, 3), (), (0, 4), (5,)]])
+def test_a_vector_splits_into_variables_and_joins_again(shapes):
+  spec = codec_lib.Spec.of({f'v{i}': np.zeros(shape) for i, shape in enumerate(shapes)})
+  vector = np.arange(spec.parameters, dtype=np.float32)
+  arrays = spec.split(numpy_ops, vector)
+  assert [array.shape for array in arrays] == shapes
+  assert [x for array in arrays for x in array.ravel()] == vector.tolist()
+  assert spec.join(numpy_ops, arrays).tolist() == vector.tolist()
+  for wrong in (np.arange(spec.parameters + 1), vector[:-1]):
+    with pytest.raises(codec_lib.SpecError, match='values'):
+      spec.split(numpy_ops, wrong)
+
+
 def test_specs_are_made_of_models_and_tell_repeated_names_apart():
   @dataclasses.dataclass
   class Variable:

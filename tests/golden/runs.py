@@ -108,7 +108,7 @@ def _server(run):
   if not run.start:
     return Server.begin(run.session, model, bits=run.bits, form=form_of(run)), None
   start = Start.like(np.split(model, [1440, 1480])[:1] + [np.repeat(np.float32([0, 1]), 20), np.float32([0.5])], 12)
-  drawn = np.concatenate([array.reshape(-1) for array in start.weights(run.session.runtime.spec)])
+  drawn = start.vector(run.session.runtime.spec)
   return Server.begin(run.session, drawn, start=start.to_bytes(), form=form_of(run)), start
 
 

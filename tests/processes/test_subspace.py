@@ -98,7 +98,7 @@ class Simulated:
     if start == 'seed':
       start = Start.like([FIRST[:240], FIRST[240:]], SEED)
     if isinstance(start, Start):
-      model = np.concatenate([w.reshape(-1) for w in start.weights(SPEC)])
+      model = start.vector(SPEC)
     about = None if key_frames is None else frames.plan(SPEC).payload_size * len(self.session.vectors)
     self.server = Server.begin(self.session, model, bits=uplink_bits, key_frame_bytes=about,
                                start=start.to_bytes() if isinstance(start, Start) else None)

@@ -23,7 +23,7 @@ from tff_compress.timeline.start import Start
 def _started(session, key_frame_bytes=None, form=None):
   """A server whose first model a start draws."""
   start = Start.like(np.split(vector(session, 4, 0.1), [960]), 3)
-  drawn = np.concatenate([w.reshape(-1) for w in start.weights(session.runtime.spec)])
+  drawn = start.vector(session.runtime.spec)
   return Server.begin(session, drawn, start=start.to_bytes(), form=form, key_frame_bytes=key_frame_bytes)
 
 

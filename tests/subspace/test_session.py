@@ -183,7 +183,7 @@ def test_a_change_may_say_that_the_model_is_coded_as_a_key_frame_gives_it():
 def _bases(session):
   """{kind: (base, the copy that it gives)}."""
   start = Start.like(np.split(vector(session, 4), [960]), 3)
-  drawn = np.concatenate([w.reshape(-1) for w in start.weights(session.runtime.spec)])
+  drawn = start.vector(session.runtime.spec)
   first, began = _copy(session, 2, 6), session.begin(xp, drawn, 3)
   record = _change(session, first, _mean(session, first), key_frame=True)
   return {

@@ -228,6 +228,4 @@ def _check(path: str, count: int, dtypes: Iterable[np.dtype]) -> None:
 
 def _arrays(row: np.ndarray, spec: Spec) -> list[np.ndarray]:
   """A row as the model's variables."""
-  ends = np.cumsum([tensor.size for tensor in spec.tensors])
-  parts = np.split(row, ends[:-1])
-  return [part.reshape(tensor.shape).astype(tensor.dtype) for part, tensor in zip(parts, spec.tensors)]
+  return [array.astype(tensor.dtype) for array, tensor in zip(spec.split(xp, row), spec.tensors)]

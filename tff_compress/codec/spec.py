@@ -1,6 +1,7 @@
 """Specs: the names, shapes and dtypes of a model's variables. Shapes never come from the wire."""
 
 import collections
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 from tff_compress.codec.checks import shown
 from tff_compress.codec.errors import SpecError
+from tff_compress.codec.table import Array
+from tff_compress.codec.table import Ops
 
 LOSSLESS_DTYPES = ('int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32', 'int64', 'uint64', 'bool')
 """Variables of these dtypes are not compressed: their little-endian bytes are sent as they are."""
@@ -145,6 +148,21 @@ class Spec:
   def uncompressed_bytes(self) -> int:
     """Bytes of all variables in their own dtype, without any framing."""
     return sum(t.size * t.itemsize for t in self.tensors)
+
+  def split(self, xp: Ops, vector: Array) -> list[Array]:
+    """A vector of all values, the variables one behind the other -> an array of its shape for each, in order.
+
+    Raises:
+      SpecError: it has another number of values.
+    """
+    if vector.shape[0] not in (self.parameters, None):  # None in graphs, where it is not known yet.
+      raise SpecError(f'a vector has {vector.shape[0]} values, and the model {self.parameters}.')
+    parts = xp.split(vector, [tensor.size for tensor in self.tensors])
+    return [xp.reshape(part, tensor.shape) for part, tensor in zip(parts, self.tensors)]
+
+  def join(self, xp: Ops, arrays: Iterable[Array]) -> Array:
+    """Inverse of `split`, of arrays of one dtype."""
+    return xp.concat([xp.reshape(array, [-1]) for array in arrays])
 
   def check(self, update: Mapping[str, npt.ArrayLike]) -> None:
     """Raises SpecError unless the update is a mapping with exactly these names and shapes."""

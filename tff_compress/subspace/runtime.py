@@ -8,6 +8,7 @@ from tff_compress import wire
 from tff_compress.codec import random
 from tff_compress.codec.codec import Codec
 from tff_compress.codec.keys import MessageKeys
+from tff_compress.codec.ops import numpy_ops
 from tff_compress.codec.spec import Spec
 from tff_compress.codec.table import Array
 from tff_compress.codec.table import Scalar
@@ -33,19 +34,18 @@ class NumpyRuntime:
     return MessageKeys(self.seed, int(round) & 0xFFFFFFFF, int(client) & 0xFFFFFFFF)
 
   def draw(self, start: Array) -> Array:
-    weights = Start.from_bytes(np.asarray(start, np.uint8).tobytes(), self.spec).weights(self.spec)
-    return np.concatenate([array.reshape(-1) for array in weights])
+    return Start.from_bytes(np.asarray(start, np.uint8).tobytes(), self.spec).vector(self.spec)
 
   def encode_model(self, model: Array, round: Scalar, kind: int) -> Array:
-    pieces = np.split(np.asarray(model, np.float32), np.cumsum([t.size for t in self.spec.tensors])[:-1])
-    update = {t.name: piece.reshape(t.shape) for t, piece in zip(self.spec.tensors, pieces)}
+    arrays = self.spec.split(numpy_ops, np.asarray(model, np.float32))
+    update = {tensor.name: array for tensor, array in zip(self.spec.tensors, arrays)}
     frame = wire.pack(self._codec(kind), update, seed=self.seed, round=int(round), client=random.SHARED_CLIENT)
     return np.frombuffer(frame, np.uint8)
 
   def decode_model(self, frame: Array, kind: int) -> Array:
     update, _ = wire.unpack(self._codec(kind), np.asarray(frame, np.uint8).tobytes(), self.spec, seed=self.seed,
                             client=random.SHARED_CLIENT)
-    return np.concatenate([update[t.name].reshape(-1) for t in self.spec.tensors])
+    return self.spec.join(numpy_ops, (update[tensor.name] for tensor in self.spec.tensors))
 
   def _codec(self, kind: int) -> Codec:
     return self.key_frames if kind == KEY_FRAME else self.first

@@ -49,10 +49,7 @@ class GraphRuntime:
     return self.start.draw(TensorFlowOps(), keys, self._spec)
 
   def encode_model(self, model: tf.Tensor, round: tf.Tensor, kind: int) -> tf.Tensor:
-    tensors = [tf.reshape(x, t.shape) for x, t in zip(tf.split(model, [t.size for t in self._spec.tensors]),
-                                                      self._spec.tensors)]
-    return self._messages[kind].encode(tensors, round, tf.constant(_SHARED, tf.int32))
+    return self._messages[kind].encode(self._spec.split(TensorFlowOps(), model), round, tf.constant(_SHARED, tf.int32))
 
   def decode_model(self, frame: tf.Tensor, kind: int) -> tf.Tensor:
-    tensors = self._messages[kind].decode(frame, client=tf.constant(_SHARED, tf.int32))
-    return tf.concat([tf.reshape(x, [-1]) for x in tensors], 0)
+    return self._spec.join(TensorFlowOps(), self._messages[kind].decode(frame, client=tf.constant(_SHARED, tf.int32)))

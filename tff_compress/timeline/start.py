@@ -115,11 +115,13 @@ class Start:
         parts.extend(xp.zeros([count], np.float32) + np.float32(value) for count, value in variable.pieces)
     return xp.concat(parts) if parts else xp.zeros([0], np.float32)
 
+  def vector(self, spec: Spec) -> np.ndarray:
+    """What `draw` gives in NumPy: float32[d]."""
+    return self.draw(numpy_ops, MessageKeys(self.seed, 0, random.SHARED_CLIENT), spec)
+
   def weights(self, spec: Spec) -> list[np.ndarray]:
-    """What `draw` gives in NumPy: float32 arrays of the spec's shapes."""
-    drawn = self.draw(numpy_ops, MessageKeys(self.seed, 0, random.SHARED_CLIENT), spec)
-    pieces = np.split(drawn, np.cumsum([tensor.size for tensor in spec.tensors])[:-1])
-    return [piece.reshape(tensor.shape) for piece, tensor in zip(pieces, spec.tensors)]
+    """The same as float32 arrays of the spec's shapes."""
+    return spec.split(numpy_ops, self.vector(spec))
 
   def to_bytes(self) -> bytes:
     """The start as bytes."""

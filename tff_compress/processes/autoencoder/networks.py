@@ -6,6 +6,7 @@ import tensorflow as tf
 from tff_compress import codec as codec_lib
 from tff_compress.codec import network
 from tff_compress.tensorflow import MessageFunctions
+from tff_compress.tensorflow.ops import TensorFlowOps
 
 
 class Networks:
@@ -27,10 +28,10 @@ class Networks:
     encoder = _specs(architecture.encoder, 'encoder')
     decoder = (*_specs(architecture.decoder, 'decoder'), codec_lib.TensorSpec('means', count),
                codec_lib.TensorSpec('deviations', count))
-    self._specs, self._encoder = (*encoder, *decoder), len(encoder)
-    self.size = sum(spec.size for spec in self._specs)
+    self._spec, self._encoder = codec_lib.Spec((*encoder, *decoder)), len(encoder)
+    self.size = self._spec.parameters
     self.decoders = MessageFunctions('float32', codec_lib.Spec(decoder), seed)
-    self.whole = MessageFunctions('float32', codec_lib.Spec(self._specs), seed)
+    self.whole = MessageFunctions('float32', self._spec, seed)
 
   def vector(self, autoencoder):
     """`network.Autoencoder` of tensors -> float32[size]."""
@@ -49,7 +50,7 @@ class Networks:
 
   def of_decoder(self, frame):
     """The `network.Autoencoder` of a decoder's frame; its encoder is of zeros."""
-    zeros = [np.zeros(spec.shape, np.float32) for spec in self._specs[:self._encoder]]
+    zeros = [np.zeros(tensor.shape, np.float32) for tensor in self._spec.tensors[:self._encoder]]
     return self._of_arrays(zeros + self.decoders.decode(frame))
 
   def whole_frame(self, vector, round_number, client):
@@ -61,11 +62,10 @@ class Networks:
     return self._of_arrays(self.whole.decode(frame))
 
   def _arrays(self, vector):
-    pieces = tf.split(vector, [spec.size for spec in self._specs])
-    return [tf.reshape(piece, spec.shape) for piece, spec in zip(pieces, self._specs)]
+    return self._spec.split(TensorFlowOps(), vector)
 
   def _typed(self, vector):
-    return [tf.cast(x, spec.dtype) for x, spec in zip(self._arrays(vector), self._specs)]
+    return [tf.cast(x, tensor.dtype) for x, tensor in zip(self._arrays(vector), self._spec.tensors)]
 
   def _of_arrays(self, arrays):
     arrays = [tf.cast(x, tf.float32) for x in arrays]

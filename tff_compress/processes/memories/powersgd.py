@@ -19,6 +19,7 @@ from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.protocols import ServerFunctions
 from tff_compress.processes.protocols import ServerMemory
 from tff_compress.tensorflow import MessageFunctions
+from tff_compress.tensorflow.ops import TensorFlowOps
 
 _LEAST_SAVING = 2
 """Variables of which r (n + m) values are not at least so many times fewer are sent as they are."""
@@ -175,8 +176,7 @@ class PowerServer(ServerFunctions):
 
     def of_half(half):
       spec = self._coordinates[half].spec
-      pieces = tf.split(mean[0][:spec.parameters], [tensor.size for tensor in spec.tensors])
-      values = [tf.reshape(piece, tensor.shape) for piece, tensor in zip(pieces, spec.tensors)]
+      values = spec.split(TensorFlowOps(), mean[0][:spec.parameters])
       used, refined = ('left', 'right') if half else ('right', 'left')
       sums = [value for value, sides in zip(values, self._sides) if sides]
       following = collections.OrderedDict(
