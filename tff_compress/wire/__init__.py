@@ -12,9 +12,10 @@
 
 from tff_compress.wire.frame import Frame
 from tff_compress.wire.frame import FRAME_OVERHEAD
+from tff_compress.wire.frame import framed
 from tff_compress.wire.frame import FrameError
 from tff_compress.wire.frame import pack
 from tff_compress.wire.frame import read_header
 from tff_compress.wire.frame import unpack
 
-__all__ = ['FRAME_OVERHEAD', 'Frame', 'FrameError', 'pack', 'read_header', 'unpack']
+__all__ = ['FRAME_OVERHEAD', 'Frame', 'FrameError', 'framed', 'pack', 'read_header', 'unpack']

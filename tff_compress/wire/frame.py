@@ -57,7 +57,12 @@ def pack(codec: Codec | str, update: Mapping[str, npt.ArrayLike], *, seed: int, 
   """
   codec = as_codec(codec)
   payload = codec.encode(update, seed=seed, round=round, client=client)
-  body = header(codec.fingerprint(Spec.of(update))) + struct.pack('<II', round, client) + payload
+  return framed(Frame(codec.fingerprint(Spec.of(update)), round, client, payload))
+
+
+def framed(frame: Frame) -> bytes:
+  """The bytes of a frame whose payload was encoded elsewhere, for `read_header`."""
+  body = header(frame.fingerprint) + struct.pack('<II', frame.round, frame.client) + frame.payload
   return body + struct.pack('<I', int(numpy_ops.crc32(np.frombuffer(body, np.uint8))) & 0xFFFFFFFF)
 
 
