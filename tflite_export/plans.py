@@ -36,14 +36,19 @@ class Plan:
   @property
   def spec(self) -> Spec:
     """`Spec` of the variables that travel."""
-    return codec_lib.Spec(tuple(codec_lib.TensorSpec(v['name'], tuple(v['shape']), v['dtype'])
-                                for v in self.manifest['variables']))
+    return spec_of(self.manifest)
 
   def file(self, role: str) -> pathlib.Path:
     """pathlib.Path of the file of a role; ExportError if the plan has none."""
     if role not in self.manifest['files']:
       raise ExportError(f'the plan {self.path} has no {role} file; it has {", ".join(self.manifest["files"])}.')
     return self.path / self.manifest['files'][role]['file']
+
+
+def spec_of(manifest: dict) -> Spec:
+  """`Spec` of the variables of a manifest."""
+  return codec_lib.Spec(tuple(codec_lib.TensorSpec(v['name'], tuple(v['shape']), v['dtype'])
+                              for v in manifest['variables']))
 
 
 def read_form(text: bytes, name: object) -> dict:

@@ -9,8 +9,9 @@ from tff_compress.serving import protocol
 from tff_compress.serving import store as store_lib
 from tff_compress.serving.blobs import BlobError
 from tff_compress.serving.blobs import Blobs
+from tff_compress.serving.settings import Settings
+from tff_compress.serving.settings import SettingsError
 from tff_compress.serving.store import Denied
-from tff_compress.serving.store import Settings
 from tff_compress.serving.store import Store
 from tff_compress.serving.store import StoreError
 
@@ -36,10 +37,12 @@ class World:
     self.folder, self.clock, self.stores = folder, Clock(), []
     self.store = self.open()
     self.settings = Settings(**{'rounds': 2, 'goal': 2, 'deadline': 100.0, 'lease': 50.0, **settings})
-    self.task = self.store.begin_task(DIGEST, self.settings, model=DIGEST, optimizer=DIGEST, timeline=DIGEST)
+    self.task = self.store.begin_task(DIGEST, self.settings, seed='0' * 16, model=DIGEST, optimizer=DIGEST,
+                                      timeline=DIGEST)
 
   def open(self, at=lambda point: None):
-    self.stores.append(Store(f'sqlite:///{self.folder}/server.sqlite', Blobs(str(self.folder)), self.clock, at))
+    blobs = Blobs(f'{self.folder}/private'), Blobs(f'{self.folder}/public')
+    self.stores.append(Store(f'sqlite:///{self.folder}/server.sqlite', *blobs, self.clock, at))
     return self.stores[-1]
 
   def lease(self, store=None):
@@ -253,9 +256,9 @@ def test_a_database_of_a_later_release_is_refused(make, tmp_path):
     db.execute('CREATE TABLE songs (name TEXT)')
   db.close()
   with pytest.raises(StoreError, match='not one of this server'):
-    Store(f'sqlite:///{tmp_path}/other.sqlite', Blobs(str(tmp_path)))
+    Store(f'sqlite:///{tmp_path}/other.sqlite', Blobs(str(tmp_path)), Blobs(str(tmp_path)))
   with pytest.raises(StoreError, match='cannot be used'):
-    Store(f'sqlite:///{tmp_path}/no/such/folder.sqlite', Blobs(str(tmp_path)))
+    Store(f'sqlite:///{tmp_path}/no/such/folder.sqlite', Blobs(str(tmp_path)), Blobs(str(tmp_path)))
 
 
 def test_a_blob_is_what_its_name_says(tmp_path):
@@ -278,5 +281,5 @@ def test_a_blob_is_what_its_name_says(tmp_path):
 @pytest.mark.parametrize('wrong', [{'goal': 0}, {'goal': 2, 'minimum': 3}, {'deadline': 0.0}, {'rounds': 0},
                                    {'spare': 0.5}, {'learning_rate': float('nan')}])
 def test_settings_that_cannot_be_are_one_sentence(wrong):
-  with pytest.raises(StoreError):
+  with pytest.raises(SettingsError):
     Settings(**wrong)

@@ -1,8 +1,8 @@
 """The command `tff-compress`. program.py says what holds for all of its commands.
 
 One file per command: codecs.py, frames.py (`inspect`), training.py (`run`, `compare`, `demo`), reports.py (`report`),
-autoencoders.py (`fit-autoencoder`). TensorFlow is imported by the commands that train or learn, when they start, and by
-nothing else.
+serving.py (`serve`, `replay`), device.py (`device`), autoencoders.py (`fit-autoencoder`). TensorFlow is imported by
+the commands that train or learn, when they start, and by nothing else.
 """
 
 import tff_compress
@@ -24,6 +24,11 @@ PROGRAM = program.Program(
          ('tensorflow_federated', *extras.EXTRAS['plots'])),
         ('codecs', 'list the stages and presets that codecs are made of, with measured bits', 'codecs', ()),
         ('inspect', 'take a frame apart', 'frames', ()),
+        ('serve', 'be the server of real devices, which train with a plan', 'serving',
+         ('tensorflow_federated', *extras.EXTRAS['serve'])),
+        ('device', 'be a device: take part in the training of a server', 'device', ('ai_edge_litert', 'jsonschema')),
+        ('replay', "make a server's models again from the updates that it kept, and compare them", 'serving',
+         ('tensorflow_federated', *extras.EXTRAS['serve'])),
         ('fit-autoencoder', 'learn an autoencoder from snapshots of updates', 'autoencoders', ('tensorflow',)),
     ),
     extra='tff',

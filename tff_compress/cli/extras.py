@@ -8,7 +8,7 @@ from tff_compress.codec.errors import CompressionError
 
 EXTRAS = {
     'tff': ('tensorflow_federated', 'tensorflow', 'sklearn', 'h5py', 'tqdm'),
-    'tflite': ('tensorflow', 'ai_edge_litert', 'tensorflow_model_optimization', 'h5py'),
+    'tflite': ('tensorflow', 'ai_edge_litert', 'tensorflow_model_optimization', 'h5py', 'jsonschema'),
     'plots': ('matplotlib', 'jinja2'),
     'yaml': ('yaml',),
     'serve': ('starlette', 'uvicorn', 'sqlalchemy', 'fsspec', 'jinja2'),

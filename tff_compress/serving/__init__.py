@@ -2,6 +2,7 @@
 
     protocol.py    messages, state machines and reasons: pure Python without I/O, of device and server
     messages.py    how a message is checked, read and written
+    settings.py    how a task goes
     blobs.py       bytes by their SHA-256, in a folder or a bucket
     tables.py      the tables of the database
     store.py       what the server knows: every change is one transaction
@@ -11,6 +12,7 @@
     aggregator.py  closes rounds, steps, writes the next model
     front.py       HTTP
     server.py      one process with all of it
+    evaluation.py  the Keras model: first weights, and how good weights are
 
-What a server needs beyond NumPy is the extra `serve`; protocol.py and messages.py need nothing.
+What a server needs beyond NumPy is the extra `serve`; protocol.py, messages.py and settings.py need nothing.
 """

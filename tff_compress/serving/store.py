@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import secrets
 import time
 from typing import Any
@@ -19,11 +18,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from tff_compress.codec import checks
 from tff_compress.codec.errors import CompressionError
 from tff_compress.serving import protocol
 from tff_compress.serving import tables
 from tff_compress.serving.blobs import Blobs
+from tff_compress.serving.settings import Settings
 
 ACCESS_SECONDS = 3600.0
 REFRESH_SECONDS = 90 * 86400.0
@@ -35,54 +34,6 @@ class StoreError(CompressionError):
 
 class Denied(CompressionError):
   """A code, token or lease is not good, or not any more."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """How a task goes.
-
-  Attributes:
-    rounds: how many.
-    goal: accepted updates with which a round closes.
-    minimum: with which it closes at its deadline; with fewer it is given the same time again.
-    deadline: seconds of a round.
-    lease: seconds that a device has for an assignment.
-    spare: live leases and accepted updates together are at most this times the goal.
-    epochs: passes over a device's examples.
-    learning_rate: of devices; None: the plan's.
-    norm: the largest L2 norm of an update; None: any.
-    optimizer: text of the server's step, see `optimizers`.
-    keep_frames: whether accepted frames are kept when their round is committed.
-  """
-  rounds: int = 10
-  goal: int = 10
-  minimum: int = 1
-  deadline: float = 600.0
-  lease: float = 600.0
-  spare: float = 1.3
-  epochs: int = 1
-  learning_rate: float | None = None
-  norm: float | None = None
-  optimizer: str = 'sgd:1.0'
-  keep_frames: bool = False
-
-  def __post_init__(self) -> None:
-    checks.whole_number('rounds', self.rounds, StoreError, least=1, most=protocol.MOST_ROUNDS)
-    checks.whole_number('goal', self.goal, StoreError, least=1, most=10**7)
-    checks.whole_number('minimum', self.minimum, StoreError, least=1)
-    if self.minimum > self.goal:
-      raise StoreError(f'minimum must be at most the goal, which is {self.goal}.')
-    checks.number('deadline', self.deadline, StoreError, above=0, most=protocol.MOST_SECONDS)
-    checks.number('lease', self.lease, StoreError, above=0, most=protocol.MOST_SECONDS)
-    checks.number('spare', self.spare, StoreError, least=1, most=100)
-    checks.whole_number('epochs', self.epochs, StoreError, least=1, most=10**4)
-    checks.number('learning_rate', self.learning_rate, StoreError, above=0, most=1e6, optional=True)
-    checks.number('norm', self.norm, StoreError, above=0, optional=True)
-
-  @property
-  def places(self) -> int:
-    """How many devices may be at work in a round."""
-    return math.ceil(self.goal * self.spare)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +53,8 @@ class Lease:
 class Store:
   """Args:
     url: of a database, as SQLAlchemy takes it.
-    blobs: where bytes are.
+    blobs: where bytes are that are the server's own: frames, exact models.
+    public: where those are that every device may have.
     clock: gives the time in seconds, which only this process's steps are compared by.
     at: called with the name of each point where a process may be killed, before and after each write.
 
@@ -110,9 +62,9 @@ class Store:
     StoreError: the database cannot be opened, or is of a later release.
   """
 
-  def __init__(self, url: str, blobs: Blobs, clock: Callable[[], float] = time.time,
+  def __init__(self, url: str, blobs: Blobs, public: Blobs, clock: Callable[[], float] = time.time,
                at: Callable[[str], None] = lambda point: None) -> None:
-    self.blobs, self.clock, self._at = blobs, clock, at
+    self.blobs, self.public, self.clock, self._at = blobs, public, clock, at
     try:
       self._engine = sa.create_engine(url)
       if self._engine.dialect.name == 'sqlite':
@@ -163,14 +115,25 @@ class Store:
     except exc.SQLAlchemyError:
       return False
 
+  def property(self, name: str, first: Callable[[], str]) -> str:
+    """A text that is kept by its name; made the first time."""
+    query = sa.select(tables.PROPERTIES.c.value).where(tables.PROPERTIES.c.name == name)
+    with self._write('property') as db:
+      found = db.scalar(query)
+      if found is None:
+        found = first()
+        db.execute(tables.PROPERTIES.insert().values(name=name, value=found))
+      return found
+
   # Tasks and rounds.
 
-  def begin_task(self, plan: str, settings: Settings, *, model: str, optimizer: str, timeline: str) -> str:
-    """A new task with its first round; all but the settings are digests of blobs. Returns its number."""
+  def begin_task(self, plan: str, settings: Settings, *, seed: str, model: str, optimizer: str, timeline: str) -> str:
+    """A new task with its first round; all but settings and seed (16 hexadecimal digits) are digests of blobs. Returns
+    its number."""
     task, now = secrets.token_hex(8), self.clock()
     with self._write('task') as db:
       db.execute(tables.TASKS.insert().values(
-          task=task, state=protocol.TASK.start, seed=secrets.token_hex(8), plan=plan, round=1,
+          task=task, state=protocol.TASK.start, seed=seed, plan=plan, round=1,
           settings=json.dumps(dataclasses.asdict(settings))))
       self._open_round(db, task, 1, settings, now, model, optimizer, timeline)
     return task

@@ -18,7 +18,7 @@ TASKS = sa.Table(
     sa.Column('state', sa.String(20), nullable=False),
     sa.Column('seed', sa.String(16), nullable=False),
     sa.Column('plan', sa.String(64), nullable=False),      # The manifest, a blob.
-    sa.Column('settings', sa.Text, nullable=False),        # JSON of `store.Settings`.
+    sa.Column('settings', sa.Text, nullable=False),        # JSON of `settings.Settings`.
     sa.Column('round', sa.Integer, nullable=False))        # The one under way, or the last.
 
 ROUNDS = sa.Table(
