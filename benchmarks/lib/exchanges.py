@@ -6,8 +6,10 @@ messages, and those that an exchange is told to audit follow theirs from the ver
 be the same, bit for bit, and what the server has.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import json
 from typing import Protocol
 
 import numpy as np
@@ -29,9 +31,11 @@ from tff_compress.timeline.start import Start
 
 Figures = dict[str, float]
 
+_COPY = 'copy-'
+
 
 class Exchange(Protocol):
-  """One run of a codec. A checkpoint of it is a pickle.
+  """One run of a codec.
 
   Attributes:
     model: float32[d], what clients train from.
@@ -46,6 +50,12 @@ class Exchange(Protocol):
 
   def step(self, received: Sequence[tuple[int, float, np.ndarray]]) -> Figures:
     """Ends a round with the messages of its clients: (client, weight, message). Returns what the table may show."""
+
+  def checkpoint(self) -> dict[str, np.ndarray]:
+    """What `restore` needs, between two rounds."""
+
+  def restore(self, kept: Mapping[str, np.ndarray]) -> None:
+    """Goes on, as an exchange of the same run, from a checkpoint."""
 
 
 class ExchangeCodec(Protocol):
@@ -74,16 +84,16 @@ class _Float32:
   def __init__(self, spec, start, seed):
     self._spec, self._seed, self._round = spec, seed, 0
     self._codec = codec_lib('float32')
-    self.model = np.concatenate([array.reshape(-1) for array in start.weights(spec)])
+    self.model = start.vector(spec)
 
   def _frame(self, vector, client):
-    pieces = np.split(vector, np.cumsum([tensor.size for tensor in self._spec.tensors])[:-1])
-    update = {tensor.name: piece.reshape(tensor.shape) for tensor, piece in zip(self._spec.tensors, pieces)}
+    arrays = self._spec.split(numpy_ops, vector)
+    update = {tensor.name: array for tensor, array in zip(self._spec.tensors, arrays)}
     return wire.pack(self._codec, update, seed=self._seed, round=self._round, client=client)
 
   def _vector(self, frame, client):
     update, _ = wire.unpack(self._codec, frame, self._spec, seed=self._seed, round=self._round, client=client)
-    return np.concatenate([update[tensor.name].reshape(-1) for tensor in self._spec.tensors])
+    return self._spec.join(numpy_ops, (update[tensor.name] for tensor in self._spec.tensors))
 
   def download(self, client, audited):
     frame = self._frame(self.model, client)
@@ -102,6 +112,12 @@ class _Float32:
     self.model = self.model - mean / total
     self._round += 1
     return {}
+
+  def checkpoint(self):
+    return {'model': self.model, 'round': np.asarray(self._round)}
+
+  def restore(self, kept):
+    self.model, self._round = kept['model'], int(kept['round'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,5 +224,25 @@ class _Subspace:
     noise = server.form.noise(numpy_ops, session, server.copy, server.memory)
     return {'kept': mean.size, 'noise': float(noise / server.copy['rule']['energy']), 'gap': float(self._gap)}
 
+  def checkpoint(self):
+    clients = json.dumps({'versions': list(self._versions.items()), 'seen': list(self._seen.items()),
+                          'gap': float(self._gap)})
+    copies = {**self._copies, self._newest.version: self._newest}
+    return {'server': _array(self._server.to_bytes()), 'clients': np.asarray(clients),
+            **{f'{_COPY}{version}': _array(copy.to_bytes()) for version, copy in copies.items()}}
+
+  def restore(self, kept):
+    session = self._server.session
+    self._server = Server.from_bytes(session, kept['server'].tobytes(), form=self._server.form)
+    clients = json.loads(str(kept['clients']))
+    self._versions, self._seen, self._gap = dict(clients['versions']), dict(clients['seen']), clients['gap']
+    copies = [Copy.from_bytes(session, kept[name].tobytes()) for name in kept if name.startswith(_COPY)]
+    self._copies = {copy.version: copy for copy in copies}
+    self._newest = self._followed(self._copies[self._server.timeline.version])
+
   def _followed(self, copy):
     return copy.follow(self._server.timeline.way(copy.version))
+
+
+def _array(data):
+  return np.frombuffer(data, np.uint8)

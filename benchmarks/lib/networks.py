@@ -122,7 +122,9 @@ class Trainer:
 
   def __init__(self, network, dataset, *, epochs, batch, learning_rate):
     import tensorflow as tf
-    self._tf, self._network = tf, network
+
+    from tff_compress.tensorflow.ops import TensorFlowOps
+    self._tf, self._xp, self._network = tf, TensorFlowOps(), network
     self._epochs, self._batch, self._rate = epochs, batch, learning_rate
     self._x, self._y = tf.constant(dataset.x_train), tf.constant(dataset.y_train, tf.int32)
     self._tests = dataset.x_test, dataset.y_test
@@ -151,9 +153,7 @@ class Trainer:
     return right / len(x)
 
   def _split(self, vector):
-    tensors = self._network.spec.tensors
-    return [self._tf.reshape(part, tensor.shape)
-            for part, tensor in zip(self._tf.split(vector, [tensor.size for tensor in tensors]), tensors)]
+    return self._network.spec.split(self._xp, vector)
 
   def _clients(self, vector, order, ends, keys):
     tf = self._tf
@@ -161,7 +161,7 @@ class Trainer:
     def client(arguments):
       first, last, key = arguments
       trained = self._trained(self._split(vector), order[first:last], key)
-      return vector - tf.concat([tf.reshape(weight, [-1]) for weight in trained], 0)
+      return vector - self._network.spec.join(self._xp, trained)
 
     return tf.map_fn(client, (ends[:-1], ends[1:], keys), parallel_iterations=1,
                      fn_output_signature=tf.TensorSpec(vector.shape, tf.float32))

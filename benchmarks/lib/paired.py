@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import pathlib
-import pickle
 import time
 
 import numpy as np
@@ -27,6 +26,8 @@ from tff_compress.timeline.start import Start
 
 CHECKPOINT = 30.0
 """Seconds between checkpoints, at least."""
+
+_EXCHANGE = 'exchange-'  # In names of arrays of a checkpoint.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,14 +158,16 @@ class Run:
     kept = {name: getattr(self, name) for name in self._KEPT}
     harness.write_arrays(self._path, {
         'kept': np.asarray(json.dumps(kept)), 'average': self._average.weights,
-        'exchange': np.frombuffer(pickle.dumps(self.exchange), np.uint8)})
+        **{_EXCHANGE + name: array for name, array in self.exchange.checkpoint().items()}})
 
   def _resume(self):
     with np.load(self._path) as stored:
       for name, value in json.loads(str(stored['kept'])).items():
         setattr(self, name, value)
       self._average = MovingAverage(self._task.averaging, stored['average'])
-      self.exchange = pickle.loads(stored['exchange'].tobytes())
+      if self.rounds < self._task.rounds:  # Otherwise nobody goes on, and what the run says of itself is all there.
+        self.exchange.restore({name.removeprefix(_EXCHANGE): stored[name] for name in stored.files
+                               if name.startswith(_EXCHANGE)})
 
 
 def finished(task: Task, codec: exchanges.ExchangeCodec, seed: int, cache: pathlib.Path = harness.CACHE) -> Run:

@@ -100,7 +100,12 @@ def test_a_stopped_run_continues_as_if_it_had_not_stopped(run_in, tmp_path, code
   continued.step()
   continued.step()
   assert (continued.up, continued.down, continued.points) == (whole.up, whole.down, whole.points)
+  assert continued.figures == whole.figures
   np.testing.assert_array_equal(continued.exchange.model, whole.exchange.model)
+  np.testing.assert_equal(continued.exchange.checkpoint(), whole.exchange.checkpoint())
+  continued.save()
+  finished = run_in(tmp_path / 'parts', codec)
+  assert (finished.rounds, finished.points, finished.figures) == (4, whole.points, whole.figures)
 
 
 def exchange_of(codec, seed=5):
