@@ -12,9 +12,10 @@ FOLDER = harness.CACHE / 'simulations'
 
 
 def finished(**settings):
-  """The run with these settings of `RunConfig`, trained unless it was: dict of `status`, `parameters` and `rounds`."""
+  """The run with these settings of `RunConfig`, trained unless it was: dict of `status`, `parameters` and `rounds`.
+  Where no uplink is named, it is float32."""
   def trained():
-    config = run_lib.RunConfig(**settings)
+    config = run_lib.RunConfig(**{'uplink': 'float32', **settings})
     label = f'{config.uplink}, {config.split}, seed {config.seed}'
     say = lambda entry: progress.say(f'{label}: round {entry["round"]} of {config.rounds}')
     result = run_lib.run(config, on_round=say)

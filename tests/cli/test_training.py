@@ -66,9 +66,14 @@ def test_run_without_flags_is_the_default_run(trained, capsys):
   assert cli.main(['run']) == 0
   assert trained == [(run_lib.RunConfig(), True)]
   captured = capsys.readouterr()
-  assert 'float32' in captured.out and 'Report' not in captured.out
+  assert 'auto' in captured.out and 'Report' not in captured.out
   # One line a round where no terminal is.
-  assert captured.err.count('\n') == run_lib.RunConfig().rounds and 'round 20/20, accuracy 69.3 %' in captured.err
+  assert captured.err.count('\n') == run_lib.RunConfig().rounds and 'round 20/20, accuracy 69.6 %' in captured.err
+
+
+def test_compare_without_uplinks_compares_the_default_with_float32(trained):
+  assert cli.main(['compare']) == 0
+  assert [(config.uplink, config.downlink) for config, _ in trained] == [('float32', 'float32'), ('auto', 'auto')]
 
 
 def test_flags_win_over_the_file(trained, tmp_path):
@@ -206,7 +211,6 @@ def test_demo_goes_both_ways_and_begins_anew(trained, tmp_path, capsys):
     (['run', '--max-clients', '3'], '--max-clients and --only-digits are for emnist'),
     (['run', '--state-bytes', '1e3'], 'whole number'),
     (['compare', '--uplink', 'stc', '--uplink', 'signum', '--downlink', 'stc'], 'leave it out'),
-    (['compare'], '--uplink'),
     (['compare', '--uplink', 'int8', '--seeds', '0'], 'seeds'),
     (['compare', '--uplink', 'int8', '--seeds', '99999'], 'seeds'),
     (['compare', '--uplink', 'int8', '--seeds', '2', '--seed', str(2**64 - 1)], 'seed'),

@@ -93,8 +93,8 @@ def test_blocks_are_as_long_as_clients_are_away_and_shorter_at_first(hold, gap, 
 
 def test_blocks_that_are_chosen_have_a_limit():
   form = BlockForm()
-  assert form._length(xp, np.float32(1000), np.int32(90)) == [22]
-  assert form._length(xp, np.float32(1000), np.int32(900)) == [MOST]
+  assert form.length(xp, np.float32(1000), np.int32(90)) == [22]
+  assert form.length(xp, np.float32(1000), np.int32(900)) == [MOST]
 
 
 def test_all_that_a_block_moves_is_that_of_its_rounds():

@@ -17,7 +17,7 @@ ROTATION, SUBSET, COUNT_SKETCH, BASIS = 1, 2, 6, 8
 
 DEFAULTS = {
     'hadamard': {'rotations': 1, 'block': 1024, 'key': 'round'},
-    'subsample': {'fraction': None, 'key': 'round'},
+    'subsample': {'fraction': None, 'key': 'round', 'least': 0},
     'topk': {'fraction': None},
     'uniform': {'bits': 8, 'rounding': 'stochastic', 'range': 'block', 'block': 1024},
     'eden': {'bits': 1, 'scale': 'unbiased', 'block': 4096},
@@ -248,9 +248,16 @@ class Stage:
   @property
   def kept(self):
     fraction, d = self.p['fraction'], self.size
-    if self.name == 'subsample' and (1 / fraction).denominator == 1 and 1 / fraction <= 65536:
+    if self.strided:
       return -(-d // int(1 / fraction))
-    return min(d, max(1, round(fraction * d))) if d else 0
+    return min(d, max(1, round(fraction * d), self.p.get('least', 0))) if d else 0
+
+  @property
+  def strided(self):
+    s = 1 / self.p['fraction']
+    if self.name != 'subsample' or s.denominator > 1 or s > 65536:
+      return False
+    return -(-self.size // int(s)) >= min(self.size, self.p['least'])
 
   def output(self):
     """(size, alphabet) of what the next stage is given."""
@@ -592,7 +599,7 @@ class Stage:
     stream = self.streams(self.p['key'], SUBSET)
     stride = 1 / fraction
     x = [0.0] * d
-    if stride.denominator == 1 and stride <= 65536:
+    if self.strided:
       positions = [j * int(stride) + (stream.word(j) * int(stride) >> 32) for j in range(k)]
       factor = int(stride)
     else:

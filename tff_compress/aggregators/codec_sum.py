@@ -13,6 +13,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators import frame_sum
 from tff_compress.codec import checks
+from tff_compress.codec import defaults
 from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.codec.codec import Codec
@@ -25,14 +26,15 @@ from tff_compress.tensorflow.ops import TensorFlowOps
 _STATEFUL = 'use tff_compress.build_fed_avg(model_fn, uplink=…)'
 
 
-def uplink(codec: Codec | str, *, weighted: bool = True, seed: int | None = None, spec: SpecSource | None = None,
-           error_feedback: bool = False
+def uplink(codec: Codec | str = defaults.UPLINK, *, weighted: bool = True, seed: int | None = None,
+           spec: SpecSource | None = None, error_feedback: bool = False
            ) -> tff.aggregators.WeightedAggregationFactory | tff.aggregators.UnweightedAggregationFactory:
   """An aggregation factory for `model_aggregator=` of TFF's learning algorithms: a mean of encoded updates.
 
   Args:
     codec: `Codec` or its text. It must be unbiased, or you must accept the bias: nothing corrects it. A preset that is
-      meant for error feedback is refused.
+      meant for error feedback is refused. By default two rotations and a mask that the clients of a
+      round share, and one bit for each of the values that are kept: 1 of 64, at least 512.
     weighted: True for algorithms that weight clients (`build_weighted_fed_avg`), False for the others.
     seed: whole number for reproducible runs; None draws one, and each client draws its own numbers afresh each round.
       With a seed, a client's random numbers are a function of the seed, the round and its own update, so two clients

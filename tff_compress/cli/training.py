@@ -162,8 +162,7 @@ def _demo(options):
 
 def _pairs(uplinks, downlinks):
   """[(uplink, downlink)] of what was given, with float32 in both directions first if it is missing."""
-  if not uplinks:
-    raise ConfigError('compare needs at least one --uplink, such as --uplink int8.')
+  uplinks = uplinks or [config_lib.settings()['uplink'].default]
   downlinks = downlinks or [None]  # What belongs to the uplink: float32, but for some methods.
   if len(downlinks) == 1:
     downlinks = downlinks * len(uplinks)

@@ -195,12 +195,32 @@ MAX_DENOMINATOR = 10**9
 """Fractions with a larger denominator are refused."""
 
 
+class Size(int):
+  """A number of bytes, as a parameter: 20000, '20kB', '2MB' and '1.5GB', in powers of a thousand."""
+
+  _UNITS: ClassVar = {'GB': 10**9, 'MB': 10**6, 'kB': 10**3, 'B': 1, '': 1}
+
+  def __new__(cls, value: int | str) -> 'Size':
+    if isinstance(value, str):
+      found = re.fullmatch(r'([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([kMG]?B)?', value.strip())
+      if not found:
+        raise ValueError
+      value = int(fractions.Fraction(found[1]) * cls._UNITS[found[2] or ''])
+    return super().__new__(cls, value)
+
+  def __str__(self) -> str:
+    for unit, size in self._UNITS.items():
+      if self and self % size == 0:
+        return f'{self // size}{unit if size > 1 else ""}'
+    return '0'
+
+
 def parse_value(text: str, kind: type | tuple[str, ...], what: str) -> Any:
   """Reads one parameter.
 
   Args:
     text: what was written after `=`.
-    kind: int, float, str, fractions.Fraction or a tuple of allowed strings.
+    kind: int, float, str, fractions.Fraction, `Size` or a tuple of allowed strings.
     what: 'stage parameter' for the error.
 
   Raises:
@@ -216,7 +236,8 @@ def parse_value(text: str, kind: type | tuple[str, ...], what: str) -> Any:
       raise ValueError
     value = kind(text)
   except (ValueError, ZeroDivisionError):
-    noun = {int: 'a whole number', float: 'a number', fractions.Fraction: 'a number or a fraction such as 1/16'}[kind]
+    noun = {int: 'a whole number', float: 'a number', fractions.Fraction: 'a number or a fraction such as 1/16',
+            Size: 'a number of bytes such as 20000, 20kB or 2MB'}[kind]
     raise CodecError(f'{what} must be {noun}, not {checks.shown(text)}.') from None
   check(kind is not fractions.Fraction or value.denominator <= MAX_DENOMINATOR,
         f'{what} must not need more than nine digits behind the point, as {text!r} does.')

@@ -11,6 +11,7 @@ from tff_compress import codec as codec_lib
 from tff_compress.aggregators import accounting
 from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.aggregators.codec_sum import spec_of_structure
+from tff_compress.codec import defaults
 from tff_compress.codec import meaning
 from tff_compress.codec import random
 from tff_compress.codec.codec import Codec
@@ -19,8 +20,8 @@ from tff_compress.runtime import compat
 from tff_compress.tensorflow import messages as messages_lib
 
 
-def downlink(codec: Codec | str, model: Any, *, residual: bool = False, seed: int | None = None,
-             spec: SpecSource | None = None) -> tff.learning.templates.DistributionProcess:
+def downlink(codec: Codec | str = defaults.DOWNLINK, model: Any = None, *, residual: bool = False,
+             seed: int | None = None, spec: SpecSource | None = None) -> tff.learning.templates.DistributionProcess:
   """A distribution process for `model_distributor=` of TFF's learning algorithms: the model is sent encoded.
 
   One round:
@@ -32,7 +33,8 @@ def downlink(codec: Codec | str, model: Any, *, residual: bool = False, seed: in
   `hadamard | uniform:bits=6 | pack`. Messages that hold changes only need clients with memory.
 
   Args:
-    codec: `Codec` or its text. A preset that is meant for what changes in a model is refused.
+    codec: `Codec` or its text; by default 8 bits per value. A preset that is meant for what changes in a model is
+      refused.
     model: what TFF's algorithm is built with: a function that makes a `tff.learning.models.VariableModel`, or a
       `tff.learning.models.FunctionalModel`; or the TFF type of the weights.
     residual: whether the server remembers what its last message lost and adds it to the next one.
@@ -50,6 +52,8 @@ def downlink(codec: Codec | str, model: Any, *, residual: bool = False, seed: in
     raise codec_lib.CodecError(
         f'a downlink is a codec or its text, not {type(codec).__name__}; for a downlink of changes, use '
         'tff_compress.build_fed_avg(model_fn, downlink=…).')
+  if model is None:
+    raise codec_lib.CodecError('a downlink is for a model: give model=, the function that the algorithm is built with.')
   codec = meaning.of_whole_models(
       codec, 'use tff_compress.build_fed_avg(model_fn, downlink=…), whose clients keep a model')
   seed = checked_seed(seed)

@@ -1,6 +1,7 @@
 """Keras in, Keras out."""
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 import warnings
 
@@ -18,12 +19,14 @@ from tff_compress.keras.errors import FederateError
 from tff_compress.keras.links import Links
 from tff_compress.keras.model_checks import check_model
 from tff_compress.keras.progress import Progress
+from tff_compress.processes import needs
 from tff_compress.processes.down.changes import Changes
 from tff_compress.processes.moving_average import MovingAverage
+from tff_compress.processes.subspace import sgd
 
 
 def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
-             uplink: Codec | str | tff.aggregators.WeightedAggregationFactory | None = 'float32',
+             uplink: Codec | str | tff.aggregators.WeightedAggregationFactory | None = 'auto',
              downlink: Changes | Codec | str | None = None, clients_per_round: int | None = None, local_epochs: int = 1,
              local_steps: int | None = None, batch_size: int = 20, learning_rate: float | None = None,
              client_optimizer: tff.learning.optimizers.Optimizer | None = None,
@@ -49,10 +52,12 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
     client_data: list or dict with the data of each client: a `tf.data.Dataset` of (x, y) or (x, y, sample_weight), in
       batches or of single examples, or such a tuple of arrays. Or a `tff.simulation.datasets.ClientData` of such.
     rounds: how many rounds.
-    uplink: codec (text or `Codec`) of the clients' updates, or a published method by name, such as 'dgc:p=1/100', which
-      brings with it whatever else it needs (`tff-compress codecs` lists both); None for float32; or a weighted
-      aggregation factory of TFF. With a codec that is meant for error feedback, such as stc, clients remember what it
-      loses.
+    uplink: 'auto' for the shared subspace, which is the downlink as well (docs/methods/subspace.md), or, where a model
+      has moving statistics or the server another optimizer than SGD, what `tff_compress.uplink()` and `downlink()` are
+      by themselves; or a codec (text or `Codec`) of the clients' updates, None for float32; or a published method by
+      name, such as 'dgc:p=1/100', which brings with it whatever else it needs (`tff-compress codecs` lists both); or a
+      weighted aggregation factory of TFF. With a codec that is meant for error feedback, such as stc, clients remember
+      what it loses.
     downlink: codec of the model that clients receive, or a `tff_compress.processes.Changes`. A codec that is meant for
       changes, such as stc, sends what changed. None: the uplink method's own, otherwise float32.
     clients_per_round: how many clients are drawn for a round, without replacement; None: all.
@@ -117,8 +122,10 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
                         f'{type(client_optimizer).__name__}.')
   if not isinstance(server_optimizer, tff.learning.optimizers.Optimizer):
     server_optimizer = optimizers.of_server(server_optimizer, server_learning_rate, server_momentum)
-  links = Links(uplink, downlink)
-  links.check_needs(None, clients_per_round, weighting == 'uniform')
+  links, uniform = Links(uplink, downlink), weighting == 'uniform'
+  facts = needs.Facts(clients_per_round=clients_per_round, rounds=rounds,
+                      server_sgd=sgd.constants(server_optimizer) is not None)
+  links.settle(facts, uniform)
   if local_steps is None and links.method is not None:
     local_steps = links.method.local_steps
   if validation_data is not None and not isinstance(validation_data, tf.data.Dataset) and not (
@@ -132,12 +139,13 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   if clients_per_round is not None and clients_per_round > len(clients):
     raise FederateError(f'clients_per_round is {clients_per_round}, more than the number of clients, {len(clients)}: '
                         'use at most that many.')
-  links.check_needs(len(clients), clients_per_round or len(clients), weighting == 'uniform')
   if not model.built and isinstance(model, tf.keras.Sequential):
     model.build(clients.element_spec[0].shape)  # Its weights start now, as in fit.
   if client_optimizer is None:
     client_optimizer = optimizers.from_keras(model.optimizer, learning_rate, model)
   blueprint = Blueprint(model, clients.element_spec)
+  links.settle(dataclasses.replace(facts, clients=len(clients), clients_per_round=clients_per_round or len(clients),
+                                   moving_statistics=bool(blueprint.statistics)), uniform)
   links.check_rules(blueprint)
   history = tf.keras.callbacks.History()
   history.set_model(model)
@@ -146,9 +154,11 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   average = MovingAverage(ema or 0.0)
   display = Progress(rounds, progress)
   with training.running():
+    if links.method is not None and links.method.remark:
+      display.say(links.method.remark)
     display.say('building')
     process = links.process(
-        blueprint, model, weighting == 'uniform', seed, client_optimizer=client_optimizer,
+        blueprint, model, uniform, seed, client_optimizer=client_optimizer,
         server_optimizer=server_optimizer, proximal_strength=proximal_strength)
     trainer = training.Trainer(blueprint, clients, clients_per_round, process, links.method)
     try:

@@ -1,5 +1,6 @@
 """How updates and models travel: the uplink and downlink that `federate` is given, and the process they make."""
 
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
@@ -37,9 +38,15 @@ class Links:
     if self._factory is None:
       uplink = 'float32' if uplink is None else uplink
       self.method = processes.method(str(uplink) if isinstance(uplink, codec_lib.Codec) else uplink)
-    own = self.method is not None and self.method.downlink
+    self._downlink = downlink
+    self._set()
+
+  def _set(self):
+    """Sets what follows from the method."""
+    downlink, own = self._downlink, self.method is not None and self.method.downlink
     if own and downlink is not None:
-      raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out.')
+      raise FederateError(f'the uplink {str(self.method)!r} has a downlink of its own: leave downlink out, or choose '
+                          'another uplink.')
     self.downlink: Any = None
     if self.method is None or not self.method.both_ways:
       self.downlink = processes.Changes.of(own or ('float32' if downlink is None else downlink))
@@ -49,11 +56,17 @@ class Links:
     self._remembers = self._sends_changes or self.method is not None and (
         not self.method.codec_suffices or self.method.error_feedback is not None)
 
-  def check_needs(self, clients: int | None, clients_per_round: int | None, uniform: bool) -> None:
-    """Raises FederateError if the method needs something else of a run; None for numbers of clients not yet known."""
+  def settle(self, facts: needs.Facts, uniform: bool) -> None:
+    """Settles the method for what is known of the run; may be called again with more.
+
+    Raises:
+      FederateError, ProcessError: the method needs something else.
+    """
     if self.method is not None:
-      facts = needs.Facts(clients=clients, clients_per_round=clients_per_round, sends_changes=self._sends_changes,
-                          equal_weights=uniform or self.method.weighting == 'uniform')
+      self.method = self.method.settled(facts)
+      self._set()
+      facts = dataclasses.replace(facts, sends_changes=self._sends_changes,
+                                  equal_weights=uniform or self.method.weighting == 'uniform')
       needs.check(self.method.needs, facts, f'the uplink {str(self.method)!r}', FederateError)
 
   def check_rules(self, blueprint: Blueprint) -> None:

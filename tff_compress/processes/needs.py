@@ -20,11 +20,17 @@ class Facts:
     clients_per_round: how many of them take part in each round.
     sends_changes: whether the downlink sends what changed in the model, and not all of it.
     equal_weights: whether all clients weigh the same.
+    rounds: how many there will be.
+    server_sgd: whether the server's optimizer is SGD, with momentum or without.
+    moving_statistics: whether the model has some, such as those of batch normalization.
   """
   clients: int | None = None
   clients_per_round: int | None = None
   sends_changes: bool | None = None
   equal_weights: bool | None = None
+  rounds: int | None = None
+  server_sgd: bool | None = None
+  moving_statistics: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,7 +130,8 @@ class RunConfig:
       None, _TRAINING, 'examples: clients count by their number of examples; uniform: all count the same; none: as the '
       "uplink's method says, or else by examples", words=('examples', 'uniform'))
   uplink: str = setting(
-      'float32', _COMMUNICATION, "codec for updates on their way to the server: stages such as 'hadamard | "
+      'auto', _COMMUNICATION, "auto: the shared subspace, which is the downlink as well, with all that it needs chosen "
+      "by public rules; or a codec for updates on their way to the server: stages such as 'hadamard | "
       "uniform:bits=2 | pack', a preset such as int8, or float32 (or none) to send values as they are; or a method "
       "such as dgc:p=1/100; or a schedule, 'CODEC @5 CODEC', which changes to the second codec after 5 rounds; or, for "
       "comparison, TFF's own tff:compression_aggregator or tff:hadamard:bits=N, whose bytes are estimated",
@@ -217,7 +218,8 @@ class RunConfig:
       return
     for name, needed in (('weighting', method.weighting), ('local_steps', method.local_steps), ('downlink', own)):
       if needed and getattr(self, name) not in (None, needed):
-        raise ConfigError(f'{name} is {needed} with the uplink {self.uplink!r}: leave it out.')
+        raise ConfigError(
+            f'{name} is {needed} with the uplink {self.uplink!r}: leave it out, or choose another uplink.')
     if own and (self.downlink_changes, self.downlink_since) != (None, None):
       raise ConfigError(
           f'downlink_changes and downlink_since are settled by the uplink {self.uplink!r}: leave them out.')
@@ -240,14 +242,21 @@ class RunConfig:
     known yet how many there are."""
     method = self.method
     if method is not None:
-      facts = needs.Facts(clients=clients, clients_per_round=self.clients_per_round, sends_changes=bool(self.changes),
-                          equal_weights=(self.weighting or method.weighting) == 'uniform')
+      facts = dataclasses.replace(self._facts(clients), sends_changes=bool(self.changes),
+                                  equal_weights=(self.weighting or method.weighting) == 'uniform')
       needs.check(method.needs, facts, f'the uplink {self.uplink!r}', ConfigError)
 
   @property
   def method(self) -> methods.Method | None:
     """The `tff_compress.processes.methods.Method` of the uplink; None for a baseline."""
-    return None if self.baseline else processes.method('float32' if self.uplink == 'none' else self.uplink)
+    if self.baseline:
+      return None
+    return processes.method('float32' if self.uplink == 'none' else self.uplink).settled(self._facts(self.clients))
+
+  def _facts(self, clients):
+    """What is known of the run before its method is; `clients` is None where it is not known how many there are."""
+    return needs.Facts(clients=clients, clients_per_round=self.clients_per_round, rounds=self.rounds,
+                       server_sgd=self.server_optimizer == 'sgd')
 
   @property
   def feedback(self) -> ClientMemory | None:

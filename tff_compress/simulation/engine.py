@@ -173,7 +173,7 @@ def process_arguments(config, model, start=None):
     downlink = processes.Changes(text, since=config.changes) if config.changes else codec_lib(text)
   arguments = learning.method_arguments(config.method, model, downlink, config.weighting == 'uniform')
   if start is not None:
-    arguments.update(config.method.arguments_of_start(start))
+    arguments.update(config.method.arguments_of_start(start, model))
   if config.feedback != config.method.error_feedback:  # What the run itself says of it.
     arguments['error_feedback'] = config.feedback or False
   return arguments

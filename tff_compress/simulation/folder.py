@@ -58,13 +58,14 @@ class Folder:
   Args:
     path: it is made if it is not there.
     settings: dict of the run's settings, in JSON's types.
+    method: text of the uplink's method as it was settled; None for a baseline.
 
   Raises:
     FolderError: it cannot be made, or holds something else than a run.
   """
 
-  def __init__(self, path, settings):
-    self.path, self._settings = path, settings
+  def __init__(self, path, settings, method=None):
+    self.path, self._settings, self._method = path, settings, method
     with _naming(path, 'used as output folder'):
       os.makedirs(path, exist_ok=True)
       entries = os.listdir(path)
@@ -107,6 +108,10 @@ class Folder:
             'folder.')
       if name not in _FREE and before != value:
         raise FolderError(f'{self.path} holds a run with {name}={before!r}, not {value!r}: use another output folder.')
+    planned, method = result.get('method'), self._method
+    if planned is not None and planned != method:
+      raise FolderError(f'{self.path} holds a run whose uplink was planned for its rounds, as {planned}: give that as '
+                        'uplink, with another output folder, or as many rounds as it was for.')
     return result
 
   def clear(self):
@@ -133,7 +138,8 @@ class Folder:
 
   def write_result(self, status, rounds, **more):
     """Replaces result.json."""
-    content = {'format': FORMAT, 'status': status, 'config': self._settings, **more, 'rounds': rounds}
+    content = {'format': FORMAT, 'status': status, 'config': self._settings, 'method': self._method, **more,
+               'rounds': rounds}
     text = json.dumps(finite(content), indent=1, allow_nan=False) + '\n'
     files.write(os.path.join(self.path, RESULT), text.encode(), FolderError)
 

@@ -90,7 +90,8 @@ def run(config: RunConfig, *, on_round: Callable[[dict], object] | None = None,
   with contextlib.ExitStack() as stack:
     folder = before = None
     if config.output is not None:
-      folder = folder_lib.Folder(config.output, config.as_dict())
+      method = config.method
+      folder = folder_lib.Folder(config.output, config.as_dict(), None if method is None else str(method))
       stack.enter_context(folder.locked())
       if not resume:
         folder.clear()

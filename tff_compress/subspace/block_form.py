@@ -89,7 +89,7 @@ class BlockForm:
       after = endings.with_change(xp, past, record, base, digest, self.key_frame_bytes)
       after = history.with_empty_changes(xp, after, rounds - xp.constant(1, np.int32), digest)
       present['anchor'] = following + xp.constant(0, np.int32)
-      return after, present, self._fresh(xp, self._length(xp, gap, following))
+      return after, present, self._fresh(xp, self.length(xp, gap, following))
 
     return xp.cond(rounds >= memory['length'][0], closed, placed)
 
@@ -107,8 +107,8 @@ class BlockForm:
                            lambda: (model, change))
     return collections.OrderedDict(memory, base=base, target=target)
 
-  def _length(self, xp: Ops, gap: Array, number: Scalar) -> Array:
-    """int32[1]: rounds of the block that begins in a round."""
+  def length(self, xp: Ops, gap: Array, number: Scalar) -> Array:
+    """int32[1]: rounds of the block that begins in round `number`, where clients missed `gap` rounds on average."""
     if self.hold is not None:
       wanted, longest = xp.constant(self.hold, np.int32), number
     else:

@@ -32,35 +32,41 @@ class Subsample(Subspace):
     fraction: 0 < fraction <= 1.
     key: 'round' for a mask that all clients of a round share (the sum of encoded updates can then be decoded at once,
       but the mask's error is common to the clients: averaging does not remove it); 'client' for masks of their own.
+    least: coordinates that are kept at least, of all variables of the vector; a uniform subset where the fraction has
+      fewer.
   """
   name: ClassVar[str] = 'subsample'
   summary: ClassVar[str] = 'a random subset of the coordinates, drawn from a key'
   source: ClassVar[str] = 'Konecny et al. 2016, sec. 3; exactly k without replacement'
-  examples: ClassVar[tuple[str, ...]] = ('1/16', '0.1,key=client', '0.3', '1/50')
+  examples: ClassVar[tuple[str, ...]] = ('1/16', '0.1,key=client', '0.3', '1/50', '1/64,least=40')
 
   fraction: fractions.Fraction
   key: str = choice('round', 'client')
+  least: int = 0
 
   def __post_init__(self) -> None:
     check(0 < self.fraction <= 1, f'subsample: the fraction must be above 0 and at most 1, not {self.fraction}.')
+    check(0 <= self.least < 1 << 31, f'subsample: least must be from 0 to 2^31 - 1, not {self.least}.')
 
-  @property
-  def _stride(self) -> int | None:
-    """s where the fraction is 1/s and 16 bits are enough to draw from s; otherwise None."""
+  def _stride(self, size: int) -> int | None:
+    """s where the fraction is 1/s, 16 bits are enough to draw from s and that many are kept; otherwise None."""
     stride = 1 / self.fraction
-    return int(stride) if stride.denominator == 1 and stride <= 1 << 16 else None
+    whole = stride.denominator == 1 and stride <= 1 << 16 and -(-size // int(stride)) >= min(self.least, size)
+    return int(stride) if whole else None
 
   def kept(self, size: int) -> int:
     """Number of coordinates kept of `size`."""
-    if self._stride:
-      return -(-size // self._stride)
-    return min(size, max(1, round(self.fraction * size))) if size else 0
+    stride = self._stride(size)
+    if stride:
+      return -(-size // stride)
+    return min(size, max(1, self.least, round(self.fraction * size))) if size else 0
 
   def output(self, signal: Real) -> Real:
     return Real(self.kept(signal.size))
 
   def scales(self, signal: Real) -> tuple[float, ...]:
-    return (float(self._stride or signal.size / max(self.kept(signal.size), 1)),) * max(len(signal.shapes), 1)
+    scale = float(self._stride(signal.size) or signal.size / max(self.kept(signal.size), 1))
+    return (scale,) * max(len(signal.shapes), 1)
 
   def nmse_bound(self, signal: Real) -> float:
     return self.scales(signal)[0] - 1
@@ -68,7 +74,7 @@ class Subsample(Subspace):
   def _index(self, xp: Ops, draws: Draws, size: int) -> Array:
     """int32[k]: the kept positions, ascending. With strides the last may lie behind the end."""
     stream = draws.of(self.key, Purpose.MASK)
-    kept, stride = self.kept(size), self._stride
+    kept, stride = self.kept(size), self._stride(size)
     if stride == 1 or kept == size and not stride:
       return xp.iota(size)
     if not stride:
@@ -84,7 +90,8 @@ class Subsample(Subspace):
   def maps(self, xp: Ops, draws: Draws, signal: Real) -> Maps:
     size = signal.size
     index = self._index(xp, draws, size)
-    padding = self.kept(size) * self._stride - size if self._stride else 0
+    stride = self._stride(size)
+    padding = self.kept(size) * stride - size if stride else 0
 
     def project(x: Array) -> Array:
       return xp.gather(xp.concat([x, xp.zeros([padding], np.float32)]) if padding else x, index)

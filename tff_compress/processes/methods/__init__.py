@@ -19,6 +19,7 @@ from typing import Any
 from typing import ClassVar
 
 from tff_compress import codec as codec_lib
+from tff_compress.codec import defaults
 from tff_compress.codec import discovery
 from tff_compress.codec import grammar
 from tff_compress.codec import stage as stage_lib
@@ -26,6 +27,7 @@ from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.figures import CLIENT_STATES
 from tff_compress.processes.figures import Figure
 from tff_compress.processes.memories.error_feedback import ErrorFeedback
+from tff_compress.processes.needs import Facts
 from tff_compress.processes.needs import Need
 from tff_compress.processes.protocols import ClientMemory
 from tff_compress.processes.protocols import JointMemory
@@ -76,6 +78,17 @@ class Method:
   def check(self):
     """Raises ProcessError where a parameter cannot be used that the uplink does not have."""
     del self
+
+  def settled(self, facts: Facts) -> Method:
+    """The method as it is in a run of which so much is known; itself where nothing depends on that. Raises ProcessError
+    where it cannot be used there."""
+    del facts
+    return self
+
+  @property
+  def remark(self) -> str:
+    """What to tell the user of how it was settled, one sentence; '' for nothing."""
+    return ''
 
   @property
   def uplink(self):
@@ -136,9 +149,10 @@ class Method:
     del model
     return {}
 
-  def arguments_of_start(self, start: Start) -> dict[str, Any]:
-    """What `build` is given besides where a run draws its first weights from a seed: `start` says how."""
-    del start
+  def arguments_of_start(self, start: Start, model: Any) -> dict[str, Any]:
+    """What `build` is given besides where a run draws the first weights of a Keras model from a seed: `start` says
+    how."""
+    del start, model
     return {}
 
   def __str__(self):
@@ -170,6 +184,23 @@ class OfCodec(Method):
 
   def __str__(self):
     return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class DefaultCodecs(OfCodec):
+  """The codecs of both directions where nothing is named, and these cannot be one method's.
+
+  Attributes:
+    reason: why not.
+  """
+  downlink: ClassVar[str] = defaults.DOWNLINK
+
+  text: str = defaults.UPLINK
+  reason: str = ''
+
+  @property
+  def remark(self):
+    return f'auto is {self.text} up and {self.downlink} down here: {self.reason}.'
 
 
 def method(text: str) -> Method:

@@ -94,7 +94,8 @@ class Subspace(Method):
             'start': codec_lib(self.start or 'int8'),
             'key_frames': None if self.key_frames == 'none' else codec_lib(self.key_frames)}
 
-  def arguments_of_start(self, start: Start) -> dict[str, Any]:
+  def arguments_of_start(self, start: Start, model: Any) -> dict[str, Any]:
+    del model
     return {} if self.start else {'start': start}
 
   def build(self, model_fn, *, uplink=None, error_feedback=None, **arguments):

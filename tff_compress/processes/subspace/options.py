@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_compress import codec as codec_lib
@@ -17,6 +14,7 @@ from tff_compress.codec import Codec
 from tff_compress.codec import meaning
 from tff_compress.processes import options
 from tff_compress.processes.errors import ProcessError
+from tff_compress.processes.subspace import sgd
 from tff_compress.subspace import forms
 from tff_compress.subspace import levels
 from tff_compress.subspace import placement
@@ -100,14 +98,13 @@ class Options(options.Options):
     if not isinstance(optimizer, tff.learning.optimizers.Optimizer):
       raise ProcessError(f'server_optimizer_fn must be a tff.learning.optimizers.Optimizer, not '
                          f'{checks.shown(optimizer)}.')
-    state = optimizer.initialize(tf.TensorSpec([1], tf.float32))
-    known = isinstance(state, collections.abc.Mapping) and set(state) <= {'learning_rate', 'momentum', 'accumulator'}
-    if not known or 'learning_rate' not in state:
+    constants = sgd.constants(optimizer)
+    if constants is None:
       name = type(optimizer).__name__.lstrip('_')
       raise ProcessError(
           f'the server optimizer {name} moves each weight by a rule of its own, which clients that receive a sum in a '
           'few coordinates cannot follow: use tff.learning.optimizers.build_sgdm, with momentum if you like.')
-    return float(np.asarray(state['learning_rate'])), float(np.asarray(state.get('momentum', 0.0)))
+    return constants
 
   @property
   def first(self) -> Codec:
