@@ -176,7 +176,7 @@ def test_one_round_is_the_mean_of_what_keras_learns_on_each_client(case):
   expected = weights_after_fit(model, settings, data)
   start = model.get_weights()
   model.compile(**settings())
-  returned, history = federate(model, data, rounds=1, shuffle=False, progress=False)
+  returned, history = federate(model, data, rounds=1, uplink='float32', shuffle=False, progress=False)
   assert returned is model and model.history is history
   moved = [not np.array_equal(a, b) for a, b in zip(start, model.get_weights())]
   for variable, got, want, has_moved in zip(model.weights, model.get_weights(), expected, moved):
@@ -405,7 +405,7 @@ def test_training_stops_when_asked_and_shows_a_line_per_round(capsys):
   def stop(record):
     model.stop_training = record['round'] == 2
 
-  _, history = federate(model, [arrays(0, 20)], rounds=5, on_round=stop)
+  _, history = federate(model, [arrays(0, 20)], rounds=5, uplink='float32', on_round=stop)
   assert len(history.history['loss']) == 2
   lines = capsys.readouterr().out.splitlines()
   assert [line.split(':')[0] for line in lines] == ['round 1/5', 'round 2/5']
@@ -433,7 +433,8 @@ def test_clients_may_count_the_same_and_the_server_may_take_smaller_steps():
   start = model.get_weights()
   learned = [weights_after_fit(model, lambda: dict(optimizer='sgd', loss=CLASSES), [client]) for client in data]
   model.compile('sgd', CLASSES)
-  federate(model, data, rounds=1, shuffle=False, weighting='uniform', server_learning_rate=0.5, progress=False)
+  federate(model, data, rounds=1, uplink='float32', shuffle=False, weighting='uniform', server_learning_rate=0.5,
+           progress=False)
   for got, before, one, other in zip(model.get_weights(), start, *learned):
     np.testing.assert_allclose(got, before + 0.5 * ((one + other) / 2 - before).astype(np.float32), atol=1e-6)
 
@@ -441,8 +442,8 @@ def test_clients_may_count_the_same_and_the_server_may_take_smaller_steps():
 def test_fedprox_is_gradient_descent_on_the_loss_and_the_distance_to_the_server():
   model, (x, y) = linear(), arrays(0, 60)
   start = [weight.copy() for weight in model.get_weights()]
-  federate(model, [(x, y)], rounds=1, local_epochs=2, shuffle=False, learning_rate=0.1, proximal_strength=3.0,
-           progress=False)
+  federate(model, [(x, y)], rounds=1, uplink='float32', local_epochs=2, shuffle=False, learning_rate=0.1,
+           proximal_strength=3.0, progress=False)
   variables = [tf.Variable(weight) for weight in start]
   for rows in [range(i, i + 20) for i in (0, 20, 40)] * 2:
     with tf.GradientTape() as tape:

@@ -10,3 +10,9 @@ UPLINK = 'shared-mask:least=512'
 
 DOWNLINK = 'int8'
 """Of whole models, which nothing makes good: 8 bits are harmless, 4 destroy a model in the long run."""
+
+UNNAMED = 'default'
+"""Word for an uplink that is not named: `BOTH_WAYS`, or float32 where the downlink is named."""
+
+BOTH_WAYS = 'auto'
+"""The method of both directions where none is named."""

@@ -10,6 +10,7 @@ import tensorflow_federated as tff
 
 from tff_compress.aggregators.codec_sum import checked_seed
 from tff_compress.codec import checks
+from tff_compress.codec import defaults
 from tff_compress.codec.codec import Codec
 from tff_compress.keras import optimizers
 from tff_compress.keras import training
@@ -26,7 +27,7 @@ from tff_compress.processes.subspace import sgd
 
 
 def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
-             uplink: Codec | str | tff.aggregators.WeightedAggregationFactory | None = 'auto',
+             uplink: Codec | str | tff.aggregators.WeightedAggregationFactory | None = defaults.UNNAMED,
              downlink: Changes | Codec | str | None = None, clients_per_round: int | None = None, local_epochs: int = 1,
              local_steps: int | None = None, batch_size: int = 20, learning_rate: float | None = None,
              client_optimizer: tff.learning.optimizers.Optimizer | None = None,
@@ -54,7 +55,7 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
     rounds: how many rounds.
     uplink: 'auto' for the shared subspace, which is the downlink as well (docs/methods/subspace.md), or, where a model
       has moving statistics or the server another optimizer than SGD, what `tff_compress.uplink()` and `downlink()` are
-      by themselves; or a codec (text or `Codec`) of the clients' updates, None for float32; or a published method by
+      by themselves; 'default' for 'auto', or float32 where a downlink is named; or a codec (text or `Codec`) of the clients' updates, None for float32; or a published method by
       name, such as 'dgc:p=1/100', which brings with it whatever else it needs (`tff-compress codecs` lists both); or a
       weighted aggregation factory of TFF. With a codec that is meant for error feedback, such as stc, clients remember
       what it loses.

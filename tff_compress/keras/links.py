@@ -9,6 +9,7 @@ import tensorflow_federated as tff
 from tff_compress import codec as codec_lib
 from tff_compress import processes
 from tff_compress.aggregators import uplink as uplink_lib
+from tff_compress.codec import defaults
 from tff_compress.keras import learning
 from tff_compress.keras.blueprint import Blueprint
 from tff_compress.keras.errors import FederateError
@@ -36,7 +37,8 @@ class Links:
     self._factory = uplink if isinstance(uplink, tff.aggregators.WeightedAggregationFactory) else None
     self.method = None
     if self._factory is None:
-      uplink = 'float32' if uplink is None else uplink
+      if uplink is None or uplink == defaults.UNNAMED:
+        uplink = 'float32' if uplink is None or downlink is not None else defaults.BOTH_WAYS
       self.method = processes.method(str(uplink) if isinstance(uplink, codec_lib.Codec) else uplink)
     self._downlink = downlink
     self._set()

@@ -14,6 +14,7 @@ from typing import Any
 from tff_compress import codec as codec_lib
 from tff_compress import processes
 from tff_compress.codec import checks
+from tff_compress.codec import defaults
 from tff_compress.codec import meaning
 from tff_compress.processes import methods
 from tff_compress.processes import needs
@@ -46,6 +47,8 @@ def hadamard_bits(text: str) -> int | None:
 
 
 def _checked_uplink(text):
+  if text == defaults.UNNAMED:
+    return text  # As a configuration settles it.
   if text.startswith('tff:'):
     hadamard_bits(text)
   else:
@@ -130,11 +133,12 @@ class RunConfig:
       None, _TRAINING, 'examples: clients count by their number of examples; uniform: all count the same; none: as the '
       "uplink's method says, or else by examples", words=('examples', 'uniform'))
   uplink: str = setting(
-      'auto', _COMMUNICATION, "auto: the shared subspace, which is the downlink as well, with all that it needs chosen "
-      "by public rules; or a codec for updates on their way to the server: stages such as 'hadamard | "
-      "uniform:bits=2 | pack', a preset such as int8, or float32 (or none) to send values as they are; or a method "
-      "such as dgc:p=1/100; or a schedule, 'CODEC @5 CODEC', which changes to the second codec after 5 rounds; or, for "
-      "comparison, TFF's own tff:compression_aggregator or tff:hadamard:bits=N, whose bytes are estimated",
+      defaults.UNNAMED, _COMMUNICATION, 'auto: the shared subspace, which is the downlink as well, with all that it '
+      'needs chosen by public rules; default: auto, or float32 where a downlink or feedback is named; or a '
+      "codec for updates on their way to the server: stages such as 'hadamard | uniform:bits=2 | pack', a preset such "
+      'as int8, or float32 (or none) to send values as they are; or a method such as dgc:p=1/100; or a schedule, '
+      "'CODEC @5 CODEC', which changes to the second codec after 5 rounds; or, for comparison, TFF's own "
+      'tff:compression_aggregator or tff:hadamard:bits=N, whose bytes are estimated',
       metavar='CODEC', check=_checked_uplink)
   downlink: str | None = setting(
       None, _COMMUNICATION, "codec for the model on its way to the clients; none: as the uplink's method says, or else "
@@ -185,6 +189,10 @@ class RunConfig:
 
   def __post_init__(self):
     settings_lib.check_all(self)
+    if self.uplink == defaults.UNNAMED:
+      said = self.downlink not in (None, defaults.BOTH_WAYS) or bool(self._feedback_settings) or (
+          self.error_feedback, self.downlink_changes, self.downlink_since) != (None, None, None)
+      object.__setattr__(self, 'uplink', 'float32' if said else defaults.BOTH_WAYS)
     if self.clients is not None and self.clients_per_round > self.clients:
       raise ConfigError(
           f'clients_per_round is {self.clients_per_round} but there are {self.clients} clients: use at most '

@@ -119,8 +119,8 @@ def variants(config: RunConfig, uplinks: Iterable[str | tuple[str, str | None]])
 
   Args:
     config: `RunConfig`.
-    uplinks: sequence of uplink texts, which take the configuration's downlink unless a method has its own, or of
-      (uplink, downlink), where a downlink of None is what belongs to the uplink.
+    uplinks: sequence of uplink texts, which take the configuration's downlink unless its method or theirs has its own,
+      or of (uplink, downlink), where a downlink of None is what belongs to the uplink.
 
   Returns:
     list of `RunConfig`.
@@ -131,7 +131,8 @@ def variants(config: RunConfig, uplinks: Iterable[str | tuple[str, str | None]])
   result, names = [], set()
   for number, link in enumerate(uplinks):
     if isinstance(link, str):
-      uplink, downlink = link, None if _has_own_downlink(link) else config.downlink
+      uplink, own = link, _has_own_downlink(link) or _has_own_downlink(config.uplink)
+      downlink = None if own else config.downlink
     else:
       uplink, downlink = link
     name = uplink if downlink in (None, config.downlink) else f'{uplink} down {downlink}'
@@ -145,7 +146,7 @@ def variants(config: RunConfig, uplinks: Iterable[str | tuple[str, str | None]])
 
 
 def _has_own_downlink(uplink):
-  return dataclasses.replace(RunConfig(), uplink=uplink, downlink=None).downlink != RunConfig().downlink
+  return RunConfig(uplink=uplink).downlink != RunConfig(uplink='float32').downlink
 
 
 def compare(configs: Iterable[RunConfig], *, on_round: Callable[[int, dict], object] | None = None,
