@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 import tff_compress
 from tff_compress import codec as codec_lib
 from tff_compress import wire
+from tff_compress.codec import defaults
 from tff_compress.keras import federate
 from tff_compress.keras import FederateError
 from tff_compress.keras import training
@@ -525,3 +526,24 @@ def test_links_that_contradict_each_other_are_refused():
   normalized.compile('sgd', CLASSES)
   with pytest.raises(FederateError, match='moving statistics'):
     federate(normalized, data, rounds=1, progress=False, uplink='ef-topk')
+
+
+def test_where_nothing_is_named_both_directions_are_small(capsys):
+  data = [arrays(seed, 20) for seed in range(4)]
+  model = keras.Sequential([keras.Input((6,)), layers.Dense(500), layers.Dense(3)])
+  model.compile('sgd', CLASSES)
+  _, history = federate(model, data, rounds=4, clients_per_round=2, seed=1)
+  # A first model of 5,003 values as int8 for whoever comes first, and from then on 512 coordinates.
+  assert max(history.history['uplink_bytes']) < 2 * 5003 / 4 and max(history.history['downlink_bytes']) < 2 * 5003 * 1.3
+  assert 'auto is' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('layer, settings, says', [
+    (layers.BatchNormalization, {}, 'do not send moving statistics'),
+    (layers.Dropout, {'server_optimizer': 'adam', 'server_learning_rate': 0.01}, 'another optimizer')])
+def test_where_the_subspace_cannot_be_other_codecs_are_used_and_named(layer, settings, says, capsys):
+  model = keras.Sequential([keras.Input((6,)), layer(*([0.5] if layer is layers.Dropout else [])), layers.Dense(3)])
+  model.compile('sgd', CLASSES)
+  federate(model, [arrays(0, 20)], rounds=1, seed=1, **settings)
+  assert f'auto is {defaults.UPLINK} up and {defaults.DOWNLINK} down here' in (out := capsys.readouterr().out)
+  assert says in out

@@ -194,7 +194,7 @@ BAD_ARGUMENTS = {
     'uplink rule': (dict(uplink='size>1000 => float32'), 'no rule of the codec matches variable .*kernel'),
     'downlink': (dict(downlink='pack'), 'pack takes integer symbols'),
     'downlink rule': (dict(downlink='size>1000 => float32'), 'no rule of the codec matches variable .*kernel'),
-    'downlink of auto': (dict(uplink='auto', downlink='int8'), "'auto' has a downlink of its own: leave downlink out, or choose another"),
+    'downlink of auto': (dict(uplink='auto', downlink='int8'), "'auto' has a downlink of its own: leave downlink"),
     'seed': (dict(seed=-1), 'seed'),
     'validation': (dict(validation_data=3), 'validation_data'),
     'width': (dict(client_data=[data(width=7)]), 'cannot be called on this data'),

@@ -55,10 +55,10 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
     rounds: how many rounds.
     uplink: 'auto' for the shared subspace, which is the downlink as well (docs/methods/subspace.md), or, where a model
       has moving statistics or the server another optimizer than SGD, what `tff_compress.uplink()` and `downlink()` are
-      by themselves; 'default' for 'auto', or float32 where a downlink is named; or a codec (text or `Codec`) of the clients' updates, None for float32; or a published method by
-      name, such as 'dgc:p=1/100', which brings with it whatever else it needs (`tff-compress codecs` lists both); or a
-      weighted aggregation factory of TFF. With a codec that is meant for error feedback, such as stc, clients remember
-      what it loses.
+      by themselves; 'default' for 'auto', or float32 where a downlink is named; or a codec (text or `Codec`) of the
+      clients' updates, None for float32; or a published method by name, such as 'dgc:p=1/100', which brings with it
+      whatever else it needs (`tff-compress codecs` lists both); or a weighted aggregation factory of TFF. With a codec
+      that is meant for error feedback, such as stc, clients remember what it loses.
     downlink: codec of the model that clients receive, or a `tff_compress.processes.Changes`. A codec that is meant for
       changes, such as stc, sends what changed. None: the uplink method's own, otherwise float32.
     clients_per_round: how many clients are drawn for a round, without replacement; None: all.
