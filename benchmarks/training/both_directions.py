@@ -38,22 +38,25 @@ MNIST_CNN = networks.Network((28, 28, 1), (
     networks.Conv(32), networks.Conv(64), networks.Pool(), networks.Dropout(0.25), networks.Dense(128),
     networks.Dropout(0.5), networks.Dense(10)))
 
-DIGITS = paired.Task('digits', DIGITS_CNN, clients=20, per_round=10, learning_rate=0.05, rounds=1000, every=5)
-FASHION = paired.Task('fashion-mnist', FASHION_MLP, clients=100, per_round=10, learning_rate=0.05, rounds=300, every=5)
-SHORT = dataclasses.replace(FASHION, network=SMALL_CNN, rounds=20, every=1, averaging=0.7)
+DIGITS = paired.Task('digits', DIGITS_CNN, clients=20, per_round=10, learning_rate=0.2, rounds=1000, every=5)
+FASHION = paired.Task('fashion-mnist', FASHION_MLP, clients=100, per_round=10, learning_rate=0.1, rounds=300, every=5)
+FASHION_CNN = dataclasses.replace(FASHION, network=SMALL_CNN, learning_rate=0.2)
+SHORT = dataclasses.replace(FASHION_CNN, learning_rate=0.05, rounds=20, every=1, averaging=0.7)
 
+# Learning rates are those that are best for float32, but for the short tasks, which say how soon 74 % is reached.
 TASKS = {
-    'digits-cnn': (DIGITS, 3, ('0.013-1/1', '0.026-1/1', 'rule-1.5')),
-    'digits-mlp': (dataclasses.replace(DIGITS, network=DIGITS_MLP), 3, ('0.01-1/1',)),
-    'digits-cnn-5-epochs': (dataclasses.replace(DIGITS, epochs=5), 3, ('0.026-1/1',)),
-    'fashion-mlp': (FASHION, 3, ('0.05-2/1', '0.03-2/1', 'block-0.03-2/1/2-10')),
-    'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3, ('block-0.03-2/1/2-10',)),
-    'fashion-cnn': (dataclasses.replace(FASHION, network=SMALL_CNN), 3, ('block-0.05-2/1/2-10',)),
-    'fashion-cnn-short': (SHORT, 5, ('0.005-1/1', 'rule-1.5')),
-    'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN, rounds=16, examples=4000), 2,
-                        ('0.004-1/1', '0.012-1/1')),
-    'rare-clients': (dataclasses.replace(FASHION, clients=1000, split='iid', epochs=2, learning_rate=0.1), 2,
-                     ('fixed-0.1-1/8', 'fixed-0.05-1/8', 'block-0.03-2/1/2-50')),
+    'digits-cnn': (DIGITS, 5, ('auto', '0.013-1/1')),
+    'digits-mlp': (dataclasses.replace(DIGITS, network=DIGITS_MLP), 3, ('auto',)),
+    'digits-cnn-5-epochs': (dataclasses.replace(DIGITS, epochs=5, learning_rate=0.1), 3, ('auto',)),
+    'fashion-mlp': (FASHION, 5, ('auto', 'block-0.03-2/1/2')),
+    'fashion-mlp-5-epochs': (dataclasses.replace(FASHION, epochs=5), 3, ('auto', 'block-0.03-2/1/2')),
+    'fashion-cnn': (FASHION_CNN, 5, ('auto', 'block-0.05-2/1/2')),
+    'fashion-cnn-5-epochs': (dataclasses.replace(FASHION_CNN, epochs=5, learning_rate=0.1), 3, ('auto',)),
+    'fashion-cnn-short': (SHORT, 5, ('auto', '0.005-1/1')),
+    'mnist-cnn-short': (dataclasses.replace(SHORT, network=MNIST_CNN, rounds=16, examples=4000), 5,
+                        ('auto', '0.012-1/1', '0.004-1/1')),
+    'rare-clients': (dataclasses.replace(FASHION, clients=1000, split='iid', epochs=2), 5,
+                     ('auto', 'block-0.03-2/1/2', 'fixed-0.1-1/4')),
 }
 """{name: (task, seeds, names of codecs beside float32)}."""
 

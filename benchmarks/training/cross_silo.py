@@ -29,6 +29,7 @@ METHODS = {
     'DGC 1/1000, changes as STC 1/100': {'uplink': 'dgc', 'downlink': 'stc:p=1/100'},
     'EF21': {'uplink': 'ef21', 'downlink': 'stc:p=1/50', 'weighting': 'uniform'},
     'PowerSGD, rank 2': {'uplink': 'powersgd'},
+    'auto': {'uplink': 'auto'},
     'shared subspace, 1/50': {'uplink': 'subspace'},
     'shared subspace, 1/20': {'uplink': 'subspace:rate=1/20'},
 }

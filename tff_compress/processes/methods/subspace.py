@@ -20,9 +20,9 @@ from tff_compress.timeline.start import Start
 KEPT = Figure(
     'kept', 'Coordinates that every message of the round holds, of all that the model has.',
     place=('aggregator', 'kept'), heading='coordinates',
-    total=Total('coordinates', 143, 'Coordinates that every message of the last round holds, of all that the model has.',
-                'coordinates are those in a message of the last round: with auto, more of them the more '
-                'training moved the model in the last block', last=True, scale=1.0))
+    total=Total('coordinates', 143, 'Coordinates that every message of the last round holds.',
+                'coordinates are those in a message of the last round: with auto, more of them the more training moved '
+                'the model in the last block', last=True, scale=1.0))
 NOISE = Figure(
     'noise', "Energy of the noise that compression put into the weights so far, in units of the first weights' energy.",
     place=('aggregator', 'noise'),
