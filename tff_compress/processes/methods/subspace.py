@@ -52,7 +52,7 @@ class Subspace(Method):
       average, then 2.
     hold: rounds that coordinates are held for; 0: as many as clients miss on average, at most 25.
     start: codec of the first model; '' for int8, or for weights from a seed where a run makes them.
-    key_frames: codec of whole models for clients that were away for long, or none: then changes may fill at most 256 MiB.
+    key_frames: codec of whole models for clients that were away for long, or none: changes fill 256 MiB then, at most.
   """
   name: ClassVar[str] = 'subspace'
   summary: ClassVar[str] = 'a few coordinates that all share, both ways; absent clients receive the changes they missed'
