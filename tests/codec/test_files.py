@@ -1,14 +1,17 @@
 """Files are written whole or not at all, and errors name the file and the reason; paths are any bytes."""
 
 import errno
+import io
 import os
 import resource
 import stat
 
+import numpy as np
 import pytest
 
 from tff_compress.codec import files
 from tff_compress.codec.errors import ArtefactError
+from tff_compress.codec.errors import CompressionError
 
 NAMES = ['выход', 'a b', '😀', os.fsdecode(b'bad\xff\xfe'), 'x' * 255]
 
@@ -134,3 +137,21 @@ def test_every_path_has_one_that_libraries_take(tmp_path, name):
     with open(alias.encode('utf-8'), 'rb') as file:
       assert file.read() == b'here'
   assert os.path.exists(path) and (alias == path or not os.path.lexists(alias))
+
+
+def test_packed_arrays_are_read_as_they_were_and_damaged_ones_are_one_sentence():
+  arrays = {'a': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.asarray(3, np.int64)}
+  data = files.packed(arrays)
+  assert data == files.packed(arrays)
+  read = files.unpacked(data, CompressionError, 'it')
+  assert list(read) == ['a', 'b'] and all(np.array_equal(read[name], arrays[name]) for name in arrays)
+  alone, pickled = io.BytesIO(), io.BytesIO()
+  np.save(alone, arrays['a'])
+  np.savez(pickled, a=np.asarray([{}], object))
+  damaged = [data[:place] for place in range(0, len(data), 7)]
+  damaged += [data[:place] + bytes([data[place] ^ 255]) + data[place + 1:] for place in range(0, len(data), 3)]
+  for wrong in (alone.getvalue(), pickled.getvalue(), b'PK nonsense', *damaged):
+    try:
+      files.unpacked(wrong, CompressionError, 'it')  # Not every byte of a zip file means something.
+    except CompressionError as error:
+      assert str(error) == 'it cannot be read: it was damaged.'

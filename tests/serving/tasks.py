@@ -1,15 +1,21 @@
 """A task without a plan's files, for tests that need no TensorFlow: two variables, and what the manifest must say."""
 
+import contextlib
 import hashlib
 import json
+import threading
 
 import numpy as np
+import uvicorn
 
 from tff_compress import codec as codec_lib
 from tff_compress import wire
 from tff_compress.codec import random
 from tff_compress.serving import aggregator
+from tff_compress.serving import server as server_lib
+from tff_compress.serving.fold import Fold
 from tff_compress.serving.settings import Settings
+from tff_compress.timeline.timeline import Timeline
 from tff_compress.timeline.whole import WholeRules
 
 SPEC = codec_lib.Spec((codec_lib.TensorSpec('w', (6, 10), 'float32'), codec_lib.TensorSpec('b', (10,), 'float32')))
@@ -48,3 +54,36 @@ def begin(store, **settings):
 
 def sha256(data):
   return hashlib.sha256(data).hexdigest()
+
+
+def advance(task):
+  """What an aggregator does, with plain averaging: commits the round where it is closed."""
+  store = task.store
+  number = store.task(task.task)['round']
+  if store.close_due(task.task, number) != 'closed':
+    return
+  fold, row = Fold(task.rules, number), store.round(task.task, number)
+  for _, client, digest in store.accepted(task.task, number):
+    fold.add(store.blobs.get(digest), client)
+  weights, mean = wire.unpack('float32', store.blobs.get(row['model']), SPEC, seed=0)[0], fold.mean()
+  weights = {name: weights[name] + mean[name] for name in weights}
+  timeline = task.history.followed(Timeline.from_bytes(store.blobs.get(row['timeline'])),
+                                   aggregator.pack(task.downlink, weights, SPEC, SEED, number))
+  store.commit_round(
+      task.task, number, result=store.blobs.put(aggregator.pack(codec_lib('float32'), weights, SPEC, 0, number)),
+      optimizer=row['optimizer'], timeline=store.blobs.put(timeline.to_bytes()), figures={})
+
+
+@contextlib.contextmanager
+def serving(app):
+  """Runs an application in a thread; gives its port."""
+  sock = server_lib.listening('127.0.0.1', 0)
+  running = uvicorn.Server(uvicorn.Config(app, log_level='error', timeout_graceful_shutdown=1))
+  thread = threading.Thread(target=running.run, kwargs={'sockets': [sock]})
+  thread.start()
+  try:
+    yield sock.getsockname()[1]
+  finally:
+    running.should_exit = True
+    thread.join()
+    sock.close()

@@ -6,16 +6,13 @@ import hashlib
 import http.client
 import json
 import socket
-import threading
 import time
 
 import pytest
-import uvicorn
 
 from tests.serving import tasks
 from tff_compress.serving import front
 from tff_compress.serving import protocol
-from tff_compress.serving import server as server_lib
 from tff_compress.serving.aggregator import open_store
 
 CODE = 'ABCD-EFGH'
@@ -67,26 +64,12 @@ def digest(data):
   return f'sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:'
 
 
-@contextlib.contextmanager
-def serving(app):
-  sock = server_lib.listening('127.0.0.1', 0)
-  running = uvicorn.Server(uvicorn.Config(app, log_level='error', timeout_graceful_shutdown=1))
-  thread = threading.Thread(target=running.run, kwargs={'sockets': [sock]})
-  thread.start()
-  try:
-    yield sock.getsockname()[1]
-  finally:
-    running.should_exit = True
-    thread.join()
-    sock.close()
-
-
 @pytest.fixture
 def world(tmp_path):
   """(the task, a function that gives a new client)"""
   store = open_store(str(tmp_path))
   task = tasks.begin(store, spare=2.0, norm=20.0)
-  with serving(front.application(task, CODE)) as port:
+  with tasks.serving(front.application(task, CODE)) as port:
     yield task, lambda: Client(port)
   store.close()
 

@@ -118,6 +118,8 @@ def test_places_are_for_those_at_work_and_a_lease_that_ends_makes_room(make):
   world.clock.now += 60
   assert world.lease()[0].client == 3  # Both leases are over.
   assert world.store.decide(lost.lease, b'late, and still in time', None).outcome == 'accepted'
+  world.clock.now += 60
+  assert world.lease()[0] is not None and world.lease()[0] is None  # One is accepted, and one at work.
 
 
 def test_the_deadline_closes_with_the_minimum_and_gives_more_time_without(make):

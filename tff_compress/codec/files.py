@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import io
 import os
 import re
 import shutil
 import tempfile
 from typing import BinaryIO
+import zipfile
+import zlib
+
+import numpy as np
 
 from tff_compress.codec.errors import CompressionError
 
@@ -83,6 +88,32 @@ def write_folder(path: str, contents: Mapping[str, bytes], error: type[Exception
   except OSError as problem:
     raise error(f'{path} cannot be written: {reason(problem)}.') from problem
   shutil.rmtree(before, ignore_errors=True)
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+  """Arrays with their names as the bytes of an .npz file, the same for equal arrays."""
+  file = io.BytesIO()
+  np.savez(file, **arrays)
+  return file.getvalue()
+
+
+def unpacked(data: bytes, error: type[Exception], name: str) -> dict[str, np.ndarray]:
+  """Inverse of `packed`; never reads a pickle.
+
+  Args:
+    data: bytes.
+    error: class of the error that is raised.
+    name: what they are, for its message.
+
+  Raises:
+    `error`: they are no such file.
+  """
+  try:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+      return {key: file[key] for key in file.files}
+  # What NumPy and zipfile raise of bytes that are none; TypeError, where they are a single array.
+  except (ValueError, KeyError, OSError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    raise error(f'{name} cannot be read: it was damaged.') from None
 
 
 def _beside(path: str) -> str:

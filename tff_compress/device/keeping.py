@@ -8,12 +8,10 @@ accepted. Sent again after a restart, the same update gets the same receipt.
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
 from typing import Any
-import zipfile
 
 import numpy as np
 
@@ -108,12 +106,16 @@ class Keeping:
 
   def residuals(self, fingerprint: str) -> Residuals:
     """Of a codec and model: what its last accepted update left out; {} for zeros."""
-    return _arrays(self._read(_residual(fingerprint)))
+    data = self._read(_residual(fingerprint))
+    try:
+      return {} if data is None else files.unpacked(data, DeviceError, 'the residual')
+    except DeviceError:
+      return {}
 
   def keep_update(self, assignment: protocol.Assignment, frame: bytes, residuals: Residuals) -> None:
     """Keeps an update that is to be sent, with the residuals that are the device's once it is counted."""
     self._write('frame', frame)
-    self._write('residual.next', _bytes(residuals))
+    self._write('residual.next', files.packed(residuals))
     # Last, as it says that the others are there, and of which frame.
     self._write('update.json', json.dumps({'assignment': assignment.as_dict(), 'residuals': bool(residuals),
                                            'frame': hashlib.sha256(frame).hexdigest()}).encode())
@@ -146,19 +148,3 @@ class Keeping:
 
 def _residual(fingerprint: str) -> str:
   return f'residual-{fingerprint}'
-
-
-def _bytes(arrays: Residuals) -> bytes:
-  file = io.BytesIO()
-  np.savez(file, **arrays)
-  return file.getvalue()
-
-
-def _arrays(data: bytes | None) -> Residuals:
-  if data is None:
-    return {}
-  try:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except (ValueError, OSError, zipfile.BadZipFile):
-    return {}

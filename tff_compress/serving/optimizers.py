@@ -4,12 +4,11 @@ TensorFlow and TFF are imported when an optimizer is made.
 """
 
 import collections
-import io
 from typing import Any
-import zipfile
 
 import numpy as np
 
+from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 from tff_compress.codec.spec import Spec
 
@@ -46,17 +45,12 @@ class ServerOptimizer:
     return self._to_bytes(state_after), {name: np.asarray(value) for name, value in weights_after.items()}
 
   def _to_bytes(self, state: Any) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, *[np.asarray(leaf) for leaf in self._tf.nest.flatten(state)])
-    return file.getvalue()
+    leaves = self._tf.nest.flatten(state)
+    return files.packed({str(place): np.asarray(leaf) for place, leaf in enumerate(leaves)})
 
   def _from_bytes(self, state: bytes) -> Any:
     wanted = self._tf.nest.flatten(self._first)
-    try:
-      with np.load(io.BytesIO(state), allow_pickle=False) as file:
-        leaves = [file[f'arr_{place}'] for place in range(len(file.files))]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-      raise OptimizerError('the state of the optimizer cannot be read.') from None
+    leaves = list(files.unpacked(state, OptimizerError, 'the state of the optimizer').values())
     if [(leaf.dtype, leaf.shape) for leaf in leaves] != [(np.asarray(w).dtype, np.shape(w)) for w in wanted]:
       raise OptimizerError('the state of the optimizer is of another optimizer or model.')
     # What TFF has as a number of Python stays one: as an array it would have another precision.

@@ -401,7 +401,7 @@ class Store:
       receipt = self.receipt(lease)
       if receipt is None:
         raise
-    if not rejection and receipt.outcome != protocol.Outcome.ACCEPTED:
+    if not rejection and (receipt.outcome, receipt.sha256) != (protocol.Outcome.ACCEPTED, digest):
       self._forget_frame(digest)
     self._forget_parts(lease)
     return receipt
