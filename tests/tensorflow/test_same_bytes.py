@@ -117,6 +117,7 @@ def test_many_keys_and_long_names_are_derived_as_on_the_host():
     client = 2**32 - 2 if scope == 'client' else random.SHARED_CLIENT
     row = made.key(scope, name, purpose, chunk).numpy()
     np.testing.assert_array_equal(row, random.derive_key(SEED, ROUND, client, name, purpose, chunk))
+    np.testing.assert_array_equal(row, keys.GraphKeys.of_words(requests, made.words).key(scope, name, purpose, chunk))
 
 
 @pytest.mark.parametrize('size', [4, 5, 63, 64, 65, 4096, 4097, 70_001])
@@ -124,6 +125,13 @@ def test_checksum_is_that_of_zlib(size):
   from tff_compress.tensorflow.ops import TensorFlowOps
   data = np.random.Generator(np.random.Philox(size)).integers(0, 256, size).astype(np.uint8)
   assert int(TensorFlowOps().crc32(tf().constant(data)).numpy()) & 0xFFFFFFFF == zlib.crc32(data.tobytes())
+
+
+def test_checksum_takes_few_bytes_of_a_graph():
+  from tff_compress.tensorflow.ops import TensorFlowOps
+  with tf().Graph().as_default() as graph:
+    TensorFlowOps().crc32(tf().zeros([10_000], tf().uint8))
+  assert graph.as_graph_def().ByteSize() < 1 << 17
 
 
 def with_checksum(body):

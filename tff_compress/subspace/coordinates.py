@@ -110,11 +110,12 @@ class Coordinates:
 
   def shared(self, xp: Ops, keys: Keys, kept: Scalar) -> collections.OrderedDict[str, Array]:
     """What all clients of a round draw alike: OrderedDict of
-      signs: int8[2 P], of the two rotations.
+      signs: float32[2, P / block, block], of the two rotations: each client would have to turn anything smaller into
+        these.
       cells: int32[k], the places, counted along the blocks of the second rotation.
     """
-    signs = [xp.cast(xp.reshape(signs[:], [self.padded]), np.int8) for signs in self._signs(xp, keys)]
-    return collections.OrderedDict(signs=xp.concat(signs), cells=self._cells(xp, keys, kept))
+    signs = xp.reshape(xp.concat([signs[:] for signs in self._signs(xp, keys)]), [2, self.rows, self.block])
+    return collections.OrderedDict(signs=signs, cells=self._cells(xp, keys, kept))
 
   def project(self, xp: Ops, keys: Keys, vector: Array, kept: Scalar,
               shared: Mapping[str, Array] | None = None) -> Array:
@@ -133,9 +134,7 @@ class Coordinates:
     if shared is None:
       (first, second), cells = self._signs(xp, keys), self._cells(xp, keys, kept)
     else:
-      cells = shared['cells']
-      first, second = (xp.reshape(xp.cast(part, np.float32), [self.rows, self.block])
-                       for part in (shared['signs'][:self.padded], shared['signs'][self.padded:]))
+      cells, first, second = shared['cells'], shared['signs'][0], shared['signs'][1]
 
     def turned(values: Array, signs: Any, dither: Array) -> Array:
       return xp.by_rows(lambda x, signs: (hadamard.forward(xp, x, signs, dither),), values, signs)[0]

@@ -375,16 +375,16 @@ class Session:
 
   # -- a client
 
-  def _keys(self, copy: Copy, client: Scalar) -> Keys:
+  def _keys(self, copy: Copy, client: Scalar, own: Keys | None = None) -> Keys:
     """Of the client's message: rotation and places are the anchor's."""
-    own = self.runtime.keys(copy['round'], client)
+    own = self.runtime.keys(copy['round'], client) if own is None else own
     return JoinedKeys(self.runtime.keys(copy['anchor'], client), own) if 'anchor' in copy else own
 
   def shared(self, xp: Ops, copy: Copy) -> collections.OrderedDict[str, Array]:
     """What all clients of the coming round draw alike, as `Coordinates.shared` describes it."""
     return self.space.shared(xp, self._keys(copy, xp.constant(-1, np.int32)), self.kept(xp, copy))
 
-  def upload(self, xp: Ops, copy: Copy, update: Array, client: Scalar) -> Array:
+  def upload(self, xp: Ops, copy: Copy, update: Array, client: Scalar, own: Keys | None = None) -> Array:
     """uint8[n]: a client's message.
 
     Args:
@@ -392,8 +392,9 @@ class Session:
       copy: the client's; where several are simulated, with what `shared` gives as `shared`.
       update: float32[d], the weights before training less those after, or as `Coordinates.filled` gives it.
       client: int32 scalar with the 32 bits of the client's number.
+      own: the runtime's keys of this round and client; None: they are derived.
     """
-    keys, bits = self._keys(copy, client), copy['bits']
+    keys, bits = self._keys(copy, client, own), copy['bits']
     values = self.space.project(xp, keys, update, self.kept(xp, copy), copy.get('shared'))
     sent = self.sums.encode(xp, self.space, keys, copy, values, self.rate.largest(self.space))
     body = xp.concat([xp.integers_to_bytes(xp.vector(bits), 1), sent])
@@ -401,7 +402,8 @@ class Session:
 
   # -- the server
 
-  def read(self, xp: Ops, number: Scalar, client: Scalar, kept: Scalar, message: Array) -> Array:
+  def read(self, xp: Ops, number: Scalar, client: Scalar, kept: Scalar, message: Array,
+           own: Keys | None = None) -> Array:
     """A client's coordinates, to be added: float32[k], or with integer sums int32[k + 1].
 
     Args:
@@ -409,6 +411,7 @@ class Session:
       number, client: int32 scalars, of the round and the client that the message must be of.
       kept: k of the round.
       message: uint8[n].
+      own: as for `upload`.
 
     Raises:
       PayloadError: the message is none of this round and client.
@@ -418,7 +421,8 @@ class Session:
     xp.require(xp.equal(message[-4:], self._check(xp, number, client, body)),
                'a message was damaged on the way, or is of another run, round or client: its checksum does not match.')
     bits = xp.cast(body[0], np.int32)
-    return self.sums.decode(xp, self.space, self.runtime.keys(number, client), kept, bits, body[1:])
+    own = self.runtime.keys(number, client) if own is None else own
+    return self.sums.decode(xp, self.space, own, kept, bits, body[1:])
 
   def next_scale(self, xp: Ops, copy: Copy, total: Array, weight: Array, next_bits: Scalar) -> Array | None:
     """The scale of the clients' next messages: float32 scalar; None with private sums.

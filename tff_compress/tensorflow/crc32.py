@@ -69,12 +69,12 @@ def _advance(values: np.ndarray, zero_bytes: int) -> np.ndarray:
 
 
 def _build_tables() -> list[np.ndarray]:
-  """Per level, int32 [_FAN, digits, 256]: what byte `digit` with each value adds when the columns behind it follow."""
+  """Per level, int32 [_FAN, digits, 8]: what each bit of byte `digit` adds when the columns behind it follow."""
   def apply(images: np.ndarray, values: np.ndarray) -> np.ndarray:
     bits = (values[..., None] >> np.arange(32, dtype=np.uint32)) & 1
     return np.bitwise_xor.reduce(np.where(bits == 1, images, 0).astype(np.uint32), axis=-1)
 
-  byte = np.arange(256, dtype=np.uint32)
+  byte = np.uint32(1) << np.arange(8, dtype=np.uint32)
   step = _advance(np.uint32(1) << np.arange(32, dtype=np.uint32), 1)
   tables = []
   for level in range(_LEVELS):
@@ -93,6 +93,16 @@ def _build_tables() -> list[np.ndarray]:
 _tables: list[np.ndarray] = []
 
 
+def _of_bytes(table: np.ndarray) -> tf.Tensor:
+  """int32 [_FAN, digits, 8] of the bits -> int32 [_FAN digits 256] of the values of a byte: made where the graph runs,
+  and once there, as whole tables would be sent to TFF's workers in each round."""
+  bits = tf.constant(table.reshape(-1, 8))
+  values = tf.zeros([bits.shape[0], 1], tf.int32)
+  for bit in range(8):
+    values = tf.concat([values, tf.bitwise.bitwise_xor(values, bits[:, bit:bit + 1])], 1)
+  return tf.reshape(values, [-1])
+
+
 def _summed(values: tf.Tensor, level: int) -> tf.Tensor:
   """Combines every _FAN entries, counted from the end, to one."""
   if not _tables:
@@ -100,7 +110,7 @@ def _summed(values: tf.Tensor, level: int) -> tf.Tensor:
   table = _tables[level]
   values = tf.concat([tf.zeros([(-tf.shape(values)[0]) % _FAN], tf.int32), values], 0)
   rows = tf.reshape(values, [-1, _FAN])
-  flat = tf.constant(table.reshape(-1), tf.int32)
+  flat = _of_bytes(table)
   digits = table.shape[1]
   offsets = np.arange(_FAN, dtype=np.int32) * digits * 256
   total = tf.zeros([], tf.int32)

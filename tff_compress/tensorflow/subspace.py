@@ -35,6 +35,10 @@ class GraphRuntime:
   def keys(self, round: tf.Tensor, client: tf.Tensor) -> GraphKeys:
     return GraphKeys(self._requests, self._seed, round, client)
 
+  def keys_of_words(self, words: tf.Tensor) -> GraphKeys:
+    """The keys of which these are the `GraphKeys.words`."""
+    return GraphKeys.of_words(self._requests, words)
+
   def draw(self, start: tf.Tensor) -> tf.Tensor:
     known = tf.constant(np.frombuffer(self.start.to_bytes() if self.start else b'', np.uint8))
     size = tf.minimum(tf.size(start), tf.size(known))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -154,17 +153,15 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
   def past_of(downlink):
     return downlink['history']
 
-  @tff.tensorflow.computation(client_type, past_of.type_signature.result, agreed_type)
-  def receive(memory, past, agreed):
-    return functions.receive(past, agreed, memory)
-
-  @tff.tensorflow.computation(training.result_type, client_type, agreed_type, np.float32)
-  def encode(result, memory, agreed, missed):
+  # Training needs not wait for what a client receives, which is measured only: one call does for both.
+  @tff.tensorflow.computation(training.result_type, client_type, past_of.type_signature.result, agreed_type)
+  def communicate(result, memory, past, agreed):
+    memory, received, missed = functions.receive(past, agreed, memory)
     update = functions.filled(tf.nest.flatten(result.update))
     weight = tf.cast(result.update_weight, tf.float32)
-    message, seen = functions.upload(update, weight, memory, agreed)
-    sent = message, weight, number_of(memory), agreed['round'], agreed['kept'], missed
-    return sent, remembered.save(collections.OrderedDict(memory, seen=seen), {})
+    message, seen, words = functions.upload(update, weight, memory, agreed)
+    sent = message, weight, number_of(memory), agreed['round'], agreed['kept'], missed, words
+    return sent, received, remembered.save(collections.OrderedDict(memory, seen=seen), {})
 
   @tff.tensorflow.computation
   def zero():
@@ -172,7 +169,7 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
 
   sum_type = zero.type_signature.result
 
-  @tff.tensorflow.computation(sum_type, encode.type_signature.result[0])
+  @tff.tensorflow.computation(sum_type, communicate.type_signature.result[0])
   def accumulate(total, value):
     message, *rest = value
     return functions.accumulate(total, message, *rest)
@@ -195,9 +192,8 @@ def _process(options, types, functions, training, remembered, fingerprint, on_fi
     weights, downlink = state.global_model_weights, state.distributor
     past = tff.federated_broadcast(tff.federated_map(past_of, downlink))
     agreed = tff.federated_broadcast(tff.federated_map(agree, downlink))
-    memories, sizes, missed = tff.federated_map(receive, (memories, past, agreed))
     work = training.client_work.next(state.client_work, tff.federated_broadcast(weights), client_data)
-    sent, following = tff.federated_map(encode, (work.result, memories, agreed, missed))
+    sent, sizes, following = tff.federated_map(communicate, (work.result, memories, past, agreed))
     total = tff.federated_aggregate(sent, zero(), accumulate, merge, report)
     uplink, downlink, weights, uploaded = tff.federated_map(finish, (state.aggregator, downlink, weights, total))
     server = tff.federated_zip(state_class(weights, downlink, work.state, uplink, state.finalizer))

@@ -106,7 +106,8 @@ class SubspaceFunctions:
     return collections.OrderedDict(memory, version=past['version']), tf.size(message, out_type=tf.int64), missed
 
   def upload(self, update, weight, memory, agreed):
-    """(message, round in which the client took part last): a message of no bytes where it has nothing to send.
+    """(message, round in which the client took part last, words of the client's keys): a message of no bytes where it
+    has nothing to send.
 
     Args:
       update: weights before training less those after, as `filled` gives them.
@@ -114,10 +115,11 @@ class SubspaceFunctions:
       memory: the small fields of the client's state.
       agreed: as `agreed` gives it.
     """
-    usable = weight > 0
-    send = lambda: self.session.upload(TensorFlowOps(), agreed, update, number_of(memory))
+    usable, client = weight > 0, number_of(memory)
+    own = self.runtime.keys(agreed['round'], client)
+    send = lambda: self.session.upload(TensorFlowOps(), agreed, update, client, own)
     message = tf.cond(usable, send, lambda: tf.zeros([0], tf.uint8))
-    return message, tf.where(usable, agreed['round'], memory['seen'])
+    return message, tf.where(usable, agreed['round'], memory['seen']), own.words
 
   # -- the server, after a round
 
@@ -129,13 +131,18 @@ class SubspaceFunctions:
         sum=of_any_size(tf.zeros([0], self.session.sums.dtype)), weight=tf.zeros([]), bytes=nothing(),
         clients=nothing(), sent=nothing(), missed=tf.zeros([]))
 
-  def accumulate(self, total, message, weight, client, number, kept, missed):
-    """Adds a client's message (uint8[n]) of round `number`, with a weight (float32 scalar)."""
+  def accumulate(self, total, message, weight, client, number, kept, missed, words):
+    """Adds a client's message (uint8[n]) of round `number`, with a weight (float32 scalar).
+
+    `words` are those of the keys of this client and round. A server derives them itself; in a simulation, deriving them
+    a second time would take longer than reading the message.
+    """
     arrived = tf.size(message) > 0
 
     def add():
       xp = TensorFlowOps()
-      found = xp.checked(self.session.read(xp, number, client, kept, message))
+      own = self.runtime.keys_of_words(words)
+      found = xp.checked(self.session.read(xp, number, client, kept, message, own))
       return _added(total['sum'], self.session.sums.weighted(xp, found, weight))
 
     one = tf.constant(1, tf.int64)
