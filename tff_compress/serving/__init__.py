@@ -11,6 +11,7 @@
     optimizers.py  the server's step, by TFF's optimizers
     aggregator.py  closes rounds, steps, writes the next model
     front.py       HTTP
+    openapi.py     its description
     server.py      one process with all of it
     evaluation.py  the Keras model: first weights, and how good weights are
 

@@ -119,6 +119,9 @@ class Aggregator:
     self._store, self._blobs = task.store, task.store.blobs
     self._optimizer = optimizer_of(task.spec, task.settings)
     self._folded: tuple[int, Fold] | None = None
+    for row in self._store.rounds(task.task, 2):
+      if row['state'] == 'committed':  # By a process that was killed before it got so far.
+        self._forget_frames(row['round'])
 
   @property
   def finished(self) -> bool:
@@ -143,13 +146,16 @@ class Aggregator:
     self._store.commit_round(
         self._task.task, number, result=self._blobs.put(result), optimizer=self._blobs.put(optimizer),
         timeline=self._blobs.put(timeline.to_bytes()), figures=figures)
-    if not self._task.settings.keep_frames:
-      for _, _, digest in self._store.accepted(self._task.task, number):
-        self._blobs.delete(digest)
+    self._forget_frames(number)
     self._folded = None
     self._say(f'round {number} of {self._task.settings.rounds}: '
               + ', '.join(f'{name} {value:.4g}' for name, value in figures.items()))
     return True
+
+  def _forget_frames(self, number: int) -> None:
+    if not self._task.settings.keep_frames:
+      for _, _, digest in self._store.accepted(self._task.task, number):
+        self._blobs.delete(digest)
 
   def _fold(self, number: int) -> Fold:
     if self._folded is None or self._folded[0] != number:

@@ -29,6 +29,7 @@ from starlette.routing import Route
 from tff_compress import pages
 from tff_compress.serving import aggregator
 from tff_compress.serving import messages
+from tff_compress.serving import openapi
 from tff_compress.serving import protocol
 from tff_compress.serving.blobs import BlobError
 from tff_compress.serving.store import Denied
@@ -80,8 +81,8 @@ def application(task: aggregator.Task, code: str, changed: Callable[[], None] = 
       ('/v1/checkin', front.check_in, ['POST']), ('/v1/blobs/{sha256}', front.blob, ['GET']),
       ('/v1/uploads/{lease}', front.upload, ['POST']), ('/v1/uploads/{lease}', front.append, ['PATCH']),
       ('/v1/uploads/{lease}', front.receipt, ['GET']), ('/v1/reports', front.report, ['POST']),
-      ('/v1/rounds', front.rounds, ['GET']), ('/healthz', front.healthy, ['GET']), ('/readyz', front.ready, ['GET']),
-      ('/', front.page, ['GET'])]
+      ('/v1/rounds', front.rounds, ['GET']), ('/v1/openapi.json', front.openapi, ['GET']),
+      ('/healthz', front.healthy, ['GET']), ('/readyz', front.ready, ['GET']), ('/', front.page, ['GET'])]
   return Starlette(routes=[Route(path, _answering(function), methods=methods) for path, function, methods in routes],
                    exception_handlers={404: _plain, 405: _plain})
 
@@ -335,6 +336,9 @@ class _Front:
     return {'task': task.task, 'state': store.task(task.task)['state'], 'of': task.settings.rounds,
             'goal': task.settings.goal, 'uplink': str(task.rules.codec), 'downlink': str(task.downlink),
             'float32_bytes': 4 * task.spec.parameters, 'rounds': rounds}
+
+  async def openapi(self, request: Request) -> Response:
+    return Response(openapi.text(), media_type='application/json')
 
   async def healthy(self, request: Request) -> Response:
     return PlainTextResponse('ok\n')

@@ -316,7 +316,8 @@ class Problem(Message):
   status: int = field(whole(400, 599), 'the status of the answer')
 
 
-MESSAGES = (Enrolment, Renewal, Tokens, CheckIn, Item, Assignment, ComeBack, CannotTakePart, Receipt, Report, Problem)
+MESSAGES: tuple[type[Message], ...] = (
+    Enrolment, Renewal, Tokens, CheckIn, Item, Assignment, ComeBack, CannotTakePart, Receipt, Report, Problem)
 
 
 def answer(data: bytes) -> Answer:
