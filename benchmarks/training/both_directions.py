@@ -24,6 +24,7 @@ from benchmarks.lib import harness
 from benchmarks.lib import networks
 from benchmarks.lib import paired
 from benchmarks.lib import scores
+from tff_compress.subspace.rate import MOST
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.rate import SIGNAL
 
@@ -81,7 +82,8 @@ def codec_named(name, task):
   if name == 'float32':
     return exchanges.Float32()
   if name == 'auto':
-    return exchanges.SubspaceForm(name, Rate(noise=None, signal=SIGNAL), 0, 0, form='block', placement_bits=1)
+    return exchanges.SubspaceForm(name, Rate(noise=None, signal=SIGNAL, most=MOST), 0, 0, form='block',
+                                  placement_bits=1)
   kind, *parts = name.split('-')
   if kind == 'rule':
     return exchanges.Subspace(name, Rate(noise=float(parts[0]), rounds=task.rounds))

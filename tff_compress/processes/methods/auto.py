@@ -19,6 +19,7 @@ from tff_compress.subspace import levels
 from tff_compress.subspace.coordinates import Coordinates
 from tff_compress.subspace.coordinates import UNIT
 from tff_compress.subspace.rate import FLOOR
+from tff_compress.subspace.rate import MOST
 from tff_compress.subspace.rate import Rate
 from tff_compress.subspace.rate import SIGNAL
 from tff_compress.subspace.session import UPLOAD_OVERHEAD
@@ -107,7 +108,7 @@ class Auto(Method):
     if self.noise:
       self._check_planned()
       return Rate(noise=self.noise, rounds=self.rounds)
-    return Rate(noise=None, signal=SIGNAL)
+    return Rate(noise=None, signal=SIGNAL, most=MOST)
 
   def _rule_for_total(self, model: Any, first: int) -> Rate:
     """The rule for a total of bytes, of a Keras model whose first weights take `first` bytes."""
