@@ -319,3 +319,18 @@ def test_two_workers_give_the_sum_of_one(tff):
   for name in NAMES:
     np.testing.assert_allclose(named(one.result)[name], named(two.result)[name], rtol=1e-4, atol=1e-4)
   assert one.measurements == two.measurements
+
+
+def test_uplink_and_downlink_have_codecs_where_none_is_named(tff):
+  update = tff.to_type([tff.TensorType(np.float32, [200, 100])])
+  process = tff_compress.uplink(weighted=False, seed=SEED).create(update)
+  output = process.next(process.initialize(), [[np.ones([200, 100], np.float32)]] * 3)
+  # 512 of 20,000 values at a bit each, their scale, and the frame around them.
+  assert tff_compress.aggregators.communication(output.measurements)['uplink_bytes'] == 3 * (512 // 8 + 2 + 20)
+  np.testing.assert_allclose(np.mean(output.result[0]), 1, atol=0.2)
+  weights = tff.to_type(tff.learning.models.ModelWeights(
+      trainable=[tff.TensorType(np.float32, [200, 100])], non_trainable=()))
+  assert tff_compress.downlink(model=weights, seed=SEED).next.type_signature == tff_compress.downlink(
+      'int8', weights, seed=SEED).next.type_signature
+  with pytest.raises(codec_lib.CodecError, match='for a model'):
+    tff_compress.downlink()
