@@ -35,17 +35,6 @@ def to_target():
        for row in sorted(_results(f'to 74 %, {column}'), key=lambda row: (row['task'], row['MB both']))])
 
 
-def cross_silo():
-  """All clients in every round: every method against float32."""
-  rows = json.loads((harness.RESULTS / 'cross_silo.json').read_text(encoding='utf-8'))['rows']
-  return Table(
-      ('method', 'n', 'MB up', 'MB down', 'MB both', 'times fewer bytes', 'accuracy', 'behind float32, points'),
-      [(row['method'], str(row['seeds']), _shown(row['MB uplink']), _shown(row['MB downlink']), _shown(row['MB both']),
-        f'{row["times fewer"]:,.0f}', f'{100 * row["final accuracy"]:.2f} %',
-        _with_error(row['loss'], row['loss, s.e.']))
-       for row in rows if row['table'] == 'means'])
-
-
 def _results(table):
   """Rows of `both_directions` that are of a table; of tasks in the order in which they stand there."""
   rows = json.loads((harness.RESULTS / 'both_directions.json').read_text(encoding='utf-8'))['rows']
