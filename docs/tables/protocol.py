@@ -8,7 +8,7 @@ from tff_compress.serving import protocol
 
 _MACHINES = {machine.name: machine for machine in protocol.MACHINES}
 _WORDS = {'outcomes': protocol.Outcome, 'rejections': protocol.Rejection, 'refusals': protocol.Refusal,
-          'events': protocol.Event}
+          'events': protocol.Event, 'weightings': protocol.Weighting}
 
 
 def messages():
@@ -24,7 +24,7 @@ def messages():
 
 
 def words(which):
-  """A closed list of words: outcomes, rejections, refusals or events."""
+  """A closed list of words: outcomes, rejections, refusals, events or weightings."""
   return Table(('word', 'meaning'), [(code(str(word)), protocol.MEANING[word]) for word in _WORDS[which]])
 
 

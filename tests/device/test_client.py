@@ -74,7 +74,7 @@ def device(url, folder, code=CODE, at=lambda point: None, said=None, patience=20
 
 def accepted_frames(task):
   return [(row['round'], client, task.store.blobs.get(digest)) for row in task.store.rounds(task.task)
-          for _, client, digest in task.store.accepted(task.task, row['round'])]
+          for _, client, digest, _ in task.store.accepted(task.task, row['round'])]
 
 
 def test_a_device_takes_part_until_the_task_is_finished(serve, tmp_path):

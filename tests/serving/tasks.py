@@ -63,8 +63,8 @@ def advance(task):
   if store.close_due(task.task, number) != 'closed':
     return
   fold, row = Fold(task.rules, number), store.round(task.task, number)
-  for _, client, digest in store.accepted(task.task, number):
-    fold.add(store.blobs.get(digest), client)
+  for _, client, digest, weight in store.accepted(task.task, number):
+    fold.add(store.blobs.get(digest), client, weight)
   weights, mean = wire.unpack('float32', store.blobs.get(row['model']), SPEC, seed=0)[0], fold.mean()
   weights = {name: weights[name] + mean[name] for name in weights}
   timeline = task.history.followed(Timeline.from_bytes(store.blobs.get(row['timeline'])),

@@ -130,7 +130,7 @@ def test_two_rounds_with_a_server_that_is_killed_before_it_closes_one(files, pro
   task = aggregator.Task(store, aggregator.open_task(store))
   assert [row['state'] for row in store.rounds(task.task)] == ['closed']  # And no model is made of it yet.
   before = store.accepted(task.task, 1)
-  assert [number for number, _, _ in before] == [1, 2, 3]
+  assert [number for number, *_ in before] == [1, 2, 3]
 
   server = processes.start('again', SERVE, -1, *options)
   assert server.wait(DEADLINE) == 0, processes.log('again')
@@ -146,11 +146,14 @@ def test_two_rounds_with_a_server_that_is_killed_before_it_closes_one(files, pro
   assert [row['state'] for row in rows] == ['committed', 'committed']
   weights = wire.unpack('float32', store.blobs.get(rows[0]['model']), task.spec, seed=0)[0]
   for row in rows:
-    frames = [store.blobs.get(digest) for _, _, digest in store.accepted(task.task, row['round'])]
-    updates = [wire.unpack(UPLINK, frame, task.spec, seed=task.seed, round=row['round'])[0] for frame in frames]
+    accepted = store.accepted(task.task, row['round'])
+    assert sum(examples for *_, examples in accepted) == 1438
+    updates = [(wire.unpack(UPLINK, store.blobs.get(digest), task.spec, seed=task.seed)[0], examples)
+               for _, _, digest, examples in accepted]
     for name in weights:
-      total = updates[0][name].astype(np.float64) + updates[1][name] + updates[2][name]
-      weights[name] = weights[name] + (total / 3).astype(np.float32)
+      first, second, third = (update[name].astype(np.float64) * examples for update, examples in updates)
+      total = sum(examples for _, examples in updates)
+      weights[name] = weights[name] + ((first + second + third) / total).astype(np.float32)
     result = wire.unpack('float32', store.blobs.get(row['result']), task.spec, seed=0)[0]
     assert all(np.array_equal(result[name], weights[name]) for name in weights)
   accuracy = [json.loads(row['figures'])['accuracy'] for row in rows]

@@ -29,6 +29,15 @@ def test_the_mean_is_that_of_the_decoded_updates():
   assert folded(0).mean()['w'].shape == (6, 10) and not folded(0).mean()['w'].any()
 
 
+def test_weights_are_those_of_a_mean():
+  fold, frames = Fold(RULES, 1), [tasks.frame(client=client) for client in range(3)]
+  for client, (frame, weight) in enumerate(zip(frames, (1, 10_000, 3))):
+    fold.add(frame, client, weight)
+  exact = np.average([RULES.decode(frame, 1, client)['w'].astype(np.float64) for client, frame in enumerate(frames)], 0,
+                     weights=(1, 10_000, 3))
+  np.testing.assert_allclose(fold.mean()['w'], exact, rtol=1e-6)
+
+
 def test_blocks_that_others_folded_add_up_to_the_same_bits():
   count = 2 * fold_lib.BLOCK + 3
   parts = []

@@ -57,7 +57,8 @@ class Client:
 
   def send(self, assignment, data, method='POST', complete='?1', **headers):
     headers = {'Content-Digest': digest(data), 'Upload-Complete': complete,
-               'Content-Type': TYPE + assignment.fingerprint if method == 'POST' else 'application/partial-upload',
+               'Content-Type': (f'{TYPE}{assignment.fingerprint}; examples=5' if method == 'POST'
+                                else 'application/partial-upload'),
                **{name.replace('_', '-'): value for name, value in headers.items()}}
     return self(method, assignment.upload, data, {k: v for k, v in headers.items() if v is not None})
 
@@ -175,12 +176,12 @@ def test_what_is_refused_before_its_body_is_read(world):
   assert task.rules.largest == len(data)
   with socket.create_connection(('127.0.0.1', device.port), timeout=20) as sock:  # The body never comes.
     sock.sendall((f'POST {assignment.upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {device.token}\r\n'
-                  f'Upload-Complete: ?1\r\nContent-Type: {TYPE}{assignment.fingerprint}\r\n'
+                  f'Upload-Complete: ?1\r\nContent-Type: {TYPE}{assignment.fingerprint}; examples=5\r\n'
                   f'Content-Digest: {digest(data)}\r\nContent-Length: {len(data) + 1}\r\n\r\n').encode())
     assert sock.recv(100).startswith(b'HTTP/1.1 413')
   with socket.create_connection(('127.0.0.1', device.port), timeout=20) as sock:  # Nor does it say how long it is.
     sock.sendall((f'POST {assignment.upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {device.token}\r\n'
-                  f'Upload-Complete: ?1\r\nContent-Type: {TYPE}{assignment.fingerprint}\r\n'
+                  f'Upload-Complete: ?1\r\nContent-Type: {TYPE}{assignment.fingerprint}; examples=5\r\n'
                   f'Content-Digest: {digest(data)}\r\nTransfer-Encoding: chunked\r\n\r\n').encode())
     with contextlib.suppress(OSError):
       for _ in range(20):
@@ -189,6 +190,26 @@ def test_what_is_refused_before_its_body_is_read(world):
     assert sock.recv(100).startswith(b'HTTP/1.1 413')
   assert device('HEAD', assignment.upload)[1]['upload-offset'] == '0'
   assert protocol.Receipt.read(device.send(assignment, data)[2]).outcome == 'accepted'
+
+
+def test_an_update_counts_by_its_examples_up_to_a_limit(world):
+  task, client = world
+  weights = []
+  for place, (examples, parts) in enumerate([(7, False), (10**9, True)]):
+    device, data = client(), tasks.frame(client=place)
+    device.enrol()
+    assignment = device.assignment()
+    kind = f'{TYPE}{assignment.fingerprint}'
+    for wrong in ('', '; examples=0', '; examples=-1', '; examples=x', '; examples=99999999999'):
+      assert device.send(assignment, data, Content_Type=kind + wrong)[0] == 415
+    kind += f'; examples={examples}'
+    if parts:
+      device.send(assignment, data[:9], complete='?0', Content_Type=kind)
+      device.send(assignment, data[9:], 'PATCH', Upload_Offset='9')
+    else:
+      device.send(assignment, data, Content_Type=kind)
+    weights.append(task.store.accepted(task.task, 1)[-1][3])
+  assert weights == [7, task.settings.most_examples]
 
 
 def test_codes_and_tokens(world):

@@ -18,6 +18,7 @@ EXAMPLES = {
     'Assignment': protocol.Assignment(
         task='0' * 16, round=1, client=2, seed='f' * 16, plan='2' * 64, version=0,
         fetch=(protocol.Item(role='model', sha256='1' * 64, bytes=10),), fingerprint='01020304', epochs=1,
+        weighting=protocol.Weighting.UNIFORM,
         learning_rate=0.5, lease='l' * 32, seconds=600.0, upload='/v1/uploads/' + 'l' * 32),
     'ComeBack': protocol.ComeBack(not_before=1.0, not_after=3.0),
     'CannotTakePart': protocol.CannotTakePart(reason=protocol.Refusal.FINISHED),
@@ -98,7 +99,7 @@ def test_what_is_final():
 
 
 def test_every_word_has_a_meaning():
-  words = [*protocol.Outcome, *protocol.Rejection, *protocol.Refusal, *protocol.Event]
+  words = [*protocol.Outcome, *protocol.Rejection, *protocol.Refusal, *protocol.Event, *protocol.Weighting]
   assert set(protocol.MEANING) == set(words)
 
 

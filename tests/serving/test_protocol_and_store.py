@@ -119,9 +119,9 @@ class ServerOfDevices(stateful.RuleBasedStateMachine):
     rounds = self.store.rounds(self.task)
     for row in rounds:
       accepted = self.store.accepted(self.task, row['round'])
-      assert [number for number, _, _ in accepted] == list(range(1, row['accepted'] + 1))
+      assert [number for number, *_ in accepted] == list(range(1, row['accepted'] + 1))
       assert row['accepted'] <= SETTINGS.goal
-      for number, client, digest in accepted:
+      for number, client, digest, _ in accepted:
         assert (row['round'], client) not in counted
         counted[row['round'], client] = (number, digest)
         try:

@@ -76,7 +76,7 @@ def test_accepted_uploads_are_numbered_in_order_and_the_goal_closes_the_round(ma
   assert [receipt.number for receipt in receipts] == [1, 2, None, None]
   assert world.store.round(world.task, 1)['state'] == 'closed'
   accepted = world.store.accepted(world.task, 1)
-  assert [(number, client, world.store.blobs.get(digest)) for number, client, digest in accepted] == [
+  assert [(number, client, world.store.blobs.get(digest)) for number, client, digest, _ in accepted] == [
       (1, 0, b'frame 0'), (2, 1, b'frame 1')]
   with pytest.raises(BlobError):
     world.store.blobs.get(receipts[2].sha256)  # What is not counted is not kept.
@@ -191,7 +191,7 @@ def test_who_sends_the_same_upload_many_times_at_once_is_counted_once(make):
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
     receipts = list(pool.map(lambda lease: world.store.decide(lease, lease.encode(), None), leases * 6))
   assert len({receipt.number for receipt in receipts}) == 5
-  assert [number for number, _, _ in world.store.accepted(world.task, 1)] == [1, 2, 3, 4, 5]
+  assert [number for number, *_ in world.store.accepted(world.task, 1)] == [1, 2, 3, 4, 5]
 
 
 def _round_of(world, store):
@@ -234,8 +234,8 @@ def test_a_process_that_is_killed_at_any_point_loses_nothing_and_counts_nothing_
     again = world.open()
     _round_of(world, again)
     accepted = again.accepted(world.task, 1)
-    assert [number for number, _, _ in accepted] == [1, 2]
-    assert sorted((client, again.blobs.get(digest)) for _, client, digest in accepted) == [(0, b'0'), (1, b'1')]
+    assert [number for number, *_ in accepted] == [1, 2]
+    assert sorted((client, again.blobs.get(digest)) for _, client, digest, _ in accepted) == [(0, b'0'), (1, b'1')]
     assert [row['state'] for row in again.rounds(world.task)] == ['committed', 'collecting']
     for store in world.stores:
       store.close()
@@ -244,6 +244,19 @@ def test_a_process_that_is_killed_at_any_point_loses_nothing_and_counts_nothing_
     points.append(seen[-1])
     place += 1
   assert {'before receipt', 'within receipt', 'after receipt', 'after frame', 'within commit'} <= set(points)
+
+
+def test_one_aggregator_leads_and_another_takes_over_when_it_is_gone(make):
+  world = make()
+  lead, other = world.store.lead, world.open().lead
+  assert lead(world.task, 'a', 10.0) and not other(world.task, 'b', 10.0)
+  world.clock.now += 9
+  assert lead(world.task, 'a', 10.0)
+  world.clock.now += 9
+  assert not other(world.task, 'b', 10.0)
+  world.clock.now += 1
+  assert other(world.task, 'b', 10.0) and not lead(world.task, 'a', 10.0)
+  assert other(world.task, 'b', 0.0) and lead(world.task, 'a', 10.0)
 
 
 def test_a_database_of_a_later_release_is_refused(make, tmp_path):

@@ -36,6 +36,11 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
                      help=f'passes over the examples of a device ({usual.epochs})')
   group.add_argument('--learning-rate', metavar='X', type=arguments.number(above=0, most=1e6),
                      help="of training on devices (the plan's)")
+  group.add_argument('--weighting', metavar='WORD', choices=('examples', 'uniform'), default=usual.weighting,
+                     help='updates count by examples, as devices say them, or uniform: all the same '
+                     f'({usual.weighting})')
+  group.add_argument('--most-examples', metavar='N', type=arguments.whole_number(1, 2**31 - 1),
+                     default=usual.most_examples, help=f'that an update counts for ({usual.most_examples})')
   group.add_argument('--norm', metavar='X', type=arguments.number(above=0),
                      help='reject updates with a larger L2 norm (any)')
   group.add_argument('--server-optimizer', metavar='NAME', choices=('sgd', 'adam', 'yogi', 'adagrad'),

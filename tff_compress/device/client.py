@@ -186,6 +186,8 @@ class Device:
         headers |= {'Upload-Offset': str(offset), 'Content-Type': 'application/partial-upload'}
       else:
         headers |= {'Content-Type': f'{protocol.FRAME_TYPE}; fingerprint={assignment.fingerprint}'}
+        if assignment.weighting == protocol.Weighting.EXAMPLES:
+          headers['Content-Type'] += f'; examples={len(self._x)}'
       self._at('before part')
       answer = self._asked('PATCH' if offset else 'POST', path, headers, part)
       self._at('after part')

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import hashlib
 import json
+import math
 import os
 import secrets
 from typing import Any
@@ -29,6 +30,9 @@ from tff_compress.timeline.timeline import Timeline
 from tff_compress.timeline.whole import FLOAT32
 from tff_compress.timeline.whole import WholeRules
 from tflite_export import plans
+
+LEAD_SECONDS = 6.0
+"""After which another process takes over from an aggregator that died."""
 
 Evaluate = Callable[[Mapping[str, np.ndarray]], dict[str, float]]
 """{name of a figure: value} of weights."""
@@ -119,6 +123,7 @@ class Aggregator:
     self._store, self._blobs = task.store, task.store.blobs
     self._optimizer = optimizer_of(task.spec, task.settings)
     self._folded: tuple[int, Fold] | None = None
+    self._name, self._leads_until = secrets.token_hex(8), -math.inf
     for row in self._store.rounds(task.task, 2):
       if row['state'] == 'committed':  # By a process that was killed before it got so far.
         self._forget_frames(row['round'])
@@ -128,8 +133,23 @@ class Aggregator:
     """Whether every round is committed."""
     return self._store.task(self._task.task)['state'] == 'finished'
 
+  def _leads(self) -> bool:
+    """Whether this is the one aggregator of the task, asked of the store when half of its time is over."""
+    now = self._store.clock()
+    if now >= self._leads_until - LEAD_SECONDS / 2 or now < self._leads_until - LEAD_SECONDS:
+      leads = self._store.lead(self._task.task, self._name, LEAD_SECONDS)
+      self._leads_until = now + LEAD_SECONDS if leads else -math.inf
+    return self._leads_until > now
+
+  def stop(self) -> None:
+    """Lets another aggregator take over at once."""
+    self._store.lead(self._task.task, self._name, 0.0)
+
   def look(self) -> bool:
-    """Folds what came in, and ends the round where that is due; returns whether it did."""
+    """Folds what came in, and ends the round where that is due and no other aggregator does; returns whether it did.
+    """
+    if not self._leads():
+      return False
     number = self._store.task(self._task.task)['round']
     state = self._store.close_due(self._task.task, number)
     if state == 'committed':
@@ -154,15 +174,15 @@ class Aggregator:
 
   def _forget_frames(self, number: int) -> None:
     if not self._task.settings.keep_frames:
-      for _, _, digest in self._store.accepted(self._task.task, number):
+      for _, _, digest, _ in self._store.accepted(self._task.task, number):
         self._blobs.delete(digest)
 
   def _fold(self, number: int) -> Fold:
     if self._folded is None or self._folded[0] != number:
       self._folded = number, Fold(self._task.rules, number)
     fold = self._folded[1]
-    for _, client, digest in self._store.accepted(self._task.task, number, fold.count):
-      fold.add(self._blobs.get(digest), client)
+    for _, client, digest, weight in self._store.accepted(self._task.task, number, fold.count):
+      fold.add(self._blobs.get(digest), client, weight)
     return fold
 
 
@@ -191,8 +211,8 @@ def replay(task: Task) -> list[tuple[int, int, bool]]:
   for row in task.store.rounds(task.task):
     if row['state'] == 'committed':
       fold = Fold(task.rules, row['round'])
-      for _, client, digest in task.store.accepted(task.task, row['round']):
-        fold.add(blobs.get(digest), client)
+      for _, client, digest, weight in task.store.accepted(task.task, row['round']):
+        fold.add(blobs.get(digest), client, weight)
       frame, _, _ = next_model(task, optimizer, row, fold.mean())
       found.append((row['round'], fold.count, frame == blobs.get(row['result'])))
   return found

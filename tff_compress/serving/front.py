@@ -174,6 +174,7 @@ class _Front:
         task=task.task, round=lease.round, client=lease.client, seed=f'{task.seed:016x}', plan=task.plan,
         version=version, fetch=(*(() if has_plan else (self._plan, *self._files)), model),
         fingerprint=task.rules.fingerprint, epochs=task.settings.epochs, learning_rate=task.settings.learning_rate,
+        weighting=protocol.Weighting(task.settings.weighting),
         lease=lease.lease, seconds=max(0.0, lease.expires - self._store.clock()), upload=f'/v1/uploads/{lease.lease}')
 
   def _way(self, round: int, asked: protocol.CheckIn) -> tuple[protocol.Item, int]:
@@ -228,11 +229,15 @@ class _Front:
     lease = await self._lease(request)
     last = _boolean(request, 'upload-complete')
     kind, _, parameters = request.headers.get('content-type', '').partition(';')
-    fingerprint = re.fullmatch(r'\s*fingerprint="?([0-9a-f]{8})"?\s*', parameters)
+    said = dict(re.findall(r';\s*([a-z]{1,20})="?([0-9a-z]{1,20})"?\s*(?=;|$)', f';{parameters}'[:200]))
     if kind.strip().lower() != protocol.FRAME_TYPE:
       raise Refused(415, 'media-type', f'An upload has the media type {protocol.FRAME_TYPE}.')
-    if fingerprint is None or fingerprint[1] != self._task.rules.fingerprint:
+    if said.get('fingerprint') != self._task.rules.fingerprint:
       raise Refused(415, 'other-model', 'The fingerprint is missing, or of another codec or model.')
+    examples = said.get('examples', '1' if self._task.settings.weighting == protocol.Weighting.UNIFORM else '')
+    if re.fullmatch('[1-9][0-9]{0,9}', examples) is None or int(examples) > protocol.MOST_EXAMPLES:
+      raise Refused(415, 'examples', 'The media type does not say how many examples the update is made of.')
+    weight = self._task.settings.weight(int(examples))
     receipt = await self._run(self._store.receipt, lease.lease)
     if receipt is not None:
       return self._decided(receipt)
@@ -242,8 +247,8 @@ class _Front:
     if lease.upload == 'partial':
       await self._run(self._store.begin_upload, lease.lease)
     if last:
-      return await self._decide(lease, data)
-    found = await self._run(self._store.append, lease.lease, 0, data, False)
+      return await self._decide(lease, data, weight)
+    found = await self._run(self._store.append, lease.lease, 0, data, False, weight)
     return Response(status_code=201, headers={'Location': request.url.path, **self._headers(found)})
 
   async def append(self, request: Request) -> Response:
@@ -285,15 +290,15 @@ class _Front:
       raise Refused(400, 'digest', 'The bytes are not those of Content-Digest: they were damaged on the way.')
     return data
 
-  async def _decide(self, lease: Lease, data: bytes | None = None) -> Response:
-    receipt = await self._run(self._judge, lease, data)
+  async def _decide(self, lease: Lease, data: bytes | None = None, weight: int | None = None) -> Response:
+    receipt = await self._run(self._judge, lease, data, weight)
     if receipt.outcome == protocol.Outcome.ACCEPTED:
       self._changed()
     return self._decided(receipt)
 
-  def _judge(self, lease: Lease, data: bytes | None) -> protocol.Receipt:
+  def _judge(self, lease: Lease, data: bytes | None, weight: int | None) -> protocol.Receipt:
     data = self._store.sent(lease.lease) if data is None else data
-    return self._store.decide(lease.lease, data, self._task.rules.judge(data, lease.round, lease.client))
+    return self._store.decide(lease.lease, data, self._task.rules.judge(data, lease.round, lease.client), weight)
 
   def _decided(self, receipt: protocol.Receipt) -> Response:
     return _json(receipt, headers={'Upload-Complete': '?1'})

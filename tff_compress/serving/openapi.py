@@ -76,7 +76,7 @@ def _operations() -> dict[str, dict[str, Any]]:
           'parameters': [_LEASE],
           'post': {
               'summary': 'send an update, or its first part', 'parameters': [_COMPLETE, _DIGEST],
-              'requestBody': _body(_BYTES, f'{protocol.FRAME_TYPE}; fingerprint=01020304'),
+              'requestBody': _body(_BYTES, f'{protocol.FRAME_TYPE}; fingerprint=01020304; examples=52'),
               'responses': {'200': receipt, '201': _answer('the part is there', headers=_PROGRESS),
                             **_problems(400, 401, 404, 408, 413, 415)}},
           'patch': {

@@ -28,7 +28,10 @@ PATH = '/v1'
 
 FRAME_TYPE = 'application/vnd.tff-compress.frame'
 """Media type of an upload. Its parameter `fingerprint` has the 8 digits of the plan's uplink, so that what is for
-another model is refused before its body is read."""
+another model is refused before its body is read; `examples` says how many the update is made of, where the assignment
+asks for it."""
+
+MOST_EXAMPLES = 2**31 - 1
 
 PROBLEMS = 'urn:tff-compress:problem:'
 """What types of problems (RFC 9457) begin with, but for those of the draft of resumable uploads."""
@@ -80,7 +83,15 @@ class Event(enum.StrEnum):
   MEASURED = 'measured'
 
 
+class Weighting(enum.StrEnum):
+  """How much an update counts in the mean of a round."""
+  EXAMPLES = 'examples'
+  UNIFORM = 'uniform'
+
+
 MEANING: Mapping[enum.StrEnum, str] = {
+    Weighting.EXAMPLES: 'as the number of examples on the device, which it says, up to a limit of the task',
+    Weighting.UNIFORM: 'as every other; how many examples there are is not said',
     Outcome.ACCEPTED: 'it is counted, under the number in the receipt: commit the residual',
     Outcome.REJECTED: 'it is never counted, for the reason in the receipt',
     Outcome.GOAL_REACHED: 'the round had all that it needs',
@@ -256,6 +267,7 @@ class Assignment(Message):
                                   'message that leads from the version held to this one')
   fingerprint: str = field(hexadecimal(8), 'of the uplink')
   epochs: int = field(whole(1, 10**4), 'passes over the examples')
+  weighting: Weighting = field(word(Weighting), 'how much the update counts')
   lease: str = field(SECRET, 'the right to send one update')
   seconds: float = field(SECONDS, 'how long the lease is held')
   upload: str = field(pattern(r'/v1/uploads/[A-Za-z0-9_-]{22,64}', 'a path under `/v1/uploads/`'),

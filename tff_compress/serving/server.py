@@ -95,6 +95,7 @@ class Server:
             self.stop()
           return
         self._wake.wait(LOOK_SECONDS)
+      self._aggregator.stop()
     except BaseException as problem:
       self._problem = problem
       self.stop()

@@ -25,6 +25,8 @@ class Settings:
     spare: live leases and accepted updates together are at most this times the goal.
     epochs: passes over a device's examples.
     learning_rate: of devices; None: the plan's.
+    weighting: how much an update counts, as a text of `protocol.Weighting`.
+    most_examples: that an update counts for.
     norm: the largest L2 norm of an update; None: any.
     server_optimizer, server_learning_rate, server_momentum: of the server's step, as for runs.
     keep_frames: whether accepted frames are kept when their round is committed.
@@ -37,6 +39,8 @@ class Settings:
   spare: float = 1.3
   epochs: int = 1
   learning_rate: float | None = None
+  weighting: str = 'examples'
+  most_examples: int = 10_000
   norm: float | None = None
   server_optimizer: str = 'sgd'
   server_learning_rate: float = 1.0
@@ -54,7 +58,13 @@ class Settings:
     checks.number('spare', self.spare, SettingsError, least=1, most=100)
     checks.whole_number('epochs', self.epochs, SettingsError, least=1, most=10**4)
     checks.number('learning_rate', self.learning_rate, SettingsError, above=0, most=1e6, optional=True)
+    checks.one_of('weighting', self.weighting, map(str, protocol.Weighting), SettingsError)
+    checks.whole_number('most_examples', self.most_examples, SettingsError, least=1, most=protocol.MOST_EXAMPLES)
     checks.number('norm', self.norm, SettingsError, above=0, optional=True)
+
+  def weight(self, examples: int) -> int:
+    """How much an update of so many examples counts."""
+    return min(examples, self.most_examples) if self.weighting == protocol.Weighting.EXAMPLES else 1
 
   @property
   def places(self) -> int:

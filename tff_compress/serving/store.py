@@ -48,6 +48,7 @@ class Lease:
   expires: float
   upload: str
   sent: int
+  weight: int
 
 
 class Store:
@@ -193,10 +194,20 @@ class Store:
             tables.ROUNDS.c.accepted == row['accepted']).values(**values))
       return self._round(db, task, number)['state']
 
-  def accepted(self, task: str, number: int, after: int = 0) -> list[tuple[int, int, str]]:
-    """[(place in the order, client, SHA-256 of the frame)] of a round, those behind a place."""
+  def lead(self, task: str, who: str, seconds: float) -> bool:
+    """Whether a process, by a name of its own, is the one that ends rounds, from now on for so many seconds: where no
+    other one is. 0 seconds give that up."""
+    now, columns = self.clock(), tables.TASKS.c
+    with self._write('leader') as db:
+      return db.execute(tables.TASKS.update().where(
+          columns.task == task,
+          columns.leader.is_(None) | (columns.leader == who) | (columns.leads_until <= now)).values(
+              leader=who, leads_until=now + seconds)).rowcount == 1
+
+  def accepted(self, task: str, number: int, after: int = 0) -> list[tuple[int, int, str, int]]:
+    """[(place in the order, client, SHA-256 of the frame, weight)] of a round, those behind a place."""
     receipts = tables.RECEIPTS.c
-    query = sa.select(receipts.number, receipts.client, receipts.sha256).where(
+    query = sa.select(receipts.number, receipts.client, receipts.sha256, receipts.weight).where(
         *_is(tables.RECEIPTS, task, number), receipts.number > after).order_by(receipts.number)
     with self._read() as db:
       return [tuple(row) for row in db.execute(query)]
@@ -311,7 +322,7 @@ class Store:
         return None
       client = db.scalar(sa.select(sa.func.count()).where(*_is(tables.LEASES, task, number))) or 0
       lease = Lease(secrets.token_urlsafe(24), task, number, client, device, protocol.LEASE.start,
-                    now + settings.lease, protocol.UPLOAD.start, 0)
+                    now + settings.lease, protocol.UPLOAD.start, 0, 1)
       db.execute(tables.LEASES.insert().values(**dataclasses.asdict(lease)))
       return lease
 
@@ -353,18 +364,27 @@ class Store:
     for name in names:
       self.blobs.delete_part(name)
 
-  def append(self, lease: str, start: int, data: bytes, last: bool) -> Lease:
-    """The lease after a part of its upload; where it does not begin at the end of what is there, nothing changes."""
+  def append(self, lease: str, start: int, data: bytes, last: bool, weight: int | None = None) -> Lease:
+    """The lease after a part of its upload; where it does not begin at the end of what is there, nothing changes.
+
+    Args:
+      lease: its name.
+      start: how many bytes stand before.
+      data: the part.
+      last: whether it is the last.
+      weight: that the update counts with, as the first part says.
+    """
     name = self.blobs.put_part(data)
     with self._write('part') as db:
       found = self._lease(db, lease)
       taken = found.upload in ('none', 'partial') and found.sent == start
       if taken:
-        found = dataclasses.replace(found, sent=start + len(data),
+        found = dataclasses.replace(found, sent=start + len(data), weight=weight or found.weight,
                                     upload=protocol.UPLOAD.after(found.upload, 'last part' if last else 'part'))
         changed = db.execute(tables.LEASES.update().where(
             tables.LEASES.c.lease == lease, tables.LEASES.c.sent == start,
-            tables.LEASES.c.upload.in_(('none', 'partial'))).values(upload=found.upload, sent=found.sent)).rowcount
+            tables.LEASES.c.upload.in_(('none', 'partial'))).values(
+                upload=found.upload, sent=found.sent, weight=found.weight)).rowcount
         taken = changed == 1
       if taken and data:
         db.execute(tables.PARTS.insert().values(lease=lease, start=start, bytes=len(data), name=name))
@@ -379,7 +399,8 @@ class Store:
           tables.PARTS.c.start)))
     return b''.join(map(self.blobs.get_part, names))
 
-  def decide(self, lease: str, data: bytes, rejection: protocol.Rejection | None) -> protocol.Receipt:
+  def decide(self, lease: str, data: bytes, rejection: protocol.Rejection | None,
+             weight: int | None = None) -> protocol.Receipt:
     """Judges an upload, once: whatever is asked later, the receipt is the first.
 
     An accepted frame is kept before, and gets the next number of its round in the transaction that accepts it.
@@ -388,6 +409,7 @@ class Store:
       lease: its name.
       data: what was sent, all of it.
       rejection: why it is not accepted; None where nothing is wrong with it.
+      weight: that it counts with; None: as its first part said.
     """
     receipt = self.receipt(lease)
     if receipt is not None:
@@ -396,7 +418,7 @@ class Store:
     digest = hashlib.sha256(data).hexdigest() if rejection else self.blobs.put(data)
     self._at('after frame')
     try:
-      receipt = self._decide(lease, digest, len(data), rejection)
+      receipt = self._decide(lease, digest, len(data), rejection, weight)
     except exc.IntegrityError:  # Another front was first.
       receipt = self.receipt(lease)
       if receipt is None:
@@ -406,7 +428,8 @@ class Store:
     self._forget_parts(lease)
     return receipt
 
-  def _decide(self, lease: str, digest: str, size: int, rejection: protocol.Rejection | None) -> protocol.Receipt:
+  def _decide(self, lease: str, digest: str, size: int, rejection: protocol.Rejection | None,
+              weight: int | None) -> protocol.Receipt:
     with self._write('receipt') as db:
       found = self._receipt(db, lease)
       if found is not None:
@@ -431,7 +454,8 @@ class Store:
           outcome = protocol.Outcome.TOO_LATE if late else protocol.Outcome.GOAL_REACHED
       db.execute(tables.RECEIPTS.insert().values(
           lease=lease, task=row.task, round=row.round, client=row.client, outcome=str(outcome),
-          reason=rejection and str(rejection), number=number, sha256=digest, bytes=size, time=self.clock()))
+          reason=rejection and str(rejection), number=number, weight=weight or row.weight, sha256=digest, bytes=size,
+          time=self.clock()))
       db.execute(tables.LEASES.update().where(tables.LEASES.c.lease == lease).values(
           state=protocol.LEASE.after(row.state, 'receipt'), sent=size,
           upload=protocol.UPLOAD.after('complete', 'decide')))

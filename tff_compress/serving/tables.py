@@ -19,7 +19,9 @@ TASKS = sa.Table(
     sa.Column('seed', sa.String(16), nullable=False),
     sa.Column('plan', sa.String(64), nullable=False),      # The manifest, a blob.
     sa.Column('settings', sa.Text, nullable=False),        # JSON of `settings.Settings`.
-    sa.Column('round', sa.Integer, nullable=False))        # The one under way, or the last.
+    sa.Column('round', sa.Integer, nullable=False),        # The one under way, or the last.
+    sa.Column('leader', sa.String(32)),                    # The aggregator that ends its rounds,
+    sa.Column('leads_until', sa.Float))                    # for so long.
 
 ROUNDS = sa.Table(
     'rounds', METADATA,
@@ -69,6 +71,7 @@ LEASES = sa.Table(
     # The upload:
     sa.Column('upload', sa.String(20), nullable=False),
     sa.Column('sent', sa.Integer, nullable=False),
+    sa.Column('weight', sa.Integer, nullable=False),       # As the first part said.
     sa.UniqueConstraint('task', 'round', 'client'),
     sa.UniqueConstraint('task', 'round', 'device'))
 
@@ -88,6 +91,7 @@ RECEIPTS = sa.Table(
     sa.Column('outcome', sa.String(20), nullable=False),
     sa.Column('reason', sa.String(40)),
     sa.Column('number', sa.Integer),
+    sa.Column('weight', sa.Integer, nullable=False),       # In the mean, of an accepted one.
     sa.Column('sha256', sa.String(64), nullable=False),
     sa.Column('bytes', sa.Integer, nullable=False),
     sa.Column('time', sa.Float, nullable=False),
