@@ -105,6 +105,8 @@ def test_commands_are_valid(line, tmp_path, monkeypatch):
     except (ValueError, CompressionError):
       code = None  # Nothing came back from training.
     assert code is None and started
+  elif arguments[0] in ('serve', 'device', 'replay'):
+    cli.PROGRAM.parse(arguments)
   elif arguments[0] in ('inspect', 'fit-autoencoder'):
     if '--codec' in arguments:
       codec_lib.parse(arguments[arguments.index('--codec') + 1])

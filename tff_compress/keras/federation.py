@@ -156,7 +156,7 @@ def federate(model: tf.keras.Model, client_data: Any, *, rounds: int,
   display = Progress(rounds, progress)
   with training.running():
     if links.method is not None and links.method.remark:
-      display.say(links.method.remark)
+      display.tell(links.method.remark)
     display.say('building')
     process = links.process(
         blueprint, model, uniform, seed, client_optimizer=client_optimizer,

@@ -28,6 +28,13 @@ class Progress:
     if self._bar is not None:
       self._bar.set_description_str(text)
 
+  def tell(self, text: str) -> None:
+    """Something to know about the training: a line of its own."""
+    if self._bar is not None:
+      self._bar.write(text)
+    elif self._enabled:
+      print(text, flush=True)
+
   def show(self, record: dict) -> None:
     """One more round is done; `record` is what `Trainer.next` returns, with `val_` entries where there are any."""
     if not self._enabled:
