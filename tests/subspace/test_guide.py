@@ -9,7 +9,9 @@ GUIDE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'runs-without-tff
 
 
 def test_the_guides_program_learns_and_sends_little(capsys):
-  program, again = re.findall(r'^```python\n(.*?)^```$', GUIDE.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
+  text = GUIDE.read_text(encoding='utf-8')
+  program, = re.findall(r'^```python\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+  again = ''.join(f'{line}\n' for line in re.findall(r'^    (\S.*)$', text, re.MULTILINE) if 'stored' in line)
   names = {'__name__': 'guide'}
   exec(compile(program + again, str(GUIDE), 'exec'), names)
   server, goal = names['server'], names['clients'][0].goal

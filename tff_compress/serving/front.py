@@ -390,7 +390,7 @@ def _boolean(request: Request, name: str) -> bool:
 def _whole(request: Request, name: str) -> int:
   value = request.headers.get(name, '')
   if re.fullmatch('[0-9]{1,15}', value) is None:
-    raise Refused(400, 'header', f'The header {name} must be a whole number.')
+    raise Refused(400, 'header', f'The header {name} must be digits, 15 at most.')
   return int(value)
 
 

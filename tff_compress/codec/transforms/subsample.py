@@ -54,6 +54,11 @@ class Subsample(Subspace):
     whole = stride.denominator == 1 and stride <= 1 << 16 and -(-size // int(stride)) >= min(self.least, size)
     return int(stride) if whole else None
 
+  def __repr__(self) -> str:
+    # Fingerprints are of this: without `least`, they are what they were before there was one.
+    least = f', least={self.least}' if self.least else ''
+    return f'Subsample(fraction={self.fraction!r}, key={self.key!r}{least})'
+
   def kept(self, size: int) -> int:
     """Number of coordinates kept of `size`."""
     stride = self._stride(size)
