@@ -7,11 +7,10 @@ it into TFF's learning algorithms; `tff_compress.build_fed_avg` makes one whose 
 them is used, not before.
 """
 
-import importlib
-from typing import Any
 from typing import TYPE_CHECKING
 
 from tff_compress import wire
+from tff_compress.codec import discovery
 
 if TYPE_CHECKING:
   from tff_compress.codec import CallableModule
@@ -33,14 +32,4 @@ _MODULES = ('aggregators', 'autoencoders', 'distributors', 'keras', 'processes',
 
 __all__ = ['codec', 'wire', *_LAZY, *_MODULES]
 
-
-def __getattr__(name: str) -> Any:
-  if name in _LAZY:
-    return getattr(importlib.import_module(_LAZY[name]), name)
-  if name in _MODULES:
-    return importlib.import_module(f'tff_compress.{name}')
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__() -> list[str]:
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, {**_LAZY, **{name: f'tff_compress.{name}' for name in _MODULES}})

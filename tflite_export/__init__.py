@@ -6,7 +6,7 @@ and `export_decoder` turn a codec into files, `check_edgetpu` reads a file again
 `export_plan` writes all of them with a manifest. TensorFlow is imported when one of them is used.
 """
 
-import importlib
+from tff_compress.codec import discovery
 
 _LAZY = {
     'export_training': 'tflite_export.training',
@@ -21,12 +21,4 @@ _LAZY = {
 
 __all__ = list(_LAZY)
 
-
-def __getattr__(name):
-  if name in _LAZY:
-    return getattr(importlib.import_module(_LAZY[name]), name)
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__():
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, _LAZY)

@@ -24,9 +24,8 @@ from benchmarks.lib import harness
 from benchmarks.lib import networks
 from benchmarks.lib import paired
 from benchmarks.lib import scores
-from tff_compress.subspace.rate import MOST
+from tff_compress.processes.methods.auto import Auto
 from tff_compress.subspace.rate import Rate
-from tff_compress.subspace.rate import SIGNAL
 
 DIGITS_CNN = networks.Network((8, 8, 1), (
     networks.Conv(16, same=True), networks.Conv(32, same=True), networks.Pool(), networks.Dense(64),
@@ -82,8 +81,7 @@ def codec_named(name, task):
   if name == 'float32':
     return exchanges.Float32()
   if name == 'auto':
-    return exchanges.SubspaceForm(name, Rate(noise=None, signal=SIGNAL, most=MOST), 0, 0, form='block',
-                                  placement_bits=1)
+    return exchanges.SubspaceForm(name, Auto().rule, 0, 0, form='block', placement_bits=1)
   kind, *parts = name.split('-')
   if kind == 'rule':
     return exchanges.Subspace(name, Rate(noise=float(parts[0]), rounds=task.rounds))

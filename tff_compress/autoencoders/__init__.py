@@ -6,9 +6,6 @@ how many messages it has saved what its decoder cost. How it encodes and decodes
 TensorFlow is imported when something is learned.
 """
 
-import importlib
-from typing import Any
-
 from tff_compress.autoencoders import savings
 from tff_compress.autoencoders.architectures import Architecture
 from tff_compress.autoencoders.architectures import ARCHITECTURES
@@ -18,18 +15,11 @@ from tff_compress.autoencoders.architectures import linear
 from tff_compress.autoencoders.errors import SnapshotError
 from tff_compress.autoencoders.fitting import fit
 from tff_compress.autoencoders.rule import LearnedRule
+from tff_compress.codec import discovery
 
-_LAZY = {'snapshots': 'training'}
+_LAZY = {'snapshots': 'tff_compress.autoencoders.training'}
 
 __all__ = ['ARCHITECTURES', 'Architecture', 'LearnedRule', 'SnapshotError', 'convolutional', 'dense', 'fit', 'linear',
            'savings', *_LAZY]
 
-
-def __getattr__(name: str) -> Any:
-  if name in _LAZY:
-    return getattr(importlib.import_module(f'tff_compress.autoencoders.{_LAZY[name]}'), name)
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__() -> list[str]:
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, _LAZY)

@@ -5,7 +5,7 @@ where the shared subspace cannot be.
 """
 
 UPLINK = 'shared-mask:least=512'
-"""Of updates: unbiased, a sixteenth of a per cent of float32's bytes, and fewer values than this make training diverge
+"""Of updates: unbiased, a twentieth of a per cent of float32's bytes, and fewer values than this make training diverge
 (docs/methods/subspace.md)."""
 
 DOWNLINK = 'int8'

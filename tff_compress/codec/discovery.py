@@ -1,7 +1,12 @@
-"""Registries whose entries are found by being there: classes in the modules of a folder."""
+"""Registries whose entries are found by being there: classes in the modules of a folder. And names of packages that are
+imported when they are used."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
 import importlib
 import pkgutil
+import sys
+from typing import Any
 from typing import TypeVar
 
 Base = TypeVar('Base')
@@ -30,3 +35,24 @@ def classes(package: str, base: type[Base]) -> dict[str, type[Base]]:
       if name:
         found[name] = value
   return found
+
+
+def lazily(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+  """`__getattr__` and `__dir__` of a package whose names are imported when they are used (PEP 562).
+
+  Args:
+    package: its `__name__`. Its `__all__` is what `__dir__` lists beside what is imported.
+    names: {name: dotted name of the module that has it}; a module that is itself the name ends with it.
+  """
+
+  def get(name: str) -> Any:
+    if name not in names:
+      raise AttributeError(f'module {package!r} has no attribute {name!r}')
+    module = importlib.import_module(names[name])
+    return module if names[name] == f'{package}.{name}' else getattr(module, name)
+
+  def listed() -> list[str]:
+    module = sys.modules[package]
+    return sorted([*vars(module), *module.__all__])
+
+  return get, listed

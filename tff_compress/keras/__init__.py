@@ -21,20 +21,11 @@
 TensorFlow and TFF are imported when `federate` is first used.
 """
 
-import importlib
-
+from tff_compress.codec import discovery
 from tff_compress.keras.errors import FederateError
 
 _LAZY = {'federate': 'tff_compress.keras.federation'}
 
 __all__ = ['FederateError', *_LAZY]
 
-
-def __getattr__(name):
-  if name in _LAZY:
-    return getattr(importlib.import_module(_LAZY[name]), name)
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__():
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, _LAZY)

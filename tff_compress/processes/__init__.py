@@ -16,8 +16,7 @@
 TensorFlow and TFF are imported when a name that needs them is used.
 """
 
-import importlib
-
+from tff_compress.codec import discovery
 from tff_compress.processes.errors import ClientError
 from tff_compress.processes.errors import ProcessError
 from tff_compress.processes.errors import StateError
@@ -28,28 +27,20 @@ from tff_compress.processes.state.store import ClientStore
 from tff_compress.processes.up.relevance import Relevance
 
 _LAZY = {
-    'AutoencoderProcess': 'autoencoder.process',
-    'Changes': 'down.changes',
-    'ClientStateProcess': 'process',
-    'FederatedDropout': 'confinement.federated_dropout',
-    'FetchSgd': 'memories.fetchsgd',
-    'PowerSgd': 'memories.powersgd',
-    'Runner': 'runner',
-    'Structured': 'confinement.structured',
-    'build_autoencoder_fed_avg': 'autoencoder.build',
-    'build_fed_avg': 'fed_avg.build',
-    'build_subspace_fed_avg': 'subspace.build',
+    'AutoencoderProcess': 'tff_compress.processes.autoencoder.process',
+    'Changes': 'tff_compress.processes.down.changes',
+    'ClientStateProcess': 'tff_compress.processes.process',
+    'FederatedDropout': 'tff_compress.processes.confinement.federated_dropout',
+    'FetchSgd': 'tff_compress.processes.memories.fetchsgd',
+    'PowerSgd': 'tff_compress.processes.memories.powersgd',
+    'Runner': 'tff_compress.processes.runner',
+    'Structured': 'tff_compress.processes.confinement.structured',
+    'build_autoencoder_fed_avg': 'tff_compress.processes.autoencoder.build',
+    'build_fed_avg': 'tff_compress.processes.fed_avg.build',
+    'build_subspace_fed_avg': 'tff_compress.processes.subspace.build',
 }
 
 __all__ = ['ClientError', 'ClientStore', 'ErrorFeedback', 'MovingAverage', 'ProcessError', 'Relevance', 'StateError',
            'method', *_LAZY]
 
-
-def __getattr__(name):
-  if name in _LAZY:
-    return getattr(importlib.import_module(f'tff_compress.processes.{_LAZY[name]}'), name)
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__():
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, _LAZY)

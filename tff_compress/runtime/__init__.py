@@ -13,9 +13,7 @@ TFF's own local runtime leaves its worker behind when Python is killed, and call
 imported when a name that needs them is used.
 """
 
-import importlib
-from typing import Any
-
+from tff_compress.codec import discovery
 from tff_compress.runtime.errors import NotMergeableError
 from tff_compress.runtime.errors import RuntimeConnectionError
 from tff_compress.runtime.errors import RuntimeDeadlineError
@@ -29,14 +27,6 @@ __all__ = ['NotMergeableError', 'RuntimeConnectionError', 'RuntimeDeadlineError'
            'TffRuntimeError',
            *_LAZY]
 
-
-def __getattr__(name: str) -> Any:
-  if name in _LAZY:
-    return getattr(importlib.import_module('tff_compress.runtime.context'), name)
-  if name in _MODULES:
-    return importlib.import_module(f'tff_compress.runtime.{name}')
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__() -> list[str]:
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, {
+    **{name: 'tff_compress.runtime.context' for name in _LAZY},
+    **{name: f'tff_compress.runtime.{name}' for name in _MODULES}})

@@ -11,6 +11,7 @@ import re
 
 import fsspec
 
+from tff_compress.codec import files
 from tff_compress.codec.errors import CompressionError
 
 
@@ -93,16 +94,7 @@ class Blobs:
       return
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
-    beside = f'{path}.{os.urandom(8).hex()}.unfinished'
-    try:
-      with open(beside, 'xb') as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-      os.replace(beside, path)
-    except BaseException:
-      self._remove(beside)
-      raise
+    files.write(path, data, OSError)
     handle = os.open(folder, os.O_RDONLY)
     try:
       os.fsync(handle)  # The name too is on the disk before the database speaks of it.

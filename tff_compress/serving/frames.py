@@ -1,6 +1,7 @@
 """What an upload must be before it is counted."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -26,12 +27,12 @@ class Rules:
   seed: int
   norm: float | None = None
 
-  @property
+  @functools.cached_property
   def fingerprint(self) -> str:
     """8 hexadecimal digits."""
     return self.codec.fingerprint(self.spec).hex()
 
-  @property
+  @functools.cached_property
   def largest(self) -> int:
     """Bytes of the longest frame: that of the codec where its length is fixed. An entropy coder makes no more of an
     update than twice what it is uncompressed."""

@@ -125,6 +125,9 @@ class _Front:
                    for role, entry in manifest['files'].items() if role != 'inference']
     self._plan = protocol.Item(role='plan', sha256=task.plan, bytes=self._store.public.size(task.plan))
     self._ways: dict[tuple[str, int], protocol.Item] = {}
+    # That of the present round is asked for in every check-in, and a digest stands for the same bytes for good.
+    self._timeline = functools.lru_cache(maxsize=2)(
+        lambda digest: Timeline.from_bytes(self._store.blobs.get(digest)))
 
   async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
     """A function in one of the threads."""
@@ -180,7 +183,7 @@ class _Front:
   def _way(self, round: int, asked: protocol.CheckIn) -> tuple[protocol.Item, int]:
     """(the message that leads a device to the model of a round, its version)"""
     digest = self._store.round(self._task.task, round)['timeline']
-    timeline = Timeline.from_bytes(self._store.blobs.get(digest))
+    timeline = self._timeline(digest)
     try:
       timeline.check(asked.version, None if asked.digest is None else bytes.fromhex(asked.digest))
       held = asked.version if asked.version == timeline.version else history.UNKNOWN

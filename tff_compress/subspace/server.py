@@ -164,10 +164,5 @@ class Server:
     return cls(session, timeline, copy, form, memory)
 
 
-def _begun(form: Form, copy: Any) -> tuple[Any, Form, Any]:
-  copy, memory = form.begin(numpy_ops, copy)
-  return copy, form, memory
-
-
 def _counted(data: bytes) -> bytes:
   return bytes(counts.encode(numpy_ops, np.asarray([len(data)], np.int32))) + data

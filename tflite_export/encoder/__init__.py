@@ -10,7 +10,7 @@ graph.py the graph, streams.py its random numbers, export.py makes the file. hos
 requests.py for random numbers: importing these loads no TensorFlow.
 """
 
-import importlib
+from tff_compress.codec import discovery
 
 _LAZY = {
     'Array': 'tflite_export.encoder.layout',
@@ -32,12 +32,4 @@ _LAZY = {
 
 __all__ = list(_LAZY)
 
-
-def __getattr__(name):
-  if name in _LAZY:
-    return getattr(importlib.import_module(_LAZY[name]), name)
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__():
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, _LAZY)

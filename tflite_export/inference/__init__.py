@@ -6,7 +6,7 @@ all of that without TensorFlow. `finetuning.py` is what parts train with, `disti
 compare`.
 """
 
-import importlib
+from tff_compress.codec import discovery
 
 _LAZY = {
     'compare': 'tflite_export.inference.comparison',
@@ -18,12 +18,4 @@ _LAZY = {
 
 __all__ = list(_LAZY)
 
-
-def __getattr__(name):
-  if name in _LAZY:
-    return getattr(importlib.import_module(_LAZY[name]), name)
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__():
-  return sorted([*globals(), *__all__])
+__getattr__, __dir__ = discovery.lazily(__name__, _LAZY)
